@@ -1,0 +1,50 @@
+"""What the tests share: a sandbox over real HTTP, a client of it, and canned answers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+
+from zenovay_async import Zenovay
+from zenovay_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZENOVAY_API_KEY", raising=False)
+    monkeypatch.delenv("ZENOVAY_BASE_URL", raising=False)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(websites=3) as running:
+        yield running
+
+
+@pytest.fixture
+async def zenovay(sandbox: Sandbox) -> AsyncIterator[Zenovay]:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as client:
+        yield client
+
+
+class _Response(aiohttp.ClientResponse):
+    """aioresponses 0.7.9 does not know an argument that aiohttp 3.14 requires (its issue 289)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
+        super().__init__(*args, **kwargs)
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
+    """Canned answers, and no socket."""
+    monkeypatch.setattr("aioresponses.core.ClientResponse", _Response)
+    with aioresponses() as mocked:
+        yield mocked

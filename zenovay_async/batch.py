@@ -1,0 +1,247 @@
+"""Many calls: at most so many at a time, results as they complete, memory for those alone.
+
+A fixed set of workers draws items from one shared source, so that neither tasks nor results pile up: nothing is
+taken from the source before a worker is free and its last result has room. Ten million items cost what ten do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import AsyncIterable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+
+import msgspec
+
+from zenovay_async.core.errors import (
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    PermissionDeniedError,
+    QuotaExceededError,
+)
+from zenovay_async.core.response import PAID_PLAN_REQUIRED
+from zenovay_async.session import IN_BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import TracebackType
+
+ItemT = TypeVar("ItemT")
+T = TypeVar("T")
+
+
+class Success(msgspec.Struct, Generic[ItemT, T], frozen=True):
+    """An item whose call succeeded.
+
+    Attributes:
+        item: The item, as it came from the source.
+        value: What ``fetch`` returned for it.
+        error: Always ``None``; tells it from a :class:`Failure`.
+    """
+
+    item: ItemT
+    value: T
+    error: None = None
+
+
+class Failure(msgspec.Struct, Generic[ItemT], frozen=True):
+    """An item whose call failed; the others are not affected.
+
+    Attributes:
+        item: The item, as it came from the source.
+        error: What ``fetch`` raised for it: a ``ZenovayError``, or whatever else the caller's function raised.
+        value: Always ``None``.
+    """
+
+    item: ItemT
+    error: Exception
+    value: None = None
+
+
+BatchResult: TypeAlias = Success[ItemT, T] | Failure[ItemT]
+"""The outcome for one item: ``error`` is ``None`` where ``value`` is the result."""
+
+
+def holds_for_every_item(error: BaseException) -> bool:
+    """Whether every further call with this key would get the same answer: a bad key, no plan, no quota."""
+    if isinstance(error, PermissionDeniedError):
+        return error.code == PAID_PLAN_REQUIRED
+    return isinstance(error, (AuthenticationError, QuotaExceededError, ClientClosedError))
+
+
+class Batch(Generic[ItemT, T]):
+    """Calls ``fetch`` for each item; made by ``Zenovay.batch``, used once, in ``async with`` and ``async for``.
+
+    Args:
+        items: Any iterable or asynchronous iterable, also an endless one; taken from only as workers get free.
+        fetch: Called with one item; returns the awaitable of its result.
+        concurrency: How many calls may be on their way at once.
+
+    Attributes:
+        succeeded: Items done without an error so far.
+        failed: Items done with an error so far.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        fetch: Callable[[ItemT], Awaitable[T]],
+        *,
+        concurrency: int,
+    ) -> None:
+        if not isinstance(concurrency, int) or concurrency < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - unchecked callers
+            raise ConfigurationError(f"concurrency={concurrency!r}: expected a whole number of 1 or more")
+        if isinstance(items, (str, bytes)):
+            raise ConfigurationError(f"items={items!r} is one text, not a collection of items; pass [{items!r}]")
+        self._source = _Source(items)
+        self._fetch = fetch
+        self._concurrency = concurrency
+        self._results: deque[BatchResult[ItemT, T]] = deque()
+        self._room = asyncio.Semaphore(2 * concurrency)
+        self._changed = asyncio.Event()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._entered = False
+        self._failure: BaseException | None = None
+        self.succeeded = 0
+        self.failed = 0
+
+    def __repr__(self) -> str:
+        return f"<Batch: {self.succeeded} succeeded, {self.failed} failed, {len(self._workers)} workers>"
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("a batch is used once; make another with zenovay.batch(...)")
+        self._entered = True
+        for _ in range(self._concurrency):
+            context = contextvars.copy_context()
+            context.run(IN_BATCH.set, True)  # noqa: FBT003 - ContextVar.set takes it by position only
+            worker = asyncio.create_task(self._work(), context=context)
+            self._workers.add(worker)
+            worker.add_done_callback(self._retire)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cancel_workers()
+        if self._workers:
+            await asyncio.wait(self._workers)
+        self._results.clear()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> BatchResult[ItemT, T]:
+        """The next result, in the order of completion.
+
+        What was completed before the batch stopped is handed out first.
+
+        Raises:
+            ZenovayError: An answer that holds for every item: the key was refused, the plan has no API, the month's
+                requests are used up.
+            Exception: What the source of items raised.
+        """
+        if not self._entered:
+            raise RuntimeError("a batch starts in 'async with': async with zenovay.batch(...) as results")
+        while not self._results:
+            if not self._workers:
+                failure, self._failure = self._failure, None
+                raise failure or StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        self._room.release()
+        return self._results.popleft()
+
+    async def _work(self) -> None:
+        while True:
+            # Room first: a result that is there never waits, and so is never lost when the batch stops.
+            await self._room.acquire()
+            item = await self._source.take()
+            if item is _END:
+                return
+            self._results.append(await self._outcome(item))
+            self._changed.set()
+
+    async def _outcome(self, item: ItemT) -> BatchResult[ItemT, T]:
+        try:
+            value = await self._fetch(item)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this batch was cancelled but something inside fetch, which is that item's own failure.
+            failure = RuntimeError("fetch was cancelled from within")
+            failure.__cause__ = error
+            return self._failed(item, failure)
+        except Exception as error:
+            if holds_for_every_item(error):
+                raise
+            return self._failed(item, error)
+        self.succeeded += 1
+        return Success(item, value)
+
+    def _failed(self, item: ItemT, error: Exception) -> Failure[ItemT]:
+        self.failed += 1
+        return Failure(item, error)
+
+    def _retire(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        self._changed.set()
+        error = None if worker.cancelled() else worker.exception()
+        if error is None:
+            return
+        self._failure = self._failure or error
+        # A source that broke lets calls on their way come to their end; an answer for every item does not.
+        if error is not self._source.error:
+            self._cancel_workers()
+
+    def _cancel_workers(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+
+
+_END: Any = object()
+
+
+class _Source(Generic[ItemT]):
+    """Hands the items of any iterable to many workers, each item once."""
+
+    def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
+        self._ended = False
+        self._turn = asyncio.Lock()
+        self._next: Callable[[], Awaitable[ItemT]]
+        self.error: Exception | None = None
+        if isinstance(items, AsyncIterable):
+            self._next = aiter(items).__anext__
+        elif isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - unchecked callers
+            self._next = _asynchronous(iter(items))
+        else:
+            raise ConfigurationError(f"items={items!r}: expected an iterable or an asynchronous iterable")
+
+    async def take(self) -> ItemT:
+        """The next item, or ``_END``; an error of the source comes once, and ends it."""
+        # An asynchronous generator must not be asked for its next item while it is at work on one.
+        async with self._turn:
+            if self._ended:
+                return _END
+            try:
+                return await self._next()
+            except StopAsyncIteration:
+                self._ended = True
+                return _END
+            except Exception as error:
+                self._ended = True
+                self.error = error
+                raise
+
+
+def _asynchronous(iterator: Iterator[ItemT]) -> Callable[[], Awaitable[ItemT]]:
+    async def take() -> ItemT:
+        item = next(iterator, _END)
+        if item is _END:
+            raise StopAsyncIteration
+        return item
+
+    return take

@@ -1,0 +1,124 @@
+"""What one API key may spend: its rate limit, its monthly quota and its retries.
+
+All clients of a process that use the same key at the same address with the same limits share one budget, as the API
+counts them as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import msgspec
+
+from zenovay_async.core.errors import ConfigurationError
+from zenovay_async.core.quota import QuotaGuard
+from zenovay_async.core.retry import RetryBudget
+from zenovay_async.limiter import RateLimiter, WindowLimiter
+
+if TYPE_CHECKING:
+    from zenovay_async.core.auth import Auth
+    from zenovay_async.core.events import Event, OnEvent
+
+RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How a key's requests are held back.
+
+    Attributes:
+        rate_limit: ``"auto"`` learns the limit from the answers; a whole number of requests per window is never
+            exceeded; ``None`` does not pace; a limiter of the caller's is used as it is.
+        window: Seconds of the limit's window.
+        quota_reserve: Requests of the month that batches leave untouched.
+    """
+
+    rate_limit: Any = "auto"
+    window: float = 60.0
+    quota_reserve: int = 0
+
+    def __post_init__(self) -> None:
+        limit = self.rate_limit
+        whole = isinstance(limit, int) and not isinstance(limit, bool)
+        if not (limit is None or limit == "auto" or isinstance(limit, RateLimiter) or (whole and limit > 0)):
+            raise ConfigurationError(
+                f"rate_limit={limit!r}: expected 'auto', a whole number of requests per window, "
+                "None for no pacing, or a RateLimiter"
+            )
+        if not self.window > 0:
+            raise ConfigurationError(f"rate_limit_window={self.window!r}: expected seconds above 0")
+        if self.quota_reserve < 0:
+            raise ConfigurationError(f"quota_reserve={self.quota_reserve!r}: expected 0 or more requests")
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What a number of calls would take.
+
+    Attributes:
+        seconds: Until the last of them may start, at the rate limit known now; 0 where calls are not paced.
+        requests: How many requests they take from the month.
+        quota_share: Their share of what is left of the month, 1.0 for all of it; ``None`` where that is not known.
+    """
+
+    seconds: float
+    requests: int
+    quota_share: float | None
+
+
+class Budget:
+    """The limiter, the quota and the retry budget of one key.
+
+    Args:
+        limits: How the key's requests are held back.
+
+    Attributes:
+        limiter: Gives out permits to send; ``None`` where pacing is turned off.
+        quota: Keeps the monthly count.
+        retries: Bounds retries to a share of the traffic.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._listeners: WeakKeyDictionary[object, OnEvent] = WeakKeyDictionary()
+        self.limiter = self._limiter(limits)
+        self.quota = QuotaGuard(reserve=limits.quota_reserve, on_event=self._tell)
+        self.retries = RetryBudget()
+
+    def listen(self, owner: object, on_event: OnEvent) -> None:
+        """Tell ``on_event`` what happens to this budget, for as long as ``owner`` lives."""
+        self._listeners[owner] = on_event
+
+    def estimate(self, n: int, cost: int) -> Estimate:
+        """What ``n`` further calls of ``cost`` requests each would take; see ``Zenovay.estimate``."""
+        if n < 0 or cost < 0:
+            raise ConfigurationError(f"estimate of n={n!r} calls at cost={cost!r}: expected 0 or more of both")
+        requests = n * cost
+        remaining = self.quota.snapshot().remaining
+        share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
+        return Estimate(0.0 if self.limiter is None else self.limiter.forecast(requests), requests, share)
+
+    def _tell(self, event: Event) -> None:
+        for on_event in list(self._listeners.values()):
+            on_event(event)
+
+    def _limiter(self, limits: Limits) -> RateLimiter | None:
+        wanted: RateLimitOption = limits.rate_limit
+        if wanted is None or isinstance(wanted, RateLimiter):
+            return wanted
+        limit = None if wanted == "auto" else wanted
+        return WindowLimiter(limit=limit, window=limits.window, on_event=self._tell)
+
+
+_shared: WeakValueDictionary[tuple[object, ...], Budget] = WeakValueDictionary()
+
+
+def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
+    """The budget of this key at this address: the one in use in this process, else a new one."""
+    # A digest, so that the key does not stand in one more place.
+    digest = hashlib.sha256(auth.key.encode()).digest()
+    own = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
+    name = (digest, base_url, id(own) if own else limits.rate_limit, limits.window, limits.quota_reserve)
+    budget = _shared.get(name)
+    if budget is None:
+        budget = _shared[name] = Budget(limits)
+    return budget

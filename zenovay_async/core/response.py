@@ -1,0 +1,221 @@
+"""From status, headers and bytes to a result or an error.
+
+Sources: help "API errors" and "API error handling" for the current shapes, docs "Rate limits" and the 2025 help
+pages for the older ones. The status decides the class of an error; codes are compared without regard to case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from zenovay_async.core import headers as _headers
+from zenovay_async.core.decode import plain, text_of
+from zenovay_async.core.errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExceededError,
+    RateLimitError,
+    ResponseDecodeError,
+    ServerError,
+)
+
+if TYPE_CHECKING:
+
+    from zenovay_async.core.call import Call
+
+T = TypeVar("T")
+
+MONTHLY_LIMIT = "MONTHLY_LIMIT_EXCEEDED"
+PAID_PLAN_REQUIRED = "API_PAID_PLAN_REQUIRED"
+
+_BY_STATUS: dict[int, type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    422: BadRequestError,
+    429: RateLimitError,
+}
+# An error that comes with status 200 has only its code to go by.
+_BY_CODE: dict[str, type[APIStatusError]] = {
+    "VALIDATION_ERROR": BadRequestError,
+    "MISSING_SITE_ID": BadRequestError,
+    "UNAUTHORIZED": AuthenticationError,
+    "FORBIDDEN": PermissionDeniedError,
+    PAID_PLAN_REQUIRED: PermissionDeniedError,
+    "NOT_FOUND": NotFoundError,
+    "RATE_LIMIT_EXCEEDED": RateLimitError,
+    MONTHLY_LIMIT: QuotaExceededError,
+}
+_OK = range(200, 300)
+_REDIRECT = range(300, 400)
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What came over the wire: status, headers (looked up regardless of case), the whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Response(msgspec.Struct, Generic[T], frozen=True):
+    """A successful answer with all that came with it; see ``Zenovay.with_raw_response``.
+
+    Attributes:
+        data: The result, as the method alone returns it.
+        status: HTTP status.
+        headers: Headers of the answer, looked up regardless of case.
+        body: The body as it came; ``json()`` reads it, with fields that this version does not know.
+        timestamp: When the server made the answer; ``None`` where it did not say.
+        attempts: How many requests were really sent for this call.
+        waits: Seconds waited before each attempt after the first.
+    """
+
+    data: T
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    timestamp: datetime | None
+    attempts: int
+    waits: tuple[float, ...]
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of this request, to quote to its support."""
+        return self.headers.get("x-request-id")
+
+    @property
+    def rate_limit(self) -> _headers.RateLimitHeaders:
+        """The requests per minute, as this answer told them."""
+        return _headers.rate_limit(self.headers)
+
+    @property
+    def usage(self) -> _headers.UsageHeaders:
+        """The monthly quota, as this answer told it."""
+        return _headers.usage(self.headers)
+
+    def json(self) -> Any:
+        """The whole body as plain Python values, envelope included."""
+        return plain(self.body)
+
+
+def read(call: Call[T], reply: Reply, now: float) -> tuple[T, datetime | None]:
+    """The result and timestamp of a successful answer.
+
+    Args:
+        call: What was asked; knows how its result is decoded.
+        reply: What came.
+        now: Unix seconds on this machine.
+
+    Raises:
+        APIStatusError: The API answered with an error, also one under status 200.
+        ResponseDecodeError: The answer is not what the API promises.
+    """
+    if reply.status not in _OK:
+        raise error_of(reply, now)
+    try:
+        envelope = call.decoder.decode(reply.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+        return _second_look(call, reply, now, problem)
+    if not envelope.success:
+        raise error_of(reply, now)
+    return envelope.data, envelope.timestamp
+
+
+def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) -> tuple[T, datetime | None]:
+    """What an answer is that did not decode: an error in a success's clothes, an old bare body, or broken."""
+    whole = plain(reply.body)
+    if isinstance(whole, dict):
+        if whole.get("success") is False or ("error" in whole and "data" not in whole):
+            raise error_of(reply, now) from None
+        if "data" not in whole:
+            # Pages of 2025 show bodies without an envelope.
+            wrapped = msgspec.json.encode({"data": whole})
+            try:
+                return call.decoder.decode(wrapped).data, None
+            except msgspec.ValidationError as bare:
+                problem = bare
+    raise decode_error(reply, problem)
+
+
+def decode_error(reply: Reply, problem: Exception) -> ResponseDecodeError:
+    """The error for an answer that is not what the API promises."""
+    kind = reply.headers.get("Content-Type", "no content type")
+    text = str(problem)
+    where = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
+    if isinstance(problem, msgspec.ValidationError):
+        message = f"The answer does not have the documented shape: {text}"
+    elif not reply.body:
+        message = "The answer is empty, where JSON was expected"
+    else:
+        message = f"The answer is not JSON ({kind}): {text}"
+    error = ResponseDecodeError(message, **_facts(reply))
+    error.path = where
+    # msgspec has no class of its own for this; a body that simply stops is a cut one, like a broken connection.
+    error.truncated = "truncated" in text and not isinstance(problem, msgspec.ValidationError)
+    return error
+
+
+def error_of(reply: Reply, now: float) -> APIStatusError:
+    """The error that an answer means, read from any of the three shapes that the documentation shows."""
+    whole = plain(reply.body)
+    outer: dict[str, Any] = whole if isinstance(whole, dict) else {}
+    inner: dict[str, Any] = outer["error"] if isinstance(outer.get("error"), dict) else {}
+    code = _text(inner.get("code")) or _text(outer.get("code"))
+    code = code.upper() if code else None
+    said = _text(inner.get("message")) or _text(outer.get("error")) or _text(outer.get("message"))
+    cls = _class_of(reply.status, code)
+    facts = _facts(reply)
+    facts["request_id"] = facts["request_id"] or _text(inner.get("request_id"))
+    error = cls(said or _unsaid(reply), code=code, **facts)
+    error.retry_after = _retry_after(reply, inner, said or "", cls, now)
+    return error
+
+
+def _class_of(status: int, code: str | None) -> type[APIStatusError]:
+    if status == 429 and code == MONTHLY_LIMIT:  # noqa: PLR2004 - the status is its own name
+        return QuotaExceededError
+    if status in _OK:
+        return _BY_CODE.get(code or "", APIStatusError)
+    return _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - as above
+
+
+def _retry_after(
+    reply: Reply, error: dict[str, Any], message: str, cls: type[APIStatusError], now: float
+) -> float | None:
+    if cls is QuotaExceededError:
+        reset = _headers.moment(reply.headers.get("X-Usage-Reset"))
+        if reset is not None:
+            return max(0.0, reset.timestamp() - now)
+    if cls in {RateLimitError, QuotaExceededError, ServerError}:
+        return _headers.retry_after(reply.headers, error, message, now)
+    return None
+
+
+def _unsaid(reply: Reply) -> str:
+    if reply.status in _REDIRECT:
+        return "The server redirects elsewhere, which is not followed as the API key would go with it; check base_url"
+    if reply.status in _OK:
+        return "The API answered with success: false and no reason"
+    kind = reply.headers.get("Content-Type", "no content type")
+    return f"The server answered with HTTP {reply.status} and no reason ({kind})"
+
+
+def _facts(reply: Reply) -> dict[str, Any]:
+    return {
+        "status": reply.status,
+        "request_id": reply.headers.get("x-request-id"),
+        "body": text_of(reply.body),
+    }
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
