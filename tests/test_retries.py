@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.looptime
 
 URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
+_numbers = itertools.count()
 GOOD = {"success": True, "data": {"pages": []}}
 
 
 def client(**options: Any) -> Zenovay:
     """A client whose waits are its own: no limiter paces it."""
-    return Zenovay("zv_test", **{"rate_limit": None, **options})
+    # A key of its own for each, as clients of one key share what they know.
+    return Zenovay(f"zv_test_{next(_numbers)}", **{"rate_limit": None, **options})
 
 
 def now() -> float:

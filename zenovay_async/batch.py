@@ -91,7 +91,7 @@ class Batch(Generic[ItemT, T]):
         *,
         concurrency: int,
     ) -> None:
-        if not isinstance(concurrency, int) or concurrency < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - unchecked callers
+        if not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency={concurrency!r}: expected a whole number of 1 or more")
         if isinstance(items, (str, bytes)):
             raise ConfigurationError(f"items={items!r} is one text, not a collection of items; pass [{items!r}]")
@@ -215,7 +215,7 @@ class _Source(Generic[ItemT]):
         self.error: Exception | None = None
         if isinstance(items, AsyncIterable):
             self._next = aiter(items).__anext__
-        elif isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - unchecked callers
+        elif isinstance(items, Iterable):
             self._next = _asynchronous(iter(items))
         else:
             raise ConfigurationError(f"items={items!r}: expected an iterable or an asynchronous iterable")
@@ -227,7 +227,7 @@ class _Source(Generic[ItemT]):
             if self._ended:
                 return _END
             try:
-                return await self._next()
+                item: ItemT = await self._next()
             except StopAsyncIteration:
                 self._ended = True
                 return _END
@@ -235,6 +235,7 @@ class _Source(Generic[ItemT]):
                 self._ended = True
                 self.error = error
                 raise
+            return item
 
 
 def _asynchronous(iterator: Iterator[ItemT]) -> Callable[[], Awaitable[ItemT]]:

@@ -7,6 +7,7 @@ counts them as one.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -80,7 +81,7 @@ class Budget:
 
     def __init__(self, limits: Limits) -> None:
         self._listeners: WeakKeyDictionary[object, OnEvent] = WeakKeyDictionary()
-        self.limiter = self._limiter(limits)
+        self.limiter = self._make_limiter(limits)
         self.quota = QuotaGuard(reserve=limits.quota_reserve, on_event=self._tell)
         self.retries = RetryBudget()
 
@@ -101,7 +102,7 @@ class Budget:
         for on_event in list(self._listeners.values()):
             on_event(event)
 
-    def _limiter(self, limits: Limits) -> RateLimiter | None:
+    def _make_limiter(self, limits: Limits) -> RateLimiter | None:
         wanted: RateLimitOption = limits.rate_limit
         if wanted is None or isinstance(wanted, RateLimiter):
             return wanted
@@ -109,7 +110,10 @@ class Budget:
         return WindowLimiter(limit=limit, window=limits.window, on_event=self._tell)
 
 
+# Those in use, and the newest ones beyond their use: a program that makes a client for each request it serves must not
+# start from nothing each time.
 _shared: WeakValueDictionary[tuple[object, ...], Budget] = WeakValueDictionary()
+_newest: deque[Budget] = deque(maxlen=256)
 
 
 def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
@@ -121,4 +125,5 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
     budget = _shared.get(name)
     if budget is None:
         budget = _shared[name] = Budget(limits)
+        _newest.append(budget)
     return budget

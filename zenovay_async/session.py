@@ -71,7 +71,7 @@ def check_timeout(name: str, seconds: float | None) -> None:
     Raises:
         ConfigurationError: It is zero, negative, or no number.
     """
-    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):  # pyright: ignore[reportUnnecessaryIsInstance] - callers' annotations are not checked at run time
+    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
         raise ConfigurationError(f"{name}={seconds!r}: expected seconds above 0, or None for no bound")
 
 

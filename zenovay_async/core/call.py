@@ -77,7 +77,7 @@ def path(*segments: str) -> str:
     """
     for segment in segments:
         # The annotation says str, but a None out of a caller's database gets here all the same.
-        if not isinstance(segment, str) or not segment.strip() or segment in {".", ".."}:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(segment, str) or not segment.strip() or segment in {".", ".."}:
             raise ConfigurationError(
                 f"{segment!r} is not an id: expected text such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'"
             )
@@ -103,7 +103,7 @@ def whole(name: str, value: int | None, *, low: int = 1, high: int | None = None
     if value is None:
         return None
     wanted = f"from {low} to {high}" if high is not None else f"of {low} or more"
-    if not isinstance(value, int) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(value, int) or isinstance(value, bool):
         raise ConfigurationError(f"{name}={value!r} is not a whole number; expected one {wanted}")
     if value < low or (high is not None and value > high):
         raise ConfigurationError(f"{name}={value} is out of range; expected a whole number {wanted}")

@@ -1,0 +1,316 @@
+"""A client owns what it made and nothing else, works from one event loop to the next, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+import zenovay_async
+from zenovay_async import (
+    APIConnectionError,
+    APITimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    HeatmapPages,
+    NotFoundError,
+    Zenovay,
+)
+from zenovay_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PAGES = '{"success": true, "data": {"pages": []}, "timestamp": "2026-02-07T12:00:00.000Z"}'
+
+
+async def test_pages_come_typed_sorted_and_limited(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    report = await zenovay.heatmaps.pages(sandbox.website_ids[0], limit=3)
+    assert isinstance(report, HeatmapPages)
+    counts = [page.total_interactions for page in report.pages]
+    assert len(counts) == 3
+    assert counts == sorted(counts, reverse=True)
+    assert all(page.last_updated.tzinfo for page in report.pages)
+
+
+async def test_without_a_limit_the_servers_default_holds(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    assert len((await zenovay.heatmaps.pages(sandbox.website_ids[0])).pages) <= 20
+    assert sandbox.requests[-1].query == ""
+
+
+@pytest.mark.parametrize("limit", [0, -1, 101, 1.5, "10", True])
+async def test_a_limit_that_the_api_refuses_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, limit: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"limit={limit!r}"):
+        await zenovay.heatmaps.pages(sandbox.website_ids[0], limit=limit)
+    assert sandbox.count() == 0
+
+
+@pytest.mark.parametrize("website_id", ["", "  ", ".", "..", None, 5])
+async def test_an_id_that_cannot_be_one_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, website_id: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is not an id"):
+        await zenovay.heatmaps.pages(website_id)
+    assert sandbox.count() == 0
+
+
+@pytest.mark.parametrize("website_id", ["a/../../usage", "a?limit=1", "a#b", "ü/ö", "a%2Fb", "a b"])
+async def test_an_id_cannot_reach_beyond_its_place_in_the_path(zenovay: Zenovay, website_id: str) -> None:
+    with pytest.raises(NotFoundError):
+        await zenovay.heatmaps.pages(website_id)
+
+
+async def test_what_came_with_an_answer_is_within_reach(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(sandbox.website_ids[0], limit=1)
+    assert len(response.data.pages) == 1
+    assert response.status == 200
+    assert response.request_id == sandbox.requests[-1].request_id
+    assert response.attempts == 1
+    assert response.waits == ()
+    assert response.timestamp is not None
+    assert response.rate_limit.limit is not None
+    assert response.usage.monthly == 1
+    assert response.json()["data"]["pages"][0]["url"] == response.data.pages[0].url
+
+
+async def test_only_methods_of_this_client_have_a_raw_response(zenovay: Zenovay) -> None:
+    async with Zenovay("zv_other") as other:
+        for method in (print, other.heatmaps.pages, asyncio.sleep):
+            with pytest.raises(ConfigurationError, match="not a method of this client"):
+                zenovay.with_raw_response(method)  # type: ignore[type-var]  # pyright: ignore - that is the test
+
+
+async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    path = f"heatmaps/{sandbox.website_ids[0]}/pages"
+    typed = await zenovay.request("GET", path, params={"limit": 2, "range": None}, result_type=HeatmapPages)
+    plain = await zenovay.request("GET", f"/{path}", params={"limit": 2})
+    assert [page.url for page in typed.pages] == [page["url"] for page in plain["pages"]]
+
+
+@pytest.mark.parametrize("path", ["", "//x", "../x", "a/../b", "https://elsewhere.example/x", "a?b=c"])
+async def test_a_path_that_leads_elsewhere_is_refused(zenovay: Zenovay, path: str) -> None:
+    with pytest.raises(ConfigurationError, match="path="):
+        await zenovay.request("GET", path)
+
+
+async def test_a_session_that_was_passed_in_stays_open(sandbox: Sandbox) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with Zenovay(sandbox.api_key, base_url=sandbox.url, session=session) as zenovay:
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        assert not session.closed
+
+
+async def test_a_session_that_was_passed_in_and_closed_is_named_as_the_cause(sandbox: Sandbox) -> None:
+    session = aiohttp.ClientSession()
+    await session.close()
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, session=session) as zenovay:
+        with pytest.raises(ClientClosedError, match="session was closed"):
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+
+
+async def test_the_middlewares_of_a_session_that_was_passed_in_still_run(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    async def note(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        seen.append(request.url.path)
+        return await handler(request)
+
+    async with aiohttp.ClientSession(middlewares=[note]) as session:
+        await Zenovay(sandbox.api_key, base_url=sandbox.url, session=session).heatmaps.pages(sandbox.website_ids[0])
+    assert len(seen) == 1
+
+
+async def test_a_call_after_the_end_of_the_block_says_so(sandbox: Sandbox) -> None:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        pass
+    with pytest.raises(ClientClosedError, match="inside its 'async with' block"):
+        await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    await zenovay.close()
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_one_client_works_in_one_event_loop_after_another(blocks: bool, unused_tcp_port: int) -> None:  # noqa: FBT001 - a table's column
+    zenovay = Zenovay("zv_loops", base_url=f"http://127.0.0.1:{unused_tcp_port}/api/external/v1")
+
+    async def main() -> int:
+        async with Sandbox(websites=1, api_key="zv_loops", port=unused_tcp_port) as sandbox:
+            if blocks:
+                async with zenovay:
+                    return len((await zenovay.heatmaps.pages(sandbox.website_ids[0], limit=5)).pages)
+            return len((await zenovay.heatmaps.pages(sandbox.website_ids[0], limit=5)).pages)
+
+    assert [asyncio.run(main()), asyncio.run(main())] == [5, 5]
+
+
+async def test_two_event_loops_at_once_are_refused_with_advice(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    await zenovay.heatmaps.pages(sandbox.website_ids[0])
+
+    def elsewhere() -> None:
+        asyncio.run(zenovay.heatmaps.pages(sandbox.website_ids[0]))  # type: ignore[arg-type]  # pyright: ignore - Awaitable
+
+    with pytest.raises(ClientClosedError, match="one client for each loop"):
+        await asyncio.to_thread(elsewhere)
+
+
+SCRIPT = """
+import asyncio, gc
+from zenovay_async import Zenovay
+from zenovay_async.sandbox import Sandbox
+
+async def main():
+    async with Sandbox(websites=2) as sandbox:
+        zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url)
+        {body}
+        gc.collect()
+
+asyncio.run(main())
+print("done")
+"""
+CALL = "await zenovay.heatmaps.pages(sandbox.website_ids[0])"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"async with zenovay: {CALL}",
+        f"{CALL}; await zenovay.close()",
+        CALL,
+        f"{CALL}; del zenovay; gc.collect(); await asyncio.sleep(0)",
+        "pass",
+        f"task = asyncio.create_task(zenovay.heatmaps.pages('x')); await asyncio.sleep(0); await zenovay.close()"
+        "; await asyncio.gather(task, return_exceptions=True)",
+    ],
+    ids=["block", "closed by hand", "left to the loop", "dropped", "never used", "closed with a call on its way"],
+)
+def test_no_end_of_a_client_warns_of_anything(body: str) -> None:
+    run = subprocess.run(  # noqa: S603 - our own interpreter and script
+        [sys.executable, "-W", "error", "-X", "dev", "-c", SCRIPT.format(body=body)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.stdout, run.stderr) == ("done\n", "")
+
+
+class Wire:
+    """A server that does as told with each connection and counts the requests that really came."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.connections = 0
+        self.agents: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        try:
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                self.requests += 1
+                self.agents += [line.decode() for line in request.split(b"\r\n") if line.startswith(b"User-Agent")]
+                if b"/stale/" in request:
+                    break
+                body = PAGES.encode()
+                writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            pass
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.fixture
+async def wire(unused_tcp_port: int) -> AsyncIterator[Wire]:
+    made = Wire()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", unused_tcp_port)
+    yield made
+    server.close()
+    await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_no_request_is_sent_that_is_not_counted(wire: Wire, unused_tcp_port: int, own_session: bool) -> None:  # noqa: FBT001 - a table's column
+    """By itself, aiohttp sends a GET again, unseen, when a kept-alive connection dies under it."""
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    async with aiohttp.ClientSession() as session:
+        given = None if own_session else session
+        async with Zenovay("zv_x", base_url=url, max_attempts=1, rate_limit=None, session=given) as zenovay:
+            await zenovay.heatmaps.pages("good")
+            with pytest.raises(APIConnectionError) as caught:
+                await zenovay.heatmaps.pages("stale")
+        assert caught.value.attempts == 1
+        assert wire.requests == 2
+
+        if not own_session:
+            async with session.get(f"{url}/heatmaps/good/pages") as response:
+                await response.read()
+            with pytest.raises(aiohttp.ServerDisconnectedError):
+                await session.get(f"{url}/heatmaps/stale/pages")
+            assert wire.requests == 2 + 1 + 2, "aiohttp no longer repeats by itself: _SendOnce can go"
+
+
+async def test_connections_are_kept_alive(wire: Wire, unused_tcp_port: int) -> None:
+    async with Zenovay("zv_x", base_url=f"http://127.0.0.1:{unused_tcp_port}", rate_limit=None) as zenovay:
+        for _ in range(5):
+            await zenovay.heatmaps.pages("good")
+    assert (wire.requests, wire.connections) == (5, 1)
+
+
+async def test_the_user_agent_names_the_version(wire: Wire, unused_tcp_port: int) -> None:
+    async with Zenovay("zv_x", base_url=f"http://127.0.0.1:{unused_tcp_port}") as zenovay:
+        await zenovay.heatmaps.pages("good")
+    assert f"zenovay-async/{zenovay_async.__version__} " in wire.agents[0]
+
+
+async def test_waiting_for_a_free_connection_does_not_eat_the_time_of_an_attempt(unused_tcp_port: int) -> None:
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.1)
+        return web.Response(text=PAGES, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/heatmaps/x/pages", slow)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    options: dict[str, Any] = {"base_url": url, "rate_limit": None, "max_connections": 1, "max_attempts": 1}
+    async with Zenovay("zv_x", attempt_timeout=0.3, **options) as zenovay:
+        await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(5)))
+        ended = await asyncio.gather(*(zenovay.heatmaps.pages("x", timeout=0.25) for _ in range(5)), return_exceptions=True)
+    await runner.cleanup()
+    late = [error for error in ended if isinstance(error, APITimeoutError)]
+    assert 1 <= len(late) <= 4
+    assert any("before the request could be sent" in str(error) for error in late)
+
+
+def test_the_public_names_are_those_that_are_exported_and_each_is_documented() -> None:
+    names = {name for name in vars(zenovay_async) if not name.startswith("_")} - {
+        name for name, value in vars(zenovay_async).items() if type(value) is type(sys)
+    }
+    assert names == {name for name in zenovay_async.__all__ if not name.startswith("_")}
+    assert sorted(zenovay_async.__all__) == zenovay_async.__all__
+    for name in names - {"NOT_GIVEN", "BatchResult"}:
+        assert getattr(zenovay_async, name).__doc__, name
+
+
+def test_sibling_clients_share_connections_and_differ_in_what_was_given() -> None:
+    zenovay = Zenovay("zv_one", timeout=5)
+    other = zenovay.with_options(api_key="zv_two", max_attempts=1)
+    assert other._transport is zenovay._transport
+    assert other._options.timeout == 5
+    assert (zenovay._options.max_attempts, other._options.max_attempts) == (4, 1)
+    assert other._session.budget is not zenovay._session.budget
+    assert zenovay.with_options(timeout=None)._session.budget is zenovay._session.budget
+    assert Zenovay("zv_one")._session.budget is zenovay._session.budget
+
+
+async def test_each_sibling_calls_with_its_own_key(sandbox: Sandbox, zenovay: Zenovay) -> None:
+    other = zenovay.with_options(api_key="zv_of_somebody_else")
+    await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    with pytest.raises(zenovay_async.AuthenticationError):
+        await other.heatmaps.pages(sandbox.website_ids[0])
+    await other.close()
+    await zenovay.heatmaps.pages(sandbox.website_ids[0])
