@@ -32,7 +32,6 @@ from zenovay_async.core.retry import Backoff, may_repeat
 if TYPE_CHECKING:
     from zenovay_async.budget import Budget
     from zenovay_async.core.auth import Auth
-    from zenovay_async.limiter import Permit
     from zenovay_async.transport import Transport
 
 T = TypeVar("T")
@@ -150,23 +149,27 @@ class Session:
             raise self._finished(error, call, progress)  # noqa: B904 - it is the error itself
 
     async def _attempt(self, call: Call[T], progress: _Progress) -> Response[T]:
-        permit = await self._permit(call, progress)
-        if progress.attempts:
-            progress.waits += (_now() - progress.ended,)
-        progress.attempts += 1
+        quota = self.budget.quota
+        quota.enter(call.cost, background=progress.background, now=datetime.now(UTC))
         try:
+            permit = await self._permit(call, progress)
+            if progress.attempts:
+                progress.waits += (_now() - progress.ended,)
+            progress.attempts += 1
             reply = await self._send(call, progress, permit)
             data, timestamp = self._judge(call, reply, permit)
         except ZenovayError as error:
-            progress.ended = _now()
-            progress.last = error
+            if progress.no_fit is None:
+                progress.ended = _now()
+                progress.last = error
             raise
+        finally:
+            quota.leave(call.cost)
         self.budget.retries.succeeded()
         return Response(data, reply.status, reply.headers, reply.body, timestamp, progress.attempts, progress.waits)
 
-    async def _permit(self, call: Call[Any], progress: _Progress) -> Permit | None:
+    async def _permit(self, call: Call[Any], progress: _Progress) -> Any:
         """Wait for this call's turn: within the deadline, or in a batch as long as it takes."""
-        self.budget.quota.check(call.cost, background=progress.background, now=datetime.now(UTC))
         limiter = self.budget.limiter
         if limiter is None:
             return None
@@ -183,7 +186,7 @@ class Session:
             progress.no_fit = error.retry_after or 0.0
             raise
 
-    async def _send(self, call: Call[Any], progress: _Progress, permit: Permit | None) -> Reply:
+    async def _send(self, call: Call[Any], progress: _Progress, permit: Any) -> Reply:
         began = _now()
         try:
             reply = await self.transport.send(
@@ -205,7 +208,7 @@ class Session:
             )
         return reply
 
-    def _give_back(self, permit: Permit | None, error: BaseException) -> None:
+    def _give_back(self, permit: Any, error: BaseException) -> None:
         """A permit without an answer: unspent if the request surely did not reach the server."""
         if permit is None or self.budget.limiter is None:
             return
@@ -214,7 +217,7 @@ class Session:
         else:
             self.budget.limiter.finish(permit, status=None)
 
-    def _judge(self, call: Call[T], reply: Reply, permit: Permit | None) -> tuple[T, datetime | None]:
+    def _judge(self, call: Call[T], reply: Reply, permit: Any) -> tuple[T, datetime | None]:
         """Read the answer, and let the budget learn from it whatever it says."""
         failure: ZenovayError | None = None
         try:
@@ -225,7 +228,7 @@ class Session:
         finally:
             self._learn(reply, permit, failure)
 
-    def _learn(self, reply: Reply, permit: Permit | None, failure: ZenovayError | None) -> None:
+    def _learn(self, reply: Reply, permit: Any, failure: ZenovayError | None) -> None:
         get = reply.headers.get
         limiter, quota = self.budget.limiter, self.budget.quota
         if limiter is not None and permit is not None:

@@ -1,0 +1,269 @@
+'''When a request may go, so that the server need not refuse it.
+
+The theory
+==========
+
+A server that allows ``L`` requests per window ``W`` keeps one of four counts, and a client cannot see which:
+
+- **A fixed window**: a counter that starts from nothing every ``W`` seconds, by the clock or from the first request.
+- **A sliding log**: the times of the last ``L`` requests; a new one is let in when the oldest is ``W`` old.
+- **A token bucket**: ``L`` tokens, one more every ``W / L`` seconds.
+- **A sliding counter**, as content networks use: this window's count plus the last one's, weighted by how much of it
+  still overlaps the last ``W`` seconds. A burst is held against the client one window longer than it lasted.
+
+The API documents none of them for sure ("reset every minute" on one page, an edge network's limiter on another), so
+the strategy has to meet all four. It has three parts, and a request goes when all of them agree.
+
+**The log.** The client keeps the times of its own requests and never lets more than ``L`` into any window. That is exact
+for the first three kinds, on one condition: a request must be dated when the server counted it, which is somewhere
+between its leaving and its answer. Dating it when it left leaks as soon as latency varies: the first of a burst may
+be counted late and the next burst's first early. So a request is dated at its **answer** (:data:`_LATEST` bounds what a
+slow answer can cost), and while it is on its way it holds its place.
+
+**Credit.** A burst is safe only against what the server proved it has left. ``X-RateLimit-Remaining`` of an answer proves
+its figure, less the requests sent since the one that it answers, less those on their way when that one left, as the
+server may count either after it had spoken. Credit is what bursts are paid from. Without it, requests are **paced**, one
+every ``W / L`` (:data:`_PACE`). One paced request with nothing else on its way proves a whole window's credit, and
+the rest of the burst follows on its answer. This is what meets the sliding counter: its ``Remaining`` tells of the burst
+it still holds against the client. Where answers carry no ``Remaining``, the whole limit may be spent at once after two
+idle windows, when no count of any kind can hold anything against the client, and everything else is paced: the first
+burst costs the sliding kinds one window, once.
+
+**The gate.** A 429 says that the count is other than believed; most likely someone else uses the key. It closes the
+gate for all until the server's time, takes away all credit, and slows the pace, once for all requests that were on
+their way together. When the gate opens, one request goes first, and the others follow on its answer.
+
+Before the first answer nothing is known, so one request goes first then, too. It costs a round trip once, learns the
+limit, and catches a wrong key for one request instead of for fifty.
+
+With several processes on one key, each with a log of its own, ``Remaining`` falls faster than expected and the gate
+closes now and then. The limit is then kept on average, with some refusals. ``rate_limit=`` set to each process's share
+avoids them; a limiter that all processes share does, too, behind the same interface.
+
+Times are seconds of any monotonic clock, handed in. Nothing here waits.
+'''
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    import random
+
+# The lowest paid plan (help "Rate limits"); the first answer tells the real one.
+LOWEST_LIMIT = 30
+# Clocks of client and server run apart a little, and a server may round to its own ticks: 0.2 % of a minute is 120 ms.
+_WINDOW_MARGIN = 1.002
+# A request is dated at its answer, but not later than this share of the window after it left: 2 s of a minute. A
+# server counts a request when it comes, and an answer that took longer took its time after that.
+_LATEST = 1 / 30
+# 2 % slower than the limit allows, so that jitter on the way does not let the last of a window catch up with the next.
+_PACE = 1.02
+# After a 429 the pace is halved, and won back by a tenth with each success: some two dozen successes to full pace.
+_SLOWED = 2.0
+_RECOVERY = 0.9
+# Where a 429 names no time: full jitter up to a fifteenth of the window (4 s of a minute), doubling up to the window.
+_FIRST_BACKOFF = 1 / 15
+# Event loops that quantise time may wake a hair early; a wait shorter than this is none.
+_TICK = 1e-5
+
+
+class Grant(msgspec.Struct, gc=False):
+    """The right to send one request.
+
+    Attributes:
+        number: Its place in the order of grants.
+        at: When it was given.
+        cost: What it takes of the limit.
+        passed: What others had on their way when it was given.
+        spent: All that had been granted, itself included.
+    """
+
+    number: int
+    at: float
+    cost: int
+    passed: int
+    spent: int
+
+
+class Pacer:
+    """Decides when requests may go. Knows no clock and no waiting: both are the caller's.
+
+    Args:
+        ceiling: Requests per window never to be exceeded, whatever the server allows; ``None`` to learn the limit.
+        window: Seconds of the window.
+        rng: Draws the jitter.
+    """
+
+    def __init__(self, ceiling: int | None, window: float, rng: random.Random) -> None:
+        self.window = window
+        self.limit = ceiling if ceiling is not None else LOWEST_LIMIT
+        self.learnt = False
+        self.in_flight = 0
+        self.closed_until = -math.inf
+        self._ceiling = ceiling
+        self._rng = rng
+        self._log: deque[float] = deque()
+        self._credit = self.limit
+        self._sees_remaining = False
+        self._paced_until = -math.inf
+        self._slow = 1.0
+        self._backoffs = 0
+        self._probe: Grant | None = None
+        self._probing = True
+        self._numbers = 0
+        self._spent = 0
+        self._newest_answer = 0
+        self._last_incident = 0
+        self._last_use = -math.inf
+
+    def ready_at(self, now: float, cost: int = 1) -> float:
+        """The earliest time at which a request of this cost may go, as things stand.
+
+        ``math.inf`` where that depends on an answer that has not come yet.
+        """
+        self._forget(now)
+        cost = min(cost, self.limit)
+        if now < self.closed_until - _TICK:
+            return self.closed_until
+        if self._probing and self._probe is not None:
+            return self._probe.at + self.window * _LATEST
+        missing = len(self._log) + self.in_flight + cost - self.limit
+        if missing > len(self._log):
+            return math.inf
+        free = now if missing <= 0 else self._log[missing - 1] + self.window * _WINDOW_MARGIN
+        if self._credit < cost:
+            free = max(free, self._paced_until)
+        return free if free > now + _TICK else now
+
+    def grant(self, now: float, cost: int = 1) -> Grant:
+        """Let a request go; only right when :meth:`ready_at` says now."""
+        cost = min(cost, self.limit)
+        self._numbers += 1
+        self._spent += cost
+        granted = Grant(self._numbers, now, cost, self.in_flight, self._spent)
+        self.in_flight += cost
+        self._credit = max(0, self._credit - cost)
+        self._paced_until = max(now, self._paced_until) + self._spacing() * cost
+        self._last_use = now
+        if self._probing:
+            self._probe = granted
+        return granted
+
+    def refund(self, granted: Grant) -> None:
+        """The request never left: as if it had not been granted."""
+        self.in_flight -= granted.cost
+        self._credit = min(self.limit, self._credit + granted.cost)
+        self._paced_until -= self._spacing() * granted.cost
+        if self._probe is granted:
+            self._probe = None
+
+    def answered(self, granted: Grant, now: float, *, limit: int | None, remaining: int | None) -> int | None:
+        """An answer came that is no 429; returns the limit believed before, where it changed it."""
+        self._count(granted, now)
+        before = self._learn(granted, limit, remaining)
+        self._slow = max(1.0, self._slow * _RECOVERY)
+        self._backoffs = 0
+        self._probing = False
+        return before
+
+    def unanswered(self, granted: Grant, now: float) -> None:
+        """No answer came, but the server may have counted the request."""
+        self._count(granted, now)
+
+    def refused(self, granted: Grant, now: float, retry_after: float | None, limit: int | None) -> float | None:
+        """A 429 came; returns the seconds for which the gate closes, ``None`` where that is settled already."""
+        self._count(granted, now)
+        self._learn(granted, limit, None)
+        self._credit = 0
+        if granted.number <= self._last_incident:
+            return None
+        self._last_incident = self._numbers
+        self._slow = _SLOWED
+        self._probing, self._probe = True, None
+        seconds = retry_after if retry_after is not None else self._backoff()
+        self.closed_until = max(self.closed_until, now + seconds)
+        return seconds
+
+    def free_at(self, now: float, ahead: int) -> float:
+        """No earlier than when will a request go that has this much of the limit granted before it?"""
+        self._forget(now)
+        window = self.window * _WINDOW_MARGIN
+        rounds, place = divmod(ahead - (self.limit - len(self._log) - self.in_flight), self.limit)
+        start = max(now, self.closed_until)
+        if rounds < 0:
+            free = start
+        else:
+            dated = self._log[place] if place < len(self._log) else now
+            free = max(start, dated + (rounds + 1) * window)
+        if not self._sees_remaining and ahead >= self._credit:
+            free = max(free, self._paced_until + (ahead - self._credit) * self._spacing())
+        return free
+
+    def remaining(self, now: float) -> int:
+        """How much could go now without waiting."""
+        self._forget(now)
+        if now < self.closed_until - _TICK:
+            return 0
+        return max(0, min(self.limit - len(self._log) - self.in_flight, max(self._credit, int(now >= self._paced_until))))
+
+    def abandon(self, now: float) -> None:
+        """Whatever is on its way will not be answered here any more: its event loop is gone."""
+        self._log.extend([now] * self.in_flight)
+        self.in_flight = 0
+        self._probe = None
+
+    def _spacing(self) -> float:
+        return self.window / self.limit * _PACE * self._slow
+
+    def _backoff(self) -> float:
+        bound = min(self.window, self.window * _FIRST_BACKOFF * 2**self._backoffs)
+        self._backoffs = min(self._backoffs + 1, 30)
+        return self._rng.uniform(0, bound)
+
+    def _forget(self, now: float) -> None:
+        oldest = now - self.window * _WINDOW_MARGIN + _TICK
+        log = self._log
+        while log and log[0] <= oldest:
+            log.popleft()
+        if not log and not self.in_flight and self._slow == 1.0 and now - self._last_use > 2 * self.window:
+            self._credit = self.limit
+
+    def _count(self, granted: Grant, now: float) -> None:
+        self.in_flight -= granted.cost
+        dated = min(now, granted.at + self.window * _LATEST)
+        # Answers come nearly in the order of their dates, so the place is nearly always the end.
+        late: list[float] = []
+        while self._log and self._log[-1] > dated:
+            late.append(self._log.pop())
+        self._log.extend([dated] * granted.cost)
+        self._log.extend(reversed(late))
+        if self._probe is granted:
+            self._probe = None
+
+    def _learn(self, granted: Grant, limit: int | None, remaining: int | None) -> int | None:
+        # What the server said to a later request is newer than this, however late this came.
+        if granted.number < self._newest_answer:
+            return None
+        self._newest_answer = granted.number
+        before = self._learn_limit(limit) if limit else None
+        if remaining is not None:
+            self._sees_remaining = True
+            at_most = remaining - (self._spent - granted.spent)
+            proved = at_most - granted.passed
+            self._credit = max(0, min(max(self._credit, proved), at_most))
+        return before
+
+    def _learn_limit(self, stated: int) -> int | None:
+        limit = stated if self._ceiling is None else min(stated, self._ceiling)
+        self.learnt = True
+        if limit == self.limit:
+            return None
+        before, self.limit = self.limit, limit
+        # What a larger plan adds is there at once, as far as nothing else speaks against it.
+        self._credit = max(0, self._credit + limit - before)
+        return before

@@ -1,0 +1,332 @@
+"""The queue in front of the rate limit: who may send next, and who waits.
+
+:class:`RateLimiter` is what a session needs of a limiter, so that one shared between processes can take the place of
+:class:`WindowLimiter`, which serves the callers of one process. *When* a request may go is decided in
+``zenovay_async.core.pacing``; here it is decided *whose*.
+
+Cancellation is normal: a web request that goes away while it waits gives its place to the next. So nothing in here
+sleeps on behalf of others. A waiter is a future in a queue; whoever changes the state (a grant, an answer, a
+cancellation, the one timer) hands out permits from the front, and a caller that is cancelled in the very moment in
+which it got one puts it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import msgspec
+
+from zenovay_async.core.errors import RateLimitError
+from zenovay_async.core.events import RateLimitClosed, RateLimitLearnt
+from zenovay_async.core.pacing import Grant, Pacer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zenovay_async.core.events import OnEvent
+
+# While calls made directly keep coming, one in four permits still goes to a batch that waits: it moves on at a
+# quarter of the rate at least, and a direct call waits for one request longer at most.
+_BATCH_SHARE = 4
+_TOO_MANY = 429
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """The state of a rate limit.
+
+    Attributes:
+        limit: Requests per window believed in.
+        remaining: How many could start now without waiting.
+        window: Seconds of the window.
+        reset_after: Seconds until another request could start; 0.0 for now.
+        learnt: Whether an answer has stated the limit; until then it is that of the lowest plan.
+    """
+
+    limit: int
+    remaining: int
+    window: float
+    reset_after: float
+    learnt: bool
+
+
+@runtime_checkable
+class RateLimiter(Protocol):
+    """Gives out permits to send. Each is given back exactly once, to ``finish`` or to ``refund``."""
+
+    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Any:
+        """Wait for the turn of a request.
+
+        Args:
+            cost: What it takes of the limit.
+            max_wait: Seconds that it may wait; ``None`` for as long as it takes.
+            background: Whether direct calls may overtake it.
+
+        Returns:
+            A permit, to be given back.
+
+        Raises:
+            RateLimitError: The wait does not fit ``max_wait``; raised as soon as that is known. ``retry_after`` is the
+                wait that it would have been.
+        """
+        ...
+
+    def finish(
+        self,
+        permit: Any,
+        *,
+        status: int | None,
+        limit: int | None = None,
+        remaining: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Give a permit back with what the answer said.
+
+        Args:
+            permit: From :meth:`acquire`.
+            status: HTTP status; ``None`` where no answer came but the request may have reached the server.
+            limit: ``X-RateLimit-Limit``.
+            remaining: ``X-RateLimit-Remaining``.
+            retry_after: Seconds that a 429 asked for.
+        """
+        ...
+
+    def refund(self, permit: Any) -> None:
+        """Give a permit back unused: the request never reached the server."""
+        ...
+
+    def fail_all(self, make_error: Callable[[], Exception]) -> None:
+        """Let every caller that waits fail at once."""
+        ...
+
+    def snapshot(self) -> RateLimit:
+        """The state now."""
+        ...
+
+    def forecast(self, n: int) -> float:
+        """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
+        ...
+
+
+class _Waiter:
+    __slots__ = ("cost", "future", "give_up_at")
+
+    def __init__(self, future: asyncio.Future[Grant], cost: int, give_up_at: float) -> None:
+        self.future = future
+        self.cost = cost
+        self.give_up_at = give_up_at
+
+
+class WindowLimiter:
+    """Keeps the callers of one process within a limit per window; see ``zenovay_async.core.pacing`` for how.
+
+    First come, first served; calls of a batch stand behind those made directly. It belongs to the event loop that
+    uses it; when that loop is gone, to the next, and what it knows of the limit stays.
+
+    Args:
+        limit: Requests per window never to be exceeded; ``None`` to learn the server's.
+        window: Seconds of the window.
+        on_event: Told when a limit is learnt and when a 429 closes the gate.
+        rng: Draws the jitter; left out, the usual randomness.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int | None = None,
+        window: float = 60.0,
+        on_event: OnEvent | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._pacer = Pacer(limit, window, rng or random.Random())  # noqa: S311 - jitter is no secret
+        self._on_event = on_event
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Dictionaries as queues: in order, and a waiter that gives up is taken from anywhere at once.
+        self._direct: dict[_Waiter, None] = {}
+        self._batch: dict[_Waiter, None] = {}
+        self._passed_over = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Grant:
+        """Wait for the turn of a request; see :class:`RateLimiter`."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
+        now = loop.time()
+        queue = self._batch if background else self._direct
+        if not queue and (not background or not self._direct) and self._pacer.ready_at(now, cost) <= now:
+            return self._pacer.grant(now, cost)
+        waiter = _Waiter(loop.create_future(), cost, math.inf if max_wait is None else now + max_wait)
+        queue[waiter] = None
+        if max_wait is not None:
+            self._refuse_if_late(waiter, now, self._expected(waiter, now))
+        self._hand_out()
+        return await self._wait(waiter, queue)
+
+    def finish(
+        self,
+        permit: Grant,
+        *,
+        status: int | None,
+        limit: int | None = None,
+        remaining: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Give a permit back with what the answer said; see :class:`RateLimiter`."""
+        now = self._now()
+        if status is None:
+            self._pacer.unanswered(permit, now)
+        elif status == _TOO_MANY:
+            seconds = self._pacer.refused(permit, now, retry_after, limit)
+            if seconds is not None:
+                self._tell(RateLimitClosed(seconds, retry_after is not None))
+                self._refuse_the_late(now)
+        else:
+            before = self._pacer.answered(permit, now, limit=limit, remaining=remaining)
+            if before is not None:
+                self._tell(RateLimitLearnt(before, self._pacer.limit))
+        if self._direct or self._batch:
+            self._hand_out()
+
+    def refund(self, permit: Grant) -> None:
+        """Give a permit back unused; see :class:`RateLimiter`."""
+        self._pacer.refund(permit)
+        if self._direct or self._batch:
+            self._hand_out()
+
+    def fail_all(self, make_error: Callable[[], Exception]) -> None:
+        """Let every caller that waits fail at once."""
+        for queue in (self._direct, self._batch):
+            for waiter in queue:
+                if not waiter.future.done():
+                    waiter.future.set_exception(make_error())
+            queue.clear()
+        self._set_timer(None)
+
+    def snapshot(self) -> RateLimit:
+        """The state now."""
+        now, pacer = self._now(), self._pacer
+        ready = pacer.ready_at(now)
+        # Where it takes an answer to know, a paced request's time is the nearest guess.
+        wait = max(0.0, (pacer.free_at(now, 0) if math.isinf(ready) else ready) - now)
+        return RateLimit(pacer.limit, pacer.remaining(now), pacer.window, wait, pacer.learnt)
+
+    def forecast(self, n: int) -> float:
+        """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
+        now = self._now()
+        ahead = sum(waiter.cost for queue in (self._direct, self._batch) for waiter in queue)
+        return 0.0 if n <= 0 else max(0.0, self._pacer.free_at(now, ahead + n - 1) - now)
+
+    async def _wait(self, waiter: _Waiter, queue: dict[_Waiter, None]) -> Grant:
+        timeout_at = None if math.isinf(waiter.give_up_at) else waiter.give_up_at
+        try:
+            async with asyncio.timeout_at(timeout_at):
+                return await waiter.future
+        except TimeoutError:
+            queue.pop(waiter, None)
+            now = self._now()
+            expected = max(self._expected(waiter, now), now)
+            self._hand_out()
+            raise _no_time(expected - now) from None
+        except asyncio.CancelledError:
+            future = waiter.future
+            if queue.pop(waiter, 0) is None:
+                self._hand_out()
+            elif not future.cancelled() and future.exception() is None:
+                self.refund(future.result())
+            raise
+
+    def _hand_out(self) -> None:
+        now = self._now()
+        while (waiter := self._next()) is not None:
+            ready = self._pacer.ready_at(now, waiter.cost)
+            if ready > now:
+                self._set_timer(ready)
+                return
+            self._take(waiter)
+            # A future that is done belongs to a caller about to be cancelled: its permit would only come back.
+            if not waiter.future.done():
+                waiter.future.set_result(self._pacer.grant(now, waiter.cost))
+        self._set_timer(None)
+
+    def _next(self) -> _Waiter | None:
+        direct, batch = next(iter(self._direct), None), next(iter(self._batch), None)
+        if batch is not None and (direct is None or self._passed_over >= _BATCH_SHARE - 1):
+            return batch
+        return direct
+
+    def _take(self, waiter: _Waiter) -> None:
+        if waiter in self._batch:
+            del self._batch[waiter]
+            self._passed_over = 0
+        else:
+            del self._direct[waiter]
+            self._passed_over = self._passed_over + 1 if self._batch else 0
+
+    def _set_timer(self, when: float | None) -> None:
+        if self._timer is not None:
+            if when == self._timer.when():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if when is not None and not math.isinf(when) and self._loop is not None:
+            self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._hand_out()
+
+    def _expected(self, waiter: _Waiter, now: float) -> float:
+        """When this waiter's turn comes at the earliest, if no further direct call overtakes it."""
+        ahead = 0
+        queues = (self._direct, self._batch) if waiter in self._batch else (self._direct,)
+        for queue in queues:
+            for other in queue:
+                if other is waiter:
+                    break
+                ahead += other.cost
+        return self._pacer.free_at(now, ahead + waiter.cost - 1)
+
+    def _refuse_the_late(self, now: float) -> None:
+        """The gate has closed: those whose wait no longer fits need not wait to hear it."""
+        ahead = 0
+        for queue in (self._direct, self._batch):
+            for waiter in list(queue):
+                expected = self._pacer.free_at(now, ahead + waiter.cost - 1)
+                if expected > waiter.give_up_at and not waiter.future.done():
+                    del queue[waiter]
+                    waiter.future.set_exception(_no_time(expected - now))
+                else:
+                    ahead += waiter.cost
+
+    def _refuse_if_late(self, waiter: _Waiter, now: float, expected: float) -> None:
+        if expected > waiter.give_up_at:
+            self._direct.pop(waiter, None)
+            self._batch.pop(waiter, None)
+            raise _no_time(expected - now)
+
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The first use on this loop: whoever waited on the one before is gone with it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._direct.clear()
+        self._batch.clear()
+        self._loop = loop
+        self._pacer.abandon(loop.time())
+
+    def _now(self) -> float:
+        return 0.0 if self._loop is None else self._loop.time()
+
+    def _tell(self, event: RateLimitLearnt | RateLimitClosed) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def _no_time(seconds: float) -> RateLimitError:
+    return RateLimitError(
+        f"The rate limit makes this call wait {seconds:.1f} s, which does not fit its timeout; nothing was sent",
+        retry_after=seconds,
+    )
