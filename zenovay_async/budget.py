@@ -1,12 +1,13 @@
 """What one API key may spend: its rate limit, its monthly quota and its retries.
 
-All clients of a process that use the same key at the same address with the same limits share one budget, as the API
+All clients of a thread that use the same key at the same address with the same limits share one budget, as the API
 counts them as one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -117,11 +118,12 @@ _newest: deque[Budget] = deque(maxlen=256)
 
 
 def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
-    """The budget of this key at this address: the one in use in this process, else a new one."""
+    """The budget of this key at this address: the one known in this thread, else a new one."""
     # A digest, so that the key does not stand in one more place.
     digest = hashlib.sha256(auth.key.encode()).digest()
     own = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
-    name = (digest, base_url, id(own) if own else limits.rate_limit, limits.window, limits.quota_reserve)
+    # An event loop belongs to a thread, and so does a limiter.
+    name = (threading.get_ident(), digest, base_url, id(own) if own else limits.rate_limit, limits.window, limits.quota_reserve)
     budget = _shared.get(name)
     if budget is None:
         budget = _shared[name] = Budget(limits)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
-from zenovay_async.core.errors import RateLimitError
+from zenovay_async.core.errors import ClientClosedError, RateLimitError
 from zenovay_async.core.events import RateLimitClosed, RateLimitLearnt
 from zenovay_async.core.pacing import Grant, Pacer
 
@@ -309,6 +309,8 @@ class WindowLimiter:
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """The first use on this loop: whoever waited on the one before is gone with it."""
+        if (self._direct or self._batch) and self._loop is not None and not self._loop.is_closed():
+            raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

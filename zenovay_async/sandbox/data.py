@@ -1,0 +1,353 @@
+"""Made-up websites whose figures hang together: the same seed gives the same world, from every endpoint.
+
+All is drawn when it is asked for, from generators seeded with the website and the day, so that a world of a hundred
+thousand websites costs nothing until one of them is looked at. Domains are under ``.example`` (RFC 2606).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import uuid
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+RANGE_DAYS = {"24h": 1, "7d": 7, "30d": 30, "90d": 90, "1y": 365}
+METRICS = ("visitors", "page_views", "bounce_rate", "error_rate")
+
+_COUNTRIES = (
+    ("US", "United States", 30, "New York"),
+    ("GB", "United Kingdom", 13, "London"),
+    ("DE", "Germany", 11, "Berlin"),
+    ("FR", "France", 8, "Lyon"),
+    ("CA", "Canada", 7, "Toronto"),
+    ("NL", "Netherlands", 5, "Utrecht"),
+    ("BR", "Brazil", 5, "Recife"),
+    ("JP", "Japan", 4, "Osaka"),
+    ("IN", "India", 4, "Pune"),
+    ("ES", "Spain", 3, "Valencia"),
+    ("SE", "Sweden", 2, "Malmö"),
+    ("AU", "Australia", 2, "Perth"),
+)
+_BROWSERS = (("Chrome", "Windows", "desktop"), ("Safari", "iOS", "mobile"), ("Chrome", "Android", "mobile"))
+_BROWSERS += (("Safari", "macOS", "desktop"), ("Firefox", "Linux", "desktop"), ("Edge", "Windows", "desktop"))
+_FIRST = ("north", "blue", "paper", "river", "copper", "quiet", "bright", "maple", "stone", "velvet", "harbor", "cloud")
+_SECOND = ("desk", "bakery", "cycles", "garden", "books", "studio", "coffee", "ledger", "travel", "audio", "forge", "lab")
+_PAGES = ("/", "/pricing", "/features", "/signup", "/about", "/blog", "/contact", "/docs", "/login", "/changelog")
+_TOPICS = ("migrating", "measuring", "choosing", "growing", "hiring", "shipping", "writing", "designing", "testing")
+_THINGS = ("dashboards", "funnels", "teams", "pricing", "newsletters", "forms", "search", "checkout", "onboarding")
+_REFERRERS = ("https://google.com", "https://duckduckgo.com", "https://github.com", None, None)
+_ERRORS = (
+    ("TypeError", "Cannot read properties of undefined (reading 'length')"),
+    ("ReferenceError", "analytics is not defined"),
+    ("SyntaxError", "Unexpected token '<'"),
+    ("RangeError", "Maximum call stack size exceeded"),
+)
+
+
+def timestamp(when: datetime) -> str:
+    """A time as the API writes it: UTC, milliseconds, ``Z``."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+
+
+class World:
+    """The websites of a sandbox.
+
+    Args:
+        websites: How many there are.
+        seed: Which world it is.
+        now: The time in it; figures run up to here.
+    """
+
+    def __init__(self, websites: int, seed: int, now: datetime) -> None:
+        self.seed = seed
+        self.now = now
+        self.team_id = self._id("team", 0)
+        self.ids = [self._id("website", index) for index in range(websites)]
+        self._index = {website_id: index for index, website_id in enumerate(self.ids)}
+        self.heatmap_pages = lru_cache(maxsize=1024)(self._heatmap_pages)
+
+    def __contains__(self, website_id: str) -> bool:
+        return website_id in self._index
+
+    def website(self, website_id: str) -> dict[str, Any]:
+        """A website as ``GET /websites`` lists it."""
+        index = self._index[website_id]
+        draw = self._draw(website_id, "website")
+        first, second = _FIRST[index % len(_FIRST)], _SECOND[index // len(_FIRST) % len(_SECOND)]
+        round_ = index // (len(_FIRST) * len(_SECOND))
+        return {
+            "id": website_id,
+            "domain": f"{first}-{second}{f'-{round_ + 1}' if round_ else ''}.example",
+            "name": f"{first} {second}".title(),
+            "tracking_code": f"ZV_{hashlib.sha256(website_id.encode()).hexdigest()[:9]}",
+            "is_active": True,
+            "created_at": timestamp(self._midnight() - timedelta(days=draw.randint(400, 900), hours=draw.randint(0, 23))),
+            "team_id": self.team_id,
+        }
+
+    def website_detail(self, website_id: str) -> dict[str, Any]:
+        """A website as ``GET /websites/{id}`` shows it."""
+        settings = dict.fromkeys(("track_outbound_links", "track_downloads", "session_replay", "heatmaps"), True)
+        return {**self.website(website_id), "user_id": self._id("user", 0), "settings": settings}
+
+    def _heatmap_pages(self, website_id: str) -> list[dict[str, Any]]:
+        """All pages of a website that have heatmap data, most interactions first."""
+        draw = self._draw(website_id, "heatmap")
+        articles = [f"/blog/{topic}-{thing}" for topic in _TOPICS for thing in _THINGS]
+        draw.shuffle(articles)
+        urls = [*_PAGES, *articles, *(f"/docs/{thing}" for thing in _THINGS), *(f"/help/{topic}" for topic in _TOPICS)]
+        busiest, updated = draw.randint(800, 60_000), self.now - timedelta(minutes=draw.randint(1, 50))
+        pages: list[dict[str, Any]] = []
+        for rank, url in enumerate(urls[: draw.randint(5, len(urls))], start=1):
+            updated -= timedelta(minutes=draw.randint(0, 180))
+            count = max(1, int(busiest / rank**1.1 * draw.uniform(0.85, 1.0)))
+            pages.append({"url": url, "total_interactions": count, "last_updated": timestamp(updated)})
+        return sorted(pages, key=lambda page: page["total_interactions"], reverse=True)
+
+    def daily_stats(self, website_id: str, days: int) -> list[dict[str, Any]]:
+        """One row a day, oldest first, up to yesterday."""
+        return [self._day(website_id, self._midnight() - timedelta(days=back)) for back in range(days, 0, -1)]
+
+    def overview(self, website_id: str, range_: str) -> dict[str, Any]:
+        """Totals and daily rows; the rows add up to the totals."""
+        days = RANGE_DAYS[range_]
+        rows = self.daily_stats(website_id, days)
+        website = self.website(website_id)
+        start, end = self._midnight() - timedelta(days=days), self._midnight()
+        return {
+            "website": {name: website[name] for name in ("id", "domain", "name")},
+            "time_range": range_,
+            "date_range": {
+                "start": f"{start:%Y-%m-%d}",
+                "end": f"{end:%Y-%m-%d}",
+                "startDateTime": timestamp(start),
+                "endDateTime": timestamp(end),
+            },
+            "summary": {
+                "total_visitors": sum(row["total_visitors"] for row in rows),
+                "total_page_views": sum(row["page_views"] for row in rows),
+                "unique_visitors": sum(row["unique_visitors"] for row in rows),
+            },
+            "daily_stats": rows,
+        }
+
+    def countries(self, website_id: str, range_: str) -> list[dict[str, Any]]:
+        """Visitors by country, most first; they add up to the total of the range."""
+        total = self._total(website_id, range_)
+        draw = self._draw(website_id, "countries")
+        weights = [weight * draw.uniform(0.5, 1.5) for _, _, weight, _ in _COUNTRIES]
+        shares = _split(total, weights)
+        rows = [
+            {"country_code": code, "country_name": name, "visitors": share, "avg_value_score": round(draw.uniform(30, 60), 2)}
+            for (code, name, _, _), share in zip(_COUNTRIES, shares, strict=True)
+        ]
+        return sorted((row for row in rows if row["visitors"]), key=lambda row: row["visitors"], reverse=True)
+
+    def visitors(self, website_id: str, range_: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+        """Visitors newest first, as many as the overview counts, and whether there are more."""
+        total = self._total(website_id, range_)
+        span = timedelta(days=RANGE_DAYS[range_])
+        chosen = range(offset, min(offset + limit, total))
+        return [self._visitor(website_id, number, self.now - span * (number / total)) for number in chosen], (
+            offset + limit < total
+        )
+
+    def sessions(self, website_id: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+        """Recorded sessions newest first, and whether there are more."""
+        total = self._draw(website_id, "sessions").randint(60, 400)
+        chosen = range(offset, min(offset + limit, total))
+        return [self._session(website_id, number) for number in chosen], offset + limit < total
+
+    def error_groups(self, website_id: str) -> list[dict[str, Any]]:
+        """JavaScript errors, most frequent first."""
+        draw = self._draw(website_id, "errors")
+        groups: list[dict[str, Any]] = []
+        for number in range(draw.randint(3, 40)):
+            kind, message = _ERRORS[number % len(_ERRORS)]
+            count = draw.randint(1, 400)
+            last = self.now - timedelta(hours=draw.randint(1, 200))
+            groups.append(
+                {
+                    "id": "eg_" + self._id(website_id + "error", number),
+                    "fingerprint": f"{kind}_{draw.getrandbits(24):06x}",
+                    "message": message,
+                    "type": kind,
+                    "status": draw.choice(("unresolved", "unresolved", "resolved", "ignored")),
+                    "occurrence_count": count,
+                    "first_seen_at": timestamp(last - timedelta(days=draw.randint(1, 40))),
+                    "last_seen_at": timestamp(last),
+                    "affected_users_count": draw.randint(1, count),
+                }
+            )
+        return sorted(groups, key=lambda group: group["occurrence_count"], reverse=True)
+
+    def insights(self, website_id: str, range_: str) -> list[dict[str, Any]]:
+        """Insights of the range, newest first."""
+        found: list[dict[str, Any]] = []
+        for number, anomaly in enumerate(self.anomalies(website_id, range_)):
+            change = anomaly["deviation_percentage"]
+            found.append(
+                {
+                    "id": "ins_" + self._id(website_id + "insight", number),
+                    "type": ("anomaly", "trend", "recommendation", "prediction")[number % 4],
+                    "severity": anomaly["severity"],
+                    "title": f"Unusual {anomaly['metric_name'].replace('_', ' ')}",
+                    "description": f"Deviates by {change}% from what was expected.",
+                    "metric_name": anomaly["metric_name"],
+                    "metric_value": anomaly["actual_value"],
+                    "metric_change": change,
+                    "recommendation": "Look at what changed on that day.",
+                    "created_at": anomaly["detected_at"],
+                }
+            )
+        return found
+
+    def anomalies(self, website_id: str, range_: str) -> list[dict[str, Any]]:
+        """Anomalies of the range, newest first."""
+        found: list[dict[str, Any]] = []
+        for back in range(1, RANGE_DAYS[range_] + 1):
+            day = self._midnight() - timedelta(days=back)
+            draw = self._draw(website_id, f"anomaly{day:%Y%m%d}")
+            if draw.random() > 0.35:  # noqa: PLR2004 - about every third day
+                continue
+            expected = draw.randint(100, 900)
+            actual = int(expected * draw.uniform(1.4, 4.0))
+            deviation = round((actual - expected) / expected * 100, 1)
+            found.append(
+                {
+                    "id": "anom_" + self._id(website_id + "anomaly", back),
+                    "metric_name": draw.choice(METRICS),
+                    "expected_value": expected,
+                    "actual_value": actual,
+                    "deviation_percentage": deviation,
+                    "severity": "critical" if deviation > 200 else "warning" if deviation > 80 else "info",  # noqa: PLR2004 - steps of a made-up scale
+                    "detected_at": timestamp(day + timedelta(hours=draw.randint(0, 23))),
+                    "is_resolved": draw.random() < 0.5,  # noqa: PLR2004 - a coin
+                }
+            )
+        return found
+
+    def retention(self, website_id: str, range_: str, granularity: str, periods: int) -> list[dict[str, Any]]:
+        """One row for each cohort and period that has passed; a cohort only shrinks."""
+        step = {"daily": 1, "weekly": 7, "monthly": 30}[granularity]
+        rows: list[dict[str, Any]] = []
+        for age in range(max(1, RANGE_DAYS[range_] // step), 0, -1):
+            start = self._midnight() - timedelta(days=age * step)
+            draw = self._draw(website_id, f"retention{start:%Y%m%d}{step}")
+            retained = total = draw.randint(200, 1500)
+            for period in range(min(periods, age)):
+                rows.append(
+                    {
+                        "cohort_date": f"{start:%Y-%m-%d}",
+                        "period_number": period,
+                        "total_users": total,
+                        "retained_users": retained,
+                        "retention_rate": round(retained / total * 100, 2),
+                    }
+                )
+                retained = int(retained * draw.uniform(0.4, 0.9))
+        return rows
+
+    def lifetime_value(self, website_id: str, range_: str, granularity: str) -> dict[str, Any]:
+        """Cohorts of customers; revenue per customer only grows."""
+        step = {"weekly": 7, "monthly": 30}[granularity]
+        cohorts: list[dict[str, Any]] = []
+        for age in range(max(1, RANGE_DAYS[range_] // step), 0, -1):
+            start = self._midnight() - timedelta(days=age * step)
+            draw = self._draw(website_id, f"ltv{start:%Y%m%d}{step}")
+            value, periods = draw.uniform(40, 60), []
+            for period in range(age):
+                periods.append({"period": period, "cumulative_revenue_per_customer": round(value, 2)})
+                value += draw.uniform(10, 30)
+            cohorts.append({"cohort_date": f"{start:%Y-%m-%d}", "customers": draw.randint(50, 400), "periods": periods})
+        first = [cohort["periods"][0]["cumulative_revenue_per_customer"] for cohort in cohorts]
+        last = cohorts[0]["periods"][-1]["cumulative_revenue_per_customer"]
+        summary = {"average_ltv_30d": round(sum(first) / len(first), 2), "average_ltv_90d": last}
+        return {"cohorts": cohorts, "summary": summary}
+
+    def answer(self, website_id: str, question: str, range_: str) -> dict[str, Any]:
+        """An answer to a question, as far as its shape is documented: the visitors by country, whatever was asked."""
+        countries = self.countries(website_id, range_)
+        total = sum(row["visitors"] for row in countries)
+        rows = [[row["country_name"], row["visitors"], round(row["visitors"] / total * 100, 1)] for row in countries]
+        return {
+            "question": question,
+            "intent": "countries_breakdown",
+            "confidence": 0.95,
+            "time_range": range_,
+            "results": {"type": "table", "columns": ["country", "visitors", "percentage"], "rows": rows},
+        }
+
+    def _day(self, website_id: str, day: datetime) -> dict[str, Any]:
+        size = self._draw(website_id, "size").randint(40, 2000)
+        draw = self._draw(website_id, f"day{day:%Y%m%d}")
+        weekend = 0.7 if day.weekday() >= 5 else 1.0  # noqa: PLR2004 - Saturday
+        visitors = max(1, int(size * weekend * draw.uniform(0.8, 1.2)))
+        return {
+            "date": f"{day:%Y-%m-%d}",
+            "website_id": website_id,
+            "total_visitors": visitors,
+            "unique_visitors": int(visitors * draw.uniform(0.6, 0.8)),
+            "page_views": int(visitors * draw.uniform(2.5, 4.0)),
+        }
+
+    def _visitor(self, website_id: str, number: int, when: datetime) -> dict[str, Any]:
+        draw = self._draw(website_id, f"visitor{number}")
+        code, name, _, city = draw.choices(_COUNTRIES, [country[2] for country in _COUNTRIES])[0]
+        browser, system, device = draw.choice(_BROWSERS)
+        return {
+            "id": self._id(website_id + "visitor", number),
+            "country_code": code,
+            "country_name": name,
+            "city": city,
+            "device_type": device,
+            "browser": browser,
+            "os": system,
+            "value_score": draw.randint(0, 100),
+            "visited_at": timestamp(when),
+            "landing_page": draw.choice(_PAGES),
+            "referrer": draw.choice(_REFERRERS),
+            "had_interaction": draw.random() < 0.6,  # noqa: PLR2004 - more often than not
+        }
+
+    def _session(self, website_id: str, number: int) -> dict[str, Any]:
+        draw = self._draw(website_id, f"session{number}")
+        browser, system, device = draw.choice(_BROWSERS)
+        duration = draw.randint(5, 900)
+        ended = self.now - timedelta(minutes=37 * number + draw.randint(0, 20))
+        return {
+            "id": "sr_" + self._id(website_id + "session", number),
+            "session_id": f"sess_{draw.getrandbits(48):012x}",
+            "page_url": draw.choice(_PAGES),
+            "device_type": device,
+            "browser": browser,
+            "os": system,
+            "country_code": draw.choice(_COUNTRIES)[0],
+            "duration_seconds": duration,
+            "event_count": draw.randint(3, 400),
+            "started_at": timestamp(ended - timedelta(seconds=duration)),
+            "ended_at": timestamp(ended),
+        }
+
+    def _total(self, website_id: str, range_: str) -> int:
+        return sum(row["total_visitors"] for row in self.daily_stats(website_id, RANGE_DAYS[range_]))
+
+    def _midnight(self) -> datetime:
+        return self.now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def _draw(self, website_id: str, topic: str) -> random.Random:
+        return random.Random(f"{self.seed}/{website_id}/{topic}")  # noqa: S311 - made-up figures
+
+    def _id(self, topic: str, number: int) -> str:
+        digest = hashlib.blake2b(f"{self.seed}/{topic}/{number}".encode(), digest_size=16).digest()
+        return str(uuid.UUID(bytes=digest, version=4))
+
+
+def _split(total: int, weights: list[float]) -> list[int]:
+    """Whole shares by weight that add up to the total."""
+    scale = total / sum(weights)
+    shares = [int(weight * scale) for weight in weights]
+    shares[0] += total - sum(shares)
+    return shares
