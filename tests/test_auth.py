@@ -54,7 +54,17 @@ def test_without_a_base_url_the_public_api_is_used() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "api.zenovay.com", "ftp://x", "https://", "https://u:p@host", "https://h?a=1", "https://h#f", "https://[", "https://h:x"],
+    [
+        "",
+        "api.zenovay.com",
+        "ftp://x",
+        "https://",
+        "https://u:p@host",
+        "https://h?a=1",
+        "https://h#f",
+        "https://[",
+        "https://h:x",
+    ],
 )
 def test_a_base_url_that_cannot_be_one_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url"):
@@ -67,7 +77,7 @@ def test_plain_http_is_fine_to_this_machine(host: str) -> None:
 
 
 def test_plain_http_to_another_machine_must_be_asked_for() -> None:
-    with pytest.raises(ConfigurationError, match="unencrypted.*allow_http=True"):
+    with pytest.raises(ConfigurationError, match=r"unencrypted.*allow_http=True"):
         Zenovay(KEY, base_url="http://api.example")
     assert "http://api.example" in repr(Zenovay(KEY, base_url="http://api.example", allow_http=True))
 
@@ -109,7 +119,11 @@ def test_a_key_copied_with_its_surroundings_stays_hidden() -> None:
 def _everything_a_traceback_shows(error: BaseException | None) -> str:
     shown: list[str] = []
     while error is not None:
-        shown += [repr(error), str(error), *traceback.TracebackException.from_exception(error, capture_locals=True).format()]
+        shown += [
+            repr(error),
+            str(error),
+            *traceback.TracebackException.from_exception(error, capture_locals=True).format(),
+        ]
         error = error.__cause__ or error.__context__
     return "".join(shown)
 
@@ -131,6 +145,7 @@ def _key_that_is_refused() -> str:
 @pytest.mark.parametrize("fault", ["refused", "reset", "timeout", "cut", "nonsense"])
 async def test_the_key_is_in_no_variable_of_any_frame_of_an_error(fault: str, unused_tcp_port: int) -> None:
     """Error reporters send the variables of each frame along."""
+
     async def misbehave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         if fault == "timeout":

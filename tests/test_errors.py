@@ -61,9 +61,7 @@ def test_a_used_up_month_is_no_rate_limit_error() -> None:
 
 
 def test_an_error_says_what_where_and_how_often_in_one_line() -> None:
-    assert str(_full(ZenovayError)) == (
-        "It broke (GET websites, HTTP 503, GENERIC_ERROR, 3 attempts, request r-1)"
-    )
+    assert str(_full(ZenovayError)) == ("It broke (GET websites, HTTP 503, GENERIC_ERROR, 3 attempts, request r-1)")
     assert str(ZenovayError("It broke")) == "It broke"
 
 

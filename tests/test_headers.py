@@ -49,7 +49,8 @@ def test_each_documented_way_to_say_when_is_understood(
 
 
 @pytest.mark.parametrize(
-    "garbage", ["soon", "", "-1", "nan", "inf", "1e400", "9" * 400, "Thu, 99 Foo 2026 00:00:00 GMT", "1970-01-01", "１２", "\x00"]
+    "garbage",
+    ["soon", "", "-1", "nan", "inf", "1e400", "9" * 400, "Thu, 99 Foo 2026 00:00:00 GMT", "1970-01-01", "１２", "\x00"],
 )
 def test_garbage_is_ignored_and_the_next_source_is_asked(garbage: str) -> None:
     assert wait_for({"Retry-After": garbage}, {"retry_after": 3}) in {3, 12}
@@ -77,7 +78,10 @@ def test_a_wait_longer_than_any_month_is_not_believed() -> None:
     st.dictionaries(st.sampled_from(["Retry-After", "X-RateLimit-Reset", "Date"]), st.text()),
     st.dictionaries(
         st.sampled_from(["retry_after", "details"]),
-        st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda leaf: st.dictionaries(st.just("reset_at"), leaf)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda leaf: st.dictionaries(st.just("reset_at"), leaf),
+        ),
     ),
     st.text(),
 )
@@ -91,7 +95,11 @@ def test_any_fraction_of_seconds_is_read_back(seconds: float) -> None:
     assert wait_for({"Retry-After": repr(seconds)}) == seconds
 
 
-@given(st.dictionaries(st.sampled_from(["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Usage-Monthly", "X-Usage-Reset"]), st.text()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Usage-Monthly", "X-Usage-Reset"]), st.text()
+    )
+)
 def test_limits_and_usage_are_figures_or_nothing(headers: dict[str, str]) -> None:
     found = CIMultiDict(headers)
     limits, month = rate_limit(found), usage(found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from zenovay_async import (
     APIConnectionError,
@@ -127,7 +128,9 @@ async def test_a_wait_that_cannot_fit_is_not_begun_and_the_error_says_how_long_i
     canned.get(URL, status=429, headers={"Retry-After": "5"}, repeat=True)
     async with client() as zenovay:
         began = now()
-        with pytest.raises(RateLimitError, match=r"have to wait 5\.\d s, which does not fit the timeout of 1 s") as caught:
+        with pytest.raises(
+            RateLimitError, match=r"have to wait 5\.\d s, which does not fit the timeout of 1 s"
+        ) as caught:
             await zenovay.heatmaps.pages("x", timeout=1)
     assert now() - began < 0.02
     assert caught.value.retry_after is not None
@@ -212,8 +215,6 @@ async def test_a_question_that_costs_credits_is_repeated_only_if_it_never_ran(ca
 
 
 def _connection_key() -> Any:
-    from aiohttp.client_reqrep import ConnectionKey
-
     return ConnectionKey("host", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
 
 
@@ -233,7 +234,14 @@ async def test_a_retry_is_told_to_the_listener_and_the_log(
 
 @pytest.mark.parametrize(
     "options",
-    [{"timeout": 0}, {"timeout": -1}, {"attempt_timeout": 0}, {"max_attempts": 0}, {"max_connections": 0}, {"timeout": "5"}],
+    [
+        {"timeout": 0},
+        {"timeout": -1},
+        {"attempt_timeout": 0},
+        {"max_attempts": 0},
+        {"max_connections": 0},
+        {"timeout": "5"},
+    ],
 )
 def test_options_that_allow_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):

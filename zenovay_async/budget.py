@@ -123,7 +123,14 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
     digest = hashlib.sha256(auth.key.encode()).digest()
     own = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
     # An event loop belongs to a thread, and so does a limiter.
-    name = (threading.get_ident(), digest, base_url, id(own) if own else limits.rate_limit, limits.window, limits.quota_reserve)
+    name = (
+        threading.get_ident(),
+        digest,
+        base_url,
+        id(own) if own else limits.rate_limit,
+        limits.window,
+        limits.quota_reserve,
+    )
     budget = _shared.get(name)
     if budget is None:
         budget = _shared[name] = Budget(limits)

@@ -1,4 +1,4 @@
-'''When a request may go, so that the server need not refuse it.
+"""When a request may go, so that the server need not refuse it.
 
 The theory
 ==========
@@ -41,7 +41,7 @@ closes now and then. The limit is then kept on average, with some refusals. ``ra
 avoids them; a limiter that all processes share does, too, behind the same interface.
 
 Times are seconds of any monotonic clock, handed in. Nothing here waits.
-'''
+"""
 
 from __future__ import annotations
 
@@ -209,7 +209,9 @@ class Pacer:
         self._forget(now)
         if now < self.closed_until - _TICK:
             return 0
-        return max(0, min(self.limit - len(self._log) - self.in_flight, max(self._credit, int(now >= self._paced_until))))
+        return max(
+            0, min(self.limit - len(self._log) - self.in_flight, max(self._credit, int(now >= self._paced_until)))
+        )
 
     def abandon(self, now: float) -> None:
         """Whatever is on its way will not be answered here any more: its event loop is gone."""

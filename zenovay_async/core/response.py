@@ -27,7 +27,6 @@ from zenovay_async.core.errors import (
 )
 
 if TYPE_CHECKING:
-
     from zenovay_async.core.call import Call
 
 T = TypeVar("T")

@@ -33,7 +33,20 @@ _COUNTRIES = (
 _BROWSERS = (("Chrome", "Windows", "desktop"), ("Safari", "iOS", "mobile"), ("Chrome", "Android", "mobile"))
 _BROWSERS += (("Safari", "macOS", "desktop"), ("Firefox", "Linux", "desktop"), ("Edge", "Windows", "desktop"))
 _FIRST = ("north", "blue", "paper", "river", "copper", "quiet", "bright", "maple", "stone", "velvet", "harbor", "cloud")
-_SECOND = ("desk", "bakery", "cycles", "garden", "books", "studio", "coffee", "ledger", "travel", "audio", "forge", "lab")
+_SECOND = (
+    "desk",
+    "bakery",
+    "cycles",
+    "garden",
+    "books",
+    "studio",
+    "coffee",
+    "ledger",
+    "travel",
+    "audio",
+    "forge",
+    "lab",
+)
 _PAGES = ("/", "/pricing", "/features", "/signup", "/about", "/blog", "/contact", "/docs", "/login", "/changelog")
 _TOPICS = ("migrating", "measuring", "choosing", "growing", "hiring", "shipping", "writing", "designing", "testing")
 _THINGS = ("dashboards", "funnels", "teams", "pricing", "newsletters", "forms", "search", "checkout", "onboarding")
@@ -83,7 +96,9 @@ class World:
             "name": f"{first} {second}".title(),
             "tracking_code": f"ZV_{hashlib.sha256(website_id.encode()).hexdigest()[:9]}",
             "is_active": True,
-            "created_at": timestamp(self._midnight() - timedelta(days=draw.randint(400, 900), hours=draw.randint(0, 23))),
+            "created_at": timestamp(
+                self._midnight() - timedelta(days=draw.randint(400, 900), hours=draw.randint(0, 23))
+            ),
             "team_id": self.team_id,
         }
 
@@ -98,6 +113,12 @@ class World:
         articles = [f"/blog/{topic}-{thing}" for topic in _TOPICS for thing in _THINGS]
         draw.shuffle(articles)
         urls = [*_PAGES, *articles, *(f"/docs/{thing}" for thing in _THINGS), *(f"/help/{topic}" for topic in _TOPICS)]
+        # Most websites are entered through their front page, but not all.
+        front = draw.randrange(len(_PAGES) * 2)
+        if front < len(_PAGES):
+            urls.insert(0, urls.pop(front))
+        elif front == len(_PAGES):
+            urls.insert(0, urls.pop(len(_PAGES)))
         busiest, updated = draw.randint(800, 60_000), self.now - timedelta(minutes=draw.randint(1, 50))
         pages: list[dict[str, Any]] = []
         for rank, url in enumerate(urls[: draw.randint(5, len(urls))], start=1):
@@ -140,7 +161,12 @@ class World:
         weights = [weight * draw.uniform(0.5, 1.5) for _, _, weight, _ in _COUNTRIES]
         shares = _split(total, weights)
         rows = [
-            {"country_code": code, "country_name": name, "visitors": share, "avg_value_score": round(draw.uniform(30, 60), 2)}
+            {
+                "country_code": code,
+                "country_name": name,
+                "visitors": share,
+                "avg_value_score": round(draw.uniform(30, 60), 2),
+            }
             for (code, name, _, _), share in zip(_COUNTRIES, shares, strict=True)
         ]
         return sorted((row for row in rows if row["visitors"]), key=lambda row: row["visitors"], reverse=True)

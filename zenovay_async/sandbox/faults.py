@@ -42,7 +42,9 @@ class Fault(msgspec.Struct, frozen=True):
         return Fault(str(status), _always(status, {"success": False, "error": {"message": message, "code": code}}))
 
     @staticmethod
-    def rate_limited(retry_after: str | None = None, message: str = "Rate limit exceeded (30 requests/minute)") -> Fault:
+    def rate_limited(
+        retry_after: str | None = None, message: str = "Rate limit exceeded (30 requests/minute)"
+    ) -> Fault:
         """A 429 out of turn, with any ``Retry-After`` or none."""
         body = {"success": False, "error": {"message": message, "code": "RATE_LIMIT_EXCEEDED"}}
         headers = {} if retry_after is None else {"Retry-After": retry_after}
@@ -77,7 +79,9 @@ class Fault(msgspec.Struct, frozen=True):
     @staticmethod
     def not_success() -> Fault:
         """An error under status 200."""
-        return Fault("not-success", _always(200, {"success": False, "error": {"message": "Broken", "code": "GENERIC_ERROR"}}))
+        return Fault(
+            "not-success", _always(200, {"success": False, "error": {"message": "Broken", "code": "GENERIC_ERROR"}})
+        )
 
     @staticmethod
     def redirect(location: str = "https://elsewhere.example/") -> Fault:

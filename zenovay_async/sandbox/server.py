@@ -20,7 +20,6 @@ from zenovay_async.sandbox.limits import Kind, Limiter, Month, make_limiter
 from zenovay_async.sandbox.routes import OF_A_WEBSITE, STATS, Invalid, question, stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
 BASE_PATH = "/api/external/v1"
@@ -140,7 +139,12 @@ class Sandbox:
         """The newest requests that came, oldest first."""
         self._counts: dict[int, int] = {}
         self.api_key = self.add_key(
-            "sandbox", api_key=api_key, plan=plan, rate_limit=rate_limit, monthly_limit=monthly_limit, monthly_used=monthly_used
+            "sandbox",
+            api_key=api_key,
+            plan=plan,
+            rate_limit=rate_limit,
+            monthly_limit=monthly_limit,
+            monthly_used=monthly_used,
         )
         """A key for all its websites."""
 
