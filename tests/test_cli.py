@@ -145,9 +145,8 @@ def test_a_pipe_sees_no_progress() -> None:
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
-    with subprocess.Popen(
-        [*COMMAND, "--sandbox", "500", "--format", "ndjson"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:  # noqa: S603 - our own command
+    command = [*COMMAND, "--sandbox", "500", "--format", "ndjson"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - our own command
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
@@ -167,7 +166,7 @@ def test_a_terminal_sees_progress_and_ctrl_c_says_what_was_done(tmp_path: Path) 
         seen = _read(parent, until=b"/9000", seconds=20)
         assert b"/s" in seen
         process.send_signal(signal.SIGINT)
-        seen += _read(parent, until=b" failed", seconds=10)
+        seen += _read(parent, until=b"\x1b[?25h", seconds=10)
         assert process.wait(10) == 130
     os.close(parent)
     assert b"interrupted: " in seen

@@ -79,9 +79,10 @@ async def test_what_came_with_an_answer_is_within_reach(zenovay: Zenovay, sandbo
 
 async def test_only_methods_of_this_client_have_a_raw_response(zenovay: Zenovay) -> None:
     async with Zenovay("zv_other") as other:
-        for method in (print, other.heatmaps.pages, asyncio.sleep):
+        methods: list[Any] = [print, other.heatmaps.pages, asyncio.sleep]
+        for method in methods:
             with pytest.raises(ConfigurationError, match="not a method of this client"):
-                zenovay.with_raw_response(method)  # type: ignore[type-var]  # pyright: ignore - that is the test
+                zenovay.with_raw_response(method)
 
 
 async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenovay, sandbox: Sandbox) -> None:
@@ -150,7 +151,7 @@ async def test_two_event_loops_at_once_are_refused_with_advice(zenovay: Zenovay,
     await zenovay.heatmaps.pages(sandbox.website_ids[0])
 
     def elsewhere() -> None:
-        asyncio.run(zenovay.heatmaps.pages(sandbox.website_ids[0]))  # type: ignore[arg-type]  # pyright: ignore - Awaitable
+        asyncio.run(zenovay.heatmaps.pages(sandbox.website_ids[0]))
 
     with pytest.raises(ClientClosedError, match="one client for each loop"):
         await asyncio.to_thread(elsewhere)
@@ -170,6 +171,12 @@ async def main():
 asyncio.run(main())
 print("done")
 """
+CLOSED_EARLY = """
+        task = asyncio.create_task(zenovay.heatmaps.pages('x'))
+        await asyncio.sleep(0)
+        await zenovay.close()
+        await asyncio.gather(task, return_exceptions=True)
+"""
 CALL = "await zenovay.heatmaps.pages(sandbox.website_ids[0])"
 
 
@@ -181,8 +188,7 @@ CALL = "await zenovay.heatmaps.pages(sandbox.website_ids[0])"
         CALL,
         f"{CALL}; del zenovay; gc.collect(); await asyncio.sleep(0)",
         "pass",
-        "task = asyncio.create_task(zenovay.heatmaps.pages('x')); await asyncio.sleep(0); await zenovay.close()"
-        "; await asyncio.gather(task, return_exceptions=True)",
+        CLOSED_EARLY,
     ],
     ids=["block", "closed by hand", "left to the loop", "dropped", "never used", "closed with a call on its way"],
 )

@@ -21,7 +21,8 @@ from zenovay_async import (
 )
 from zenovay_async.sandbox import Fault, Sandbox
 
-REPEATED = [
+Row = tuple[Fault, type[ZenovayError], int | None]
+REPEATED: list[Row] = [
     (Fault.rate_limited(retry_after="0"), RateLimitError, 429),
     (Fault.status(500), ServerError, 500),
     (Fault.status(503), ServerError, 503),
@@ -32,7 +33,7 @@ REPEATED = [
     (Fault.slow_body(), APITimeoutError, None),
     (Fault.latency(60), APITimeoutError, None),
 ]
-FINAL = [
+FINAL: list[Row] = [
     (Fault.monthly_limit(), QuotaExceededError, 429),
     (Fault.html(), ResponseDecodeError, 200),
     (Fault.garbage_json(), ResponseDecodeError, 200),
@@ -41,15 +42,13 @@ FINAL = [
 ]
 
 
-def names(faults: list[tuple[Fault, type[ZenovayError], int | None]]) -> list[str]:
+def names(faults: list[Row]) -> list[str]:
     return [fault.name for fault, _, _ in faults]
 
 
 def client(sandbox: Sandbox) -> Zenovay:
     # A short window, as what is paced after a 429 would only be waited for here.
-    return Zenovay(
-        sandbox.api_key, base_url=sandbox.url, attempt_timeout=0.1, max_attempts=3, rate_limit_window=0.05
-    )
+    return Zenovay(sandbox.api_key, base_url=sandbox.url, attempt_timeout=0.1, max_attempts=3, rate_limit_window=0.05)
 
 
 @pytest.fixture
@@ -132,5 +131,5 @@ async def test_keys_without_rights_are_told_apart(sandbox: Sandbox) -> None:
 async def _until(condition: object) -> None:
     assert callable(condition)
     async with asyncio.timeout(2):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the server is another program, in effect
             await asyncio.sleep(0.01)

@@ -33,13 +33,14 @@ pytestmark = pytest.mark.looptime
 
 URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
 _numbers = itertools.count()
-GOOD = {"success": True, "data": {"pages": []}}
+GOOD: dict[str, Any] = {"success": True, "data": {"pages": []}}
 
 
 def client(**options: Any) -> Zenovay:
     """A client whose waits are its own: no limiter paces it."""
     # A key of its own for each, as clients of one key share what they know.
-    return Zenovay(f"zv_test_{next(_numbers)}", **{"rate_limit": None, **options})
+    options.setdefault("rate_limit", None)
+    return Zenovay(f"zv_test_{next(_numbers)}", **options)
 
 
 def now() -> float:

@@ -10,7 +10,8 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
 import msgspec
 
@@ -159,7 +160,7 @@ class Batch(Generic[ItemT, T]):
             # Room first: a result that is there never waits, and so is never lost when the batch stops.
             await self._room.acquire()
             item = await self._source.take()
-            if item is _END:
+            if item is _End.END:
                 return
             self._results.append(await self._outcome(item))
             self._changed.set()
@@ -202,7 +203,8 @@ class Batch(Generic[ItemT, T]):
             worker.cancel()
 
 
-_END: Any = object()
+class _End(Enum):
+    END = "no more items"
 
 
 class _Source(Generic[ItemT]):
@@ -220,28 +222,27 @@ class _Source(Generic[ItemT]):
         else:
             raise ConfigurationError(f"items={items!r}: expected an iterable or an asynchronous iterable")
 
-    async def take(self) -> ItemT:
-        """The next item, or ``_END``; an error of the source comes once, and ends it."""
+    async def take(self) -> ItemT | _End:
+        """The next item, or ``END``; an error of the source comes once, and ends it."""
         # An asynchronous generator must not be asked for its next item while it is at work on one.
         async with self._turn:
             if self._ended:
-                return _END
+                return _End.END
             try:
-                item: ItemT = await self._next()
+                return await self._next()
             except StopAsyncIteration:
                 self._ended = True
-                return _END
+                return _End.END
             except Exception as error:
                 self._ended = True
                 self.error = error
                 raise
-            return item
 
 
 def _asynchronous(iterator: Iterator[ItemT]) -> Callable[[], Awaitable[ItemT]]:
     async def take() -> ItemT:
-        item = next(iterator, _END)
-        if item is _END:
+        item = next(iterator, _End.END)
+        if item is _End.END:
             raise StopAsyncIteration
         return item
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, validators
 
 from zenovay_async._version import __version__
 from zenovay_async.cli.endpoints import HEATMAP_PAGES, Endpoint
-from zenovay_async.cli.output import Format
+from zenovay_async.cli.output import Format  # noqa: TC001 - as above
 from zenovay_async.cli.run import Job, run
 
 _AT_LEAST_ONE = validators.Number(gte=1)
@@ -57,7 +56,7 @@ class Common:
 def heatmaps_pages(
     *ids: str,
     limit: Annotated[int | None, Parameter(help="Pages of each website, 1 to 100; else the server's 20.")] = None,
-    common: Common = Common(),  # noqa: B008 - it is frozen
+    common: Common = Common(),
 ) -> int:
     """List the pages of websites that have heatmap data, most interactions first.
 

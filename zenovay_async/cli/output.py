@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from zenovay_async.cli.endpoints import Endpoint
 
@@ -39,7 +39,7 @@ class Writer(Protocol):
 
 
 @contextlib.contextmanager
-def destination(path: Path | None) -> Iterator[IO[str]]:
+def destination(path: Path | None) -> Generator[IO[str]]:
     """Where to write: standard output, or a file that takes its place only when all of it is written."""
     if path is None:
         yield sys.stdout

@@ -64,21 +64,19 @@ def _complain(error: Exception, code: int) -> int:
 
 async def _run(job: Job) -> int:
     async with contextlib.AsyncExitStack() as stack:
-        ids: Iterable[str] | AsyncIterator[str] = job.ids
-        total: int | None = len(job.ids)
+        named = job.ids
         if job.sandbox is None:
             zenovay = Zenovay(base_url=job.base_url, timeout=job.timeout)
         else:
             sandbox = await stack.enter_async_context(Sandbox(websites=job.sandbox))
             zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=job.timeout)
-            ids, total = ids or sandbox.website_ids, total or job.sandbox
-        if job.ids_from is not None:
-            ids, total = _ids_from(job.ids_from), None
-        elif not total:
+            named = named or tuple(sandbox.website_ids)
+        ids = named if job.ids_from is None else _ids_from(job.ids_from)
+        if not named and job.ids_from is None:
             raise ConfigurationError("no website ids: name them, or give --ids-from FILE, or try --sandbox 200")
         await stack.enter_async_context(zenovay)
         file = stack.enter_context(destination(job.output))
-        with Report(total) as report:
+        with Report(len(named) if job.ids_from is None else None) as report:
             return await _fetch(job, zenovay, ids, make_writer(job.format, job.endpoint, file), report)
 
 

@@ -57,7 +57,7 @@ class Auth:
         if style not in get_args(AuthStyle):
             raise ConfigurationError(f"auth={style!r} is not a way to authenticate: 'x-api-key' or 'bearer'")
         self._key = key
-        self.style = style
+        self.style: AuthStyle = style
         self.header: tuple[str, Secret] = (
             ("X-API-Key", key) if style == "x-api-key" else ("Authorization", Secret(f"Bearer {key}"))
         )

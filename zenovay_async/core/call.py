@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from zenovay_async.core.decode import Decoder
+from zenovay_async.core.decode import PLAIN, Decoder
 from zenovay_async.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def free_call(method: str, path: str, params: Mapping[str, Any], json: Any, resu
             "query parameters go into params"
         )
     body = None if json is None else msgspec.json.encode(json)
-    decoder: Decoder[Any] = Decoder(Any if result_type is None else result_type)
+    decoder: Decoder[Any] = PLAIN if result_type is None else Decoder(result_type)
     # What stands quoted already stays so.
     quoted = quote(path.strip("/"), safe="/%:@!$&'()*+,;=-._~")
     return Call(method, quoted, decoder, query(**params), body, repeatable=method == "GET", cost=cost)

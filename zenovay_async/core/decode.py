@@ -6,9 +6,12 @@ Source: help "REST API reference" (every answer is ``{"success", "data", "timest
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -25,14 +28,21 @@ class Decoder(Generic[T]):
     """Decodes the envelope around one type, at msgspec's full speed.
 
     Args:
-        data_type: The type of ``data``: a Struct, or ``Any`` where only the path of an endpoint is documented.
+        data_type: The type of ``data``: a Struct, or anything else that msgspec decodes.
+
+    Attributes:
+        decode: From the bytes of a body to the envelope.
     """
 
-    __slots__ = ("_envelope", "decode")
+    __slots__ = ("decode",)
 
-    def __init__(self, data_type: type[T] | Any) -> None:
-        self._envelope = msgspec.json.Decoder(Envelope[data_type])
-        self.decode = cast("msgspec.json.Decoder[Envelope[T]]", self._envelope).decode
+    def __init__(self, data_type: type[T]) -> None:
+        envelope: Any = Envelope
+        self.decode: Callable[[bytes], Envelope[T]] = msgspec.json.Decoder(envelope[data_type]).decode
+
+
+PLAIN: Decoder[Any] = Decoder(cast("type[Any]", Any))
+"""For answers of which only the endpoint's path is documented: plain Python values."""
 
 
 def text_of(body: bytes) -> str:

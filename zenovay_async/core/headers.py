@@ -10,7 +10,7 @@ import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -104,8 +104,7 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], message: s
     server_now = _date(headers.get("Date")) or now
     header = headers.get("Retry-After")
     said = _IN_SECONDS.search(message)
-    details = error.get("details")
-    reset_at = moment(details.get("reset_at")) if isinstance(details, dict) else None
+    reset_at = moment(mapping(error.get("details")).get("reset_at"))
     return next(
         (
             wait
@@ -121,6 +120,11 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], message: s
         ),
         None,
     )
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is an object of JSON, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float | None:

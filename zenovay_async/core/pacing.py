@@ -14,20 +14,20 @@ A server that allows ``L`` requests per window ``W`` keeps one of four counts, a
 The API documents none of them for sure ("reset every minute" on one page, an edge network's limiter on another), so
 the strategy has to meet all four. It has three parts, and a request goes when all of them agree.
 
-**The log.** The client keeps the times of its own requests and never lets more than ``L`` into any window. That is exact
-for the first three kinds, on one condition: a request must be dated when the server counted it, which is somewhere
-between its leaving and its answer. Dating it when it left leaks as soon as latency varies: the first of a burst may
-be counted late and the next burst's first early. So a request is dated at its **answer** (:data:`_LATEST` bounds what a
-slow answer can cost), and while it is on its way it holds its place.
+**The log.** The client keeps the times of its own requests and never lets more than ``L`` into any window. That is
+exact for the first three kinds, on one condition: a request must be dated when the server counted it, which is
+somewhere between its leaving and its answer. Dating it when it left leaks as soon as latency varies: the first of a
+burst may be counted late and the next burst's first early. So a request is dated at its **answer** (:data:`_LATEST`
+bounds what a slow answer can cost), and while it is on its way it holds its place.
 
-**Credit.** A burst is safe only against what the server proved it has left. ``X-RateLimit-Remaining`` of an answer proves
-its figure, less the requests sent since the one that it answers, less those on their way when that one left, as the
-server may count either after it had spoken. Credit is what bursts are paid from. Without it, requests are **paced**, one
-every ``W / L`` (:data:`_PACE`). One paced request with nothing else on its way proves a whole window's credit, and
-the rest of the burst follows on its answer. This is what meets the sliding counter: its ``Remaining`` tells of the burst
-it still holds against the client. Where answers carry no ``Remaining``, the whole limit may be spent at once after two
-idle windows, when no count of any kind can hold anything against the client, and everything else is paced: the first
-burst costs the sliding kinds one window, once.
+**Credit.** A burst is safe only against what the server proved it has left. ``X-RateLimit-Remaining`` of an answer
+proves its figure, less the requests sent since the one that it answers, less those on their way when that one left,
+as the server may count either after it had spoken. Credit is what bursts are paid from. Without it, requests are
+**paced**, one every ``W / L`` (:data:`_PACE`). One paced request with nothing else on its way proves a whole window's
+credit, and the rest of the burst follows on its answer. This is what meets the sliding counter: its ``Remaining``
+tells of the burst it still holds against the client. Where answers carry no ``Remaining``, the whole limit may be
+spent at once after two idle windows, when no count of any kind can hold anything against the client, and everything
+else is paced: the first burst costs the sliding kinds one window, once.
 
 **The gate.** A 429 says that the count is other than believed; most likely someone else uses the key. It closes the
 gate for all until the server's time, takes away all credit, and slows the pace, once for all requests that were on

@@ -131,8 +131,8 @@ def read(call: Call[T], reply: Reply, now: float) -> tuple[T, datetime | None]:
 
 def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) -> tuple[T, datetime | None]:
     """What an answer is that did not decode: an error in a success's clothes, an old bare body, or broken."""
-    whole = plain(reply.body)
-    if isinstance(whole, dict):
+    whole = _headers.mapping(plain(reply.body))
+    if whole:
         if whole.get("success") is False or ("error" in whole and "data" not in whole):
             raise error_of(reply, now) from None
         if "data" not in whole:
@@ -165,9 +165,8 @@ def decode_error(reply: Reply, problem: Exception) -> ResponseDecodeError:
 
 def error_of(reply: Reply, now: float) -> APIStatusError:
     """The error that an answer means, read from any of the three shapes that the documentation shows."""
-    whole = plain(reply.body)
-    outer: dict[str, Any] = whole if isinstance(whole, dict) else {}
-    inner: dict[str, Any] = outer["error"] if isinstance(outer.get("error"), dict) else {}
+    outer = _headers.mapping(plain(reply.body))
+    inner = _headers.mapping(outer.get("error"))
     code = _text(inner.get("code")) or _text(outer.get("code"))
     code = code.upper() if code else None
     said = _text(inner.get("message")) or _text(outer.get("error")) or _text(outer.get("message"))

@@ -30,8 +30,14 @@ _COUNTRIES = (
     ("SE", "Sweden", 2, "Malmö"),
     ("AU", "Australia", 2, "Perth"),
 )
-_BROWSERS = (("Chrome", "Windows", "desktop"), ("Safari", "iOS", "mobile"), ("Chrome", "Android", "mobile"))
-_BROWSERS += (("Safari", "macOS", "desktop"), ("Firefox", "Linux", "desktop"), ("Edge", "Windows", "desktop"))
+_BROWSERS = (
+    ("Chrome", "Windows", "desktop"),
+    ("Safari", "iOS", "mobile"),
+    ("Chrome", "Android", "mobile"),
+    ("Safari", "macOS", "desktop"),
+    ("Firefox", "Linux", "desktop"),
+    ("Edge", "Windows", "desktop"),
+)
 _FIRST = ("north", "blue", "paper", "river", "copper", "quiet", "bright", "maple", "stone", "velvet", "harbor", "cloud")
 _SECOND = (
     "desk",
@@ -283,7 +289,8 @@ class World:
         for age in range(max(1, RANGE_DAYS[range_] // step), 0, -1):
             start = self._midnight() - timedelta(days=age * step)
             draw = self._draw(website_id, f"ltv{start:%Y%m%d}{step}")
-            value, periods = draw.uniform(40, 60), []
+            value = draw.uniform(40, 60)
+            periods: list[dict[str, Any]] = []
             for period in range(age):
                 periods.append({"period": period, "cumulative_revenue_per_customer": round(value, 2)})
                 value += draw.uniform(10, 30)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from aiohttp import web
+
+if TYPE_CHECKING:
+    import random
 
 Answer: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import UTC, datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Kind: TypeAlias = Literal["fixed", "sliding", "bucket", "counter"]
 
@@ -36,7 +39,7 @@ class FixedWindow:
     def __init__(self, limit: int, window: float) -> None:
         self.limit = limit
         self._window = window
-        self._started = 0.0
+        self._started: float = 0.0
         self._count = 0
 
     def admit(self, now: float) -> bool:
@@ -116,7 +119,7 @@ class SlidingCounter:
     def __init__(self, limit: int, window: float) -> None:
         self.limit = limit
         self._window = window
-        self._started = 0.0
+        self._started: float = 0.0
         self._count = 0
         self._before = 0
 
@@ -149,7 +152,7 @@ class SlidingCounter:
         return self._count + self._before * (1 - (now - start) / self._window)
 
 
-_KINDS: dict[Kind, type[FixedWindow | SlidingLog | TokenBucket | SlidingCounter]] = {
+_KINDS: dict[Kind, Callable[[int, float], Limiter]] = {
     "fixed": FixedWindow,
     "sliding": SlidingLog,
     "bucket": TokenBucket,

@@ -7,7 +7,7 @@ it learns of a doubtful request before the real API does something else with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 if TYPE_CHECKING:
     from zenovay_async.sandbox.data import World
@@ -140,10 +140,11 @@ STATS = ("/stats/aggregate", "/stats/timeseries", "/stats/breakdown")
 
 def question(body: Any) -> tuple[str, str]:
     """The question and the range of a ``POST /query``, checked (docs "POST /query/:websiteId")."""
-    asked = body.get("question") if isinstance(body, dict) else None
+    given: dict[str, Any] = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    asked = given.get("question")
     if not isinstance(asked, str) or not asked or len(asked) > 500:  # noqa: PLR2004 - the documented maximum
         raise Invalid("Invalid question: expected text of 1 to 500 characters")
-    context = body.get("context") or {}
+    context: dict[str, Any] = given.get("context") or {}
     return asked, _one_of(context, "time_range", "7d", _SHORT_RANGES)
 
 

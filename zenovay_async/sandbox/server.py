@@ -128,7 +128,8 @@ class Sandbox:
             raise ValueError("api_key: expected a key that starts with 'zv_'")
         self._world = World(websites, seed, now or datetime.now(UTC).replace(microsecond=0))
         self._host, self._port = host, port
-        self._window, self._kind = rate_limit_window, rate_limiter
+        self._window = rate_limit_window
+        self._kind: Kind = rate_limiter
         self._send_remaining, self._send_retry_after = send_remaining, send_retry_after
         self._latency, self._jitter = latency, jitter
         self._rng = random.Random(seed)  # noqa: S311 - jitter and faults
@@ -232,7 +233,8 @@ class Sandbox:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         request_id, came = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), time.monotonic()
-        path = request.path.removeprefix(BASE_PATH)
+        # Nothing is served beside the base path.
+        path = request.path.removeprefix(BASE_PATH) if request.path.startswith(f"{BASE_PATH}/") else ""
         if self._latency or self._jitter:
             await Fault.latency(self._latency + self._rng.uniform(0, self._jitter)).answer(request)
         status = 0
@@ -255,8 +257,6 @@ class Sandbox:
         headers = {"x-request-id": request_id}
         status, body = 200, b""
         try:
-            if not request.path.startswith(BASE_PATH + "/"):
-                raise _Refusal(404, "NOT_FOUND", "Not found")
             if path == "/openapi.json":
                 return web.json_response(_openapi(), headers=headers)
             key = self._authenticate(request)
@@ -375,7 +375,7 @@ def _error(code: str, message: str) -> bytes:
 
 def _openapi() -> dict[str, Any]:
     paths = ["/usage", "/websites", *OF_A_WEBSITE, *STATS]
-    served = {path.replace("{id}", "{websiteId}"): {"get": {}} for path in paths}
+    served: dict[str, Any] = {path.replace("{id}", "{websiteId}"): {"get": {}} for path in paths}
     served["/query/{websiteId}"] = {"post": {}}
     info = {"title": "Zenovay External API (sandbox)", "version": "1.0.0"}
     return {"openapi": "3.1.0", "info": info, "paths": served}
