@@ -231,7 +231,14 @@ class Session:
     def _learn(self, reply: Reply, permit: Any, failure: ZenovayError | None) -> None:
         get = reply.headers.get
         limiter, quota = self.budget.limiter, self.budget.quota
-        if limiter is not None and permit is not None:
+        if "X-Usage-Monthly" in reply.headers:
+            quota.observe(_headers.usage(reply.headers))
+        if isinstance(failure, QuotaExceededError):
+            # Before the permit goes back, or the next in line would be sent to hear the same.
+            quota.exhausted(datetime.now(UTC), failure.retry_after)
+            if limiter is not None:
+                limiter.fail_all(lambda: quota.refusal(datetime.now(UTC)))
+        if limiter is not None:
             limiter.finish(
                 permit,
                 # The month being used up says nothing about this minute.
@@ -240,12 +247,6 @@ class Session:
                 remaining=_headers.count(get("X-RateLimit-Remaining")),
                 retry_after=None if failure is None else failure.retry_after,
             )
-        if "X-Usage-Monthly" in reply.headers:
-            quota.observe(_headers.usage(reply.headers))
-        if isinstance(failure, QuotaExceededError):
-            quota.exhausted(datetime.now(UTC), failure.retry_after)
-            if limiter is not None:
-                limiter.fail_all(lambda: quota.refusal(datetime.now(UTC)))
 
     async def _retry(self, call: Call[T], progress: _Progress, first: ZenovayError) -> Response[T]:
         pending: ZenovayError | None = first

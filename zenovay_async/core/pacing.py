@@ -131,7 +131,9 @@ class Pacer:
         if now < self.closed_until - _TICK:
             return self.closed_until
         if self._probing and self._probe is not None:
-            return self._probe.at + self.window * _LATEST
+            patience = self._probe.at + self.window * _LATEST
+            if now < patience - _TICK:
+                return patience
         missing = len(self._log) + self.in_flight + cost - self.limit
         if missing > len(self._log):
             return math.inf
@@ -148,7 +150,7 @@ class Pacer:
         granted = Grant(self._numbers, now, cost, self.in_flight, self._spent)
         self.in_flight += cost
         self._credit = max(0, self._credit - cost)
-        self._paced_until = max(now, self._paced_until) + self._spacing() * cost
+        self._paced_until = now + self._spacing() * cost
         self._last_use = now
         if self._probing:
             self._probe = granted
@@ -158,7 +160,6 @@ class Pacer:
         """The request never left: as if it had not been granted."""
         self.in_flight -= granted.cost
         self._credit = min(self.limit, self._credit + granted.cost)
-        self._paced_until -= self._spacing() * granted.cost
         if self._probe is granted:
             self._probe = None
 

@@ -1,0 +1,367 @@
+"""Whoever waits gets a turn, in order, however many others come, go or give up. Time is virtual."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from looptime import new_event_loop
+from simulated_servers import Server
+
+from zenovay_async import ClientClosedError, QuotaExceededError, RateLimitError
+from zenovay_async.core.events import Event, RateLimitClosed, RateLimitLearnt
+from zenovay_async.limiter import RateLimiter, WindowLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+pytestmark = pytest.mark.looptime
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def spend(limiter: WindowLimiter, limit: int = 30) -> None:
+    """Use up the window at once."""
+    for used in range(1, limit + 1):
+        permit = await limiter.acquire()
+        limiter.finish(permit, status=200, limit=limit, remaining=limit - used)
+
+
+def idle(limiter: WindowLimiter) -> bool:
+    """Nobody waits, nothing is on its way, no timer runs."""
+    return not (limiter._direct or limiter._batch or limiter._timer or limiter._pacer.in_flight)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    loop = new_event_loop()
+    try:
+        loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+async def test_a_wait_that_does_not_fit_fails_at_once_and_says_how_long_it_would_have_been() -> None:
+    limiter = WindowLimiter(window=5.0)
+    await spend(limiter)
+    began = now()
+    with pytest.raises(RateLimitError, match="does not fit its timeout; nothing was sent") as caught:
+        await limiter.acquire(max_wait=1.0)
+    assert now() - began < 0.02
+    assert caught.value.retry_after == pytest.approx(5.01, abs=0.05)
+    assert caught.value.attempts == 0
+    assert idle(limiter)
+
+
+async def test_a_wait_that_fits_is_waited_for() -> None:
+    limiter = WindowLimiter(window=5.0)
+    await spend(limiter)
+    limiter.finish(await limiter.acquire(max_wait=6.0), status=200, limit=30, remaining=29)
+    assert now() == pytest.approx(5.01)
+    assert idle(limiter)
+
+
+async def test_who_waits_hears_at_once_when_a_429_makes_the_wait_too_long() -> None:
+    limiter = WindowLimiter()
+    first, second = await _two_permits(limiter)
+    waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
+    await asyncio.sleep(1)
+    limiter.finish(first, status=429, retry_after=600.0)
+    with pytest.raises(RateLimitError) as caught:
+        await waiting
+    assert now() == pytest.approx(1)
+    assert caught.value.retry_after == pytest.approx(600, abs=1)
+    limiter.finish(second, status=200)
+
+
+async def _two_permits(limiter: WindowLimiter) -> tuple[Any, Any]:
+    limiter.finish(await limiter.acquire(), status=200, limit=3, remaining=2)
+    return await limiter.acquire(), await limiter.acquire()
+
+
+async def _hold_all_and_wait(limiter: WindowLimiter, *, max_wait: float) -> None:
+    await limiter.acquire(max_wait=max_wait)
+
+
+async def test_one_429_holds_back_every_caller_and_then_lets_one_go_first() -> None:
+    limiter = WindowLimiter()
+    events: list[Event] = []
+    limiter._on_event = events.append
+    permit = await limiter.acquire()
+    turns: list[float] = []
+
+    async def call() -> None:
+        got = await limiter.acquire()
+        turns.append(now())
+        await asyncio.sleep(0.5)
+        limiter.finish(got, status=200, limit=30, remaining=20)
+
+    waiting = [asyncio.create_task(call()) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    limiter.finish(permit, status=429, limit=30, remaining=0, retry_after=42.0)
+    await asyncio.gather(*waiting)
+    assert turns[0] == pytest.approx(42.1)
+    assert all(turn >= 42.6 for turn in turns[1:])
+    assert events == [RateLimitClosed(42.0, stated=True)]
+
+
+async def test_a_learnt_limit_is_told() -> None:
+    events: list[Event] = []
+    limiter = WindowLimiter(on_event=events.append)
+    limiter.finish(await limiter.acquire(), status=200, limit=120, remaining=119)
+    assert events == [RateLimitLearnt(30, 120)]
+
+
+async def test_first_come_is_first_served() -> None:
+    limiter = WindowLimiter(limit=2, window=1.0)
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        permit = await limiter.acquire()
+        order.append(number)
+        limiter.finish(permit, status=200)
+
+    await asyncio.gather(*(call(number) for number in range(9)))
+    assert order == list(range(9))
+    assert idle(limiter)
+
+
+async def test_direct_calls_overtake_a_batch_which_still_moves() -> None:
+    limiter = WindowLimiter(limit=1, window=1.0)
+    order: list[str] = []
+
+    async def call(kind: str) -> None:
+        permit = await limiter.acquire(background=kind == "batch")
+        order.append(kind)
+        limiter.finish(permit, status=200)
+
+    await call("first")
+    batch = [asyncio.create_task(call("batch")) for _ in range(3)]
+    await asyncio.sleep(0)
+    direct = [asyncio.create_task(call("direct")) for _ in range(7)]
+    await asyncio.gather(*batch, *direct)
+    assert order[1:] == ["direct", "direct", "direct", "batch"] * 2 + ["direct", "batch"]
+
+
+async def test_forty_who_give_up_do_not_stand_in_the_way_of_the_next_ten() -> None:
+    server = Server("fixed", 50, 5.0)
+    limiter = WindowLimiter(window=5.0)
+    await server.run(limiter, 50, 64)
+    leaving = [asyncio.create_task(limiter.acquire()) for _ in range(40)]
+    await asyncio.sleep(0.7)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await asyncio.gather(*(server.until_allowed(limiter) for _ in range(10)))
+    assert now() < 5.5
+    assert idle(limiter)
+
+
+async def test_a_caller_cancelled_in_the_moment_of_its_turn_gives_it_to_the_next() -> None:
+    limiter = WindowLimiter(limit=1, window=10.0)
+    permit = await limiter.acquire()
+    one = asyncio.create_task(limiter.acquire())
+    two = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0)
+    limiter.refund(permit)
+    one.cancel()
+    limiter.finish(await two, status=200)
+    assert one.cancelled()
+    assert now() == 0
+    assert not limiter._pacer.in_flight
+
+
+async def test_a_callers_own_timeout_is_obeyed() -> None:
+    limiter = WindowLimiter(limit=1)
+    await limiter.acquire()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(3):
+            await limiter.acquire()
+    assert now() == 3
+    assert not limiter._direct
+
+
+async def test_all_who_wait_can_be_let_go_with_an_error() -> None:
+    limiter = WindowLimiter(limit=1)
+    permit = await limiter.acquire()
+    waiting = [asyncio.create_task(limiter.acquire(background=odd)) for odd in (True, False)]
+    await asyncio.sleep(0)
+    limiter.fail_all(lambda: QuotaExceededError("The month is over"))
+    for task in waiting:
+        with pytest.raises(QuotaExceededError):
+            await task
+    limiter.finish(permit, status=200)
+    assert idle(limiter)
+
+
+async def test_the_forecast_is_what_it_then_takes() -> None:
+    server = Server("fixed", 60, 60.0)
+    limiter = WindowLimiter()
+    await server.until_allowed(limiter)
+    expected = limiter.forecast(299)
+    began = now()
+    await server.run(limiter, 299, 8)
+    assert now() - began == pytest.approx(expected, rel=0.01)
+    assert limiter.forecast(0) == 0.0
+
+
+async def test_the_default_limiter_is_a_rate_limiter() -> None:
+    assert isinstance(WindowLimiter(), RateLimiter)
+
+
+def test_what_is_known_of_the_limit_survives_the_event_loop() -> None:
+    limiter = WindowLimiter()
+    found: list[Any] = []
+
+    async def first() -> None:
+        await spend(limiter, 60)
+        await limiter.acquire()
+        asyncio.ensure_future(limiter.acquire())  # noqa: RUF006 - left behind on purpose
+        await asyncio.sleep(0)
+
+    async def second() -> None:
+        found.append(limiter.snapshot().limit)
+        limiter.finish(await limiter.acquire(), status=200)
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner, pytest.raises(TimeoutError):
+        runner.run(asyncio.wait_for(first(), 5))
+    run(second())
+    assert found == [60]
+
+
+async def test_callers_on_two_loops_at_once_are_refused_with_advice() -> None:
+    limiter = WindowLimiter(limit=1)
+    await limiter.acquire()
+    waiting = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0)
+    with pytest.raises(ClientClosedError, match="a client in each thread"):
+        await asyncio.to_thread(asyncio.run, limiter.acquire())
+    waiting.cancel()
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("call"), st.integers(1, 3), st.booleans(), st.sampled_from([None, 0.5, 5.0, 50.0])),
+        st.tuples(st.just("cancel"), st.integers(0, 50)),
+        st.tuples(st.sampled_from(["finish", "refuse", "refund", "lose"]), st.integers(0, 50)),
+        st.tuples(st.just("sleep"), st.sampled_from([0.0, 0.01, 0.7, 5.0, 61.0])),
+        st.tuples(st.just("close")),
+    ),
+    max_size=60,
+)
+
+
+class Schedule:
+    """Any number of callers in any order; every permit that was given is known, and so is every caller."""
+
+    def __init__(self, limit: int) -> None:
+        self.limiter = WindowLimiter(limit=limit)
+        self.limit = limit
+        self.held: list[tuple[Any, int]] = []
+        self.callers: list[asyncio.Task[None]] = []
+        self.order: dict[bool, list[int]] = {True: [], False: []}
+        self.granted = 0
+
+    async def call(self, number: int, cost: int, background: bool, max_wait: float | None) -> None:  # noqa: FBT001 - a schedule's row
+        try:
+            permit = await self.limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+        except RateLimitError:
+            return
+        self.held.append((permit, min(cost, self.limit)))
+        self.order[background].append(number)
+        self.granted += 1
+
+    async def do(self, action: tuple[Any, ...]) -> None:
+        match action:
+            case ("call", cost, background, max_wait):
+                number = len(self.callers)
+                self.callers.append(asyncio.create_task(self.call(number, cost, background, max_wait)))
+            case ("cancel", which) if self.callers:
+                self.callers[which % len(self.callers)].cancel()
+            case ("finish" | "refuse" | "refund" | "lose" as end, which) if self.held:
+                self.give_back(end, self.held.pop(which % len(self.held))[0])
+            case ("sleep", seconds):
+                await asyncio.sleep(seconds)
+            case ("close",):
+                self.limiter.fail_all(lambda: RateLimitError("closed"))
+            case _:
+                pass
+
+    def give_back(self, end: str, permit: Any) -> None:
+        if end == "refund":
+            self.limiter.refund(permit)
+        else:
+            status = {"finish": 200, "refuse": 429, "lose": None}[end]
+            self.limiter.finish(permit, status=status, retry_after=3.0 if end == "refuse" else None)
+
+    def check(self) -> None:
+        # A permit is held by a caller, or was given to one that has yet to wake: none is lost, none is doubled.
+        waking = self.limiter._pacer.in_flight - sum(cost for _, cost in self.held)
+        assert waking >= 0
+        assert self.limiter._pacer.in_flight <= self.limit
+
+    async def drain(self) -> None:
+        """Everyone who is left gets a turn, and nothing is left behind."""
+        for _ in range(2000):
+            if not self.held and all(caller.done() for caller in self.callers):
+                break
+            while self.held:
+                self.give_back("finish", self.held.pop()[0])
+            await asyncio.sleep(1.0)
+        assert all(caller.done() for caller in self.callers)
+        assert idle(self.limiter)
+        for numbers in self.order.values():
+            assert numbers == sorted(numbers)
+
+
+@given(st.integers(1, 5), ACTIONS)
+@settings(max_examples=300, deadline=None)
+def test_under_any_schedule_no_permit_is_lost_or_doubled_and_everyone_who_is_left_gets_a_turn(
+    limit: int, actions: list[tuple[Any, ...]]
+) -> None:
+    async def main() -> None:
+        schedule = Schedule(limit)
+        for action in actions:
+            await schedule.do(action)
+            schedule.check()
+            await asyncio.sleep(0)
+            schedule.check()
+        await schedule.drain()
+
+    run(main())
+
+
+@given(st.integers(1, 4), st.integers(0, 12), st.sets(st.integers(0, 11)), st.integers(0, 11))
+@settings(max_examples=100, deadline=None)
+def test_nobody_waits_longer_because_others_gave_up(limit: int, callers: int, leaving: set[int], when: int) -> None:
+    async def turns(*, with_leaving: bool) -> dict[int, float]:
+        limiter = WindowLimiter(limit=limit)
+        got: dict[int, float] = {}
+
+        async def call(number: int) -> None:
+            permit = await limiter.acquire(background=number % 3 == 0)
+            got[number] = now()
+            await asyncio.sleep(0.3)
+            limiter.finish(permit, status=200)
+
+        tasks = [asyncio.create_task(call(number)) for number in range(callers)]
+        await asyncio.sleep(when * 10.0)
+        for number in leaving if with_leaving else ():
+            if number < callers and number not in got:
+                tasks[number].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return got
+
+    found: list[dict[int, float]] = []
+
+    async def main(*, with_leaving: bool) -> None:
+        found.append(await turns(with_leaving=with_leaving))
+
+    run(main(with_leaving=False))
+    run(main(with_leaving=True))
+    patient, fewer = found
+    assert all(fewer[number] <= patient[number] + 1e-6 for number in fewer)

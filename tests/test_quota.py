@@ -1,0 +1,111 @@
+"""The month's requests are known, kept for those who reserved them, and not asked for when they are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zenovay_async import QuotaExceededError, Zenovay
+from zenovay_async.core.events import Event, QuotaExhausted, QuotaThresholdReached
+from zenovay_async.core.headers import UsageHeaders
+from zenovay_async.core.quota import QuotaGuard
+from zenovay_async.sandbox import Fault
+
+if TYPE_CHECKING:
+    from zenovay_async.sandbox import Sandbox
+
+NOW = datetime(2026, 6, 15, tzinfo=UTC)
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
+
+
+def told(used: int, limit: int = 1000, reset: datetime | None = JULY) -> UsageHeaders:
+    return UsageHeaders(used, limit, reset, None)
+
+
+def test_before_the_first_answer_nothing_is_claimed() -> None:
+    quota = QuotaGuard().snapshot()
+    assert (quota.used, quota.limit, quota.remaining, quota.resets_at) == (None, None, None, None)
+
+
+def test_an_answer_that_was_overtaken_does_not_count_the_month_down() -> None:
+    guard = QuotaGuard()
+    guard.observe(told(500))
+    guard.observe(told(498))
+    assert guard.snapshot().remaining == 500
+
+
+def test_a_new_month_starts_from_what_its_answers_say() -> None:
+    guard = QuotaGuard()
+    guard.observe(told(999))
+    guard.observe(told(1, reset=datetime(2026, 8, 1, tzinfo=UTC)))
+    assert guard.snapshot().used == 1
+
+
+def test_batches_leave_the_reserve_and_direct_calls_may_use_it() -> None:
+    guard = QuotaGuard(reserve=100)
+    guard.observe(told(898))
+    guard.enter(1, background=True, now=NOW)
+    guard.enter(1, background=True, now=NOW)
+    with pytest.raises(QuotaExceededError, match="quota_reserve=100") as caught:
+        guard.enter(1, background=True, now=NOW)
+    assert caught.value.retry_after == (JULY - NOW).total_seconds()
+    guard.enter(1, background=False, now=NOW)
+    guard.leave(1)
+    guard.enter(1, background=True, now=JULY)
+
+
+def test_a_used_up_month_is_over_when_the_server_said_so() -> None:
+    events: list[Event] = []
+    guard = QuotaGuard(on_event=events.append)
+    guard.exhausted(NOW, 3600.0)
+    guard.exhausted(NOW, 3600.0)
+    with pytest.raises(QuotaExceededError, match="2026-06-15 01:00 UTC; nothing was sent"):
+        guard.enter(1, background=False, now=NOW)
+    guard.enter(1, background=False, now=NOW + timedelta(hours=1))
+    assert events == [QuotaExhausted(NOW + timedelta(hours=1))]
+
+
+@pytest.mark.parametrize(
+    ("now", "ends"), [(NOW, JULY), (datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))]
+)
+def test_a_used_up_month_without_a_time_lasts_to_its_end(now: datetime, ends: datetime) -> None:
+    guard = QuotaGuard()
+    guard.exhausted(now, None)
+    assert guard.refusal(now).retry_after == (ends - now).total_seconds()
+
+
+def test_a_month_that_runs_low_is_told_once() -> None:
+    events: list[Event] = []
+    guard = QuotaGuard(on_event=events.append)
+    for used in (899, 900, 901, 950):
+        guard.observe(told(used))
+    assert events == [QuotaThresholdReached(900, 1000)]
+
+
+async def test_a_batch_stops_at_the_reserve_and_a_direct_call_still_goes(sandbox: Sandbox) -> None:
+    key = sandbox.add_key("small", monthly_limit=30)
+    async with Zenovay(key, base_url=sandbox.url, quota_reserve=10) as zenovay:
+        assert zenovay.quota.used is None
+        done = 0
+        with pytest.raises(QuotaExceededError, match="quota_reserve=10"):
+            async with zenovay.batch([sandbox.website_ids[0]] * 100, zenovay.heatmaps.pages) as results:
+                async for result in results:
+                    done += result.error is None
+        assert 0 < done <= 20
+        assert zenovay.quota.remaining is not None
+        assert zenovay.quota.remaining >= 10
+        await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        estimate = zenovay.estimate(5)
+        assert (estimate.requests, estimate.quota_share) == (5, 5 / zenovay.quota.remaining)
+
+
+async def test_callers_that_wait_hear_at_once_that_the_month_is_over(sandbox: Sandbox) -> None:
+    sandbox.fault(Fault.monthly_limit())
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        calls = (zenovay.heatmaps.pages(sandbox.website_ids[0]) for _ in range(10))
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(error, QuotaExceededError) for error in ended)
+    assert sandbox.count() == 1
