@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+
+# looptime asks for the current loop around every test. Where none was ever set, Python makes one then, which nobody
+# closes; with none set on purpose, it does not.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)
