@@ -38,7 +38,7 @@ PAGES: dict[str, Any] = {
 def answer(status: int, body: bytes | object, **headers: str) -> HeatmapPages:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return read(CALL, Reply(status, named, raw), NOW)[0]
+    return read(CALL, Reply(status, named, raw), NOW).data
 
 
 def failure(status: int, body: bytes | object, **headers: str) -> ZenovayError:

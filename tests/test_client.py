@@ -309,9 +309,9 @@ def test_sibling_clients_share_connections_and_differ_in_what_was_given() -> Non
     assert other._transport is zenovay._transport
     assert other._options.timeout == 5
     assert (zenovay._options.max_attempts, other._options.max_attempts) == (4, 1)
-    assert other._session.budget is not zenovay._session.budget
-    assert zenovay.with_options(timeout=None)._session.budget is zenovay._session.budget
-    assert Zenovay("zv_one")._session.budget is zenovay._session.budget
+    assert other._budget is not zenovay._budget
+    assert zenovay.with_options(timeout=None)._budget is zenovay._budget
+    assert Zenovay("zv_one")._budget is zenovay._budget
 
 
 async def test_each_sibling_calls_with_its_own_key(sandbox: Sandbox, zenovay: Zenovay) -> None:

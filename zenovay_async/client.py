@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
 from zenovay_async.budget import Estimate, Limits, RateLimitOption, budget_for
 from zenovay_async.core.auth import Auth, AuthStyle, Secret, find_base_url, find_key
-from zenovay_async.core.call import NOT_GIVEN, Call, NotGiven, Timeout, free_call
+from zenovay_async.core.call import NOT_GIVEN, Call, NotGiven, Timeout
 from zenovay_async.core.errors import ConfigurationError
+from zenovay_async.resources.analytics import Analytics
+from zenovay_async.resources.anomalies import Anomalies
 from zenovay_async.resources.base import Resource
+from zenovay_async.resources.errors import Errors
 from zenovay_async.resources.heatmaps import Heatmaps
+from zenovay_async.resources.insights import Insights
+from zenovay_async.resources.replays import Replays
+from zenovay_async.resources.retention import Retention
+from zenovay_async.resources.revenue import Revenue
+from zenovay_async.resources.root import Root
+from zenovay_async.resources.stats import Stats
+from zenovay_async.resources.websites import Websites
 from zenovay_async.session import Options, Session
 from zenovay_async.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
     import aiohttp
@@ -34,7 +44,7 @@ P = ParamSpec("P")
 _USER_AGENT = f"zenovay-async/{__version__} Python/{platform.python_version()}"
 
 
-class Zenovay:
+class Zenovay(Root):
     """An async client of the Zenovay External API.
 
     Use it as ``async with Zenovay() as zenovay:``. Connections are made by the first call and closed at the end of
@@ -56,6 +66,8 @@ class Zenovay:
         quota_reserve: Requests of the month that batches leave for direct calls.
         session: An aiohttp session to send with; it stays yours and is not closed.
         on_event: Called with each event: a retry, a closed gate, a quota running low. It must not block.
+        strict: Take nothing but the documented shape of an answer, for tests: an unknown field, a ``null`` or a number
+            as text, otherwise read all the same, is a ``ResponseDecodeError``.
         allow_http: Accept an ``http`` base URL that is not on this machine; the key travels in the clear.
 
     Raises:
@@ -64,7 +76,16 @@ class Zenovay:
     Source: docs "Authentication", help "Rate limits".
     """
 
+    websites: Websites
+    analytics: Analytics
     heatmaps: Heatmaps
+    replays: Replays
+    errors: Errors
+    insights: Insights
+    anomalies: Anomalies
+    retention: Retention
+    revenue: Revenue
+    stats: Stats
 
     def __init__(
         self,
@@ -81,6 +102,7 @@ class Zenovay:
         quota_reserve: int = 0,
         session: aiohttp.ClientSession | None = None,
         on_event: OnEvent | None = None,
+        strict: bool = False,
         allow_http: bool = False,
     ) -> None:
         # From here on no variable holds the plain key, so that no traceback can show it.
@@ -92,15 +114,26 @@ class Zenovay:
         self._base_url = find_base_url(base_url, allow_http=allow_http)
         self._configure(
             Auth(find_key(api_key), auth),
-            Options(timeout, attempt_timeout, max_attempts, on_event),
+            Options(timeout, attempt_timeout, max_attempts, on_event, strict),
             Limits(rate_limit, rate_limit_window, quota_reserve),
         )
 
     def _configure(self, auth: Auth, options: Options, limits: Limits) -> None:
         self._auth, self._options, self._limits = auth, options, limits
-        budget = budget_for(auth, self._base_url, limits)
-        self._session = Session(self._transport, auth, self._base_url, budget, options, _USER_AGENT)
-        self.heatmaps = Heatmaps(self._session)
+        self._budget = budget_for(auth, self._base_url, limits)
+        session = Session(self._transport, auth, self._base_url, self._budget, options, _USER_AGENT)
+        super().__init__(session)
+        self._raw_session = _RawSession(session)
+        self.websites = Websites(session)
+        self.analytics = Analytics(session)
+        self.heatmaps = Heatmaps(session)
+        self.replays = Replays(session)
+        self.errors = Errors(session)
+        self.insights = Insights(session)
+        self.anomalies = Anomalies(session)
+        self.retention = Retention(session)
+        self.revenue = Revenue(session)
+        self.stats = Stats(session)
 
     def with_options(
         self,
@@ -145,6 +178,7 @@ class Zenovay:
                 old.attempt_timeout if attempt_timeout is NOT_GIVEN else attempt_timeout,
                 old.max_attempts if max_attempts is None else max_attempts,
                 on_event or old.on_event,
+                old.strict,
             ),
             Limits(
                 limits.rate_limit if rate_limit is NOT_GIVEN else rate_limit,
@@ -180,13 +214,13 @@ class Zenovay:
     @property
     def rate_limit(self) -> RateLimit | None:
         """The requests per window: what is believed, what is left; ``None`` where ``rate_limit=None`` was set."""
-        limiter = self._session.budget.limiter
+        limiter = self._budget.limiter
         return None if limiter is None else limiter.snapshot()
 
     @property
     def quota(self) -> Quota:
         """The month's requests, as the newest answer told them; its figures are ``None`` before the first."""
-        return self._session.budget.quota.snapshot()
+        return self._budget.quota.snapshot()
 
     def estimate(self, n: int, *, cost: int = 1) -> Estimate:
         """What ``n`` further calls would take, as far as it is known now; asks the server nothing.
@@ -201,36 +235,7 @@ class Zenovay:
         Raises:
             ConfigurationError: ``n`` or ``cost`` is negative.
         """
-        return self._session.budget.estimate(n, cost)
-
-    async def request(
-        self,
-        method: Literal["GET", "POST"],
-        path: str,
-        *,
-        params: Mapping[str, str | float | bool | None] | None = None,
-        json: Any = None,
-        result_type: type[T] | None = None,
-        cost: int = 1,
-        timeout: Timeout = NOT_GIVEN,
-    ) -> T | Any:
-        """Call an endpoint that has no method here yet, through the same key, budget, retries and errors.
-
-        Args:
-            method: ``"GET"``, or ``"POST"``, which is sent again only if the first request surely did not run.
-            path: Path below the base URL, such as ``"heatmaps/{id}/pages"``; quoted, where it needs to be.
-            params: Query parameters; those that are ``None`` are left out.
-            json: Body of a ``POST``: anything that msgspec encodes.
-            result_type: Type of the answer's ``data``: a Struct, a TypedDict, a dataclass; left out, plain values.
-            cost: Requests that it takes from the quota.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-
-        Raises:
-            ConfigurationError: The method or path cannot be right; no request was sent.
-            ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
-        """
-        call: Call[Any] = free_call(method, path, params or {}, json, result_type, cost)
-        return await self._session.fetch(call, timeout)
+        return self._budget.estimate(n, cost)
 
     def batch(
         self,
@@ -272,9 +277,11 @@ class Zenovay:
             ConfigurationError: It is something else.
         """
         owner, function = getattr(method, "__self__", None), getattr(method, "__func__", None)
-        if not isinstance(owner, Resource) or function is None or not owner.uses(self._session):
+        twin: Any = None
+        if isinstance(owner, Resource) and owner.uses(self._session):
+            twin = owner.through(self._raw_session)
+        if function is None or not hasattr(twin, function.__name__):
             raise ConfigurationError(f"{method!r} is not a method of this client, such as zenovay.heatmaps.pages")
-        twin = owner.through(_RawSession(self._session))
 
         async def with_response(*args: P.args, **kwargs: P.kwargs) -> Response[T]:
             response: Response[T] = await function(twin, *args, **kwargs)

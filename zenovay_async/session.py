@@ -25,8 +25,8 @@ from zenovay_async.core.errors import (
     RateLimitError,
     ZenovayError,
 )
-from zenovay_async.core.events import OnEvent, RetryScheduled
-from zenovay_async.core.response import Reply, Response, read
+from zenovay_async.core.events import OnEvent, RetryScheduled, SchemaDrift
+from zenovay_async.core.response import Reading, Reply, Response, read
 from zenovay_async.core.retry import Backoff, may_repeat
 
 if TYPE_CHECKING:
@@ -49,13 +49,15 @@ class Options(msgspec.Struct, frozen=True):
         timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff; ``None`` for no bound.
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
         max_attempts: How many requests a call may send, the first one included.
-        on_event: Told what happens; see ``zenovay_async.events``.
+        on_event: Told what happens; see ``zenovay_async.core.events``.
+        strict: Take nothing but the documented shape of an answer, for tests.
     """
 
     timeout: float | None = 30.0
     attempt_timeout: float | None = 15.0
     max_attempts: int = 4
     on_event: OnEvent | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         for name in ("timeout", "attempt_timeout"):
@@ -157,7 +159,7 @@ class Session:
                 progress.waits += (_now() - progress.ended,)
             progress.attempts += 1
             reply = await self._send(call, progress, permit)
-            data, timestamp = self._judge(call, reply, permit)
+            reading = self._judge(call, reply, permit)
         except ZenovayError as error:
             if progress.no_fit is None:
                 progress.ended = _now()
@@ -166,7 +168,14 @@ class Session:
         finally:
             quota.leave(call.cost)
         self.budget.retries.succeeded()
-        return Response(data, reply.status, reply.headers, reply.body, timestamp, progress.attempts, progress.waits)
+        data = reading.data
+        if call.usage_of is not None:
+            quota.observe(call.usage_of(data))
+        if reading.drifts:
+            self._report(call, reading)
+        return Response(
+            data, reply.status, reply.headers, reply.body, reading.timestamp, progress.attempts, progress.waits
+        )
 
     async def _permit(self, call: Call[Any], progress: _Progress) -> Any:
         """Wait for this call's turn: within the deadline, or in a batch as long as it takes."""
@@ -217,11 +226,11 @@ class Session:
         else:
             self.budget.limiter.finish(permit, status=None)
 
-    def _judge(self, call: Call[T], reply: Reply, permit: Any) -> tuple[T, datetime | None]:
+    def _judge(self, call: Call[T], reply: Reply, permit: Any) -> Reading[T]:
         """Read the answer, and let the budget learn from it whatever it says."""
         failure: ZenovayError | None = None
         try:
-            return read(call, reply, time.time())
+            return read(call, reply, time.time(), strict=self.options.strict)
         except ZenovayError as error:
             failure = error
             raise
@@ -247,6 +256,12 @@ class Session:
                 remaining=_headers.count(get("X-RateLimit-Remaining")),
                 retry_after=None if failure is None else failure.retry_after,
             )
+
+    def _report(self, call: Call[T], reading: Reading[T]) -> None:
+        for drift in call.decoder.not_told(reading.drifts):
+            logger.warning("%s: the answer strays from the documented shape: %s", call, drift)
+            if self.options.on_event is not None:
+                self.options.on_event(SchemaDrift(str(call), drift.path, drift.problem))
 
     async def _retry(self, call: Call[T], progress: _Progress, first: ZenovayError) -> Response[T]:
         pending: ZenovayError | None = first

@@ -5,7 +5,9 @@ Resources describe calls with the helpers here, which check each parameter befor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -13,6 +15,7 @@ import msgspec
 
 from zenovay_async.core.decode import PLAIN, Decoder
 from zenovay_async.core.errors import ConfigurationError
+from zenovay_async.core.headers import UsageHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +50,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
         repeatable: Whether sending it twice does no harm. Where False, it is sent again only if the first
             request surely did not run.
         cost: What it takes from the monthly quota, in requests.
+        usage_of: Reads the monthly quota out of the result, where the result is about that.
     """
 
     method: str
@@ -56,6 +60,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     body: bytes | None = None
     repeatable: bool = True
     cost: int = 1
+    usage_of: Callable[[T], UsageHeaders] | None = None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -110,6 +115,34 @@ def whole(name: str, value: int | None, *, low: int = 1, high: int | None = None
     return value
 
 
+def words(name: str, value: str | None) -> str | None:
+    """Check a parameter that is text; any text passes, as the server may know more values than are documented.
+
+    Raises:
+        ConfigurationError: It is no text, or blank.
+    """
+    if value is None:
+        return None
+    # The annotation says str, but not every caller checks types.
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{name}={value!r}: expected text, or None to leave it out")
+    return value
+
+
+def flag(name: str, value: bool | None) -> bool | None:  # noqa: FBT001 - checks any caller's value, whatever it is
+    """Check a parameter that is true or false.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{name}={value!r}: expected True, False, or None to leave it out")
+
+
+_decoder_for: Callable[[Any], Decoder[Any]] = lru_cache(maxsize=128)(Decoder)
+
+
 def free_call(method: str, path: str, params: Mapping[str, Any], json: Any, result_type: Any, cost: int) -> Call[Any]:
     """Describe a call to an endpoint that is not known here; see ``Zenovay.request`` for the arguments.
 
@@ -125,7 +158,7 @@ def free_call(method: str, path: str, params: Mapping[str, Any], json: Any, resu
             "query parameters go into params"
         )
     body = None if json is None else msgspec.json.encode(json)
-    decoder: Decoder[Any] = PLAIN if result_type is None else Decoder(result_type)
+    decoder: Decoder[Any] = PLAIN if result_type is None else _decoder_for(result_type)
     # What stands quoted already stays so.
     quoted = quote(path.strip("/"), safe="/%:@!$&'()*+,;=-._~")
     return Call(method, quoted, decoder, query(**params), body, repeatable=method == "GET", cost=cost)

@@ -6,14 +6,25 @@ Source: help "REST API reference" (every answer is ``{"success", "data", "timest
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar, cast, overload
 
 import msgspec
+from msgspec import inspect as shapes
+
+from zenovay_async.core.drift import Drift, Unreadable, collector, mend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
+WireT = TypeVar("WireT")
+
+# A server that answers with endless new fields must not fill the memory with what was told of them.
+_MOST_TOLD = 1000
+
+
+AwareDatetime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time that names its zone, as all times of the API are documented to."""
 
 
 class Envelope(msgspec.Struct, Generic[T], frozen=True):
@@ -21,24 +32,78 @@ class Envelope(msgspec.Struct, Generic[T], frozen=True):
 
     data: T
     success: bool = True
-    timestamp: datetime | None = None
+    timestamp: AwareDatetime | None = None
 
 
 class Decoder(Generic[T]):
-    """Decodes the envelope around one type, at msgspec's full speed.
+    """Decodes the envelope around one type, at msgspec's full speed; tolerance is paid only where it is needed.
 
     Args:
         data_type: The type of ``data``: a Struct, or anything else that msgspec decodes.
+        finish: Makes the result out of ``data``; left out, it is ``data`` itself.
 
     Attributes:
         decode: From the bytes of a body to the envelope.
+        looked: Whether an answer has been compared with the documented shape, field by field.
     """
 
-    __slots__ = ("decode",)
+    __slots__ = ("_collect", "_envelope", "_finish", "_shape", "_told", "decode", "looked")
 
-    def __init__(self, data_type: type[T]) -> None:
+    @overload
+    def __init__(self, data_type: type[T]) -> None: ...
+    @overload
+    def __init__(self, data_type: type[WireT], finish: Callable[[WireT], T]) -> None: ...
+    def __init__(self, data_type: Any, finish: Callable[[Any], T] | None = None) -> None:
         envelope: Any = Envelope
-        self.decode: Callable[[bytes], Envelope[T]] = msgspec.json.Decoder(envelope[data_type]).decode
+        self._envelope: Any = envelope[data_type]
+        self._shape = shapes.type_info(self._envelope)
+        self._collect = collector(self._shape)
+        self._finish = finish
+        self._told: set[Drift] = set()
+        self.looked = False
+        fast: Callable[[bytes], Envelope[T]] = msgspec.json.Decoder(self._envelope).decode
+        self.decode = fast if self._collect is None and finish is None else self._decode
+
+    def mend(self, whole: Any) -> tuple[Envelope[T], tuple[Drift, ...]]:
+        """The envelope of an answer that does not decode as it is, and each way in which it strays.
+
+        Args:
+            whole: The body as plain values.
+
+        Raises:
+            Unreadable: A required value is missing or cannot be read.
+            msgspec.ValidationError: The same, of a type that only msgspec knows.
+        """
+        mended, drifts = mend(whole, self._shape)
+        return self._convert(mended), drifts
+
+    def look(self, body: bytes) -> tuple[Drift, ...]:
+        """How an answer that decodes strays all the same: the fields that are not known here."""
+        self.looked = True
+        try:
+            return mend(msgspec.json.decode(body), self._shape)[1]
+        except Unreadable as strange:
+            # What msgspec made sense of is no error, even where the second look does not see it.
+            return (Drift(strange.path, strange.problem),)
+
+    def not_told(self, drifts: Iterable[Drift]) -> list[Drift]:
+        """Those that are new, each of them once in the life of the process."""
+        new = [drift for drift in drifts if drift not in self._told]
+        if len(self._told) >= _MOST_TOLD:
+            return []
+        self._told.update(new)
+        return new
+
+    def _decode(self, body: bytes) -> Envelope[T]:
+        return self._convert(msgspec.json.decode(body))
+
+    def _convert(self, whole: Any) -> Envelope[T]:
+        if self._collect is not None:
+            self._collect(whole)
+        envelope = msgspec.convert(whole, self._envelope)
+        if self._finish is None:
+            return cast("Envelope[T]", envelope)
+        return Envelope(self._finish(envelope.data), envelope.success, envelope.timestamp)
 
 
 PLAIN: Decoder[Any] = Decoder(cast("type[Any]", Any))

@@ -81,5 +81,19 @@ class QuotaExhausted(Event, frozen=True):
     resets_at: datetime
 
 
+class SchemaDrift(Event, frozen=True):
+    """An answer strays from the documented shape, and was read all the same; each way is told once per process.
+
+    Attributes:
+        call: Method and path of the call.
+        path: Where in the answer, such as ``$.data.pages[].url``.
+        problem: What is there in place of what.
+    """
+
+    call: str
+    path: str
+    problem: str
+
+
 OnEvent: TypeAlias = Callable[[Event], None]
 """A listener, called with each event."""

@@ -14,6 +14,7 @@ import msgspec
 
 from zenovay_async.core import headers as _headers
 from zenovay_async.core.decode import plain, text_of
+from zenovay_async.core.drift import Drift, Unreadable
 from zenovay_async.core.errors import (
     APIStatusError,
     AuthenticationError,
@@ -65,6 +66,20 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class Reading(msgspec.Struct, Generic[T], frozen=True):
+    """What a successful answer says.
+
+    Attributes:
+        data: The result.
+        timestamp: When the server made the answer.
+        drifts: How it strays from the documented shape.
+    """
+
+    data: T
+    timestamp: datetime | None
+    drifts: tuple[Drift, ...]
+
+
 class Response(msgspec.Struct, Generic[T], frozen=True):
     """A successful answer with all that came with it; see ``Zenovay.with_raw_response``.
 
@@ -106,13 +121,14 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
         return plain(self.body)
 
 
-def read(call: Call[T], reply: Reply, now: float) -> tuple[T, datetime | None]:
-    """The result and timestamp of a successful answer.
+def read(call: Call[T], reply: Reply, now: float, *, strict: bool = False) -> Reading[T]:
+    """The result of a successful answer, and how it strays from the documented shape.
 
     Args:
         call: What was asked; knows how its result is decoded.
         reply: What came.
         now: Unix seconds on this machine.
+        strict: Take nothing but the documented shape, for tests.
 
     Raises:
         APIStatusError: The API answered with an error, also one under status 200.
@@ -120,29 +136,52 @@ def read(call: Call[T], reply: Reply, now: float) -> tuple[T, datetime | None]:
     """
     if reply.status not in _OK:
         raise error_of(reply, now)
+    decoder = call.decoder
     try:
-        envelope = call.decoder.decode(reply.body)
+        envelope = decoder.decode(reply.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-        return _second_look(call, reply, now, problem)
+        reading = _second_look(call, reply, now, problem)
+    else:
+        if not envelope.success:
+            raise error_of(reply, now)
+        # New fields cost nothing to ignore, and so are looked for once only.
+        drifts = decoder.look(reply.body) if strict or not decoder.looked else ()
+        reading = Reading(envelope.data, envelope.timestamp, drifts)
+    if strict and reading.drifts:
+        raise _stray(reply, reading.drifts)
+    return reading
+
+
+def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) -> Reading[T]:
+    """What an answer is that did not decode: an error in a success's clothes, an old bare body, strayed, or broken."""
+    decoded = plain(reply.body)
+    whole = _headers.mapping(decoded)
+    if not whole:
+        raise decode_error(reply, problem)
+    if whole.get("success") is False or ("error" in whole and "data" not in whole):
+        raise error_of(reply, now) from None
+    bare = "data" not in whole
+    try:
+        # Pages of 2025 show bodies without an envelope.
+        envelope, drifts = call.decoder.mend({"data": whole} if bare else whole)
+    except Unreadable as unreadable:
+        raise decode_error(reply, problem if bare else unreadable) from None
+    except (msgspec.ValidationError, OverflowError) as strange:
+        raise decode_error(reply, strange) from None
     if not envelope.success:
         raise error_of(reply, now)
-    return envelope.data, envelope.timestamp
+    return Reading(
+        envelope.data, envelope.timestamp, (Drift("$", "no envelope around it"), *drifts) if bare else drifts
+    )
 
 
-def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) -> tuple[T, datetime | None]:
-    """What an answer is that did not decode: an error in a success's clothes, an old bare body, or broken."""
-    whole = _headers.mapping(plain(reply.body))
-    if whole:
-        if whole.get("success") is False or ("error" in whole and "data" not in whole):
-            raise error_of(reply, now) from None
-        if "data" not in whole:
-            # Pages of 2025 show bodies without an envelope.
-            wrapped = msgspec.json.encode({"data": whole})
-            try:
-                return call.decoder.decode(wrapped).data, None
-            except msgspec.ValidationError as bare:
-                problem = bare
-    raise decode_error(reply, problem)
+def _stray(reply: Reply, drifts: tuple[Drift, ...]) -> ResponseDecodeError:
+    told = "; ".join(str(drift) for drift in drifts)
+    error = ResponseDecodeError(
+        f"The answer strays from the documented shape, and strict=True is set: {told}", **_facts(reply)
+    )
+    error.path = drifts[0].path
+    return error
 
 
 def decode_error(reply: Reply, problem: Exception) -> ResponseDecodeError:
@@ -150,7 +189,9 @@ def decode_error(reply: Reply, problem: Exception) -> ResponseDecodeError:
     kind = reply.headers.get("Content-Type", "no content type")
     text = str(problem)
     where = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
-    if isinstance(problem, msgspec.ValidationError):
+    if isinstance(problem, Unreadable):
+        where = problem.path
+    if isinstance(problem, (msgspec.ValidationError, Unreadable)):
         message = f"The answer does not have the documented shape: {text}"
     elif not reply.body:
         message = "The answer is empty, where JSON was expected"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path, query, whole
-from zenovay_async.core.decode import Decoder
-from zenovay_async.resources.base import AwareDatetime, Resource
+from zenovay_async.core.decode import AwareDatetime, Decoder
+from zenovay_async.resources.base import Resource
 
 
 class HeatmapPage(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,95 @@
+"""Retention: how many come back.
+
+Source: docs "GET /retention/:websiteId", whose example is known in part only.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path, query, whole, words
+from zenovay_async.core.decode import Decoder
+from zenovay_async.core.drift import Open
+from zenovay_async.resources.base import Resource, ShortRange
+
+RetentionGranularity: TypeAlias = Literal["daily", "weekly", "monthly"] | str
+"""How long a cohort's periods are."""
+
+
+class RetentionPeriod(msgspec.Struct, frozen=True, gc=False):
+    """One cohort in one period.
+
+    Attributes:
+        cohort_date: First day of the cohort.
+        period_number: The period, counted from 0.
+        total_users: Visitors in the cohort.
+        retained_users: Those of them who came in this period.
+        retention_rate: Their share, in percent, 0 to 100.
+    """
+
+    cohort_date: date
+    period_number: int
+    total_users: int
+    retained_users: int
+    retention_rate: float | None = None
+
+
+class RetentionCohorts(Open, frozen=True):
+    """The cohorts of a website.
+
+    Attributes:
+        cohorts: A flat list with a row for each cohort and period.
+        extra: What follows them, which is not documented, as plain values.
+    """
+
+    cohorts: tuple[RetentionPeriod, ...]
+
+
+_COHORTS = Decoder(RetentionCohorts)
+
+
+class Retention(Resource):
+    """``zenovay.retention``: how many visitors of websites come back."""
+
+    __slots__ = ()
+
+    async def cohorts(
+        self,
+        website_id: str,
+        *,
+        range: ShortRange | None = None,
+        granularity: RetentionGranularity | None = None,
+        periods: int | None = None,
+        timeout: Timeout = NOT_GIVEN,
+    ) -> RetentionCohorts:
+        """Get how many visitors of each cohort came back in each period.
+
+        Args:
+            website_id: Id of the website.
+            range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``30d``.
+            granularity: ``daily``, ``weekly`` or ``monthly``; the server's default is ``weekly``.
+            periods: Periods of each cohort, 1 to 12; the server's default is 6.
+            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
+
+        Raises:
+            ConfigurationError: An argument cannot be right; no request was sent.
+            NotFoundError: There is no such website.
+            PermissionDeniedError: The key has no access to it.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+
+        Source: docs "GET /retention/:websiteId".
+        """
+        call = Call(
+            "GET",
+            path("retention", website_id),
+            _COHORTS,
+            query(
+                range=words("range", range),
+                granularity=words("granularity", granularity),
+                periods=whole("periods", periods, high=12),
+            ),
+        )
+        return await self._session.fetch(call, timeout)
