@@ -278,8 +278,9 @@ class Zenovay(Root):
         """
         owner, function = getattr(method, "__self__", None), getattr(method, "__func__", None)
         twin: Any = None
-        if isinstance(owner, Resource) and owner.uses(self._session):
-            twin = owner.through(self._raw_session)
+        # Not for users, and so private; but made for this place.
+        if isinstance(owner, Resource) and owner._uses(self._session):  # noqa: SLF001 - said above
+            twin = owner._through(self._raw_session)  # noqa: SLF001 - said above
         if function is None or not hasattr(twin, function.__name__):
             raise ConfigurationError(f"{method!r} is not a method of this client, such as zenovay.heatmaps.pages")
 

@@ -1,4 +1,7 @@
-"""Heatmap pages of one website, then of many: python docs/examples/heatmaps.py WEBSITE_ID..."""
+"""Heatmap pages of one website, then of many.
+
+Run it with: python docs/examples/heatmaps.py WEBSITE_ID...
+"""
 
 import asyncio
 import sys

@@ -49,10 +49,10 @@ class Resource:
     def __init__(self, session: Caller) -> None:
         self._session = session
 
-    def through(self, session: Caller) -> Resource:
+    def _through(self, session: Caller) -> Resource:
         """The same resource, its calls carried out by another session."""
         return type(self)(session)
 
-    def uses(self, session: Caller) -> bool:
+    def _uses(self, session: Caller) -> bool:
         """Whether this session carries out the calls."""
         return self._session is session

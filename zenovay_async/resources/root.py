@@ -25,7 +25,7 @@ class Root(Resource):
 
     __slots__ = ()
 
-    def through(self, session: Caller) -> Resource:
+    def _through(self, session: Caller) -> Resource:
         """These methods alone, their calls carried out by another session."""
         return Root(session)
 

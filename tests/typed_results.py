@@ -1,0 +1,61 @@
+"""What an editor knows of each result; read by the type checkers, not run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_type
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    import msgspec
+
+    import zenovay_async as z
+
+    class Mine(msgspec.Struct):
+        """A type of the caller's own."""
+
+        total: int
+
+    async def results(zenovay: z.Zenovay, site: str) -> None:
+        assert_type(await zenovay.usage(), z.Usage)
+        assert_type((await zenovay.websites.list()).websites, tuple[z.Website, ...])
+        assert_type((await zenovay.websites.get(site)).settings.heatmaps, bool | None)
+        overview = await zenovay.analytics.overview(site, range="7d")
+        assert_type(overview.summary.total_visitors, int)
+        assert_type(overview.daily_stats[0].date, date)
+        assert_type(await zenovay.analytics.visitors(site), z.VisitorPage)
+        async for visitor in zenovay.analytics.visitors(site).take(5):
+            assert_type(visitor, z.Visitor)
+        assert_type((await zenovay.analytics.countries(site)).countries[0].visitors, int)
+        assert_type((await zenovay.heatmaps.pages(site)).pages[0].last_updated, datetime)
+        async for session in zenovay.replays.sessions(site):
+            assert_type(session.started_at, datetime)
+        assert_type((await zenovay.errors.groups(site, status="resolved")).error_groups[0].message, str)
+        async for insight in zenovay.insights.list(site, type="trend", severity="info"):
+            assert_type(insight, z.Insight)
+        async for anomaly in zenovay.anomalies.list(site, resolved=True):
+            assert_type(anomaly.is_resolved, bool | None)
+        assert_type((await zenovay.retention.cohorts(site)).cohorts[0].retention_rate, float | None)
+        assert_type((await zenovay.revenue.ltv(site)).cohorts[0].periods[0].cumulative_revenue_per_customer, float)
+        assert_type((await zenovay.query(site, "?")).extra, dict[str, Any])
+        assert_type(await zenovay.request("GET", "websites", result_type=Mine), Mine)
+        assert_type(await zenovay.stats.aggregate(site_id=site), Any)
+
+    async def responses(zenovay: z.Zenovay, site: str) -> None:
+        response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(site, limit=3)
+        assert_type(response, z.Response[z.HeatmapPages])
+        assert_type((await zenovay.with_raw_response(zenovay.usage)()).data, z.Usage)
+        assert_type((await zenovay.with_raw_response(zenovay.insights.list)(site)).data, z.InsightPage)
+
+    async def batches(zenovay: z.Zenovay, sites: list[str]) -> None:
+        async with zenovay.batch(sites, zenovay.heatmaps.pages) as results:
+            async for result in results:
+                assert_type(result.item, str)
+                if result.error is None:
+                    assert_type(result.value, z.HeatmapPages)
+                else:
+                    assert_type(result.error, Exception)
+        async with zenovay.batch(sites, zenovay.replays.sessions) as pages:
+            async for page in pages:
+                if page.error is None:
+                    assert_type(page.value, z.ReplaySessionPage)
