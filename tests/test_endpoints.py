@@ -7,14 +7,18 @@ import inspect
 import itertools
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
 from endpoints import DOCUMENTED, ENDPOINTS, EXAMPLES, Endpoint
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zenovay_async
 from zenovay_async import ConfigurationError, PermissionDeniedError, Response, ServerError, Zenovay
 from zenovay_async.core.auth import DEFAULT_BASE_URL
+from zenovay_async.core.call import query
 from zenovay_async.resources.base import Resource
 from zenovay_async.sandbox import Fault, Sandbox
 
@@ -249,6 +253,15 @@ async def test_an_endpoint_without_a_method_is_reached_by_its_path(zenovay: Zeno
     assert typed == Total(3)
     plain = await zenovay.request("GET", f"heatmaps/{sandbox.website_ids[0]}/pages", params={"limit": 2})
     assert len(plain["pages"]) == 2
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text(min_size=1) | st.integers() | st.floats(allow_nan=False)))
+def test_whatever_stands_in_a_free_parameter_stays_in_it(parameters: dict[str, Any]) -> None:
+    assert parse_qsl(query(**parameters)) == [(name, str(value)) for name, value in parameters.items()]
+
+
+def test_a_free_parameter_may_be_true_false_or_left_out() -> None:
+    assert query(a=True, b=False, c=None) == "a=true&b=false"
 
 
 def test_every_struct_of_an_answer_is_exported_and_has_its_fields_told() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from looptime import new_event_loop
+from looptime import LoopTimeEventLoop, new_event_loop
 from simulated_servers import Server
 
 from zenovay_async import ClientClosedError, QuotaExceededError, RateLimitError
@@ -23,6 +23,13 @@ pytestmark = pytest.mark.looptime
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def hold_up(seconds: float) -> None:
+    """Let time pass as if a callback kept the loop busy: all timers due by then come in one turn."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, LoopTimeEventLoop)
+    loop.setup_looptime(start=loop.time() + seconds)
 
 
 async def spend(limiter: WindowLimiter, limit: int = 30) -> None:
@@ -147,6 +154,26 @@ async def test_direct_calls_overtake_a_batch_which_still_moves() -> None:
     assert order[1:] == ["direct", "direct", "direct", "batch"] * 2 + ["direct", "batch"]
 
 
+async def test_direct_calls_that_need_not_wait_do_not_starve_a_batch_that_needs_more() -> None:
+    limiter = WindowLimiter(limit=4, window=1.0)
+    order: list[str] = []
+
+    async def call(kind: str, cost: int) -> None:
+        permit = await limiter.acquire(cost=cost, background=kind == "batch")
+        order.append(kind)
+        limiter.finish(permit, status=200, limit=4, remaining=3)
+
+    await call("direct", 1)
+    await call("direct", 1)
+    batch = asyncio.create_task(call("batch", 3))
+    for _ in range(12):
+        await asyncio.sleep(0.34)
+        await call("direct", 1)
+    await batch
+    assert order.index("batch") == 5
+    assert idle(limiter)
+
+
 async def test_forty_who_give_up_do_not_stand_in_the_way_of_the_next_ten() -> None:
     server = Server("fixed", 50, 5.0)
     limiter = WindowLimiter(window=5.0)
@@ -183,6 +210,43 @@ async def test_a_callers_own_timeout_is_obeyed() -> None:
             await limiter.acquire()
     assert now() == 3
     assert not limiter._direct
+
+
+@pytest.mark.parametrize("held", [0.11, 0.3])
+async def test_a_permit_that_comes_in_the_same_turn_as_the_timeout_is_not_lost(held: float) -> None:
+    limiter = WindowLimiter(window=1.0, limit=2)
+    for _ in range(2):
+        limiter.finish(await limiter.acquire(), status=200)
+    free = limiter._pacer.ready_at(now())
+    waiting = asyncio.create_task(limiter.acquire(max_wait=free - now() + 0.02))
+    await asyncio.sleep(free - now() - 0.1)
+    hold_up(held)
+    limiter.finish(await waiting, status=200)
+    assert idle(limiter)
+
+
+async def test_a_timeout_in_the_moment_in_which_a_permit_is_given_back_leaves_nothing_behind() -> None:
+    limiter = WindowLimiter(limit=1)
+    permit = await limiter.acquire()
+    longest = limiter.forecast(1)
+    waiting = asyncio.create_task(limiter.acquire(max_wait=longest))
+    asyncio.get_running_loop().call_at(longest, limiter.refund, permit)
+    limiter.refund(await waiting)
+    assert idle(limiter)
+
+
+async def test_who_gives_up_makes_room_for_the_next_at_once() -> None:
+    limiter = WindowLimiter(limit=3, window=1.0)
+    kept = [await limiter.acquire()]
+    limiter.finish(kept.pop(), status=200, limit=3, remaining=2)
+    kept = [await limiter.acquire()]
+    large = asyncio.create_task(limiter.acquire(cost=3, max_wait=5.0))
+    await asyncio.sleep(2.0)
+    small = asyncio.create_task(limiter.acquire())
+    with pytest.raises(RateLimitError):
+        await large
+    await small
+    assert now() == pytest.approx(5.0)
 
 
 async def test_all_who_wait_can_be_let_go_with_an_error() -> None:
@@ -233,6 +297,24 @@ def test_what_is_known_of_the_limit_survives_the_event_loop() -> None:
     assert found == [60]
 
 
+def test_a_permit_of_an_event_loop_that_is_gone_counts_once() -> None:
+    limiter = WindowLimiter(limit=2)
+    kept: list[Any] = []
+
+    async def first() -> None:
+        kept.extend([await limiter.acquire(), await limiter.acquire(max_wait=5.0)])
+
+    async def second() -> None:
+        with pytest.raises(RateLimitError):
+            await limiter.acquire(max_wait=5.0)
+        limiter.finish(kept[0], status=None)
+        limiter.refund(kept[1])
+        assert idle(limiter)
+
+    run(first())
+    run(second())
+
+
 async def test_callers_on_two_loops_at_once_are_refused_with_advice() -> None:
     limiter = WindowLimiter(limit=1)
     await limiter.acquire()
@@ -245,10 +327,12 @@ async def test_callers_on_two_loops_at_once_are_refused_with_advice() -> None:
 
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("call"), st.integers(1, 3), st.booleans(), st.sampled_from([None, 0.5, 5.0, 50.0])),
+        st.tuples(
+            st.just("call"), st.integers(1, 3), st.booleans(), st.sampled_from([None, 0.5, 5.0, 60.2, "just fits"])
+        ),
         st.tuples(st.just("cancel"), st.integers(0, 50)),
         st.tuples(st.sampled_from(["finish", "refuse", "refund", "lose"]), st.integers(0, 50)),
-        st.tuples(st.just("sleep"), st.sampled_from([0.0, 0.01, 0.7, 5.0, 61.0])),
+        st.tuples(st.sampled_from(["sleep", "hold up"]), st.sampled_from([0.0, 0.01, 0.7, 5.0, 61.0])),
         st.tuples(st.just("close")),
     ),
     max_size=60,
@@ -266,7 +350,9 @@ class Schedule:
         self.order: dict[bool, list[int]] = {True: [], False: []}
         self.granted = 0
 
-    async def call(self, number: int, cost: int, background: bool, max_wait: float | None) -> None:  # noqa: FBT001 - a schedule's row
+    async def call(self, number: int, cost: int, background: bool, max_wait: float | str | None) -> None:  # noqa: FBT001 - a schedule's row
+        if isinstance(max_wait, str):
+            max_wait = self.limiter.forecast(cost)
         try:
             permit = await self.limiter.acquire(cost=cost, max_wait=max_wait, background=background)
         except RateLimitError:
@@ -286,6 +372,8 @@ class Schedule:
                 self.give_back(end, self.held.pop(which % len(self.held))[0])
             case ("sleep", seconds):
                 await asyncio.sleep(seconds)
+            case ("hold up", seconds):
+                hold_up(seconds)
             case ("close",):
                 self.limiter.fail_all(lambda: RateLimitError("closed"))
             case _:

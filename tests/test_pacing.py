@@ -7,6 +7,8 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from simulated_servers import KINDS, Server
 
 from zenovay_async.core.pacing import LOWEST_LIMIT, Grant, Pacer
@@ -58,6 +60,42 @@ async def test_a_sliding_counter_refuses_one_in_a_hundred_at_most(
     server = Server("counter", 60, 60.0, latency=latency, jitter=jitter, remaining=remaining)
     await server.run(WindowLimiter(), 600, 32)
     assert server.refused <= 6
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("phase", [0.003, 0.278, 0.503, 0.728, 0.953])
+@pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
+@pytest.mark.parametrize("remaining", [0.0, 1.0])
+@pytest.mark.parametrize("limit", [30, 50, 60])
+async def test_a_sliding_counter_refuses_one_in_a_hundred_at_most_whenever_the_work_begins(
+    limit: int, remaining: float, latency: float, jitter: float, phase: float
+) -> None:
+    server = Server("counter", limit, 60.0, latency=latency, jitter=jitter, remaining=remaining, phase=phase)
+    await server.run(WindowLimiter(), 10 * limit, 32)
+    assert server.refused <= limit / 10
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("phase", [0.003, 0.28, 0.53, 0.78])
+@pytest.mark.parametrize("limit", [30, 50])
+@pytest.mark.parametrize("kind", EXACT)
+async def test_a_small_limit_is_used_to_97_percent_whenever_the_work_begins(
+    kind: Kind, limit: int, phase: float
+) -> None:
+    server = Server(kind, limit, 60.0, latency=0.2, jitter=0.1, phase=phase)
+    seconds = await server.run(WindowLimiter(), 10 * limit, 32)
+    assert server.refused == 0
+    assert 9 * 60 / seconds >= 0.97
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("calls", "phase"), [(600, 0.85), (1200, 0.85), (1200, 0.95)])
+async def test_a_burst_across_the_end_of_a_sliding_counters_window_is_not_followed_by_one_refusal_after_another(
+    calls: int, phase: float
+) -> None:
+    server = Server("counter", 50, 5.0, latency=0.1, jitter=0.1, phase=phase)
+    await server.run(WindowLimiter(window=5.0), calls, 64)
+    assert server.refused <= calls / 100
 
 
 @pytest.mark.looptime
@@ -167,6 +205,86 @@ def test_a_refund_gives_back_what_was_taken() -> None:
     before = paced.remaining(0.2)
     paced.refund(paced.grant(0.2))
     assert paced.remaining(0.2) == before == 29
+
+
+def test_after_a_refusal_no_refund_brings_credit_back() -> None:
+    paced = pacer()
+    one, two = _two_on_their_way(paced)
+    paced.refused(two, 2.0, 1.0, None)
+    paced.refund(one)
+    assert paced._credit == 0
+
+
+def test_a_paced_request_that_never_left_leaves_neither_credit_nor_a_wait() -> None:
+    paced = pacer()
+    paced.answered(paced.grant(0.0), 0.1, limit=30, remaining=0)
+    turn = paced.ready_at(0.1)
+    assert turn > 0.1
+    paced.refund(paced.grant(turn))
+    assert paced._credit == 0
+    assert paced.ready_at(turn) == turn
+
+
+def test_a_refund_adds_nothing_to_what_a_newer_answer_proved() -> None:
+    paced = pacer()
+    old, new = _two_on_their_way(paced)
+    paced.answered(new, 2.0, limit=30, remaining=5)
+    proved = paced._credit
+    paced.refund(old)
+    assert paced._credit == proved == 5
+
+
+@given(st.lists(st.tuples(st.sampled_from(["grant", "answer", "refuse", "refund", "lose"]), st.integers(0, 9))))
+def test_no_refund_leaves_more_credit_than_if_the_request_had_not_been_granted(steps: list[tuple[str, int]]) -> None:
+    paced, now = pacer(limit=10), 0.0
+    held: list[Grant] = []
+    for step, which in steps:
+        now = max(now + 0.3, min(paced.ready_at(now), now + 60))
+        if step == "grant" and paced.ready_at(now) <= now:
+            without = paced._credit
+            granted = paced.grant(now)
+            paced.refund(granted)
+            assert paced._credit == without
+            held.append(paced.grant(now))
+        elif held:
+            granted, before = held.pop(which % len(held)), paced._credit
+            if step == "answer":
+                paced.answered(granted, now, limit=10, remaining=which)
+                assert paced._credit <= max(before, which)
+            elif step == "refuse":
+                paced.refused(granted, now, 5.0, None)
+                assert paced._credit == 0
+            elif step == "refund":
+                paced.refund(granted)
+                assert before <= paced._credit <= before + granted.paid
+            else:
+                paced.unanswered(granted, now)
+        assert 0 <= paced._credit <= paced.limit
+        assert paced.in_flight == len(held)
+
+
+def test_two_idle_windows_after_a_refusal_give_the_whole_limit_back() -> None:
+    paced = pacer()
+    paced.answered(paced.grant(0.0), 0.5, limit=30, remaining=None)
+    paced.refused(paced.grant(3.0), 3.0, 10.0, None)
+    assert paced.ready_at(150.0) == 150.0
+    paced.answered(paced.grant(150.0), 150.0, limit=30, remaining=None)
+    assert paced.remaining(150.0) == 29
+    assert paced.free_at(150.0, 28) == 150.0
+
+
+def test_the_state_tells_of_the_one_that_goes_first() -> None:
+    paced = pacer()
+    assert paced.remaining(0.0) == 1
+    first = paced.grant(0.0)
+    assert paced.remaining(0.1) == 0
+    paced.answered(first, 0.2, limit=30, remaining=29)
+    assert paced.remaining(0.2) == 29
+    paced.refused(paced.grant(1.0), 1.0, 10.0, None)
+    assert paced.remaining(2.0) == 0
+    assert paced.remaining(11.0) == 1
+    paced.grant(11.0)
+    assert paced.remaining(11.0) == 0
 
 
 def test_a_call_of_three_takes_three() -> None:

@@ -45,16 +45,16 @@ def test_a_new_month_starts_from_what_its_answers_say() -> None:
 
 
 def test_batches_leave_the_reserve_and_direct_calls_may_use_it() -> None:
-    guard = QuotaGuard(reserve=100)
+    guard = QuotaGuard()
     guard.observe(told(898))
-    guard.enter(1, background=True, now=NOW)
-    guard.enter(1, background=True, now=NOW)
+    guard.enter(1, reserve=100, now=NOW)
+    guard.enter(1, reserve=100, now=NOW)
     with pytest.raises(QuotaExceededError, match="quota_reserve=100") as caught:
-        guard.enter(1, background=True, now=NOW)
+        guard.enter(1, reserve=100, now=NOW)
     assert caught.value.retry_after == (JULY - NOW).total_seconds()
-    guard.enter(1, background=False, now=NOW)
+    guard.enter(1, reserve=0, now=NOW)
     guard.leave(1)
-    guard.enter(1, background=True, now=JULY)
+    guard.enter(1, reserve=100, now=JULY)
 
 
 def test_a_used_up_month_is_over_when_the_server_said_so() -> None:
@@ -63,8 +63,8 @@ def test_a_used_up_month_is_over_when_the_server_said_so() -> None:
     guard.exhausted(NOW, 3600.0)
     guard.exhausted(NOW, 3600.0)
     with pytest.raises(QuotaExceededError, match="2026-06-15 01:00 UTC; nothing was sent"):
-        guard.enter(1, background=False, now=NOW)
-    guard.enter(1, background=False, now=NOW + timedelta(hours=1))
+        guard.enter(1, reserve=0, now=NOW)
+    guard.enter(1, reserve=0, now=NOW + timedelta(hours=1))
     assert events == [QuotaExhausted(NOW + timedelta(hours=1))]
 
 
@@ -100,6 +100,25 @@ async def test_a_batch_stops_at_the_reserve_and_a_direct_call_still_goes(sandbox
         await zenovay.heatmaps.pages(sandbox.website_ids[0])
         estimate = zenovay.estimate(5)
         assert (estimate.requests, estimate.quota_share) == (5, 5 / zenovay.quota.remaining)
+
+
+async def test_clients_of_one_key_share_its_limits_and_each_keeps_its_own_reserve(sandbox: Sandbox) -> None:
+    key = sandbox.add_key("small", monthly_limit=30)
+    events: list[Event] = []
+    async with Zenovay(key, base_url=sandbox.url, on_event=events.append) as zenovay:
+        careful = zenovay.with_options(quota_reserve=29)
+        one, other = zenovay._budget, careful._budget
+        assert (one.limiter, one.quota, one.retries) == (other.limiter, other.quota, other.retries)
+        site = sandbox.website_ids[0]
+        await zenovay.heatmaps.pages(site)
+        with pytest.raises(QuotaExceededError, match="quota_reserve=29"):
+            async with careful.batch([site], careful.heatmaps.pages) as results:
+                [result async for result in results]
+        async with zenovay.batch([site], zenovay.heatmaps.pages) as results:
+            assert [result.error async for result in results] == [None]
+        for _ in range(25):
+            await careful.heatmaps.pages(site)
+    assert [type(event) for event in events].count(QuotaThresholdReached) == 1
 
 
 async def test_callers_that_wait_hear_at_once_that_the_month_is_over(sandbox: Sandbox) -> None:

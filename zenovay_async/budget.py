@@ -1,7 +1,11 @@
 """What one API key may spend: its rate limit, its monthly quota and its retries.
 
-All clients of a thread that use the same key at the same address with the same limits share one budget, as the API
-counts them as one.
+All clients of a thread that use the same key at the same address in the same way share one limiter, one count of the
+month and one retry budget, as the API counts them as one; what a client keeps in reserve is its own.
+
+Clients with another ``rate_limit`` or window do not share with them: one limiter cannot hold each of its callers to
+another limit. So a client that is ``"auto"`` and one with a figure of its own may together ask for more than the
+plan allows, until a 429 slows both. Give each a share of the plan, or both the same.
 """
 
 from __future__ import annotations
@@ -69,26 +73,29 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Budget:
-    """The limiter, the quota and the retry budget of one key.
+    """What one client may spend: its key's limiter, month and retries, shared with others, and its own reserve.
 
     Args:
-        limits: How the key's requests are held back.
+        shared: What all clients of the key have in common.
+        reserve: Requests of the month that this client's batches leave untouched.
 
     Attributes:
         limiter: Gives out permits to send; ``None`` where pacing is turned off.
         quota: Keeps the monthly count.
         retries: Bounds retries to a share of the traffic.
+        reserve: As given.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._listeners: WeakKeyDictionary[object, OnEvent] = WeakKeyDictionary()
-        self.limiter = self._make_limiter(limits)
-        self.quota = QuotaGuard(reserve=limits.quota_reserve, on_event=self._tell)
-        self.retries = RetryBudget()
+    def __init__(self, shared: _Shared, reserve: int) -> None:
+        self._shared = shared
+        self.limiter = shared.limiter
+        self.quota = shared.quota
+        self.retries = shared.retries
+        self.reserve = reserve
 
     def listen(self, owner: object, on_event: OnEvent) -> None:
         """Tell ``on_event`` what happens to this budget, for as long as ``owner`` lives."""
-        self._listeners[owner] = on_event
+        self._shared.listeners[owner] = on_event
 
     def estimate(self, n: int, cost: int) -> Estimate:
         """What ``n`` further calls of ``cost`` requests each would take; see ``Zenovay.estimate``."""
@@ -99,9 +106,24 @@ class Budget:
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
         return Estimate(0.0 if self.limiter is None else self.limiter.forecast(requests), requests, share)
 
+
+class _Shared:
+    """What all clients of one key have in common."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.listeners: WeakKeyDictionary[object, OnEvent] = WeakKeyDictionary()
+        self.limiter = self._make_limiter(limits)
+        self.quota = QuotaGuard(on_event=self._tell)
+        self.retries = RetryBudget()
+        self.budgets: WeakValueDictionary[int, Budget] = WeakValueDictionary()
+
     def _tell(self, event: Event) -> None:
-        for on_event in list(self._listeners.values()):
-            on_event(event)
+        told: list[OnEvent] = []
+        for on_event in list(self.listeners.values()):
+            # Siblings have their listener in common, which hears of each event once.
+            if on_event not in told:
+                told.append(on_event)
+                on_event(event)
 
     def _make_limiter(self, limits: Limits) -> RateLimiter | None:
         wanted: RateLimitOption = limits.rate_limit
@@ -113,8 +135,8 @@ class Budget:
 
 # Those in use, and the newest ones beyond their use: a program that makes a client for each request it serves must not
 # start from nothing each time.
-_shared: WeakValueDictionary[tuple[object, ...], Budget] = WeakValueDictionary()
-_newest: deque[Budget] = deque(maxlen=256)
+_shared: WeakValueDictionary[tuple[object, ...], _Shared] = WeakValueDictionary()
+_newest: deque[_Shared] = deque(maxlen=256)
 
 
 def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
@@ -123,16 +145,12 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
     digest = hashlib.sha256(auth.key.encode()).digest()
     own = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
     # An event loop belongs to a thread, and so does a limiter.
-    name = (
-        threading.get_ident(),
-        digest,
-        base_url,
-        id(own) if own else limits.rate_limit,
-        limits.window,
-        limits.quota_reserve,
-    )
-    budget = _shared.get(name)
+    name = (threading.get_ident(), digest, base_url, id(own) if own else limits.rate_limit, limits.window)
+    shared = _shared.get(name)
+    if shared is None:
+        shared = _shared[name] = _Shared(limits)
+        _newest.append(shared)
+    budget = shared.budgets.get(limits.quota_reserve)
     if budget is None:
-        budget = _shared[name] = Budget(limits)
-        _newest.append(budget)
+        budget = shared.budgets[limits.quota_reserve] = Budget(shared, limits.quota_reserve)
     return budget

@@ -6,8 +6,9 @@
 
 Cancellation is normal: a web request that goes away while it waits gives its place to the next. So nothing in here
 sleeps on behalf of others. A waiter is a future in a queue; whoever changes the state (a grant, an answer, a
-cancellation, the one timer) hands out permits from the front, and a caller that is cancelled in the very moment in
-which it got one puts it back.
+cancellation, the one timer) hands out permits from the front. A waiter's time running out is one more who sets its
+future, so either a permit or an error is in it, never both; and a caller that is cancelled in the very moment in which
+it got a permit puts it back.
 """
 
 from __future__ import annotations
@@ -111,12 +112,13 @@ class RateLimiter(Protocol):
 
 
 class _Waiter:
-    __slots__ = ("cost", "future", "give_up_at")
+    __slots__ = ("cost", "future", "give_up_at", "queue")
 
-    def __init__(self, future: asyncio.Future[Grant], cost: int, give_up_at: float) -> None:
+    def __init__(self, future: asyncio.Future[Grant], cost: int, give_up_at: float, queue: dict[_Waiter, None]) -> None:
         self.future = future
         self.cost = cost
         self.give_up_at = give_up_at
+        self.queue = queue
 
 
 class WindowLimiter:
@@ -155,15 +157,15 @@ class WindowLimiter:
         if loop is not self._loop:
             self._move_to(loop)
         now = loop.time()
-        queue = self._batch if background else self._direct
-        if not queue and (not background or not self._direct) and self._pacer.ready_at(now, cost) <= now:
+        if not self._direct and not self._batch and self._pacer.ready_at(now, cost) <= now:
             return self._pacer.grant(now, cost)
-        waiter = _Waiter(loop.create_future(), cost, math.inf if max_wait is None else now + max_wait)
-        queue[waiter] = None
-        if max_wait is not None:
-            self._refuse_if_late(waiter, now, self._expected(waiter, now))
+        give_up_at = math.inf if max_wait is None else now + max_wait
+        waiter = _Waiter(loop.create_future(), cost, give_up_at, self._batch if background else self._direct)
+        if (expected := self._expected(waiter, now)) > give_up_at:
+            raise _no_time(expected - now)
+        waiter.queue[waiter] = None
         self._hand_out()
-        return await self._wait(waiter, queue)
+        return await self._wait(waiter, loop)
 
     def finish(
         self,
@@ -187,7 +189,7 @@ class WindowLimiter:
             before = self._pacer.answered(permit, now, limit=limit, remaining=remaining)
             if before is not None:
                 self._tell(RateLimitLearnt(before, self._pacer.limit))
-        if self._direct or self._batch:
+        if self._direct or self._batch or self._timer:
             self._hand_out()
 
     def refund(self, permit: Grant) -> None:
@@ -219,36 +221,47 @@ class WindowLimiter:
         ahead = sum(waiter.cost for queue in (self._direct, self._batch) for waiter in queue)
         return 0.0 if n <= 0 else max(0.0, self._pacer.free_at(now, ahead + n - 1) - now)
 
-    async def _wait(self, waiter: _Waiter, queue: dict[_Waiter, None]) -> Grant:
-        timeout_at = None if math.isinf(waiter.give_up_at) else waiter.give_up_at
+    async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> Grant:
+        alarm = None if math.isinf(waiter.give_up_at) else loop.call_at(waiter.give_up_at, self._give_up, waiter)
         try:
-            async with asyncio.timeout_at(timeout_at):
-                return await waiter.future
-        except TimeoutError:
-            queue.pop(waiter, None)
-            now = self._now()
-            expected = max(self._expected(waiter, now), now)
-            self._hand_out()
-            raise _no_time(expected - now) from None
+            return await waiter.future
         except asyncio.CancelledError:
-            future = waiter.future
-            if queue.pop(waiter, 0) is None:
-                self._hand_out()
-            elif not future.cancelled() and future.exception() is None:
-                self.refund(future.result())
+            self._withdraw(waiter)
             raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        """A waiter's time has run out."""
+        # After a delay of the loop its turn may be due in the same moment.
+        self._hand_out()
+        if not waiter.future.done():
+            now = self._now()
+            self._refuse(waiter, max(self._expected(waiter, now), now) - now)
+            self._hand_out()
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """A waiter's caller was cancelled: its place, or the permit that it has got already, goes to the next."""
+        future = waiter.future
+        if future.done() and not future.cancelled() and future.exception() is None:
+            self.refund(future.result())
+        elif waiter in waiter.queue:
+            del waiter.queue[waiter]
+            self._hand_out()
 
     def _hand_out(self) -> None:
         now = self._now()
         while (waiter := self._next()) is not None:
-            ready = self._pacer.ready_at(now, waiter.cost)
-            if ready > now:
-                self._set_timer(ready)
-                return
-            self._take(waiter)
-            # A future that is done belongs to a caller about to be cancelled: its permit would only come back.
+            # A future that is done belongs to a caller about to be cancelled.
             if not waiter.future.done():
+                ready = self._pacer.ready_at(now, waiter.cost)
+                if ready > now:
+                    self._set_timer(ready)
+                    return
+                self._passed_over = self._passed_over + 1 if waiter.queue is self._direct and self._batch else 0
                 waiter.future.set_result(self._pacer.grant(now, waiter.cost))
+            del waiter.queue[waiter]
         self._set_timer(None)
 
     def _next(self) -> _Waiter | None:
@@ -256,14 +269,6 @@ class WindowLimiter:
         if batch is not None and (direct is None or self._passed_over >= _BATCH_SHARE - 1):
             return batch
         return direct
-
-    def _take(self, waiter: _Waiter) -> None:
-        if waiter in self._batch:
-            del self._batch[waiter]
-            self._passed_over = 0
-        else:
-            del self._direct[waiter]
-            self._passed_over = self._passed_over + 1 if self._batch else 0
 
     def _set_timer(self, when: float | None) -> None:
         if self._timer is not None:
@@ -281,8 +286,7 @@ class WindowLimiter:
     def _expected(self, waiter: _Waiter, now: float) -> float:
         """When this waiter's turn comes at the earliest, if no further direct call overtakes it."""
         ahead = 0
-        queues = (self._direct, self._batch) if waiter in self._batch else (self._direct,)
-        for queue in queues:
+        for queue in (self._direct,) if waiter.queue is self._direct else (self._direct, self._batch):
             for other in queue:
                 if other is waiter:
                     break
@@ -296,16 +300,13 @@ class WindowLimiter:
             for waiter in list(queue):
                 expected = self._pacer.free_at(now, ahead + waiter.cost - 1)
                 if expected > waiter.give_up_at and not waiter.future.done():
-                    del queue[waiter]
-                    waiter.future.set_exception(_no_time(expected - now))
+                    self._refuse(waiter, expected - now)
                 else:
                     ahead += waiter.cost
 
-    def _refuse_if_late(self, waiter: _Waiter, now: float, expected: float) -> None:
-        if expected > waiter.give_up_at:
-            self._direct.pop(waiter, None)
-            self._batch.pop(waiter, None)
-            raise _no_time(expected - now)
+    def _refuse(self, waiter: _Waiter, seconds: float) -> None:
+        del waiter.queue[waiter]
+        waiter.future.set_exception(_no_time(seconds))
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """The first use on this loop: whoever waited on the one before is gone with it."""

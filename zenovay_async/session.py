@@ -28,8 +28,11 @@ from zenovay_async.core.errors import (
 from zenovay_async.core.events import OnEvent, RetryScheduled, SchemaDrift
 from zenovay_async.core.response import Reading, Reply, Response, read
 from zenovay_async.core.retry import Backoff, may_repeat
+from zenovay_async.transport import prepared, urls_below
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zenovay_async.budget import Budget
     from zenovay_async.core.auth import Auth
     from zenovay_async.transport import Transport
@@ -79,9 +82,11 @@ def check_timeout(name: str, seconds: float | None) -> None:
 class _Progress:
     """How far one call has come."""
 
-    __slots__ = ("attempts", "background", "deadline", "ended", "last", "no_fit", "timeout", "waits")
+    __slots__ = ("attempts", "background", "clock", "deadline", "ended", "last", "no_fit", "timeout", "waits")
 
-    def __init__(self, timeout: float | None, now: float, *, background: bool) -> None:
+    def __init__(self, timeout: float | None, clock: Callable[[], float], *, background: bool) -> None:
+        now = clock()
+        self.clock = clock
         self.timeout = timeout
         self.deadline = None if timeout is None else now + timeout
         self.background = background
@@ -112,10 +117,11 @@ class Session:
         self.budget = budget
         self.options = options
         self._auth = auth
-        self._base_url = base_url
+        self._url = urls_below(base_url)
         name, secret = auth.header
-        self._headers = {name: secret, "User-Agent": user_agent, "Accept": "application/json"}
-        self._headers_with_body = {**self._headers, "Content-Type": "application/json"}
+        headers = {name: secret, "User-Agent": user_agent, "Accept": "application/json"}
+        self._headers = prepared(headers)
+        self._headers_with_body = prepared({**headers, "Content-Type": "application/json"})
         self._backoff = Backoff(paced=budget.limiter is not None)
         if options.on_event is not None:
             budget.listen(self, options.on_event)
@@ -138,7 +144,7 @@ class Session:
         if timeout is not NOT_GIVEN:
             check_timeout("timeout", timeout)
             seconds = timeout
-        progress = _Progress(seconds, _now(), background=IN_BATCH.get())
+        progress = _Progress(seconds, asyncio.get_running_loop().time, background=IN_BATCH.get())
         try:
             try:
                 return await self._attempt(call, progress)
@@ -152,17 +158,17 @@ class Session:
 
     async def _attempt(self, call: Call[T], progress: _Progress) -> Response[T]:
         quota = self.budget.quota
-        quota.enter(call.cost, background=progress.background, now=datetime.now(UTC))
+        quota.enter(call.cost, reserve=self.budget.reserve if progress.background else 0, now=datetime.now(UTC))
         try:
             permit = await self._permit(call, progress)
             if progress.attempts:
-                progress.waits += (_now() - progress.ended,)
+                progress.waits += (progress.clock() - progress.ended,)
             progress.attempts += 1
             reply = await self._send(call, progress, permit)
             reading = self._judge(call, reply, permit)
         except ZenovayError as error:
             if progress.no_fit is None:
-                progress.ended = _now()
+                progress.ended = progress.clock()
                 progress.last = error
             raise
         finally:
@@ -183,12 +189,12 @@ class Session:
         if limiter is None:
             return None
         if progress.background:
-            began = _now()
+            began = progress.clock()
             permit = await limiter.acquire(cost=call.cost, background=True)
             if progress.deadline is not None:
-                progress.deadline += _now() - began
+                progress.deadline += progress.clock() - began
             return permit
-        left = None if progress.deadline is None else max(0.0, progress.deadline - _now())
+        left = None if progress.deadline is None else max(0.0, progress.deadline - progress.clock())
         try:
             return await limiter.acquire(cost=call.cost, max_wait=left)
         except RateLimitError as error:
@@ -196,11 +202,11 @@ class Session:
             raise
 
     async def _send(self, call: Call[Any], progress: _Progress, permit: Any) -> Reply:
-        began = _now()
+        began = progress.clock()
         try:
             reply = await self.transport.send(
                 call.method,
-                f"{self._base_url}/{call.path}?{call.query}" if call.query else f"{self._base_url}/{call.path}",
+                self._url(call.path, call.query),
                 self._headers if call.body is None else self._headers_with_body,
                 call.body,
                 attempt_timeout=self.options.attempt_timeout,
@@ -211,7 +217,7 @@ class Session:
             raise
         if logger.isEnabledFor(logging.DEBUG):
             request_id = reply.headers.get("x-request-id")
-            took = _now() - began
+            took = progress.clock() - began
             logger.debug(
                 "%s: HTTP %d in %.3f s, attempt %d, request %s", call, reply.status, took, progress.attempts, request_id
             )
@@ -289,7 +295,7 @@ class Session:
     def _stop(self, state: RetryCallState, progress: _Progress) -> bool:
         if state.attempt_number >= self.options.max_attempts:
             return True
-        left = None if progress.deadline is None else progress.deadline - _now()
+        left = None if progress.deadline is None else progress.deadline - progress.clock()
         if left is not None and state.upcoming_sleep >= left:
             # With no time left at all it is not the wait that does not fit.
             progress.no_fit = state.upcoming_sleep if left > 0 else None
@@ -319,7 +325,3 @@ class Session:
         error.attempts = progress.attempts
         error.waits = progress.waits
         return error
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -20,13 +20,14 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from zenovay_async.core.errors import APIConnectionError, APITimeoutError, ClientClosedError
 from zenovay_async.core.response import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
 _CONNECT_TIMEOUT = 10.0
 _RECV_BYTES = 64 * 1024
@@ -69,8 +70,8 @@ class Transport:
     async def send(
         self,
         method: str,
-        url: str,
-        headers: Mapping[str, str],
+        url: URL,
+        headers: CIMultiDict[str],
         body: bytes | None,
         *,
         attempt_timeout: float | None,
@@ -80,8 +81,8 @@ class Transport:
 
         Args:
             method: HTTP method.
-            url: Absolute URL, quoted.
-            headers: Headers, with the key among them as a ``Secret``.
+            url: From :func:`urls_below`.
+            headers: From :func:`prepared`, with the key among them as a ``Secret``.
             body: Body, or ``None``.
             attempt_timeout: Seconds from the connection to the last byte; ``None`` for no bound.
             deadline: Time of the event loop by which all must be done, the wait for a place too; ``None`` for none.
@@ -100,9 +101,11 @@ class Transport:
                 if left <= 0:
                     raise _no_time()
                 timeout = left if timeout is None else min(left, timeout)
-            async with session.request(
+            # Reading the body whole gives the connection back, and what fails on the way closes it: 'async with' would
+            # do the same once more.
+            response = await session.request(
                 method,
-                URL(url, encoded=True),
+                url,
                 headers=headers,
                 data=body,
                 timeout=self._timeout(timeout),
@@ -110,8 +113,8 @@ class Transport:
                 raise_for_status=False,
                 # Middlewares of a request stand in for those of its session, so the session's are named again.
                 middlewares=(_SendOnce(), *getattr(session, "_middlewares", ())),
-            ) as response:
-                return Reply(response.status, response.headers, await response.read())
+            )
+            return Reply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             raise _translate(error, session, timeout) from _without_tracebacks(error)
         finally:
@@ -158,6 +161,22 @@ class Transport:
             if len(self._timeouts) < 8:  # noqa: PLR2004 - the usual few; what is left of a deadline never recurs
                 self._timeouts[seconds] = known
         return known
+
+
+def urls_below(base_url: str) -> Callable[[str, str], URL]:
+    """What makes URLs of a quoted path below a base URL and an encoded query, without parsing the base each time."""
+    base = URL(base_url)
+    scheme, authority, root = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
+
+    def url(path: str, query: str) -> URL:
+        return URL.build(scheme=scheme, authority=authority, path=f"{root}/{path}", query_string=query, encoded=True)
+
+    return url
+
+
+def prepared(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Headers in the form in which aiohttp takes them as they are."""
+    return CIMultiDict(headers)
 
 
 async def _own_session(max_connections: int) -> AsyncGenerator[aiohttp.ClientSession]:

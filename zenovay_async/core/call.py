@@ -5,11 +5,12 @@ Resources describe calls with the helpers here, which check each parameter befor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 import msgspec
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 T = TypeVar("T")
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class NotGiven(Enum):
@@ -74,29 +77,33 @@ class Caller(Protocol):
         ...
 
 
-def path(*segments: str) -> str:
-    """Join path segments, each quoted whole, so that no id can reach beyond its place.
+def segment(text: str) -> str:
+    """Quote a path segment whole, so that no id can reach beyond its place.
 
     Raises:
-        ConfigurationError: A segment is no text, is empty, or is ``.`` or ``..``.
+        ConfigurationError: It is no text, is empty, or is ``.`` or ``..``.
     """
-    for segment in segments:
-        # The annotation says str, but a None out of a caller's database gets here all the same.
-        if not isinstance(segment, str) or not segment.strip() or segment in {".", ".."}:
-            raise ConfigurationError(
-                f"{segment!r} is not an id: expected text such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'"
-            )
-    return "/".join([quote(segment, safe="") for segment in segments])
+    # The annotation says str, but a None out of a caller's database gets here all the same.
+    if not isinstance(text, str) or not text.strip() or text in {".", ".."}:
+        raise ConfigurationError(f"{text!r} is not an id: expected text such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'")
+    # Nearly all ids are letters, digits and hyphens, which quote() takes four times as long to find out.
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="")
 
 
 def query(**parameters: Any) -> str:
     """Encode query parameters, leaving out those that are ``None``; booleans become ``true`` and ``false``."""
-    given = {
-        name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in parameters.items()
-        if value is not None
-    }
-    return urlencode(given) if given else ""
+    return "&".join([f"{_named(name)}={_encoded(value)}" for name, value in parameters.items() if value is not None])
+
+
+def _named(name: str) -> str:
+    return name if name.isidentifier() and name.isascii() else quote_plus(name)
+
+
+def _encoded(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # Whole numbers are most of them, and have nothing to quote.
+    return str(value) if isinstance(value, int) else quote_plus(str(value))
 
 
 def whole(name: str, value: int | None, *, low: int = 1, high: int | None = None) -> int | None:

@@ -10,6 +10,7 @@ import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -79,8 +80,12 @@ def usage(headers: Mapping[str, str]) -> UsageHeaders:
 
 def moment(text: Any) -> datetime | None:
     """An ISO 8601 time as an aware ``datetime`` (UTC where it names no zone), else ``None``."""
-    if not isinstance(text, str):
-        return None
+    return _moment(text) if isinstance(text, str) else None
+
+
+# Every answer of a month names the same reset.
+@lru_cache(maxsize=64)
+def _moment(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

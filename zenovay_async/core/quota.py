@@ -48,12 +48,10 @@ class QuotaGuard:
     """Keeps one key's monthly count, and refuses what it does not allow before a request is spent on it.
 
     Args:
-        reserve: Requests that batches leave; direct calls may use them.
         on_event: Told when the month runs low, and when it is used up.
     """
 
-    def __init__(self, *, reserve: int = 0, on_event: OnEvent | None = None) -> None:
-        self._reserve = reserve
+    def __init__(self, *, on_event: OnEvent | None = None) -> None:
         self._on_event = on_event
         self._quota = Quota()
         self._on_their_way = 0
@@ -64,12 +62,12 @@ class QuotaGuard:
         """What is known now."""
         return self._quota
 
-    def enter(self, cost: int, *, background: bool, now: datetime) -> None:
+    def enter(self, cost: int, *, reserve: int, now: datetime) -> None:
         """Let a call pass, and count it until :meth:`leave`.
 
         Args:
             cost: Requests that it takes.
-            background: Whether it belongs to a batch, for which the reserve is out of reach.
+            reserve: Requests of the month that it must leave; 0 for a direct call, which may use them all.
             now: The time, aware.
 
         Raises:
@@ -79,8 +77,8 @@ class QuotaGuard:
             if now < self._exhausted_until:
                 raise self.refusal(now)
             self._start_month()
-        elif background and self._reserve:
-            self._keep_reserve(cost, now)
+        elif reserve:
+            self._keep(reserve, cost, now)
         self._on_their_way += cost
 
     def leave(self, cost: int) -> None:
@@ -120,15 +118,15 @@ class QuotaGuard:
             retry_after=max(0.0, (until - now).total_seconds()),
         )
 
-    def _keep_reserve(self, cost: int, now: datetime) -> None:
+    def _keep(self, reserve: int, cost: int, now: datetime) -> None:
         remaining = self._quota.remaining
-        if remaining is None or remaining - self._on_their_way - cost >= self._reserve:
+        if remaining is None or remaining - self._on_their_way - cost >= reserve:
             return
         resets_at = self._quota.resets_at
         if resets_at is not None and now >= resets_at:
             return
         raise QuotaExceededError(
-            f"{remaining} requests of the month are left, and quota_reserve={self._reserve} keeps them from batches",
+            f"{remaining} requests of the month are left, and quota_reserve={reserve} keeps them from batches",
             retry_after=None if resets_at is None else (resets_at - now).total_seconds(),
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path, query, whole, words
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole, words
 from zenovay_async.core.decode import PLAIN, AwareDatetime, Decoder
 from zenovay_async.core.drift import Open
 from zenovay_async.resources.base import Pagination, Range, Resource
@@ -176,7 +176,7 @@ def _visitors_of(page: VisitorPage) -> tuple[Visitor, ...]:
     return page.visitors
 
 
-_VISITORS = Listing(("analytics", "{}", "visitors"), Decoder(VisitorPage), _visitors_of, largest=1000)
+_VISITORS = Listing("analytics/{}/visitors", Decoder(VisitorPage), _visitors_of, largest=1000)
 
 
 class Analytics(Resource):
@@ -202,7 +202,7 @@ class Analytics(Resource):
 
         Source: docs "GET /analytics/:websiteId".
         """
-        call = Call("GET", path("analytics", website_id), _OVERVIEW, query(range=words("range", range)))
+        call = Call("GET", f"analytics/{segment(website_id)}", _OVERVIEW, query(range=words("range", range)))
         return await self._session.fetch(call, timeout)
 
     def visitors(
@@ -249,7 +249,7 @@ class Analytics(Resource):
 
         Source: help "API overview" (the path alone).
         """
-        call = Call("GET", path("analytics", website_id, "pages"), PLAIN, query(**parameters))
+        call = Call("GET", f"analytics/{segment(website_id)}/pages", PLAIN, query(**parameters))
         return await self._session.fetch(call, timeout)
 
     async def countries(
@@ -273,7 +273,7 @@ class Analytics(Resource):
         """
         call = Call(
             "GET",
-            path("analytics", website_id, "countries"),
+            f"analytics/{segment(website_id)}/countries",
             _COUNTRIES,
             query(range=words("range", range), limit=whole("limit", limit, high=100)),
         )
@@ -295,5 +295,5 @@ class Analytics(Resource):
 
         Source: help "API overview" (the path alone).
         """
-        call = Call("GET", path("analytics", website_id, "technology"), PLAIN, query(**parameters))
+        call = Call("GET", f"analytics/{segment(website_id)}/technology", PLAIN, query(**parameters))
         return await self._session.fetch(call, timeout)

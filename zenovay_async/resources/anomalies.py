@@ -55,7 +55,7 @@ def _anomalies_of(page: AnomalyPage) -> tuple[Anomaly, ...]:
     return page.anomalies
 
 
-_ANOMALIES = Listing(("anomalies", "{}"), Decoder(AnomalyPage), _anomalies_of, largest=200)
+_ANOMALIES = Listing("anomalies/{}", Decoder(AnomalyPage), _anomalies_of, largest=200)
 
 
 class Anomalies(Resource):

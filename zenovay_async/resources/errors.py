@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path, query, whole, words
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole, words
 from zenovay_async.core.decode import AwareDatetime, Decoder
 from zenovay_async.core.drift import Open
 from zenovay_async.resources.base import Resource
@@ -89,7 +89,7 @@ class Errors(Resource):
         """
         call = Call(
             "GET",
-            path("errors", website_id, "groups"),
+            f"errors/{segment(website_id)}/groups",
             _GROUPS,
             query(status=words("status", status), limit=whole("limit", limit, high=200)),
         )

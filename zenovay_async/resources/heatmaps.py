@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path, query, whole
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole
 from zenovay_async.core.decode import AwareDatetime, Decoder
 from zenovay_async.resources.base import Resource
 
@@ -65,7 +65,7 @@ class Heatmaps(Resource):
         """
         call = Call(
             "GET",
-            path("heatmaps", website_id, "pages"),
+            f"heatmaps/{segment(website_id)}/pages",
             _PAGES,
             query(limit=whole("limit", limit, high=100)),
         )

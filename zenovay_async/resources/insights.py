@@ -64,7 +64,7 @@ def _insights_of(page: InsightPage) -> tuple[Insight, ...]:
     return page.insights
 
 
-_INSIGHTS = Listing(("insights", "{}"), Decoder(InsightPage), _insights_of, largest=200)
+_INSIGHTS = Listing("insights/{}", Decoder(InsightPage), _insights_of, largest=200)
 
 
 class Insights(Resource):

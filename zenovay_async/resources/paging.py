@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from zenovay_async.core.call import Call, Caller, Timeout, path, query, whole
+from zenovay_async.core.call import Call, Caller, Timeout, query, segment, whole
 from zenovay_async.core.decode import Decoder
 from zenovay_async.core.errors import ZenovayError
 
@@ -49,13 +49,13 @@ class Listing(msgspec.Struct, Generic[PageT, ItemT], frozen=True):
     """An endpoint that lists in pages.
 
     Attributes:
-        segments: Its path, ``{}`` in place of the website's id.
+        path: Its path, ``{}`` in place of the website's id.
         decoder: Turns a body into a page.
         items: The items of a page.
         largest: The most items that one page may have.
     """
 
-    segments: tuple[str, ...]
+    path: str
     decoder: Decoder[PageT]
     items: Callable[[PageT], Sequence[ItemT]]
     largest: int
@@ -86,7 +86,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     ) -> None:
         self._session = session
         self._listing = listing
-        self._path = path(*(website_id if segment == "{}" else segment for segment in listing.segments))
+        self._path = listing.path.format(segment(website_id))
         self._timeout = timeout
         self._limit = whole("limit", limit, high=listing.largest)
         self._offset = whole("offset", offset, low=0)

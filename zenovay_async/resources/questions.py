@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import Call, path, words
+from zenovay_async.core.call import Call, segment, words
 from zenovay_async.core.decode import Decoder
 from zenovay_async.core.drift import Open
 from zenovay_async.core.errors import ConfigurationError
@@ -71,5 +71,5 @@ def question_call(website_id: str, question: str, time_range: str | None, compar
     if context:
         asked["context"] = context
     return Call(
-        "POST", path("query", website_id), _ANSWER, body=msgspec.json.encode(asked), repeatable=False, cost=_COST
+        "POST", f"query/{segment(website_id)}", _ANSWER, body=msgspec.json.encode(asked), repeatable=False, cost=_COST
     )

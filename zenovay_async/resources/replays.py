@@ -59,7 +59,7 @@ def _sessions_of(page: ReplaySessionPage) -> tuple[ReplaySession, ...]:
     return page.sessions
 
 
-_SESSIONS = Listing(("replays", "{}", "sessions"), Decoder(ReplaySessionPage), _sessions_of, largest=200)
+_SESSIONS = Listing("replays/{}/sessions", Decoder(ReplaySessionPage), _sessions_of, largest=200)
 
 
 class Replays(Resource):

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path, query, whole, words
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole, words
 from zenovay_async.core.decode import Decoder
 from zenovay_async.core.drift import Open
 from zenovay_async.resources.base import Resource, ShortRange
@@ -84,7 +84,7 @@ class Retention(Resource):
         """
         call = Call(
             "GET",
-            path("retention", website_id),
+            f"retention/{segment(website_id)}",
             _COHORTS,
             query(
                 range=words("range", range),

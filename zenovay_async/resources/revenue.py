@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path, query, words
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, words
 from zenovay_async.core.decode import Decoder
 from zenovay_async.resources.base import Resource, ShortRange
 
@@ -102,7 +102,7 @@ class Revenue(Resource):
         """
         call = Call(
             "GET",
-            path("revenue", website_id, "ltv"),
+            f"revenue/{segment(website_id)}/ltv",
             _LTV,
             query(range=words("range", range), granularity=words("granularity", granularity)),
         )

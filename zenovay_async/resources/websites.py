@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, path
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, segment
 from zenovay_async.core.decode import AwareDatetime, Decoder
 from zenovay_async.core.drift import Open
 from zenovay_async.resources.base import Resource
@@ -135,4 +135,4 @@ class Websites(Resource):
 
         Source: docs "GET /websites/:websiteId".
         """
-        return await self._session.fetch(Call("GET", path("websites", website_id), _DETAIL), timeout)
+        return await self._session.fetch(Call("GET", f"websites/{segment(website_id)}", _DETAIL), timeout)
