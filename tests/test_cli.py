@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from endpoints import ENDPOINTS
 
 from zenovay_async.cli import main
 from zenovay_async.sandbox import Sandbox
@@ -115,6 +116,101 @@ def test_wrong_usage_is_exit_code_2_and_a_sentence(arguments: list[str], capsys:
     assert printed.out == ""
     assert printed.err
     assert "Traceback" not in printed.err
+
+
+OF_A_WEBSITE = [
+    "websites get",
+    "analytics overview --range 30d",
+    "analytics visitors --limit 5",
+    "analytics countries --range 24h --limit 3",
+    "heatmaps pages --limit 3",
+    "replays sessions --limit 3 --offset 1",
+    "errors groups --status resolved --limit 3",
+    "insights list --range 90d --severity info",
+    "anomalies list --range 90d --no-resolved",
+    "retention cohorts --granularity weekly --periods 3",
+    "revenue ltv --granularity monthly",
+    "query Where?",
+]
+ONCE = ["usage", "websites list"]
+FREE = ["analytics pages --param range=7d", "analytics technology"]
+STATS = [f"stats {name} --param site_id={IDS[0]}" for name in ("aggregate", "timeseries", "breakdown")]
+
+
+@pytest.mark.parametrize("command", OF_A_WEBSITE)
+def test_every_command_has_its_data_in_every_format(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(kind: str, *ids: str) -> str:
+        assert main([*command.split(), *ids, "--sandbox", "3", "--format", kind]) == 0
+        return capsys.readouterr().out
+
+    objects = json.loads(printed("json", IDS[0]))
+    assert [found["website_id"] for found in objects] == [IDS[0]]
+    assert json.loads(printed("ndjson", IDS[0])) == objects[0]
+    rows = list(csv.DictReader(printed("csv", IDS[0]).splitlines()))
+    assert rows
+    assert {row["website_id"] for row in rows} == {IDS[0]}
+    assert None not in rows[0]
+    assert len(printed("table", IDS[0]).splitlines()) == 1 + len(rows)
+    assert len(printed("table").splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("command", ONCE)
+def test_what_is_of_no_website_needs_no_ids(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("table", "json", "ndjson", "csv"):
+        assert main([*command.split(), "--sandbox", "3", "--format", kind]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        if kind == "json":
+            assert isinstance(json.loads(printed.out), dict)
+        if kind == "csv":
+            assert len(list(csv.DictReader(printed.out.splitlines()))) in {1, 3}
+
+
+@pytest.mark.parametrize("command", [*FREE, *STATS])
+def test_what_has_no_documented_shape_is_json_and_has_no_csv(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--sandbox", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert main([*command.split(), "--sandbox", "3", "--format", "csv"]) == 2
+    assert "use ndjson" in capsys.readouterr().err
+
+
+def test_usage_shows_plan_minute_and_month_at_a_glance(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["usage", "--sandbox", "1"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("enterprise", "6,000 requests a minute", "1 of 1,000,000 requests", "999,999", "UTC, in"):
+        assert text in shown
+
+
+def test_take_goes_on_over_pages_until_there_are_so_many(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analytics", "visitors", IDS[0], "--sandbox", "3", "--take", "1200", "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 1200
+
+
+def test_all_goes_on_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["anomalies", "list", IDS[0], "--sandbox", "3", "--range", "90d", "--format", "csv"]
+    assert main([*command, "--limit", "5"]) == 0
+    one_page = capsys.readouterr().out.splitlines()
+    assert main([*command, "--limit", "5", "--all"]) == 0
+    every_page = capsys.readouterr().out.splitlines()
+    assert len(one_page) == 1 + 5 < len(every_page)
+    assert every_page[:6] == one_page
+
+
+@pytest.mark.parametrize("param", ["site_id", "=x", ""])
+def test_a_free_parameter_has_a_name_and_a_value(
+    param: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", "aggregate", "--sandbox", "1", "--param", param]) == 2
+    assert "NAME=VALUE" in capsys.readouterr().err
+
+
+def test_every_endpoint_has_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    tried = {" ".join(word for word in command.split()[:2]) for command in [*OF_A_WEBSITE, *ONCE, *FREE, *STATS]}
+    named = {" ".join(endpoint.name.split(".")) for endpoint in ENDPOINTS}
+    assert {"query" if name.startswith("query") else name for name in tried} == named
+    for name in named:
+        assert main([*name.split(), "--help"]) == 0
+        assert "--sandbox" in capsys.readouterr().out
 
 
 def test_without_a_key_the_command_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,9 +71,8 @@ class Report:
         if self.failed > len(self.failures):
             self.say(f"... and {self.failed - len(self.failures)} more")
         seconds = self._seconds()
-        self.say(
-            f"{self.done} websites in {seconds:.1f} s, {self.done / max(seconds, 1e-6):.0f}/s, {self.failed} failed"
-        )
+        what = "website" if self.done == 1 else "websites"
+        self.say(f"{self.done} {what} in {seconds:.1f} s, {self.done / max(seconds, 1e-6):.0f}/s, {self.failed} failed")
 
     def interrupted(self) -> None:
         """The user has had enough."""

@@ -14,7 +14,6 @@ from zenovay_async import ConfigurationError, Zenovay, ZenovayError
 from zenovay_async.batch import holds_for_every_item
 from zenovay_async.cli.output import Format, Writer, destination, make_writer
 from zenovay_async.cli.progress import Report
-from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -52,12 +51,13 @@ def run(job: Job) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
     except (ConfigurationError, OSError) as error:
-        return _complain(error, USAGE)
+        return complain(error, USAGE)
     except ZenovayError as error:
-        return _complain(error, REFUSED if holds_for_every_item(error) else FAILED)
+        return complain(error, REFUSED if holds_for_every_item(error) else FAILED)
 
 
-def _complain(error: Exception, code: int) -> int:
+def complain(error: Exception, code: int) -> int:
+    """Say on standard error what is wrong; returns the exit code."""
     sys.stderr.write(f"zenovay-async: {error}\n")
     return code
 
@@ -68,22 +68,34 @@ async def _run(job: Job) -> int:
         if job.sandbox is None:
             zenovay = Zenovay(base_url=job.base_url, timeout=job.timeout)
         else:
+            from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few runs need
+
             sandbox = await stack.enter_async_context(Sandbox(websites=job.sandbox))
             zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=job.timeout)
             named = named or tuple(sandbox.website_ids)
-        ids = named if job.ids_from is None else _ids_from(job.ids_from)
-        if not named and job.ids_from is None:
+        if job.endpoint.of_a_website and not named and job.ids_from is None:
             raise ConfigurationError("no website ids: name them, or give --ids-from FILE, or try --sandbox 200")
         await stack.enter_async_context(zenovay)
         file = stack.enter_context(destination(job.output))
+        writer = make_writer(job.format, job.endpoint, file)
+        given = {name: value for name, value in job.parameters.items() if value is not None}
+        if not job.endpoint.of_a_website:
+            writer.add("", await job.endpoint.call(zenovay, "", given))
+            writer.close()
+            return FINE
+        ids = named if job.ids_from is None else _ids_from(job.ids_from)
         with Report(len(named) if job.ids_from is None else None) as report:
-            return await _fetch(job, zenovay, ids, make_writer(job.format, job.endpoint, file), report)
+            return await _fetch(job, zenovay, ids, given, writer, report)
 
 
 async def _fetch(
-    job: Job, zenovay: Zenovay, ids: Iterable[str] | AsyncIterator[str], writer: Writer, report: Report
+    job: Job,
+    zenovay: Zenovay,
+    ids: Iterable[str] | AsyncIterator[str],
+    given: dict[str, Any],
+    writer: Writer,
+    report: Report,
 ) -> int:
-    given = {name: value for name, value in job.parameters.items() if value is not None}
     try:
         async with zenovay.batch(
             ids, lambda website_id: job.endpoint.call(zenovay, website_id, given), concurrency=job.concurrency
