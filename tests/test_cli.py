@@ -197,9 +197,7 @@ def test_all_goes_on_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("param", ["site_id", "=x", ""])
-def test_a_free_parameter_has_a_name_and_a_value(
-    param: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_free_parameter_has_a_name_and_a_value(param: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "aggregate", "--sandbox", "1", "--param", param]) == 2
     assert "NAME=VALUE" in capsys.readouterr().err
 
