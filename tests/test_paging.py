@@ -106,7 +106,6 @@ async def test_a_page_is_asked_for_when_its_first_item_is_wanted(canned: aioresp
         assert len(server.asked) == 1
         await anext(found)
         assert len(server.asked) == 2
-        await found.aclose()  # type: ignore[attr-defined] - the type of aiter() does not tell of it
 
 
 async def test_take_ends_after_so_many_and_asks_for_no_more(canned: aioresponses) -> None:

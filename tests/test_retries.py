@@ -271,3 +271,42 @@ async def test_a_timeout_is_a_timeout_to_everyone(canned: aioresponses) -> None:
         with pytest.raises(TimeoutError) as caught:
             await zenovay.heatmaps.pages("x")
     assert isinstance(caught.value, APITimeoutError)
+
+
+class LateLimiter:
+    """A limiter of somebody else's that does not keep to ``max_wait``."""
+
+    def __init__(self, *waits: float) -> None:
+        self.waits = iter(waits)
+        self.refunded = 0
+
+    async def acquire(self, **_: Any) -> Any:
+        await asyncio.sleep(next(self.waits))
+
+    def finish(self, permit: Any, **_: Any) -> None:
+        pass
+
+    def refund(self, permit: Any) -> None:  # noqa: ARG002 - the interface's
+        self.refunded += 1
+
+    def fail_all(self, make_error: Any) -> None:
+        pass
+
+    def snapshot(self) -> Any:
+        pass
+
+    def forecast(self, n: int) -> float:
+        return float(n)
+
+
+@pytest.mark.parametrize(("waits", "cls", "attempts"), [((6,), APITimeoutError, 0), ((0, 6), ServerError, 1)])
+async def test_a_wait_that_took_too_long_sends_nothing_and_tells_what_failed_before(
+    canned: aioresponses, waits: tuple[float, ...], cls: type[ZenovayError], attempts: int
+) -> None:
+    canned.get(URL, status=500, repeat=True)
+    limiter = LateLimiter(*waits)
+    async with client(rate_limit=limiter, timeout=5) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert type(caught.value) is cls
+    assert (caught.value.attempts, sent(canned), limiter.refunded) == (attempts, attempts, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from zenovay_async.core import headers as _headers
 from zenovay_async.core.call import NOT_GIVEN, Call, Timeout
 from zenovay_async.core.errors import (
     APIConnectionError,
+    APITimeoutError,
     ConfigurationError,
     QuotaExceededError,
     RateLimitError,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger("zenovay_async")
+
+# Seconds that another attempt has to have left: less than a round trip takes is no time at all.
+_LEAST = 0.01
 
 IN_BATCH: ContextVar[bool] = ContextVar("zenovay_async_in_batch", default=False)
 """Set while a batch carries out its calls: they wait their turn as long as it takes, behind those made directly."""
@@ -96,6 +101,10 @@ class _Progress:
         self.last: ZenovayError | None = None
         # The wait that did not fit the deadline, where there was one.
         self.no_fit: float | None = None
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return math.inf if self.deadline is None else self.deadline - self.clock()
 
 
 class Session:
@@ -161,6 +170,11 @@ class Session:
         quota.enter(call.cost, reserve=self.budget.reserve if progress.background else 0, now=datetime.now(UTC))
         try:
             permit = await self._permit(call, progress)
+            if progress.left() < _LEAST:
+                # The wait took longer than it should have. What the last attempt failed with says more than that.
+                if self.budget.limiter is not None:
+                    self.budget.limiter.refund(permit)
+                raise progress.last or APITimeoutError("The deadline passed before the request could be sent")
             if progress.attempts:
                 progress.waits += (progress.clock() - progress.ended,)
             progress.attempts += 1
@@ -295,10 +309,10 @@ class Session:
     def _stop(self, state: RetryCallState, progress: _Progress) -> bool:
         if state.attempt_number >= self.options.max_attempts:
             return True
-        left = None if progress.deadline is None else progress.deadline - progress.clock()
-        if left is not None and state.upcoming_sleep >= left:
+        left = progress.left()
+        if state.upcoming_sleep > left - _LEAST:
             # With no time left at all it is not the wait that does not fit.
-            progress.no_fit = state.upcoming_sleep if left > 0 else None
+            progress.no_fit = state.upcoming_sleep if left > _LEAST else None
             return True
         return not isinstance(progress.last, RateLimitError) and not self.budget.retries.spend()
 

@@ -95,12 +95,13 @@ class Transport:
         session = await self._ready()
         await self._take_place(deadline)
         timeout = attempt_timeout
+        if deadline is not None:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                self._places.release()
+                raise _no_time()
+            timeout = left if timeout is None else min(left, timeout)
         try:
-            if deadline is not None:
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    raise _no_time()
-                timeout = left if timeout is None else min(left, timeout)
             # Reading the body whole gives the connection back, and what fails on the way closes it: 'async with' would
             # do the same once more.
             response = await session.request(
