@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
-# Where these tests run in the background, as under nohup, SIGINT is ignored, and so it is in the programs that they start
-# and interrupt. A handler here is the default there.
+# Where these tests run in the background, as under nohup, SIGINT is ignored, and so it is in the programs that they
+# start and interrupt. A handler here is the default there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # looptime asks for the current loop around every test. Where none was ever set, Python makes one then, which nobody
