@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +36,31 @@ async def get(
     headers = {"X-API-Key": key or sandbox.api_key}
     async with session.get(f"{sandbox.url}{path}", headers=headers, allow_redirects=False) as response:
         return response.status, await response.json(), response.headers
+
+
+async def data(session: aiohttp.ClientSession, sandbox: Sandbox, path: str) -> Any:
+    """The data of an answer that succeeds."""
+    status, body, _ = await get(session, sandbox, path)
+    assert status == 200, body
+    return body["data"]
+
+
+async def all_visitors(session: aiohttp.ClientSession, sandbox: Sandbox, site: str, range_: str) -> list[Any]:
+    """Every visitor of a range, page by page."""
+    found: list[Any] = []
+    more = True
+    while more:
+        path = f"/analytics/{site}/visitors?range={range_}&limit=1000&offset={len(found)}"
+        page = await data(session, sandbox, path)
+        found += page["visitors"]
+        more = page["pagination"]["has_more"]
+    return found
+
+
+async def ask(session: aiohttp.ClientSession, sandbox: Sandbox, question: Any) -> tuple[int, Any]:
+    url, headers = f"{sandbox.url}/query/{sandbox.website_ids[0]}", {"X-API-Key": sandbox.api_key}
+    async with session.post(url, headers=headers, json=question) as response:
+        return response.status, await response.json()
 
 
 def test_it_imports_nothing_of_the_client() -> None:
@@ -63,9 +93,17 @@ async def test_answers_carry_the_documented_envelope_and_headers(
         ("/heatmaps/{id}/pages?limit=ten", 400, "VALIDATION_ERROR"),
         ("/analytics/{id}?range=2d", 400, "VALIDATION_ERROR"),
         ("/insights/{id}?range=1y", 400, "VALIDATION_ERROR"),
+        ("/insights/{id}?type=rumour", 400, "VALIDATION_ERROR"),
+        ("/insights/{id}?severity=high", 400, "VALIDATION_ERROR"),
+        ("/anomalies/{id}?severity=", 400, "VALIDATION_ERROR"),
+        ("/anomalies/{id}?severity=Critical", 400, "VALIDATION_ERROR"),
+        ("/anomalies/{id}?resolved=True", 400, "VALIDATION_ERROR"),
+        ("/errors/{id}/groups?status=open", 400, "VALIDATION_ERROR"),
         ("/heatmaps/nobody/pages", 404, "NOT_FOUND"),
         ("/nothing", 404, "NOT_FOUND"),
-        ("/stats/aggregate", 400, "VALIDATION_ERROR"),
+        ("/stats/aggregate", 400, "MISSING_SITE_ID"),
+        ("/stats/timeseries?site_id=", 400, "MISSING_SITE_ID"),
+        ("/stats/breakdown?site_id=nobody", 404, "NOT_FOUND"),
     ],
 )
 async def test_wrong_requests_get_the_documented_errors(
@@ -73,6 +111,43 @@ async def test_wrong_requests_get_the_documented_errors(
 ) -> None:
     got, body, _ = await get(session, sandbox, path.format(id=sandbox.website_ids[0]))
     assert (got, body["error"]["code"], body["success"]) == (status, code, False)
+
+
+@pytest.mark.parametrize("context", [{"compare_to": "last_week"}, {"compare_to": ""}, {"time_range": "1y"}, [], "7d"])
+async def test_a_question_in_a_context_that_is_not_documented_is_refused(
+    session: aiohttp.ClientSession, sandbox: Sandbox, context: Any
+) -> None:
+    status, body = await ask(session, sandbox, {"question": "Who?", "context": context})
+    assert (status, body["error"]["code"]) == (400, "VALIDATION_ERROR")
+
+
+async def test_a_filter_lets_through_what_it_asks_for_and_nothing_else(
+    session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
+    site = sandbox.website_ids[0]
+    for path, name, field, values in (
+        ("insights", "type", "type", ("anomaly", "trend", "recommendation", "prediction")),
+        ("insights", "severity", "severity", ("info", "warning", "critical")),
+        ("anomalies", "severity", "severity", ("info", "warning", "critical")),
+        ("anomalies", "metric", "metric_name", ("visitors", "page_views", "bounce_rate", "error_rate")),
+        ("anomalies", "resolved", "is_resolved", ("true", "false")),
+    ):
+        whole = (await data(session, sandbox, f"/{path}/{site}?range=90d&limit=200"))[path]
+        found: list[Any] = []
+        for value in values:
+            some = (await data(session, sandbox, f"/{path}/{site}?range=90d&limit=200&{name}={value}"))[path]
+            assert {str(row[field]).lower() for row in some} <= {value}
+            found += some
+        assert sorted(row["id"] for row in found) == sorted(row["id"] for row in whole)
+
+
+@pytest.mark.parametrize("path", ["/websites/{}", "/analytics/{}", "/insights/{}", "/stats/aggregate?site_id={}"])
+async def test_a_key_of_one_website_reads_no_other(session: aiohttp.ClientSession, sandbox: Sandbox, path: str) -> None:
+    own, other = sandbox.website_ids[:2]
+    key = sandbox.add_key("own", website_id=own)
+    assert (await get(session, sandbox, path.format(own), key))[0] == 200
+    status, body, _ = await get(session, sandbox, path.format(other), key)
+    assert (status, body["error"]["code"]) == (403, "FORBIDDEN")
 
 
 async def test_refused_keys_are_not_charged(session: aiohttp.ClientSession, sandbox: Sandbox) -> None:
@@ -97,6 +172,27 @@ async def test_the_same_seed_is_the_same_world() -> None:
     assert one.website_ids == two.website_ids != other.website_ids
 
 
+def test_another_process_sees_the_same_world() -> None:
+    script = (
+        "from datetime import UTC, datetime\n"
+        "from zenovay_async.sandbox.data import World\n"
+        "world = World(2, 5, datetime(2026, 2, 7, 12, tzinfo=UTC))\n"
+        "site = world.ids[1]\n"
+        "print(world.visitors(site, '7d', 0, 300), world.countries(site, '30d'), world.insights(site, '90d'))\n"
+    )
+    seen = {
+        subprocess.run(  # noqa: S603 - our own
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hashes in ("1", "2")
+    }
+    assert len(seen) == 1
+
+
 async def test_figures_hang_together(session: aiohttp.ClientSession, sandbox: Sandbox) -> None:
     site = sandbox.website_ids[1]
     _, overview, _ = await get(session, sandbox, f"/analytics/{site}?range=30d")
@@ -114,6 +210,163 @@ async def test_figures_hang_together(session: aiohttp.ClientSession, sandbox: Sa
         assert row["retention_rate"] == round(row["retained_users"] / row["total_users"] * 100, 2)
     listed = {row["id"]: row for row in (await get(session, sandbox, "/websites"))[1]["data"]["websites"]}
     assert overview["data"]["website"]["domain"] == listed[site]["domain"]
+
+
+@pytest.mark.parametrize("range_", ["24h", "7d", "30d"])
+async def test_the_countries_are_those_that_counting_the_visitors_gives(
+    session: aiohttp.ClientSession, sandbox: Sandbox, range_: str
+) -> None:
+    for site in sandbox.website_ids if range_ == "24h" else sandbox.website_ids[:1]:
+        scores: dict[str, list[int]] = defaultdict(list)
+        for visitor in await all_visitors(session, sandbox, site, range_):
+            scores[visitor["country_code"]].append(visitor["value_score"])
+        shown = (await data(session, sandbox, f"/analytics/{site}/countries?range={range_}"))["countries"]
+        assert {row["country_code"]: (row["visitors"], row["avg_value_score"]) for row in shown} == {
+            code: (len(of_it), round(sum(of_it) / len(of_it), 2)) for code, of_it in scores.items()
+        }
+        counts = [row["visitors"] for row in shown]
+        assert counts == sorted(counts, reverse=True)
+        assert all(0 <= score <= 100 for of_it in scores.values() for score in of_it)
+
+
+async def test_an_answer_in_words_and_the_stats_have_the_same_countries(
+    session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
+    site = sandbox.website_ids[0]
+    shown = (await data(session, sandbox, f"/analytics/{site}/countries?range=30d"))["countries"]
+    assert (await data(session, sandbox, f"/stats/breakdown?site_id={site}"))["results"] == shown
+    _, answer = await ask(session, sandbox, {"question": "Where from?", "context": {"time_range": "30d"}})
+    rows = answer["data"]["results"]["rows"]
+    assert [row[:2] for row in rows] == [[row["country_name"], row["visitors"]] for row in shown]
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=9)), timezone(timedelta(hours=-9))], ids=str)
+async def test_each_day_has_the_visitors_that_are_dated_on_it(session: aiohttp.ClientSession, zone: timezone) -> None:
+    async with Sandbox(websites=1, now=datetime(2026, 2, 7, 3, tzinfo=zone)) as sandbox:
+        site = sandbox.website_ids[0]
+        visitors = await all_visitors(session, sandbox, site, "7d")
+        overview = await data(session, sandbox, f"/analytics/{site}")
+        points = (await data(session, sandbox, f"/stats/timeseries?site_id={site}"))["results"]
+    counted = Counter(visitor["visited_at"][:10] for visitor in visitors)
+    rows = overview["daily_stats"]
+    assert {row["date"]: row["total_visitors"] for row in rows} == counted
+    assert {point["date"]: point["visitors"] for point in points[-7:]} == counted
+    assert overview["date_range"]["start"] == rows[0]["date"]
+    assert rows[-1]["date"] < overview["date_range"]["end"], "the present day is not over"
+    assert all(row["unique_visitors"] <= row["total_visitors"] for row in rows)
+    times = [visitor["visited_at"] for visitor in visitors]
+    assert times == sorted(times, reverse=True)
+
+
+async def test_a_shorter_range_is_the_newest_part_of_a_longer_one(
+    session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
+    site = sandbox.website_ids[0]
+    visitors = [await all_visitors(session, sandbox, site, range_) for range_ in ("30d", "7d", "24h")]
+    days = [(await data(session, sandbox, f"/analytics/{site}?range={r}"))["daily_stats"] for r in ("1y", "30d", "7d")]
+    for longer, shorter in pairwise(visitors):
+        assert shorter == longer[: len(shorter)]
+    for longer, shorter in pairwise(days):
+        assert shorter == longer[-len(shorter) :]
+    for path in ("anomalies", "insights"):
+        found = [(await data(session, sandbox, f"/{path}/{site}?range={r}&limit=200"))[path] for r in ("90d", "30d")]
+        assert found[1] == found[0][: len(found[1])]
+
+
+async def test_what_was_is_told_in_the_same_way_a_day_later(session: aiohttp.ClientSession) -> None:
+    now = datetime(2026, 2, 7, 12, tzinfo=UTC)
+
+    async def told(when: datetime) -> tuple[Any, ...]:
+        async with Sandbox(websites=1, now=when) as sandbox:
+            site = sandbox.website_ids[0]
+            return (
+                await data(session, sandbox, f"/websites/{site}"),
+                (await data(session, sandbox, f"/analytics/{site}?range=30d"))["daily_stats"],
+                {visitor["id"]: visitor for visitor in await all_visitors(session, sandbox, site, "7d")},
+                *[
+                    {row["id"]: row for row in (await data(session, sandbox, f"/{path}/{site}?range=90d"))[path]}
+                    for path in ("anomalies", "insights")
+                ],
+            )
+
+    website, days, *before = await told(now)
+    website_later, days_later, *later = await told(now + timedelta(days=1))
+    assert website_later == website
+    assert days_later[:-1] == days[1:]
+    for old, new, lost in zip(before, later, (days[-7]["total_visitors"], 1, 1), strict=True):
+        kept = old.keys() & new.keys()
+        assert len(kept) >= len(old) - lost
+        assert {key: new[key] for key in kept} == {key: old[key] for key in kept}
+
+
+async def test_an_anomaly_is_about_the_figure_of_its_day(session: aiohttp.ClientSession, sandbox: Sandbox) -> None:
+    columns = {"visitors": "total_visitors", "page_views": "page_views"}
+    met: set[str] = set()
+    for site in sandbox.website_ids:
+        rows = (await data(session, sandbox, f"/analytics/{site}?range=90d"))["daily_stats"]
+        days = {row["date"]: row for row in rows}
+        anomalies = (await data(session, sandbox, f"/anomalies/{site}?range=90d&limit=200"))["anomalies"]
+        assert len({anomaly["id"] for anomaly in anomalies}) == len(anomalies)
+        for anomaly in anomalies:
+            metric, expected, actual = (anomaly[name] for name in ("metric_name", "expected_value", "actual_value"))
+            met.add(metric)
+            if metric in columns:
+                assert actual == days[anomaly["detected_at"][:10]][columns[metric]]
+            else:
+                assert 0 <= expected <= 100
+                assert 0 <= actual <= 100
+            assert anomaly["deviation_percentage"] == round((actual - expected) / expected * 100, 1)
+            assert abs(anomaly["deviation_percentage"]) > 20
+    assert met == {"visitors", "page_views", "bounce_rate", "error_rate"}
+
+
+async def test_an_insight_tells_of_an_anomaly_with_its_figures(
+    session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
+    site = sandbox.website_ids[0]
+    anomalies = (await data(session, sandbox, f"/anomalies/{site}?range=90d&limit=200"))["anomalies"]
+    insights = (await data(session, sandbox, f"/insights/{site}?range=90d&limit=200"))["insights"]
+    assert [
+        (row["metric_name"], row["metric_value"], row["metric_change"], row["severity"], row["created_at"])
+        for row in insights
+    ] == [
+        (
+            row["metric_name"],
+            row["actual_value"],
+            row["deviation_percentage"],
+            row["severity"],
+            row["detected_at"],
+        )
+        for row in anomalies
+    ]
+    assert len({row["id"] for row in insights}) == len(insights)
+
+
+async def test_a_cohort_is_made_of_people_who_were_there(session: aiohttp.ClientSession) -> None:
+    async with Sandbox(websites=12) as sandbox:
+        for site in sandbox.website_ids:
+            rows = (await data(session, sandbox, f"/analytics/{site}?range=90d"))["daily_stats"]
+            at = {row["date"]: number for number, row in enumerate(rows)}
+            options = "range=90d&granularity=weekly"
+            cohorts = (await data(session, sandbox, f"/retention/{site}?{options}"))["cohorts"]
+            people = {row["cohort_date"]: row["total_users"] for row in cohorts}
+            for start, users in people.items():
+                assert 0 < users <= sum(row["unique_visitors"] for row in rows[at[start] : at[start] + 7])
+            for cohort in (await data(session, sandbox, f"/revenue/{site}/ltv?{options}"))["cohorts"]:
+                assert 0 < cohort["customers"] <= people[cohort["cohort_date"]]
+
+
+async def test_a_year_of_a_large_website_is_answered_at_once(session: aiohttp.ClientSession) -> None:
+    async with Sandbox(websites=100) as sandbox:
+        totals = {
+            site: (await data(session, sandbox, f"/analytics/{site}"))["summary"]["total_visitors"]
+            for site in sandbox.website_ids
+        }
+        large = max(totals, key=lambda site: totals[site])
+        for path in ("", "/countries", "/visitors"):
+            began = time.perf_counter()
+            await data(session, sandbox, f"/analytics/{large}{path}?range=1y")
+            assert time.perf_counter() - began < 0.3, path
 
 
 async def test_pages_of_visitors_join_without_gap_or_overlap(session: aiohttp.ClientSession, sandbox: Sandbox) -> None:

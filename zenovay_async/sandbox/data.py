@@ -2,34 +2,30 @@
 
 All is drawn when it is asked for, from generators seeded with the website and the day, so that a world of a hundred
 thousand websites costs nothing until one of them is looked at. Domains are under ``.example`` (RFC 2606).
+
+A range is so many whole days up to yesterday, in UTC, from every endpoint that has one; what is counted in these days
+is drawn in ``visits``, and shown here as the API shows it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
-import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from zenovay_async.sandbox.visits import COUNTRIES, Dice, Visits
+
+if TYPE_CHECKING:
+    import random
+
+    from zenovay_async.sandbox.visits import Day, Visit
 
 RANGE_DAYS = {"24h": 1, "7d": 7, "30d": 30, "90d": 90, "1y": 365}
-METRICS = ("visitors", "page_views", "bounce_rate", "error_rate")
 
-_COUNTRIES = (
-    ("US", "United States", 30, "New York"),
-    ("GB", "United Kingdom", 13, "London"),
-    ("DE", "Germany", 11, "Berlin"),
-    ("FR", "France", 8, "Lyon"),
-    ("CA", "Canada", 7, "Toronto"),
-    ("NL", "Netherlands", 5, "Utrecht"),
-    ("BR", "Brazil", 5, "Recife"),
-    ("JP", "Japan", 4, "Osaka"),
-    ("IN", "India", 4, "Pune"),
-    ("ES", "Spain", 3, "Valencia"),
-    ("SE", "Sweden", 2, "Malmö"),
-    ("AU", "Australia", 2, "Perth"),
-)
+# From when on the websites were made, over three years.
+_FOUNDED = datetime(2020, 1, 1, tzinfo=UTC)
+
 _BROWSERS = (
     ("Chrome", "Windows", "desktop"),
     ("Safari", "iOS", "mobile"),
@@ -80,8 +76,10 @@ class World:
     """
 
     def __init__(self, websites: int, seed: int, now: datetime) -> None:
-        self.seed = seed
-        self.now = now
+        self.now = now.astimezone(UTC)
+        self._today = self.now.date()
+        self._dice = Dice(seed)
+        self._visits = Visits(self._dice)
         self.team_id = self._id("team", 0)
         self.ids = [self._id("website", index) for index in range(websites)]
         self._index = {website_id: index for index, website_id in enumerate(self.ids)}
@@ -102,9 +100,7 @@ class World:
             "name": f"{first} {second}".title(),
             "tracking_code": f"ZV_{hashlib.sha256(website_id.encode()).hexdigest()[:9]}",
             "is_active": True,
-            "created_at": timestamp(
-                self._midnight() - timedelta(days=draw.randint(400, 900), hours=draw.randint(0, 23))
-            ),
+            "created_at": timestamp(_FOUNDED + timedelta(hours=draw.randint(0, 3 * 365 * 24))),
             "team_id": self.team_id,
         }
 
@@ -135,14 +131,23 @@ class World:
 
     def daily_stats(self, website_id: str, days: int) -> list[dict[str, Any]]:
         """One row a day, oldest first, up to yesterday."""
-        return [self._day(website_id, self._midnight() - timedelta(days=back)) for back in range(days, 0, -1)]
+        return [
+            {
+                "date": f"{day.date:%Y-%m-%d}",
+                "website_id": website_id,
+                "total_visitors": day.visitors,
+                "unique_visitors": day.unique,
+                "page_views": day.page_views,
+            }
+            for day in reversed(self._days(website_id, days))
+        ]
 
     def overview(self, website_id: str, range_: str) -> dict[str, Any]:
         """Totals and daily rows; the rows add up to the totals."""
         days = RANGE_DAYS[range_]
         rows = self.daily_stats(website_id, days)
         website = self.website(website_id)
-        start, end = self._midnight() - timedelta(days=days), self._midnight()
+        start, end = _midnight(self._today - timedelta(days=days)), _midnight(self._today)
         return {
             "website": {name: website[name] for name in ("id", "domain", "name")},
             "time_range": range_,
@@ -161,30 +166,35 @@ class World:
         }
 
     def countries(self, website_id: str, range_: str) -> list[dict[str, Any]]:
-        """Visitors by country, most first; they add up to the total of the range."""
-        total = self._total(website_id, range_)
-        draw = self._draw(website_id, "countries")
-        weights = [weight * draw.uniform(0.5, 1.5) for _, _, weight, _ in _COUNTRIES]
-        shares = _split(total, weights)
+        """Visitors by country, most first, as one would count them."""
+        counts, scores = dict.fromkeys(COUNTRIES, 0), dict.fromkeys(COUNTRIES, 0)
+        for day in self._days(website_id, RANGE_DAYS[range_]):
+            for country, visitors, score in self._visits.shares(website_id, day):
+                counts[country] += visitors
+                scores[country] += visitors * score
         rows = [
             {
-                "country_code": code,
-                "country_name": name,
-                "visitors": share,
-                "avg_value_score": round(draw.uniform(30, 60), 2),
+                "country_code": country.code,
+                "country_name": country.name,
+                "visitors": visitors,
+                "avg_value_score": round(scores[country] / visitors, 2),
             }
-            for (code, name, _, _), share in zip(_COUNTRIES, shares, strict=True)
+            for country, visitors in counts.items()
+            if visitors
         ]
-        return sorted((row for row in rows if row["visitors"]), key=lambda row: row["visitors"], reverse=True)
+        return sorted(rows, key=lambda row: row["visitors"], reverse=True)
 
     def visitors(self, website_id: str, range_: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
         """Visitors newest first, as many as the overview counts, and whether there are more."""
-        total = self._total(website_id, range_)
-        span = timedelta(days=RANGE_DAYS[range_])
-        chosen = range(offset, min(offset + limit, total))
-        return [self._visitor(website_id, number, self.now - span * (number / total)) for number in chosen], (
-            offset + limit < total
-        )
+        found: list[dict[str, Any]] = []
+        passed = 0
+        for day in self._days(website_id, RANGE_DAYS[range_]):
+            first, last = max(0, offset - passed), min(day.visitors, offset + limit - passed)
+            if first < last:
+                visits = self._visits.visits(website_id, day)
+                found += [self._visitor(website_id, day, visit) for visit in visits[first:last]]
+            passed += day.visitors
+        return found, offset + limit < passed
 
     def sessions(self, website_id: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
         """Recorded sessions newest first, and whether there are more."""
@@ -216,19 +226,23 @@ class World:
         return sorted(groups, key=lambda group: group["occurrence_count"], reverse=True)
 
     def insights(self, website_id: str, range_: str) -> list[dict[str, Any]]:
-        """Insights of the range, newest first."""
+        """Insights of the range, newest first: each is about an anomaly."""
         found: list[dict[str, Any]] = []
-        for number, anomaly in enumerate(self.anomalies(website_id, range_)):
-            change = anomaly["deviation_percentage"]
+        for day, anomaly in self._odd_days(website_id, range_):
+            draw = self._draw(website_id, f"insight{day:%Y%m%d}")
+            actual, expected, change = (
+                anomaly[name] for name in ("actual_value", "expected_value", "deviation_percentage")
+            )
+            called = anomaly["metric_name"].replace("_", " ")
             found.append(
                 {
-                    "id": "ins_" + self._id(website_id + "insight", number),
-                    "type": ("anomaly", "trend", "recommendation", "prediction")[number % 4],
+                    "id": "ins_" + self._id(website_id + "insight", day.toordinal()),
+                    "type": draw.choice(("anomaly", "trend", "recommendation", "prediction")),
                     "severity": anomaly["severity"],
-                    "title": f"Unusual {anomaly['metric_name'].replace('_', ' ')}",
-                    "description": f"Deviates by {change}% from what was expected.",
+                    "title": f"Unusual {called}",
+                    "description": f"{actual:,} on {day:%Y-%m-%d} instead of {expected:,}: {change}% more.",
                     "metric_name": anomaly["metric_name"],
-                    "metric_value": anomaly["actual_value"],
+                    "metric_value": actual,
                     "metric_change": change,
                     "recommendation": "Look at what changed on that day.",
                     "created_at": anomaly["detected_at"],
@@ -237,38 +251,17 @@ class World:
         return found
 
     def anomalies(self, website_id: str, range_: str) -> list[dict[str, Any]]:
-        """Anomalies of the range, newest first."""
-        found: list[dict[str, Any]] = []
-        for back in range(1, RANGE_DAYS[range_] + 1):
-            day = self._midnight() - timedelta(days=back)
-            draw = self._draw(website_id, f"anomaly{day:%Y%m%d}")
-            if draw.random() > 0.35:  # noqa: PLR2004 - about every third day
-                continue
-            expected = draw.randint(100, 900)
-            actual = int(expected * draw.uniform(1.4, 4.0))
-            deviation = round((actual - expected) / expected * 100, 1)
-            found.append(
-                {
-                    "id": "anom_" + self._id(website_id + "anomaly", back),
-                    "metric_name": draw.choice(METRICS),
-                    "expected_value": expected,
-                    "actual_value": actual,
-                    "deviation_percentage": deviation,
-                    "severity": "critical" if deviation > 200 else "warning" if deviation > 80 else "info",  # noqa: PLR2004 - steps of a made-up scale
-                    "detected_at": timestamp(day + timedelta(hours=draw.randint(0, 23))),
-                    "is_resolved": draw.random() < 0.5,  # noqa: PLR2004 - a coin
-                }
-            )
-        return found
+        """Anomalies of the range, newest first; where the day's row has the figure, it is the same."""
+        return [anomaly for _, anomaly in self._odd_days(website_id, range_)]
 
     def retention(self, website_id: str, range_: str, granularity: str, periods: int) -> list[dict[str, Any]]:
         """One row for each cohort and period that has passed; a cohort only shrinks."""
         step = {"daily": 1, "weekly": 7, "monthly": 30}[granularity]
         rows: list[dict[str, Any]] = []
         for age in range(max(1, RANGE_DAYS[range_] // step), 0, -1):
-            start = self._midnight() - timedelta(days=age * step)
+            start = self._today - timedelta(days=age * step)
             draw = self._draw(website_id, f"retention{start:%Y%m%d}{step}")
-            retained = total = draw.randint(200, 1500)
+            retained = total = self._newcomers(website_id, start, step)
             for period in range(min(periods, age)):
                 rows.append(
                     {
@@ -287,14 +280,15 @@ class World:
         step = {"weekly": 7, "monthly": 30}[granularity]
         cohorts: list[dict[str, Any]] = []
         for age in range(max(1, RANGE_DAYS[range_] // step), 0, -1):
-            start = self._midnight() - timedelta(days=age * step)
+            start = self._today - timedelta(days=age * step)
             draw = self._draw(website_id, f"ltv{start:%Y%m%d}{step}")
             value = draw.uniform(40, 60)
             periods: list[dict[str, Any]] = []
             for period in range(age):
                 periods.append({"period": period, "cumulative_revenue_per_customer": round(value, 2)})
                 value += draw.uniform(10, 30)
-            cohorts.append({"cohort_date": f"{start:%Y-%m-%d}", "customers": draw.randint(50, 400), "periods": periods})
+            customers = max(1, int(self._newcomers(website_id, start, step) * draw.uniform(0.02, 0.08)))
+            cohorts.append({"cohort_date": f"{start:%Y-%m-%d}", "customers": customers, "periods": periods})
         first = [cohort["periods"][0]["cumulative_revenue_per_customer"] for cohort in cohorts]
         last = cohorts[0]["periods"][-1]["cumulative_revenue_per_customer"]
         summary = {"average_ltv_30d": round(sum(first) / len(first), 2), "average_ltv_90d": last}
@@ -313,33 +307,43 @@ class World:
             "results": {"type": "table", "columns": ["country", "visitors", "percentage"], "rows": rows},
         }
 
-    def _day(self, website_id: str, day: datetime) -> dict[str, Any]:
-        size = self._draw(website_id, "size").randint(40, 2000)
-        draw = self._draw(website_id, f"day{day:%Y%m%d}")
-        weekend = 0.7 if day.weekday() >= 5 else 1.0  # noqa: PLR2004 - Saturday
-        visitors = max(1, int(size * weekend * draw.uniform(0.8, 1.2)))
-        return {
-            "date": f"{day:%Y-%m-%d}",
-            "website_id": website_id,
-            "total_visitors": visitors,
-            "unique_visitors": int(visitors * draw.uniform(0.6, 0.8)),
-            "page_views": int(visitors * draw.uniform(2.5, 4.0)),
-        }
+    def _odd_days(self, website_id: str, range_: str) -> list[tuple[date, dict[str, Any]]]:
+        """The days on which something was unusual, newest first, each with what it was."""
+        found: list[tuple[date, dict[str, Any]]] = []
+        for day in self._days(website_id, RANGE_DAYS[range_]):
+            if day.odd is None:
+                continue
+            metric, expected, actual = day.odd
+            draw = self._draw(website_id, f"anomaly{day.date:%Y%m%d}")
+            deviation = round((actual - expected) / expected * 100, 1)
+            detected = _midnight(day.date) + timedelta(minutes=draw.randrange(24 * 60))
+            anomaly = {
+                "id": "anom_" + self._id(website_id + metric, day.date.toordinal()),
+                "metric_name": metric,
+                "expected_value": expected,
+                "actual_value": actual,
+                "deviation_percentage": deviation,
+                "severity": "critical" if deviation > 200 else "warning" if deviation > 80 else "info",  # noqa: PLR2004 - steps of a made-up scale
+                "detected_at": timestamp(detected),
+                "is_resolved": draw.random() < 0.5,  # noqa: PLR2004 - a coin
+            }
+            found.append((day.date, anomaly))
+        return found
 
-    def _visitor(self, website_id: str, number: int, when: datetime) -> dict[str, Any]:
-        draw = self._draw(website_id, f"visitor{number}")
-        code, name, _, city = draw.choices(_COUNTRIES, [country[2] for country in _COUNTRIES])[0]
+    def _visitor(self, website_id: str, day: Day, visit: Visit) -> dict[str, Any]:
+        topic = f"visitor{day.date:%Y%m%d}"
+        draw = self._draw(website_id, f"{topic}/{visit.number}")
         browser, system, device = draw.choice(_BROWSERS)
         return {
-            "id": self._id(website_id + "visitor", number),
-            "country_code": code,
-            "country_name": name,
-            "city": city,
+            "id": self._id(website_id + topic, visit.number),
+            "country_code": visit.country.code,
+            "country_name": visit.country.name,
+            "city": visit.country.city,
             "device_type": device,
             "browser": browser,
             "os": system,
-            "value_score": draw.randint(0, 100),
-            "visited_at": timestamp(when),
+            "value_score": visit.score,
+            "visited_at": timestamp(visit.at),
             "landing_page": draw.choice(_PAGES),
             "referrer": draw.choice(_REFERRERS),
             "had_interaction": draw.random() < 0.6,  # noqa: PLR2004 - more often than not
@@ -357,30 +361,28 @@ class World:
             "device_type": device,
             "browser": browser,
             "os": system,
-            "country_code": draw.choice(_COUNTRIES)[0],
+            "country_code": draw.choice(COUNTRIES).code,
             "duration_seconds": duration,
             "event_count": draw.randint(3, 400),
             "started_at": timestamp(ended - timedelta(seconds=duration)),
             "ended_at": timestamp(ended),
         }
 
-    def _total(self, website_id: str, range_: str) -> int:
-        return sum(row["total_visitors"] for row in self.daily_stats(website_id, RANGE_DAYS[range_]))
+    def _days(self, website_id: str, days: int) -> list[Day]:
+        """So many days up to yesterday, newest first."""
+        return [self._visits.day(website_id, self._today - timedelta(days=back)) for back in range(1, days + 1)]
 
-    def _midnight(self) -> datetime:
-        return self.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    def _newcomers(self, website_id: str, start: date, days: int) -> int:
+        """How many of the visitors of these days are new: more than half."""
+        unique = sum(self._visits.day(website_id, start + timedelta(days=passed)).unique for passed in range(days))
+        return int(unique * 0.6)
 
     def _draw(self, website_id: str, topic: str) -> random.Random:
-        return random.Random(f"{self.seed}/{website_id}/{topic}")  # noqa: S311 - made-up figures
+        return self._dice.draw(website_id, topic)
 
     def _id(self, topic: str, number: int) -> str:
-        digest = hashlib.blake2b(f"{self.seed}/{topic}/{number}".encode(), digest_size=16).digest()
-        return str(uuid.UUID(bytes=digest, version=4))
+        return self._dice.new_id(topic, number)
 
 
-def _split(total: int, weights: list[float]) -> list[int]:
-    """Whole shares by weight that add up to the total."""
-    scale = total / sum(weights)
-    shares = [int(weight * scale) for weight in weights]
-    shares[0] += total - sum(shares)
-    return shares
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

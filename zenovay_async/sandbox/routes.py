@@ -17,10 +17,16 @@ Site: TypeAlias = Callable[["World", str, Query], dict[str, Any]]
 
 _RANGES = ("24h", "7d", "30d", "90d", "1y")
 _SHORT_RANGES = _RANGES[:-1]
+_SEVERITIES = ("info", "warning", "critical")
+_INSIGHTS = ("anomaly", "trend", "recommendation", "prediction")
 
 
 class Invalid(Exception):  # noqa: N818 - answered with 400, not raised to anyone
     """A parameter is not as documented."""
+
+    def __init__(self, message: str, code: str = "VALIDATION_ERROR") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def _whole(query: Query, name: str, default: int, low: int, high: int | None) -> int:
@@ -38,12 +44,14 @@ def _one_of(query: Query, name: str, default: str, allowed: tuple[str, ...]) -> 
     return value
 
 
-def _matches(rows: list[dict[str, Any]], query: Query, **fields: str) -> list[dict[str, Any]]:
-    """The rows whose fields are as asked for; each field by the name of its parameter."""
-    for parameter, field in fields.items():
-        if wanted := query.get(parameter):
-            rows = [row for row in rows if str(row[field]).lower() == wanted.lower()]
-    return rows
+def _matches(
+    rows: list[dict[str, Any]], query: Query, name: str, allowed: tuple[str, ...], field: str = ""
+) -> list[dict[str, Any]]:
+    """The rows whose field, called as the parameter unless it is named, is as asked for; all, if nothing is."""
+    if name not in query:
+        return rows
+    wanted = _one_of(query, name, "", allowed)
+    return [row for row in rows if str(row[field or name]).lower() == wanted]
 
 
 def _page(rows: list[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
@@ -89,20 +97,23 @@ def _sessions(world: World, site: str, query: Query) -> dict[str, Any]:
 
 
 def _error_groups(world: World, site: str, query: Query) -> dict[str, Any]:
-    rows = _matches(world.error_groups(site), query, status="status")
+    rows = _matches(world.error_groups(site), query, "status", ("unresolved", "resolved", "ignored"))
     return {"error_groups": rows[: _whole(query, "limit", 50, 1, 200)]}
 
 
 def _insights(world: World, site: str, query: Query) -> dict[str, Any]:
     rows = world.insights(site, _one_of(query, "range", "7d", _SHORT_RANGES))
-    return {"insights": _page(_matches(rows, query, type="type", severity="severity"), query)}
+    rows = _matches(rows, query, "type", _INSIGHTS)
+    return {"insights": _page(_matches(rows, query, "severity", _SEVERITIES), query)}
 
 
 def _anomalies(world: World, site: str, query: Query) -> dict[str, Any]:
     rows = world.anomalies(site, _one_of(query, "range", "7d", _SHORT_RANGES))
-    if "resolved" in query:
-        _one_of(query, "resolved", "", ("true", "false"))
-    rows = _matches(rows, query, severity="severity", metric="metric_name", resolved="is_resolved")
+    rows = _matches(rows, query, "severity", _SEVERITIES)
+    rows = _matches(rows, query, "resolved", ("true", "false"), "is_resolved")
+    # Of the metrics only some are documented, as examples.
+    if metric := query.get("metric"):
+        rows = [row for row in rows if row["metric_name"] == metric]
     return {"anomalies": _page(rows, query)}
 
 
@@ -144,15 +155,24 @@ def question(body: Any) -> tuple[str, str]:
     asked = given.get("question")
     if not isinstance(asked, str) or not asked or len(asked) > 500:  # noqa: PLR2004 - the documented maximum
         raise Invalid("Invalid question: expected text of 1 to 500 characters")
-    context: dict[str, Any] = given.get("context") or {}
+    context: Any = given.get("context", {})
+    if not isinstance(context, dict):
+        raise Invalid("Invalid context: expected an object")
+    context = cast("dict[str, Any]", context)
+    _one_of(context, "compare_to", "previous_period", ("previous_period", "previous_year"))
     return asked, _one_of(context, "time_range", "7d", _SHORT_RANGES)
 
 
-def stats(world: World, path: str, query: Query) -> dict[str, Any]:
-    """A stand-in for the Stats API: the name of the website's parameter and all shapes are guesses, and said to be."""
+def stats_site(query: Query) -> str:
+    """The website that a request to the Stats API is about; that its parameter is called ``site_id`` is a guess."""
     site = query.get("site_id", "")
-    if site not in world:
-        raise Invalid("Missing site_id")
+    if not site:
+        raise Invalid("Missing site_id", "MISSING_SITE_ID")
+    return site
+
+
+def stats(world: World, path: str, site: str) -> dict[str, Any]:
+    """A stand-in for the Stats API: all shapes are guesses, and said to be."""
     rows = world.daily_stats(site, 30)
     if path.endswith("timeseries"):
         return {"results": [{"date": row["date"], "visitors": row["total_visitors"]} for row in rows]}

@@ -17,7 +17,7 @@ from aiohttp import web
 from zenovay_async.sandbox.data import World, timestamp
 from zenovay_async.sandbox.faults import Fault, Planned
 from zenovay_async.sandbox.limits import Kind, Limiter, Month, make_limiter
-from zenovay_async.sandbox.routes import OF_A_WEBSITE, STATS, Invalid, question, stats
+from zenovay_async.sandbox.routes import OF_A_WEBSITE, STATS, Invalid, question, stats, stats_site
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -268,7 +268,7 @@ class Sandbox:
                 headers.update(self._limit_headers(key))
             body = msgspec.json.encode({"success": True, "data": data, "timestamp": timestamp(datetime.now(UTC))})
         except Invalid as problem:
-            status, body = 400, _error("VALIDATION_ERROR", str(problem))
+            status, body = 400, _error(problem.code, str(problem))
         except _Refusal as refusal:
             status, body = refusal.status, _error(refusal.code, str(refusal))
             headers.update(refusal.headers)
@@ -308,7 +308,9 @@ class Sandbox:
             if path == "/websites":
                 return {"websites": [self._world.website(site) for site in key.websites], "total": len(key.websites)}
             if path in STATS:
-                return stats(self._world, path, request.query)
+                site = stats_site(request.query)
+                self._may_read(key, site)
+                return stats(self._world, path, site)
             head, _, rest = path[1:].partition("/")
             site, _, tail = rest.partition("/")
             found = OF_A_WEBSITE.get(f"/{head}/{{id}}/{tail}" if tail else f"/{head}/{{id}}")
