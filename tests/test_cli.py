@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import pytest
 from endpoints import ENDPOINTS
@@ -200,6 +201,25 @@ def test_all_goes_on_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_free_parameter_has_a_name_and_a_value(param: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "aggregate", "--sandbox", "1", "--param", param]) == 2
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [*FREE, *STATS])
+async def test_a_free_parameter_is_sent_whatever_its_name(
+    command: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    names = ["self", "website_id", "timeout", "endpoint", "ids", "common", "params", "path", "job", "zenovay", "a b"]
+    words = [*command.split(), *(word for name in names for word in ("--param", f"{name}=5"))]
+    ids = [sandbox.website_ids[0]] if command in FREE else []
+    assert await asyncio.to_thread(main, [*words, *ids]) == 0
+    assert set(parse_qsl(sandbox.requests[-1].query)) >= {(name, "5") for name in names}
+
+
+@pytest.mark.parametrize("command", FREE)
+def test_an_id_that_cannot_be_one_is_wrong_usage(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "..", "--sandbox", "1"]) == 2
+    assert "'..' is not an id" in capsys.readouterr().err
 
 
 def test_every_endpoint_has_a_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ class Server:
         self.asked: list[dict[str, str]] = []
         self.before_each: list[int] = []
         self.always_more = False
+        self.counts_on = True
         self._pagination = pagination
         url = f"{DEFAULT_BASE_URL}/analytics/x/visitors"
         canned.get(re.compile(f"^{re.escape(url)}"), callback=self._answer, repeat=True)
@@ -45,8 +46,9 @@ class Server:
             self.before_each = []
         self.asked.append(dict(url.query))
         limit, offset = int(url.query.get("limit", "100")), int(url.query.get("offset", "0"))
-        shown = self.items[offset : offset + limit]
-        more = self.always_more or offset + limit < len(self.items)
+        start = offset if self.counts_on else 0
+        shown = self.items[start : start + limit]
+        more = self.always_more or not self.counts_on or offset + limit < len(self.items)
         data: dict[str, Any] = {"visitors": [{"id": str(item)} for item in shown]}
         if self._pagination:
             data["pagination"] = {"limit": limit, "offset": offset, "has_more": more}
@@ -121,6 +123,44 @@ async def test_take_ends_after_so_many_and_asks_for_no_more(canned: aioresponses
     assert [asked["limit"] for asked in server.asked] == ["5", "3", "3"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "wanted", "sizes"), [(None, 50, [50]), (None, 2500, [1000, 1000, 500]), (30, 50, [30, 20]), (30, 5, [5])]
+)
+async def test_pages_too_end_after_as_many_items_as_were_to_be_taken(
+    canned: aioresponses, limit: int | None, wanted: int, sizes: list[int]
+) -> None:
+    server = Server(canned, list(range(12_748)))
+    async with client() as zenovay:
+        pages = [list(page) async for page in zenovay.analytics.visitors("x", limit=limit).take(wanted).pages()]
+    assert [len(page) for page in pages] == sizes
+    assert [visitor for page in pages for visitor in ids(page)] == list(range(wanted))
+    assert len(server.asked) == len(sizes)
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "asked"), [(None, 5, "5"), (3, 5, "3"), (50, 5, "5"), (None, 5000, "1000")]
+)
+async def test_one_page_is_asked_for_with_no_more_items_than_are_to_be_taken(
+    canned: aioresponses, limit: int | None, wanted: int, asked: str
+) -> None:
+    server = Server(canned, list(range(2000)))
+    async with client() as zenovay:
+        page = await zenovay.analytics.visitors("x", limit=limit).take(wanted)
+        task = await asyncio.create_task(zenovay.analytics.visitors("x", limit=limit).take(wanted))
+    assert len(page.visitors) == len(task.visitors) == int(asked)
+    assert server.asked == [{"limit": asked}] * 2
+
+
+async def test_what_is_to_be_taken_may_be_more_than_a_thousand_pages(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "MAX_PAGES", 4)
+    Server(canned, list(range(100)))
+    async with client() as zenovay:
+        visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5).take(30)]
+    assert ids(visitors) == list(range(30))
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 11])
 async def test_without_a_pagination_object_a_short_page_is_the_last(canned: aioresponses, count: int) -> None:
     server = Server(canned, list(range(count)), pagination=False)
@@ -138,12 +178,35 @@ async def test_items_that_new_ones_push_onto_the_next_page_come_once(canned: aio
     assert ids(visitors) == list(range(10, 22))
 
 
-async def test_a_server_that_does_not_count_on_does_not_keep_it_going(canned: aioresponses) -> None:
+@pytest.mark.parametrize("pagination", [True, False])
+async def test_items_behind_a_whole_page_of_new_ones_still_come(canned: aioresponses, pagination: bool) -> None:  # noqa: FBT001 - a table's column
+    server = Server(canned, list(range(10, 22)), pagination=pagination)
+    server.before_each = [5, 6, 7, 8, 9]
+    async with client() as zenovay:
+        visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)]
+    assert ids(visitors) == list(range(10, 22))
+    assert len(server.asked) == 4
+
+
+async def test_a_server_that_has_nothing_does_not_keep_it_going(canned: aioresponses) -> None:
     server = Server(canned, [])
     server.always_more = True
     async with client() as zenovay:
         assert [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)] == []
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("wanted", [None, 50])
+async def test_a_server_that_does_not_count_on_is_asked_for_two_pages_in_vain(
+    canned: aioresponses, wanted: int | None
+) -> None:
+    server = Server(canned, list(range(5)))
+    server.counts_on = False
+    async with client() as zenovay:
+        visitors = zenovay.analytics.visitors("x", limit=5)
+        pages = [ids(list(page)) async for page in (visitors if wanted is None else visitors.take(wanted)).pages()]
+    assert pages == [[0, 1, 2, 3, 4]]
+    assert len(server.asked) == 1 + 2
 
 
 async def test_a_list_without_end_is_an_error_that_says_what_to_do(

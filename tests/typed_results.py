@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         assert_type((await zenovay.analytics.countries(site)).countries[0].visitors, int)
         assert_type((await zenovay.heatmaps.pages(site)).pages[0].last_updated, datetime)
         async for session in zenovay.replays.sessions(site):
-            assert_type(session.started_at, datetime)
+            assert_type(session.started_at, datetime | None)
         assert_type((await zenovay.errors.groups(site, status="resolved")).error_groups[0].message, str)
         async for insight in zenovay.insights.list(site, type="trend", severity="info"):
             assert_type(insight, z.Insight)

@@ -264,7 +264,7 @@ def _free(param: tuple[str, ...]) -> dict[str, str]:
     return named
 
 
-def _start(endpoint: on.Endpoint, ids: tuple[str, ...], common: Common, **parameters: object) -> int:
+def _start(endpoint: on.Endpoint, ids: tuple[str, ...], common: Common, /, **parameters: object) -> int:
     many = common if isinstance(common, Many) else Many()
     job = Job(
         endpoint=endpoint,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from zenovay_async.core.call import segment
+
 if TYPE_CHECKING:
     from zenovay_async import Paged, Zenovay
 
@@ -20,7 +22,7 @@ class Endpoint:
     """An endpoint as a command.
 
     Attributes:
-        call: The client's method, by client, website id and parameters.
+        call: Calls it, by client, website id and parameters.
         rows: Name of the list in the result that has a row for each thing, or what makes the rows; ``None`` where the
             shape of the result is not documented.
         columns: The columns of a row.
@@ -74,7 +76,16 @@ def _answer_rows(plain: Any) -> list[Row]:
     return [dict(zip(results["columns"], row, strict=False)) for row in results["rows"]]
 
 
-def _free(call: Fetch, *, of_a_website: bool = False) -> Endpoint:
+def _free(path: str) -> Endpoint:
+    """An endpoint of which only the path is documented, ``{}`` in place of the website's id.
+
+    It is called by its path, as its method has arguments of its own, and any name may be a parameter's.
+    """
+    of_a_website = "{}" in path
+
+    async def call(zenovay: Zenovay, website_id: str, given: dict[str, Any]) -> Any:
+        return await zenovay.request("GET", path.format(segment(website_id)) if of_a_website else path, params=given)
+
     return Endpoint(call, of_a_website=of_a_website)
 
 
@@ -116,7 +127,7 @@ VISITORS = Endpoint(
     label="visited_at",
     shown=9,
 )
-ANALYTICS_PAGES = _free(lambda zenovay, site, given: zenovay.analytics.pages(site, **given), of_a_website=True)
+ANALYTICS_PAGES = _free("analytics/{}/pages")
 COUNTRIES = Endpoint(
     lambda zenovay, site, given: zenovay.analytics.countries(site, **given),
     "countries",
@@ -125,7 +136,7 @@ COUNTRIES = Endpoint(
     "visitors",
     "country_name",
 )
-TECHNOLOGY = _free(lambda zenovay, site, given: zenovay.analytics.technology(site, **given), of_a_website=True)
+TECHNOLOGY = _free("analytics/{}/technology")
 HEATMAP_PAGES = Endpoint(
     lambda zenovay, site, given: zenovay.heatmaps.pages(site, **given),
     "pages",
@@ -189,6 +200,6 @@ LTV = Endpoint(
     ("cohort_date", "customers", "period", "cumulative_revenue_per_customer"),
 )
 QUERY = Endpoint(lambda zenovay, site, given: zenovay.query(site, **given), _answer_rows, noun="rows")
-AGGREGATE = _free(lambda zenovay, _, given: zenovay.stats.aggregate(**given))
-TIMESERIES = _free(lambda zenovay, _, given: zenovay.stats.timeseries(**given))
-BREAKDOWN = _free(lambda zenovay, _, given: zenovay.stats.breakdown(**given))
+AGGREGATE = _free("stats/aggregate")
+TIMESERIES = _free("stats/timeseries")
+BREAKDOWN = _free("stats/breakdown")

@@ -6,20 +6,18 @@ Resources describe calls with the helpers here, which check each parameter befor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote, quote_plus
 
 import msgspec
+from msgspec import inspect as shapes
 
 from zenovay_async.core.decode import PLAIN, Decoder
 from zenovay_async.core.errors import ConfigurationError
 from zenovay_async.core.headers import UsageHeaders
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 T = TypeVar("T")
 
@@ -81,29 +79,63 @@ def segment(text: str) -> str:
     """Quote a path segment whole, so that no id can reach beyond its place.
 
     Raises:
-        ConfigurationError: It is no text, is empty, or is ``.`` or ``..``.
+        ConfigurationError: It is no text, is empty, is ``.`` or ``..``, or cannot stand in a URL.
     """
     # The annotation says str, but a None out of a caller's database gets here all the same.
     if not isinstance(text, str) or not text.strip() or text in {".", ".."}:
         raise ConfigurationError(f"{text!r} is not an id: expected text such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'")
     # Nearly all ids are letters, digits and hyphens, which quote() takes four times as long to find out.
-    return text if _PLAIN.fullmatch(text) else quote(text, safe="")
+    return text if _PLAIN.fullmatch(text) else _quoted(text, quote)
 
 
 def query(**parameters: Any) -> str:
-    """Encode query parameters, leaving out those that are ``None``; booleans become ``true`` and ``false``."""
-    return "&".join([f"{_named(name)}={_encoded(value)}" for name, value in parameters.items() if value is not None])
+    """Encode query parameters, leaving out those that are ``None``; booleans become ``true`` and ``false``.
+
+    Raises:
+        ConfigurationError: A value is neither text nor a number, or cannot stand in a URL.
+    """
+    return "&".join(
+        [f"{_named(name)}={_encoded(name, value)}" for name, value in parameters.items() if value is not None]
+    )
 
 
 def _named(name: str) -> str:
-    return name if name.isidentifier() and name.isascii() else quote_plus(name)
+    return name if name.isidentifier() and name.isascii() else _quoted(name, quote_plus)
 
 
-def _encoded(value: Any) -> str:
+def _encoded(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     # Whole numbers are most of them, and have nothing to quote.
-    return str(value) if isinstance(value, int) else quote_plus(str(value))
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, (str, float)):
+        raise ConfigurationError(f"{name}={value!r}: expected text, a number, True, False or None; write it as text")
+    return _quoted(str(value), quote_plus)
+
+
+def _quoted(text: str, quoting: Callable[[str, str], str], safe: str = "") -> str:
+    try:
+        return quoting(text, safe)
+    except UnicodeEncodeError:
+        # Python has such text from file names and command lines that are not UTF-8.
+        raise ConfigurationError(f"{text!r} holds what is no character; expected text that UTF-8 can encode") from None
+
+
+def json_body(name: str, value: Any) -> bytes:
+    """Encode a value as the body of a request.
+
+    Raises:
+        ConfigurationError: msgspec cannot encode it.
+    """
+    try:
+        return msgspec.json.encode(value)
+    except Exception as problem:
+        # Not the value itself, which may be long or endless.
+        raise ConfigurationError(
+            f"{name}: this {type(value).__name__} cannot be encoded as JSON ({problem}); "
+            "expected plain values, Structs or dataclasses, so turn the rest into those first"
+        ) from problem
 
 
 def whole(name: str, value: int | None, *, low: int = 1, high: int | None = None) -> int | None:
@@ -112,8 +144,15 @@ def whole(name: str, value: int | None, *, low: int = 1, high: int | None = None
     Raises:
         ConfigurationError: It is no whole number, or outside the range.
     """
-    if value is None:
-        return None
+    return None if value is None else required_whole(name, value, low=low, high=high)
+
+
+def required_whole(name: str, value: int, *, low: int = 1, high: int | None = None) -> int:
+    """Check a whole number that cannot be left out.
+
+    Raises:
+        ConfigurationError: It is no whole number, or outside the range.
+    """
     wanted = f"from {low} to {high}" if high is not None else f"of {low} or more"
     if not isinstance(value, int) or isinstance(value, bool):
         raise ConfigurationError(f"{name}={value!r} is not a whole number; expected one {wanted}")
@@ -136,6 +175,17 @@ def words(name: str, value: str | None) -> str | None:
     return value
 
 
+def required_words(name: str, value: str) -> str:
+    """Check text that cannot be left out.
+
+    Raises:
+        ConfigurationError: It is no text, or blank.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{name}={value!r}: expected text, which cannot be left out here")
+    return value
+
+
 def flag(name: str, value: bool | None) -> bool | None:  # noqa: FBT001 - checks any caller's value, whatever it is
     """Check a parameter that is true or false.
 
@@ -147,25 +197,61 @@ def flag(name: str, value: bool | None) -> bool | None:  # noqa: FBT001 - checks
     raise ConfigurationError(f"{name}={value!r}: expected True, False, or None to leave it out")
 
 
-_decoder_for: Callable[[Any], Decoder[Any]] = lru_cache(maxsize=128)(Decoder)
+@lru_cache(maxsize=128)
+def _decoder_for(result_type: Any) -> Decoder[Any]:
+    if isinstance(shapes.type_info(result_type), shapes.CustomType):
+        raise TypeError("it is a class that msgspec does not know")
+    return Decoder(result_type)
 
 
-def free_call(method: str, path: str, params: Mapping[str, Any], json: Any, result_type: Any, cost: int) -> Call[Any]:
+def _decoder(result_type: Any) -> Decoder[Any]:
+    if result_type is None:
+        return PLAIN
+    try:
+        return _decoder_for(result_type)
+    except Exception as problem:
+        raise ConfigurationError(
+            f"result_type={result_type!r} cannot be decoded to ({problem}); "
+            "expected a Struct, a dataclass, a TypedDict or a list of them, or None for plain values"
+        ) from problem
+
+
+def free_call(
+    method: str, path: str, params: Mapping[str, Any] | None, json: Any, result_type: Any, cost: int
+) -> Call[Any]:
     """Describe a call to an endpoint that is not known here; see ``Zenovay.request`` for the arguments.
 
     Raises:
-        ConfigurationError: The method or path cannot be right.
+        ConfigurationError: An argument cannot be right.
     """
-    if method not in {"GET", "POST"}:
+    if not isinstance(method, str) or method not in {"GET", "POST"}:
         raise ConfigurationError(f"method={method!r}: the API takes 'GET', and 'POST' for queries")
-    segments = path.strip("/").split("/")
-    if "://" in path or "?" in path or {"", ".", ".."} & set(segments):
+    body = None if json is None else json_body("json", json)
+    return Call(
+        method,
+        _free_path(path),
+        _decoder(result_type),
+        _free_query(params),
+        body,
+        repeatable=method == "GET",
+        cost=required_whole("cost", cost),
+    )
+
+
+def _free_path(path: str) -> str:
+    bare = path.strip("/") if isinstance(path, str) else ""
+    if "://" in bare or "?" in bare or {"", ".", ".."} & set(bare.split("/")):
         raise ConfigurationError(
             f"path={path!r}: expected a path below the base URL, such as 'heatmaps/{{id}}/pages'; "
             "query parameters go into params"
         )
-    body = None if json is None else msgspec.json.encode(json)
-    decoder: Decoder[Any] = PLAIN if result_type is None else _decoder_for(result_type)
     # What stands quoted already stays so.
-    quoted = quote(path.strip("/"), safe="/%:@!$&'()*+,;=-._~")
-    return Call(method, quoted, decoder, query(**params), body, repeatable=method == "GET", cost=cost)
+    return _quoted(bare, quote, "/%:@!$&'()*+,;=-._~")
+
+
+def _free_query(params: Mapping[str, Any] | None) -> str:
+    if params is None:
+        return ""
+    if not isinstance(params, Mapping) or not all(isinstance(name, str) and name for name in params):
+        raise ConfigurationError(f"params={params!r}: expected names and values, such as {{'range': '7d'}}")
+    return query(**params)

@@ -29,7 +29,7 @@ class Anomaly(msgspec.Struct, frozen=True, gc=False):
     """
 
     id: str
-    metric_name: str
+    metric_name: str | None = None
     expected_value: float | None = None
     actual_value: float | None = None
     deviation_percentage: float | None = None

@@ -36,7 +36,7 @@ class Insight(msgspec.Struct, frozen=True, gc=False):
     """
 
     id: str
-    title: str
+    title: str | None = None
     type: str | None = None
     severity: str | None = None
     description: str | None = None

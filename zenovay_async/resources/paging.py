@@ -7,12 +7,14 @@ that come again are left out.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from zenovay_async.core.call import Call, Caller, Timeout, query, segment, whole
+from zenovay_async.core.call import Call, Caller, Timeout, query, required_whole, segment, whole
 from zenovay_async.core.decode import Decoder
 from zenovay_async.core.errors import ZenovayError
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from zenovay_async.resources.base import Pagination
 
 MAX_PAGES = 1000
-"""Pages that one iteration asks for at most: a tenth of the smallest month."""
+"""Pages that one iteration without ``take`` asks for at most: a tenth of the smallest month."""
 
 
 class Item(Protocol):
@@ -70,7 +72,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
     Raises:
         ConfigurationError: An argument is out of range; raised by the method that returns this.
-        ZenovayError: As for any call; also when the list goes on after 1000 pages, see :meth:`take`.
+        ZenovayError: As for any call; also when the list goes on after 1000 pages without :meth:`take`.
     """
 
     def __init__(
@@ -97,15 +99,22 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     def take(self, n: int) -> Self:
         """The same list, ended after ``n`` items; without this, iterating ends after 1000 pages with an error.
 
+        It holds for :meth:`pages` too, whose last page is cut to what is left; and where it is awaited, the one page
+        is asked for with ``n`` items at most.
+
+        Args:
+            n: Items, 1 or more.
+
         Raises:
             ConfigurationError: ``n`` is no whole number of 1 or more.
         """
-        self._most = whole("n", n)
-        return self
+        shorter = copy(self)
+        shorter._most = required_whole("n", n)
+        return shorter
 
     def __await__(self) -> Generator[Any, Any, PageT]:
         """One page."""
-        return self._page(self._limit, self._offset).__await__()
+        return self._one_page().__await__()
 
     def send(self, value: Any, /) -> Any:
         """Step through one page's call: what makes this a coroutine, so that a task can be made of it."""
@@ -122,42 +131,51 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
     def _coroutine(self) -> Coroutine[Any, Any, PageT]:
         if self._started is None:
-            self._started = self._page(self._limit, self._offset)
+            self._started = self._one_page()
         return self._started
 
     async def __aiter__(self) -> AsyncIterator[ItemT]:
         """Every item from ``offset`` on, each once."""
-        left = self._most
         async for page in self.pages():
             for item in page:
                 yield item
-                if left is not None:
-                    left -= 1
-                    if left == 0:
-                        return
 
     async def pages(self) -> AsyncIterator[Sequence[ItemT]]:
-        """The items page by page, without those that the pages before had already."""
-        listing = self._listing
-        limit = self._limit or min(listing.largest, self._most or listing.largest)
+        """The items page by page, without those that the two pages before had already; no page is empty."""
+        limit, left = self._largest_page(), self._most
         offset = self._offset or 0
         before: set[str] = set()
         last: set[str] = set()
-        for _ in range(MAX_PAGES):
+        grew = False
+        # take() is an end of its own.
+        turns = range(MAX_PAGES) if left is None else itertools.count()
+        for _ in turns:
             page = await self._page(limit, offset)
-            items = listing.items(page)
-            new = [item for item in items if item.id not in before and item.id not in last]
+            items = self._listing.items(page)
+            new = [item for item in items if item.id not in before and item.id not in last][:left]
             if new:
                 yield new
-            # A page of nothing new is a server that does not count on, whatever it says of there being more.
-            if not new or not _goes_on(page.pagination, len(items), limit):
+            if left is not None:
+                left -= len(new)
+            # A list that grew by a page meanwhile shows that page again; twice in a row, it is a server that does not
+            # count on, whatever it says of there being more.
+            stuck = not items or (grew and not new)
+            if left == 0 or stuck or not _goes_on(page.pagination, len(items), limit):
                 return
+            grew = not new
             offset += len(items)
             before, last = last, {item.id for item in items}
         raise ZenovayError(
             f"{self._path} goes on after {MAX_PAGES} pages of {limit}; say with take(n) how many items are wanted, "
             "or start further back with offset"
         )
+
+    def _largest_page(self) -> int:
+        largest = self._listing.largest
+        return min(self._limit or largest, self._most or largest)
+
+    def _one_page(self) -> Coroutine[Any, Any, PageT]:
+        return self._page(self._limit if self._most is None else self._largest_page(), self._offset)
 
     async def _page(self, limit: int | None, offset: int | None) -> PageT:
         call = Call(

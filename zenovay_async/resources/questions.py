@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-import msgspec
-
-from zenovay_async.core.call import Call, segment, words
+from zenovay_async.core.call import Call, json_body, required_words, segment, words
 from zenovay_async.core.decode import Decoder
 from zenovay_async.core.drift import Open
 from zenovay_async.core.errors import ConfigurationError
@@ -60,7 +58,7 @@ _ANSWER = Decoder(QueryAnswer)
 
 def question_call(website_id: str, question: str, time_range: str | None, compare_to: str | None) -> Call[QueryAnswer]:
     """The call of ``Zenovay.query``; its arguments are told there."""
-    if not words("question", question) or len(question) > _LONGEST:
+    if len(required_words("question", question)) > _LONGEST:
         raise ConfigurationError(f"question has {len(question)} characters; the API takes {_LONGEST} at most")
     asked: dict[str, Any] = {"question": question}
     context = {
@@ -71,5 +69,10 @@ def question_call(website_id: str, question: str, time_range: str | None, compar
     if context:
         asked["context"] = context
     return Call(
-        "POST", f"query/{segment(website_id)}", _ANSWER, body=msgspec.json.encode(asked), repeatable=False, cost=_COST
+        "POST",
+        f"query/{segment(website_id)}",
+        _ANSWER,
+        body=json_body("question", asked),
+        repeatable=False,
+        cost=_COST,
     )

@@ -31,7 +31,7 @@ class ReplaySession(msgspec.Struct, frozen=True, gc=False):
     """
 
     id: str
-    started_at: AwareDatetime
+    started_at: AwareDatetime | None = None
     session_id: str | None = None
     page_url: str | None = None
     device_type: str | None = None

@@ -113,13 +113,14 @@ class Root(Resource):
             path: Path below the base URL, such as ``"heatmaps/{id}/pages"``; quoted, where it needs to be.
             params: Query parameters; those that are ``None`` are left out.
             json: Body of a ``POST``: anything that msgspec encodes.
-            result_type: Type of the answer's ``data``: a Struct, a TypedDict, a dataclass; left out, plain values.
-            cost: Requests that it takes from the quota.
+            result_type: Type of the answer's ``data``: a Struct, a TypedDict, a dataclass, or a list of them; left
+                out, plain values. An answer that strays from it is read all the same only where it is made of Structs.
+            cost: Requests that it takes from the quota, 1 or more.
             timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
 
         Raises:
-            ConfigurationError: The method or path cannot be right; no request was sent.
+            ConfigurationError: An argument cannot be right; no request was sent.
             ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
         """
-        call: Call[Any] = free_call(method, path, params or {}, json, result_type, cost)
+        call: Call[Any] = free_call(method, path, params, json, result_type, cost)
         return await self._session.fetch(call, timeout)
