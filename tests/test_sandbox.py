@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +19,8 @@ import aiohttp
 import pytest
 
 import zenovay_async.sandbox
-from zenovay_async.sandbox import Sandbox
+from zenovay_async.sandbox import Fault, Sandbox
+from zenovay_async.sandbox.__main__ import main
 from zenovay_async.sandbox.limits import Kind, make_limiter
 
 if TYPE_CHECKING:
@@ -391,6 +394,60 @@ async def test_a_question_costs_three_and_needs_the_scale_plan(
             assert (response.status, response.headers["X-Usage-Monthly"]) == (status, str(used))
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.status(500),
+        Fault.rate_limited(),
+        Fault.monthly_limit(),
+        Fault.bad_gateway(),
+        Fault.html(),
+        Fault.garbage_json(),
+        Fault.cut_json(),
+        Fault.not_success(),
+        Fault.redirect(),
+        Fault.latency(0),
+    ],
+    ids=lambda fault: fault.name,
+)
+async def test_an_answer_has_a_request_id_even_if_it_is_a_fault(
+    session: aiohttp.ClientSession, sandbox: Sandbox, fault: Fault
+) -> None:
+    sandbox.fault(fault)
+    headers = {"X-API-Key": sandbox.api_key}
+    async with session.get(f"{sandbox.url}/usage", headers=headers, allow_redirects=False) as response:
+        assert response.headers["x-request-id"] == sandbox.requests[-1].request_id
+
+
+async def test_a_request_whose_client_gave_up_is_counted(session: aiohttp.ClientSession) -> None:
+    async with Sandbox(websites=1, latency=60) as sandbox:
+        with pytest.raises(TimeoutError):
+            await session.get(f"{sandbox.url}/usage", timeout=aiohttp.ClientTimeout(total=0.1))
+        async with asyncio.timeout(2):
+            while not sandbox.requests:  # noqa: ASYNC110 - the server is another program, in effect
+                await asyncio.sleep(0.01)
+        assert (sandbox.count(), sandbox.count(status=0), sandbox.requests[-1].status) == (1, 1, 0)
+
+
+async def test_its_address_may_be_one_of_ipv6(session: aiohttp.ClientSession) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    async with Sandbox(websites=1, host="::1") as sandbox:
+        assert sandbox.url.startswith("http://[::1]:")
+        assert (await get(session, sandbox, "/usage"))[0] == 200
+
+
+async def test_a_port_that_is_taken_leaves_nothing_running(sandbox: Sandbox) -> None:
+    port = int(sandbox.url.split(":")[2].partition("/")[0])
+    other = Sandbox(websites=1, port=port)
+    with pytest.raises(OSError, match="in use"):
+        await other.__aenter__()
+    with pytest.raises(RuntimeError, match="does not run"):
+        _ = other.url
+
+
 async def test_the_openapi_document_needs_no_key(session: aiohttp.ClientSession, sandbox: Sandbox) -> None:
     async with session.get(f"{sandbox.url}/openapi.json") as response:
         assert (await response.json())["openapi"] == "3.1.0"
@@ -434,3 +491,23 @@ def test_it_runs_from_a_shell() -> None:
         process.send_signal(2)
         _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--fault reset:x", "--fault reset:2", "--fault nothing", "--websites -1", "--port 70000", "--rate-limit 0"],
+)
+def test_a_shell_is_told_in_one_sentence_what_cannot_be(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_a_shell_is_told_that_a_port_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["--port", str(taken.getsockname()[1])]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "address already in use" in printed.err
+    assert len(printed.err.splitlines()) == 1

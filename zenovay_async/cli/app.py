@@ -83,7 +83,8 @@ class Many(Common):
     """Options of every command that takes website ids; with --sandbox and no ids, it takes all of its websites."""
 
     ids_from: Annotated[
-        Path | None, Parameter(allow_leading_hyphen=True, help="File with one website id a line; - for standard input.")
+        Path | None,
+        Parameter(allow_leading_hyphen=True, help="File with further website ids, one a line; - for standard input."),
     ] = None
     concurrency: Annotated[int, Parameter(validator=_AT_LEAST_ONE, help="Calls on their way at once.")] = 8
 

@@ -31,6 +31,7 @@ class Endpoint:
         label: The column that tells of a website's first row in its line among many; ``None`` for none.
         shown: How many of the columns have room in a table.
         of_a_website: Whether it is called once for each website; else once.
+        cost: What a call takes from the month, in requests.
     """
 
     call: Fetch
@@ -41,6 +42,7 @@ class Endpoint:
     label: str | None = None
     shown: int = 6
     of_a_website: bool = True
+    cost: int = 1
 
     def rows_of(self, result: Any) -> list[Row]:
         """The rows of a result; times as ISO 8601 text."""
@@ -199,7 +201,7 @@ LTV = Endpoint(
     _cohort_periods,
     ("cohort_date", "customers", "period", "cumulative_revenue_per_customer"),
 )
-QUERY = Endpoint(lambda zenovay, site, given: zenovay.query(site, **given), _answer_rows, noun="rows")
+QUERY = Endpoint(lambda zenovay, site, given: zenovay.query(site, **given), _answer_rows, noun="rows", cost=3)
 AGGREGATE = _free("stats/aggregate")
 TIMESERIES = _free("stats/timeseries")
 BREAKDOWN = _free("stats/breakdown")

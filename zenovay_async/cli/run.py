@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import stat
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, Zenovay, ZenovayError
 from zenovay_async.batch import holds_for_every_item
-from zenovay_async.cli.output import Format, Writer, destination, make_writer
+from zenovay_async.cli.destination import destination, is_whole
+from zenovay_async.cli.ids import checked, count, opened, website_ids
+from zenovay_async.cli.output import Format, make_writer
 from zenovay_async.cli.progress import Report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
+    from io import FileIO
     from pathlib import Path
 
     from zenovay_async.cli.endpoints import Endpoint
+    from zenovay_async.cli.writer import Writer
 
 FINE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -43,17 +46,22 @@ class Job:
 def run(job: Job) -> int:
     """Carry a job out; returns the exit code."""
     try:
-        return asyncio.run(_run(job))
+        with opened(job.ids_from) as listed, destination(job.output) as file:
+            return asyncio.run(_run(job, listed, file))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever reads has seen enough. Python would complain about it when it flushes on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads has seen enough.
+        _give_up_stdout()
         return FINE
-    except (ConfigurationError, OSError) as error:
+    except ConfigurationError as error:
         return complain(error, USAGE)
     except ZenovayError as error:
         return complain(error, REFUSED if holds_for_every_item(error) else FAILED)
+    except OSError as error:
+        # A full disk, most likely.
+        _give_up_stdout()
+        return complain(error, FAILED)
 
 
 def complain(error: Exception, code: int) -> int:
@@ -62,7 +70,15 @@ def complain(error: Exception, code: int) -> int:
     return code
 
 
-async def _run(job: Job) -> int:
+def _give_up_stdout() -> None:
+    """Drop what standard output does not take, as Python would complain about it on its way out."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
     async with contextlib.AsyncExitStack() as stack:
         named = job.ids
         if job.sandbox is None:
@@ -72,75 +88,78 @@ async def _run(job: Job) -> int:
 
             sandbox = await stack.enter_async_context(Sandbox(websites=job.sandbox))
             zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=job.timeout)
-            named = named or tuple(sandbox.website_ids)
-        if job.endpoint.of_a_website and not named and job.ids_from is None:
+            if not named and listed is None:
+                named = tuple(sandbox.website_ids)
+        if job.endpoint.of_a_website and not named and listed is None:
             raise ConfigurationError("no website ids: name them, or give --ids-from FILE, or try --sandbox 200")
         await stack.enter_async_context(zenovay)
-        file = stack.enter_context(destination(job.output))
         writer = make_writer(job.format, job.endpoint, file)
         given = {name: value for name, value in job.parameters.items() if value is not None}
         if not job.endpoint.of_a_website:
             writer.add("", await job.endpoint.call(zenovay, "", given))
             writer.close()
             return FINE
-        ids = named if job.ids_from is None else _ids_from(job.ids_from)
-        with Report(len(named) if job.ids_from is None else None) as report:
-            return await _fetch(job, zenovay, ids, given, writer, report)
+        in_file = 0 if listed is None else count(listed)
+        total = None if in_file is None else len(named) + in_file
+        typed = listed is not None and listed.isatty()
+        with Report(total, bar=not typed and not (writer.streams and file.isatty())) as report:
+            return await _fetch(job, zenovay, website_ids(named, listed), given, writer, report)
 
 
 async def _fetch(
     job: Job,
     zenovay: Zenovay,
-    ids: Iterable[str] | AsyncIterator[str],
+    ids: AsyncIterator[str],
     given: dict[str, Any],
     writer: Writer,
     report: Report,
 ) -> int:
+    async def fetch(website_id: str) -> Any:
+        return await job.endpoint.call(zenovay, checked(website_id), given)
+
     try:
-        async with zenovay.batch(
-            ids, lambda website_id: job.endpoint.call(zenovay, website_id, given), concurrency=job.concurrency
-        ) as results:
+        async with zenovay.batch(ids, fetch, concurrency=job.concurrency) as results:
             async for result in results:
                 if result.error is None:
                     writer.add(result.item, result.value)
                     report.advance()
                 elif isinstance(result.error, ConfigurationError):
+                    # A parameter, which is wrong for every website.
                     raise result.error
                 else:
+                    writer.miss()
                     report.fail(result.item, result.error)
-    except asyncio.CancelledError:
-        if job.output is None:
-            writer.close()
-        report.interrupted()
+                if report.done == 1:
+                    _foretell(job, zenovay, given, report)
+    except ConfigurationError:
         raise
+    except (asyncio.CancelledError, ZenovayError) as error:
+        _cut_short(job, writer, report, "stopped" if isinstance(error, ZenovayError) else "interrupted")
+        raise
+    report.clear()
     writer.close()
     report.conclude()
     return FAILED if report.failed else FINE
 
 
-async def _ids_from(path: Path) -> AsyncIterator[str]:
-    """Website ids, one a line, as they come; blank lines and comments are left out."""
-    async for line in _lines(path):
-        website_id = line.partition("#")[0].strip()
-        if website_id:
-            yield website_id
+def _foretell(job: Job, zenovay: Zenovay, given: dict[str, Any], report: Report) -> None:
+    """Say what the run takes, now that the first answer has told the rate limit."""
+    limit = zenovay.rate_limit
+    if report.total is None or limit is None or "take" in given or given.get("all"):
+        # Nobody knows how many requests it takes.
+        return
+    cost = job.endpoint.cost
+    seconds = zenovay.estimate(report.total - 1, cost=cost).seconds
+    report.foretell(seconds, report.total * cost, limit.limit * 60 / limit.window)
 
 
-async def _lines(path: Path) -> AsyncIterator[str]:
-    if str(path) != "-":
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield line
-    elif stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
-        for line in sys.stdin:
-            yield line
-    else:
-        # A pipe or a terminal is slow to speak; the calls on their way must not wait for it.
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        try:
-            while raw := await reader.readline():
-                yield raw.decode("utf-8", "replace")
-        finally:
-            transport.close()
+def _cut_short(job: Job, writer: Writer, report: Report, how: str) -> None:
+    """The run ends early: what is there was paid for, and is written unless a file is whole or not at all."""
+    report.clear()
+    writer.miss()
+    kept = is_whole(job.output)
+    if report.done and not kept:
+        writer.close()
+    report.cut_short(how)
+    if kept:
+        report.say(f"nothing was written to {job.output}")

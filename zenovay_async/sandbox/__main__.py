@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import sys
 
 from zenovay_async.sandbox.faults import NAMED
 from zenovay_async.sandbox.server import GENEROUS, PLANS, Sandbox
@@ -30,7 +31,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-async def _run(given: argparse.Namespace) -> None:
+def _sandbox(given: argparse.Namespace) -> Sandbox:
     sandbox = Sandbox(
         websites=given.websites,
         seed=given.seed,
@@ -48,8 +49,19 @@ async def _run(given: argparse.Namespace) -> None:
     for wanted in given.fault:
         name, _, share = wanted.partition(":")
         if name not in NAMED:
-            raise SystemExit(f"--fault {wanted}: expected NAME:SHARE with one of {', '.join(NAMED)}")
-        sandbox.fault(NAMED[name](), share=float(share or 1))
+            raise ValueError(f"--fault {wanted}: expected NAME:SHARE with one of {', '.join(NAMED)}")
+        sandbox.fault(NAMED[name](), share=_share(share or "1", wanted))
+    return sandbox
+
+
+def _share(text: str, wanted: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise ValueError(f"--fault {wanted}: expected NAME:SHARE with a share from 0 to 1")
+
+
+async def _run(sandbox: Sandbox) -> None:
     async with sandbox:
         print(f"export ZENOVAY_BASE_URL={sandbox.url}")  # noqa: T201 - what the command is for
         print(f"export ZENOVAY_API_KEY={sandbox.api_key}")  # noqa: T201
@@ -59,11 +71,22 @@ async def _run(given: argparse.Namespace) -> None:
         await asyncio.Event().wait()
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run a sandbox as the arguments say."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(_arguments(argv)))
+def main(argv: list[str] | None = None) -> int:
+    """Run a sandbox as the arguments say.
+
+    Returns:
+        The exit code: 0 at Ctrl-C, 2 where an argument cannot be right or the address is taken.
+    """
+    try:
+        asyncio.run(_run(_sandbox(_arguments(argv))))
+    except KeyboardInterrupt:
+        return 0
+    except (OSError, OverflowError, ValueError) as error:
+        # Python says that a port is out of range by an OverflowError.
+        print(f"zenovay_async.sandbox: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

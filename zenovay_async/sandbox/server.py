@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import secrets
@@ -45,9 +46,9 @@ class Seen(msgspec.Struct, frozen=True):
         method: HTTP method.
         path: Path below the base URL, with a leading slash.
         query: Query string as it came.
-        status: Status of the answer; 0 where a fault cut the connection.
+        status: Status of the answer; 0 where a fault cut the connection, or the client gave up.
         at: When it came, in seconds of ``time.monotonic``.
-        request_id: The ``x-request-id`` that it was answered with.
+        request_id: The ``x-request-id`` that it was answered with; a fault in the midst of a body sends none.
     """
 
     method: str
@@ -160,7 +161,7 @@ class Sandbox:
         if self._runner is None:
             raise RuntimeError("the sandbox does not run; use it in 'async with'")
         host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}{BASE_PATH}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}{BASE_PATH}"
 
     def add_key(
         self,
@@ -212,7 +213,7 @@ class Sandbox:
         self._faults.clear()
 
     def count(self, *, status: int | None = None) -> int:
-        """How many requests came, or how many were answered with a status (0: cut off by a fault)."""
+        """How many requests came, or how many were answered with a status (0: by none)."""
         return sum(self._counts.values()) if status is None else self._counts.get(status, 0)
 
     async def __aenter__(self) -> Self:
@@ -221,7 +222,12 @@ class Sandbox:
         # A slow answer must not hold up the end: what is on its way is cut off.
         self._runner = web.AppRunner(app, shutdown_timeout=0.05, access_log=None, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except BaseException:
+            await self._runner.cleanup()
+            self._runner = None
+            raise
         return self
 
     async def __aexit__(
@@ -235,11 +241,13 @@ class Sandbox:
         request_id, came = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), time.monotonic()
         # Nothing is served beside the base path.
         path = request.path.removeprefix(BASE_PATH) if request.path.startswith(f"{BASE_PATH}/") else ""
-        if self._latency or self._jitter:
-            await Fault.latency(self._latency + self._rng.uniform(0, self._jitter)).answer(request)
         status = 0
         try:
-            response = await self._fault(request, path) or await self._answer(request, path, request_id)
+            if self._latency or self._jitter:
+                await asyncio.sleep(self._latency + self._rng.uniform(0, self._jitter))
+            response = await self._fault(request, path) or await self._answer(request, path)
+            if not response.prepared:
+                response.headers["x-request-id"] = request_id
             if request.transport is not None and not request.transport.is_closing():
                 status = response.status
             return response
@@ -253,12 +261,12 @@ class Sandbox:
                 return await planned.fault.answer(request)
         return None
 
-    async def _answer(self, request: web.Request, path: str, request_id: str) -> web.StreamResponse:
-        headers = {"x-request-id": request_id}
+    async def _answer(self, request: web.Request, path: str) -> web.StreamResponse:
+        headers: dict[str, str] = {}
         status, body = 200, b""
         try:
             if path == "/openapi.json":
-                return web.json_response(_openapi(), headers=headers)
+                return web.json_response(_openapi())
             key = self._authenticate(request)
             cost = _QUERY_COST if path.startswith("/query/") else 1
             try:
