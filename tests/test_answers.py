@@ -38,7 +38,8 @@ PAGES: dict[str, Any] = {
 def answer(status: int, body: bytes | object, **headers: str) -> HeatmapPages:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return read(CALL, Reply(status, named, raw), NOW).data
+    envelope, _ = read(CALL, Reply(status, named, raw), NOW)
+    return envelope.data
 
 
 def failure(status: int, body: bytes | object, **headers: str) -> ZenovayError:
@@ -83,7 +84,7 @@ def test_the_status_decides_the_class_in_every_shape(status: int, cls: type[Zeno
 
 @pytest.mark.parametrize("code", ["MONTHLY_LIMIT_EXCEEDED", "monthly_limit_exceeded"])
 def test_a_used_up_month_is_told_from_a_used_up_minute_by_its_code(code: str) -> None:
-    error = failure(429, {"error": {"message": "m", "code": code}}, X_Usage_Reset="2026-07-01T00:00:00.000Z")
+    error = failure(429, {"error": {"message": "m", "code": code}}, X_Usage_Reset="2026-06-01T00:00:00.000Z")
     assert type(error) is QuotaExceededError
     assert error.retry_after is not None
     assert error.retry_after > 86_400

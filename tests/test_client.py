@@ -292,7 +292,9 @@ async def test_waiting_for_a_free_connection_does_not_eat_the_time_of_an_attempt
     await runner.cleanup()
     late = [error for error in ended if isinstance(error, APITimeoutError)]
     assert 1 <= len(late) <= 4
-    assert any("before the request could be sent" in str(error) for error in late)
+    unsent = [error for error in late if "No place got free in time" in str(error)]
+    assert unsent
+    assert all(error.attempts == 0 and not error.sent for error in unsent)
 
 
 def test_the_public_names_are_those_that_are_exported_and_each_is_documented() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zenovay_async import QuotaExceededError, Zenovay
+from zenovay_async import Quota, QuotaExceededError, Zenovay
 from zenovay_async.core.events import Event, QuotaExhausted, QuotaThresholdReached
 from zenovay_async.core.headers import UsageHeaders
 from zenovay_async.core.quota import QuotaGuard
@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 6, 15, tzinfo=UTC)
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
+AUGUST = datetime(2026, 8, 1, tzinfo=UTC)
 
 
 def told(used: int, limit: int = 1000, reset: datetime | None = JULY) -> UsageHeaders:
     return UsageHeaders(used, limit, reset, None)
+
+
+class Clock:
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
 
 
 def test_before_the_first_answer_nothing_is_claimed() -> None:
@@ -30,58 +39,108 @@ def test_before_the_first_answer_nothing_is_claimed() -> None:
     assert (quota.used, quota.limit, quota.remaining, quota.resets_at) == (None, None, None, None)
 
 
+def test_every_answer_tells_the_count_and_what_is_left_out_stays_as_it_was() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.read({"X-Usage-Monthly": "5", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"})
+    guard.read({"X-Usage-Monthly": "7", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"})
+    guard.read({"X-Usage-Monthly": "nonsense", "X-Usage-Total": "12"})
+    guard.read({})
+    guard.read({"X-Usage-Monthly": "8", "X-Usage-Total": "13"})
+    assert guard.snapshot() == Quota(8, 10, JULY, 13)
+
+
 def test_an_answer_that_was_overtaken_does_not_count_the_month_down() -> None:
-    guard = QuotaGuard()
+    guard = QuotaGuard(clock=Clock())
     guard.observe(told(500))
     guard.observe(told(498))
     assert guard.snapshot().remaining == 500
 
 
-def test_a_new_month_starts_from_what_its_answers_say() -> None:
-    guard = QuotaGuard()
+def test_a_new_month_starts_from_what_its_answers_say_and_a_late_answer_of_the_old_one_is_old_news() -> None:
+    guard = QuotaGuard(clock=Clock())
+    clock = Clock()
+    guard = QuotaGuard(clock=clock)
     guard.observe(told(999))
-    guard.observe(told(1, reset=datetime(2026, 8, 1, tzinfo=UTC)))
+    clock.now = JULY
+    guard.observe(told(1, reset=AUGUST))
+    guard.observe(told(1000))
+    assert guard.snapshot() == Quota(1, 1000, AUGUST, None)
+
+
+def test_a_month_that_no_answer_names_the_end_of_ends_with_the_calendars() -> None:
+    clock = Clock()
+    guard = QuotaGuard(clock=clock)
+    guard.observe(told(990, reset=None))
+    guard.observe(told(1, reset=None))
+    assert guard.snapshot().used == 990
+    clock.now = JULY
+    guard.check(1, reserve=100)
+    guard.observe(told(1, reset=None))
     assert guard.snapshot().used == 1
 
 
 def test_batches_leave_the_reserve_and_direct_calls_may_use_it() -> None:
-    guard = QuotaGuard()
+    clock = Clock()
+    guard = QuotaGuard(clock=clock)
     guard.observe(told(898))
-    guard.enter(1, reserve=100, now=NOW)
-    guard.enter(1, reserve=100, now=NOW)
+    for _ in range(2):
+        guard.check(1, reserve=100)
+        guard.on_their_way += 1
     with pytest.raises(QuotaExceededError, match="quota_reserve=100") as caught:
-        guard.enter(1, reserve=100, now=NOW)
+        guard.check(1, reserve=100)
     assert caught.value.retry_after == (JULY - NOW).total_seconds()
-    guard.enter(1, reserve=0, now=NOW)
-    guard.leave(1)
-    guard.enter(1, reserve=100, now=JULY)
+    guard.check(1, reserve=0)
+    guard.on_their_way -= 1
+    guard.check(1, reserve=100)
+    guard.on_their_way += 1
+    clock.now = JULY
+    guard.check(1, reserve=100)
 
 
 def test_a_used_up_month_is_over_when_the_server_said_so() -> None:
     events: list[Event] = []
-    guard = QuotaGuard(on_event=events.append)
-    guard.exhausted(NOW, 3600.0)
-    guard.exhausted(NOW, 3600.0)
+    clock = Clock()
+    guard = QuotaGuard(on_event=events.append, clock=clock)
+    guard.exhausted(3600.0)
+    guard.exhausted(3600.0)
     with pytest.raises(QuotaExceededError, match="2026-06-15 01:00 UTC; nothing was sent"):
-        guard.enter(1, reserve=0, now=NOW)
-    guard.enter(1, reserve=0, now=NOW + timedelta(hours=1))
+        guard.check(1, reserve=0)
+    clock.now = NOW + timedelta(hours=1)
+    guard.check(1, reserve=0)
     assert events == [QuotaExhausted(NOW + timedelta(hours=1))]
+
+
+def test_where_answers_named_the_months_end_it_is_believed_before_anything_else() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.observe(told(1000))
+    guard.exhausted(30.0)
+    assert guard.refusal().retry_after == (JULY - NOW).total_seconds()
+
+
+@pytest.mark.parametrize("reset", [datetime(2099, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)])
+def test_a_months_end_that_cannot_be_one_is_not_believed(reset: datetime) -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.observe(told(1000, reset=reset))
+    guard.exhausted(None)
+    assert guard.refusal().retry_after == (JULY - NOW).total_seconds()
 
 
 @pytest.mark.parametrize(
     ("now", "ends"), [(NOW, JULY), (datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))]
 )
 def test_a_used_up_month_without_a_time_lasts_to_its_end(now: datetime, ends: datetime) -> None:
-    guard = QuotaGuard()
-    guard.exhausted(now, None)
-    assert guard.refusal(now).retry_after == (ends - now).total_seconds()
+    guard = QuotaGuard(clock=Clock(now))
+    guard.exhausted(None)
+    assert guard.refusal().retry_after == (ends - now).total_seconds()
 
 
 def test_a_month_that_runs_low_is_told_once() -> None:
     events: list[Event] = []
-    guard = QuotaGuard(on_event=events.append)
+    guard = QuotaGuard(on_event=events.append, clock=Clock())
     for used in (899, 900, 901, 950):
         guard.observe(told(used))
+    for text in ("960", "970"):
+        guard.read({"X-Usage-Monthly": text})
     assert events == [QuotaThresholdReached(900, 1000)]
 
 

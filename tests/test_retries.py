@@ -187,7 +187,7 @@ def test_a_retry_budget_is_earned_back_by_successes() -> None:
     budget = RetryBudget()
     assert [budget.spend() for _ in range(25)].count(True) == 20
     for _ in range(5):
-        budget.succeeded()
+        budget.earn()
     assert [budget.spend(), budget.spend()] == [True, False]
 
 
@@ -280,6 +280,9 @@ class LateLimiter:
         self.waits = iter(waits)
         self.refunded = 0
 
+    def try_acquire(self, **_: Any) -> Any:
+        return None
+
     async def acquire(self, **_: Any) -> Any:
         await asyncio.sleep(next(self.waits))
 
@@ -288,9 +291,6 @@ class LateLimiter:
 
     def refund(self, permit: Any) -> None:  # noqa: ARG002 - the interface's
         self.refunded += 1
-
-    def fail_all(self, make_error: Any) -> None:
-        pass
 
     def snapshot(self) -> Any:
         pass

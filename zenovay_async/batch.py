@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
@@ -76,7 +76,8 @@ class Batch(Generic[ItemT, T]):
     """Calls ``fetch`` for each item; made by ``Zenovay.batch``, used once, in ``async with`` and ``async for``.
 
     Args:
-        items: Any iterable or asynchronous iterable, also an endless one; taken from only as workers get free.
+        items: Any iterable or asynchronous iterable, also an endless one; taken from only as workers get free. An
+            asynchronous generator is closed at the end of the block.
         fetch: Called with one item; returns the awaitable of its result.
         concurrency: How many calls may be on their way at once.
 
@@ -130,6 +131,7 @@ class Batch(Generic[ItemT, T]):
         if self._workers:
             await asyncio.wait(self._workers)
         self._results.clear()
+        await self._source.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -169,8 +171,7 @@ class Batch(Generic[ItemT, T]):
         try:
             value = await self._fetch(item)
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if cancelled_from_outside():
                 raise
             # Not this batch was cancelled but something inside fetch, which is that item's own failure.
             failure = RuntimeError("fetch was cancelled from within")
@@ -178,6 +179,7 @@ class Batch(Generic[ItemT, T]):
             return self._failed(item, failure)
         except Exception as error:
             if holds_for_every_item(error):
+                self._stop(error)
                 raise
             return self._failed(item, error)
         self.succeeded += 1
@@ -187,6 +189,13 @@ class Batch(Generic[ItemT, T]):
         self.failed += 1
         return Failure(item, error)
 
+    def _stop(self, error: Exception) -> None:
+        """No item is taken any more; in this very step, before another worker gets the next turn to send."""
+        self._source.end()
+        # Where nothing was sent, as with quota_reserve, calls on their way are none the worse for it, and paid for.
+        if not isinstance(error, QuotaExceededError) or error.status is not None:
+            self._cancel_workers()
+
     def _retire(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         self._changed.set()
@@ -194,13 +203,15 @@ class Batch(Generic[ItemT, T]):
         if error is None:
             return
         self._failure = self._failure or error
-        # A source that broke lets calls on their way come to their end; an answer for every item does not.
-        if error is not self._source.error:
+        # A source that broke lets calls on their way come to their end; what is no Exception, as Ctrl-C, does not.
+        if not isinstance(error, Exception):
             self._cancel_workers()
 
     def _cancel_workers(self) -> None:
+        own = asyncio.current_task()
         for worker in self._workers:
-            worker.cancel()
+            if worker is not own:
+                worker.cancel()
 
 
 class _End(Enum):
@@ -214,9 +225,12 @@ class _Source(Generic[ItemT]):
         self._ended = False
         self._turn = asyncio.Lock()
         self._next: Callable[[], Awaitable[ItemT]]
-        self.error: Exception | None = None
+        self._generator: AsyncGenerator[ItemT, None] | None = None
         if isinstance(items, AsyncIterable):
-            self._next = aiter(items).__anext__
+            iterator = aiter(items)
+            self._next = iterator.__anext__
+            if isinstance(iterator, AsyncGenerator):
+                self._generator = iterator
         elif isinstance(items, Iterable):
             self._next = _asynchronous(iter(items))
         else:
@@ -233,10 +247,30 @@ class _Source(Generic[ItemT]):
             except StopAsyncIteration:
                 self._ended = True
                 return _End.END
-            except Exception as error:
+            except asyncio.CancelledError as error:
+                if cancelled_from_outside():
+                    raise
                 self._ended = True
-                self.error = error
+                raise RuntimeError("the source of items was cancelled from within") from error
+            except Exception:
+                self._ended = True
                 raise
+
+    def end(self) -> None:
+        """Hand out nothing any more."""
+        self._ended = True
+
+    async def close(self) -> None:
+        """Let an asynchronous generator clean up now, and not when Python happens to collect it."""
+        self._ended = True
+        if self._generator is not None:
+            await self._generator.aclose()
+
+
+def cancelled_from_outside() -> bool:
+    """Whether somebody cancelled the running task, and not something that it waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _asynchronous(iterator: Iterator[ItemT]) -> Callable[[], Awaitable[ItemT]]:

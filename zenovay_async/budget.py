@@ -11,14 +11,17 @@ plan allows, until a 429 slows both. Give each a share of the plan, or both the 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
+from zenovay_async.core.call import required_whole
 from zenovay_async.core.errors import ConfigurationError
+from zenovay_async.core.events import tell
 from zenovay_async.core.quota import QuotaGuard
 from zenovay_async.core.retry import RetryBudget
 from zenovay_async.limiter import RateLimiter, WindowLimiter
@@ -26,6 +29,7 @@ from zenovay_async.limiter import RateLimiter, WindowLimiter
 if TYPE_CHECKING:
     from zenovay_async.core.auth import Auth
     from zenovay_async.core.events import Event, OnEvent
+    from zenovay_async.session import Session
 
 RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
 
@@ -52,10 +56,9 @@ class Limits(msgspec.Struct, frozen=True):
                 f"rate_limit={limit!r}: expected 'auto', a whole number of requests per window, "
                 "None for no pacing, or a RateLimiter"
             )
-        if not self.window > 0:
+        if not (isinstance(self.window, (int, float)) and 0 < self.window < math.inf):
             raise ConfigurationError(f"rate_limit_window={self.window!r}: expected seconds above 0")
-        if self.quota_reserve < 0:
-            raise ConfigurationError(f"quota_reserve={self.quota_reserve!r}: expected 0 or more requests")
+        required_whole("quota_reserve", self.quota_reserve, low=0)
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -93,15 +96,20 @@ class Budget:
         self.retries = shared.retries
         self.reserve = reserve
 
-    def listen(self, owner: object, on_event: OnEvent) -> None:
-        """Tell ``on_event`` what happens to this budget, for as long as ``owner`` lives."""
-        self._shared.listeners[owner] = on_event
+    def listen(self, session: Session) -> None:
+        """Tell a session's ``on_event`` what happens to this budget, for as long as the session lives."""
+        self._shared.listeners.add(session)
+
+    def exhausted(self, retry_after: float | None) -> None:
+        """The server said that the month is used up, so that nobody need wait for a turn any more."""
+        self.quota.exhausted(retry_after)
+        # A limiter of the caller's may serve other keys, too; those of this key hear of it when their turn comes.
+        if self._shared.own_limiter is not None:
+            self._shared.own_limiter.fail_all(self.quota.refusal)
 
     def estimate(self, n: int, cost: int) -> Estimate:
         """What ``n`` further calls of ``cost`` requests each would take; see ``Zenovay.estimate``."""
-        if n < 0 or cost < 0:
-            raise ConfigurationError(f"estimate of n={n!r} calls at cost={cost!r}: expected 0 or more of both")
-        requests = n * cost
+        requests = required_whole("n", n, low=0) * required_whole("cost", cost)
         remaining = self.quota.snapshot().remaining
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
         return Estimate(0.0 if self.limiter is None else self.limiter.forecast(requests), requests, share)
@@ -111,24 +119,26 @@ class _Shared:
     """What all clients of one key have in common."""
 
     def __init__(self, limits: Limits) -> None:
-        self.listeners: WeakKeyDictionary[object, OnEvent] = WeakKeyDictionary()
-        self.limiter = self._make_limiter(limits)
+        self.listeners: WeakSet[Session] = WeakSet()
+        self.own_limiter = self._make_limiter(limits)
+        self.limiter: RateLimiter | None = self.own_limiter or limits.rate_limit
         self.quota = QuotaGuard(on_event=self._tell)
         self.retries = RetryBudget()
         self.budgets: WeakValueDictionary[int, Budget] = WeakValueDictionary()
 
     def _tell(self, event: Event) -> None:
         told: list[OnEvent] = []
-        for on_event in list(self.listeners.values()):
+        for session in list(self.listeners):
+            on_event = session.options.on_event
             # Siblings have their listener in common, which hears of each event once.
-            if on_event not in told:
+            if on_event is not None and on_event not in told:
                 told.append(on_event)
-                on_event(event)
+                tell(on_event, event)
 
-    def _make_limiter(self, limits: Limits) -> RateLimiter | None:
+    def _make_limiter(self, limits: Limits) -> WindowLimiter | None:
         wanted: RateLimitOption = limits.rate_limit
         if wanted is None or isinstance(wanted, RateLimiter):
-            return wanted
+            return None
         limit = None if wanted == "auto" else wanted
         return WindowLimiter(limit=limit, window=limits.window, on_event=self._tell)
 

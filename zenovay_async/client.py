@@ -9,7 +9,7 @@ from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
 from zenovay_async.budget import Estimate, Limits, RateLimitOption, budget_for
 from zenovay_async.core.auth import Auth, AuthStyle, Secret, find_base_url, find_key
-from zenovay_async.core.call import NOT_GIVEN, Call, NotGiven, Timeout
+from zenovay_async.core.call import NOT_GIVEN, Call, NotGiven, Timeout, required_whole
 from zenovay_async.core.errors import ConfigurationError
 from zenovay_async.resources.analytics import Analytics
 from zenovay_async.resources.anomalies import Anomalies
@@ -66,8 +66,8 @@ class Zenovay(Root):
         quota_reserve: Requests of the month that batches leave for direct calls.
         session: An aiohttp session to send with; it stays yours and is not closed.
         on_event: Called with each event: a retry, a closed gate, a quota running low. It must not block.
-        strict: Take nothing but the documented shape of an answer, for tests: an unknown field, a ``null`` or a number
-            as text, otherwise read all the same, is a ``ResponseDecodeError``.
+        strict: Take nothing but the documented shape of an answer, for tests: an unknown field or a number as text,
+            otherwise read all the same, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
         allow_http: Accept an ``http`` base URL that is not on this machine; the key travels in the clear.
 
     Raises:
@@ -107,8 +107,7 @@ class Zenovay(Root):
     ) -> None:
         # From here on no variable holds the plain key, so that no traceback can show it.
         api_key = Secret(api_key) if api_key is not None else None
-        if max_connections < 1:
-            raise ConfigurationError(f"max_connections={max_connections!r}: expected 1 or more")
+        required_whole("max_connections", max_connections)
         self._transport = Transport(session, max_connections=max_connections)
         self._owns_transport = True
         self._base_url = find_base_url(base_url, allow_http=allow_http)
@@ -165,8 +164,9 @@ class Zenovay(Root):
         Raises:
             ConfigurationError: An option cannot be right.
         """
-        key = self._auth.key if api_key is None else find_key(Secret(api_key))
-        api_key = None
+        # As above: from here on no variable holds the plain key.
+        api_key = Secret(api_key) if api_key is not None else None
+        key = self._auth.key if api_key is None else find_key(api_key)
         old, limits = self._options, self._limits
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import msgspec
 
 from zenovay_async.core.errors import ClientClosedError, RateLimitError
-from zenovay_async.core.events import RateLimitClosed, RateLimitLearnt
+from zenovay_async.core.events import RateLimitClosed, RateLimitLearnt, tell
 from zenovay_async.core.pacing import Grant, Pacer
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ class RateLimit(msgspec.Struct, frozen=True):
 @runtime_checkable
 class RateLimiter(Protocol):
     """Gives out permits to send. Each is given back exactly once, to ``finish`` or to ``refund``."""
+
+    def try_acquire(self, *, cost: int = 1) -> Any:
+        """A permit, if a request may go now and nobody waits; else ``None``, and :meth:`acquire` is called.
+
+        Args:
+            cost: What it takes of the limit.
+        """
+        ...
 
     async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Any:
         """Wait for the turn of a request.
@@ -96,10 +104,6 @@ class RateLimiter(Protocol):
 
     def refund(self, permit: Any) -> None:
         """Give a permit back unused: the request never reached the server."""
-        ...
-
-    def fail_all(self, make_error: Callable[[], Exception]) -> None:
-        """Let every caller that waits fail at once."""
         ...
 
     def snapshot(self) -> RateLimit:
@@ -151,14 +155,23 @@ class WindowLimiter:
         self._passed_over = 0
         self._timer: asyncio.TimerHandle | None = None
 
+    def try_acquire(self, *, cost: int = 1) -> Grant | None:
+        """A permit, if a request may go now and nobody waits; see :class:`RateLimiter`."""
+        loop, pacer = self._loop, self._pacer
+        # Which loop runs is for acquire to find out, as up to Python 3.11 that takes a system call.
+        if self._direct or self._batch or loop is None or not loop.is_running():
+            return None
+        now = loop.time()
+        return pacer.grant(now, cost) if pacer.ready_at(now, cost) <= now else None
+
     async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Grant:
         """Wait for the turn of a request; see :class:`RateLimiter`."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move_to(loop)
+        if (granted := self.try_acquire(cost=cost)) is not None:
+            return granted
         now = loop.time()
-        if not self._direct and not self._batch and self._pacer.ready_at(now, cost) <= now:
-            return self._pacer.grant(now, cost)
         give_up_at = math.inf if max_wait is None else now + max_wait
         waiter = _Waiter(loop.create_future(), cost, give_up_at, self._batch if background else self._direct)
         if (expected := self._expected(waiter, now)) > give_up_at:
@@ -177,18 +190,18 @@ class WindowLimiter:
         retry_after: float | None = None,
     ) -> None:
         """Give a permit back with what the answer said; see :class:`RateLimiter`."""
-        now = self._now()
+        now = self._loop.time() if self._loop is not None else 0.0
         if status is None:
             self._pacer.unanswered(permit, now)
         elif status == _TOO_MANY:
             seconds = self._pacer.refused(permit, now, retry_after, limit)
             if seconds is not None:
-                self._tell(RateLimitClosed(seconds, retry_after is not None))
+                tell(self._on_event, RateLimitClosed(seconds, retry_after is not None))
                 self._refuse_the_late(now)
         else:
             before = self._pacer.answered(permit, now, limit=limit, remaining=remaining)
             if before is not None:
-                self._tell(RateLimitLearnt(before, self._pacer.limit))
+                tell(self._on_event, RateLimitLearnt(before, self._pacer.limit))
         if self._direct or self._batch or self._timer:
             self._hand_out()
 
@@ -218,7 +231,7 @@ class WindowLimiter:
     def forecast(self, n: int) -> float:
         """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
         now = self._now()
-        ahead = sum(waiter.cost for queue in (self._direct, self._batch) for waiter in queue)
+        ahead = sum(self._pacer.fitting(waiter.cost) for queue in (self._direct, self._batch) for waiter in queue)
         return 0.0 if n <= 0 else max(0.0, self._pacer.free_at(now, ahead + n - 1) - now)
 
     async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> Grant:
@@ -290,19 +303,20 @@ class WindowLimiter:
             for other in queue:
                 if other is waiter:
                     break
-                ahead += other.cost
-        return self._pacer.free_at(now, ahead + waiter.cost - 1)
+                ahead += self._pacer.fitting(other.cost)
+        return self._pacer.free_at(now, ahead + self._pacer.fitting(waiter.cost) - 1)
 
     def _refuse_the_late(self, now: float) -> None:
         """The gate has closed: those whose wait no longer fits need not wait to hear it."""
         ahead = 0
         for queue in (self._direct, self._batch):
             for waiter in list(queue):
-                expected = self._pacer.free_at(now, ahead + waiter.cost - 1)
+                cost = self._pacer.fitting(waiter.cost)
+                expected = self._pacer.free_at(now, ahead + cost - 1)
                 if expected > waiter.give_up_at and not waiter.future.done():
                     self._refuse(waiter, expected - now)
                 else:
-                    ahead += waiter.cost
+                    ahead += cost
 
     def _refuse(self, waiter: _Waiter, seconds: float) -> None:
         del waiter.queue[waiter]
@@ -322,10 +336,6 @@ class WindowLimiter:
 
     def _now(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()
-
-    def _tell(self, event: RateLimitLearnt | RateLimitClosed) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
 
 
 def _no_time(seconds: float) -> RateLimitError:

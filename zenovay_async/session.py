@@ -11,14 +11,13 @@ import logging
 import math
 import time
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from zenovay_async.core import headers as _headers
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout
+from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, required_whole
 from zenovay_async.core.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -27,22 +26,25 @@ from zenovay_async.core.errors import (
     RateLimitError,
     ZenovayError,
 )
-from zenovay_async.core.events import OnEvent, RetryScheduled, SchemaDrift
-from zenovay_async.core.response import Reading, Reply, Response, read
+from zenovay_async.core.events import OnEvent, RetryScheduled, SchemaDrift, tell
+from zenovay_async.core.response import Reply, Response, read
 from zenovay_async.core.retry import Backoff, may_repeat
 from zenovay_async.transport import prepared, urls_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Coroutine
+    from datetime import datetime
 
     from zenovay_async.budget import Budget
     from zenovay_async.core.auth import Auth
-    from zenovay_async.transport import Transport
+    from zenovay_async.core.drift import Drift
+    from zenovay_async.transport import Transport, Wire
 
 T = TypeVar("T")
 
 logger = logging.getLogger("zenovay_async")
 
+_TOO_MANY = 429
 # Seconds that another attempt has to have left: less than a round trip takes is no time at all.
 _LEAST = 0.01
 
@@ -70,8 +72,7 @@ class Options(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for name in ("timeout", "attempt_timeout"):
             check_timeout(name, getattr(self, name))
-        if self.max_attempts < 1:
-            raise ConfigurationError(f"max_attempts={self.max_attempts!r}: expected 1 (no retries) or more")
+        required_whole("max_attempts", self.max_attempts)
 
 
 def check_timeout(name: str, seconds: float | None) -> None:
@@ -80,27 +81,30 @@ def check_timeout(name: str, seconds: float | None) -> None:
     Raises:
         ConfigurationError: It is zero, negative, or no number.
     """
-    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+    known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (known and seconds > 0):
         raise ConfigurationError(f"{name}={seconds!r}: expected seconds above 0, or None for no bound")
 
 
 class _Progress:
     """How far one call has come."""
 
-    __slots__ = ("attempts", "background", "clock", "deadline", "ended", "last", "no_fit", "timeout", "waits")
+    attempts = 0
+    waits: tuple[float, ...] = ()
+    ended = 0.0
+    last: ZenovayError | None = None
+    # The wait that did not fit the deadline, where there was one.
+    no_fit: float | None = None
+    reply: Reply | None = None
+    timestamp: datetime | None = None
 
-    def __init__(self, timeout: float | None, clock: Callable[[], float], *, background: bool) -> None:
-        now = clock()
-        self.clock = clock
+    def __init__(self, timeout: float | None, *, background: bool) -> None:
+        # Asked for once a call: up to Python 3.11 it takes a system call.
+        self.loop = asyncio.get_running_loop()
+        self.clock = self.loop.time
         self.timeout = timeout
-        self.deadline = None if timeout is None else now + timeout
+        self.deadline = None if timeout is None else self.clock() + timeout
         self.background = background
-        self.attempts = 0
-        self.waits: tuple[float, ...] = ()
-        self.ended = now
-        self.last: ZenovayError | None = None
-        # The wait that did not fit the deadline, where there was one.
-        self.no_fit: float | None = None
 
     def left(self) -> float:
         """Seconds until the deadline."""
@@ -128,19 +132,15 @@ class Session:
         self._auth = auth
         self._url = urls_below(base_url)
         name, secret = auth.header
-        headers = {name: secret, "User-Agent": user_agent, "Accept": "application/json"}
-        self._headers = prepared(headers)
-        self._headers_with_body = prepared({**headers, "Content-Type": "application/json"})
+        headers = {name: secret, "User-Agent": user_agent}
+        self._headers = prepared(base_url, headers)
+        self._headers_with_body = prepared(base_url, {**headers, "Content-Type": "application/json"})
         self._backoff = Backoff(paced=budget.limiter is not None)
         if options.on_event is not None:
-            budget.listen(self, options.on_event)
+            budget.listen(self)
 
-    async def fetch(self, call: Call[T], timeout: Timeout) -> T:
-        """Carry out a call and return its result; see :meth:`send`."""
-        return (await self.send(call, timeout)).data
-
-    async def send(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> Response[T]:
-        """Carry out a call and return its result with all that came with it.
+    def fetch(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> Coroutine[Any, Any, T]:
+        """Carry out a call and return its result.
 
         Args:
             call: What to ask.
@@ -149,144 +149,173 @@ class Session:
         Raises:
             ZenovayError: Whatever went wrong, with the attempts made and the waits taken.
         """
-        seconds = self.options.timeout
-        if timeout is not NOT_GIVEN:
-            check_timeout("timeout", timeout)
-            seconds = timeout
-        progress = _Progress(seconds, asyncio.get_running_loop().time, background=IN_BATCH.get())
+        return self._carry_out(call, self._begin(timeout))
+
+    async def send(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> Response[T]:
+        """Carry out a call and return its result with all that came with it; otherwise like :meth:`fetch`."""
+        progress = self._begin(timeout)
+        data = await self._carry_out(call, progress)
+        reply = cast("Reply", progress.reply)
+        return Response(
+            data, reply.status, reply.headers, reply.body, progress.timestamp, progress.attempts, progress.waits
+        )
+
+    def _begin(self, timeout: Timeout) -> _Progress:
+        if timeout is NOT_GIVEN:
+            return _Progress(self.options.timeout, background=IN_BATCH.get())
+        check_timeout("timeout", timeout)
+        return _Progress(timeout, background=IN_BATCH.get())
+
+    async def _carry_out(self, call: Call[T], progress: _Progress) -> T:
         try:
             try:
                 return await self._attempt(call, progress)
             except ZenovayError as error:
                 if self.options.max_attempts == 1 or progress.attempts == 0 or not may_repeat(error, call):
                     raise
-                first = error
-            return await self._retry(call, progress, first)
+            return await self._retry(call, progress)
         except ZenovayError as error:
             raise self._finished(error, call, progress)  # noqa: B904 - it is the error itself
 
-    async def _attempt(self, call: Call[T], progress: _Progress) -> Response[T]:
-        quota = self.budget.quota
-        quota.enter(call.cost, reserve=self.budget.reserve if progress.background else 0, now=datetime.now(UTC))
+    async def _attempt(self, call: Call[T], progress: _Progress) -> T:
+        quota, cost = self.budget.quota, call.cost
         try:
-            permit = await self._permit(call, progress)
-            if progress.left() < _LEAST:
-                # The wait took longer than it should have. What the last attempt failed with says more than that.
-                if self.budget.limiter is not None:
-                    self.budget.limiter.refund(permit)
-                raise progress.last or APITimeoutError("The deadline passed before the request could be sent")
+            quota.check(cost, reserve=self.budget.reserve if progress.background else 0)
+            turn = self._turn_at_once(cost, progress.loop)
+            permit, wire = await self._turn(cost, progress) if turn is None else turn
             if progress.attempts:
                 progress.waits += (progress.clock() - progress.ended,)
             progress.attempts += 1
-            reply = await self._send(call, progress, permit)
-            reading = self._judge(call, reply, permit)
+            quota.on_their_way += cost
+            try:
+                reply = await wire.send(
+                    call.method,
+                    self._url(call.path, call.query),
+                    self._headers if call.body is None else self._headers_with_body,
+                    call.body,
+                    attempt_timeout=self.options.attempt_timeout,
+                    deadline=progress.deadline,
+                )
+            except BaseException as error:
+                self._give_back(permit, error)
+                raise
+            finally:
+                quota.on_their_way -= cost
+            data = self._judge(call, progress, reply, permit)
         except ZenovayError as error:
+            self._auth.redact(error)
             if progress.no_fit is None:
                 progress.ended = progress.clock()
                 progress.last = error
             raise
-        finally:
-            quota.leave(call.cost)
-        self.budget.retries.succeeded()
-        data = reading.data
-        if call.usage_of is not None:
-            quota.observe(call.usage_of(data))
-        if reading.drifts:
-            self._report(call, reading)
-        return Response(
-            data, reply.status, reply.headers, reply.body, reading.timestamp, progress.attempts, progress.waits
-        )
+        retries = self.budget.retries
+        if retries.tokens < retries.CAPACITY:
+            retries.earn()
+        return data
 
-    async def _permit(self, call: Call[Any], progress: _Progress) -> Any:
-        """Wait for this call's turn: within the deadline, or in a batch as long as it takes."""
-        limiter = self.budget.limiter
-        if limiter is None:
+    def _turn_at_once(self, cost: int, loop: asyncio.AbstractEventLoop) -> tuple[Any, Wire] | None:
+        """A permit and a place on the wire, if both are to be had without waiting."""
+        wire, limiter = self.transport.try_enter(loop), self.budget.limiter
+        if wire is None or limiter is None:
+            return None if wire is None else (None, wire)
+        permit = limiter.try_acquire(cost=cost)
+        if permit is None:
+            wire.leave()
             return None
-        if progress.background:
-            began = progress.clock()
-            permit = await limiter.acquire(cost=call.cost, background=True)
-            if progress.deadline is not None:
-                progress.deadline += progress.clock() - began
-            return permit
-        left = None if progress.deadline is None else max(0.0, progress.deadline - progress.clock())
-        try:
-            return await limiter.acquire(cost=call.cost, max_wait=left)
-        except RateLimitError as error:
-            progress.no_fit = error.retry_after or 0.0
-            raise
+        return permit, wire
 
-    async def _send(self, call: Call[Any], progress: _Progress, permit: Any) -> Reply:
+    async def _turn(self, cost: int, progress: _Progress) -> tuple[Any, Wire]:
+        """Wait for both: within the deadline, or in a batch as long as it takes, as its deadline starts then."""
+        limiter, background = self.budget.limiter, progress.background
         began = progress.clock()
+        permit: Any = None
+        if limiter is not None:
+            try:
+                max_wait = None if background or progress.deadline is None else max(0.0, progress.left())
+                permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+            except RateLimitError as error:
+                progress.no_fit = error.retry_after or 0.0
+                raise
         try:
-            reply = await self.transport.send(
-                call.method,
-                self._url(call.path, call.query),
-                self._headers if call.body is None else self._headers_with_body,
-                call.body,
-                attempt_timeout=self.options.attempt_timeout,
-                deadline=progress.deadline,
-            )
-        except BaseException as error:
-            self._give_back(permit, error)
+            # Others may have used up the month in the meantime.
+            self.budget.quota.check(cost, reserve=self.budget.reserve if background else 0)
+            if not background and progress.left() < _LEAST:
+                self._too_late(progress)
+            wire = await self.transport.enter(None if background else progress.deadline)
+        except BaseException:
+            if limiter is not None:
+                limiter.refund(permit)
             raise
-        if logger.isEnabledFor(logging.DEBUG):
-            request_id = reply.headers.get("x-request-id")
-            took = progress.clock() - began
-            logger.debug(
-                "%s: HTTP %d in %.3f s, attempt %d, request %s", call, reply.status, took, progress.attempts, request_id
-            )
-        return reply
+        if background and progress.deadline is not None:
+            progress.deadline += progress.clock() - began
+        return permit, wire
+
+    def _too_late(self, progress: _Progress) -> NoReturn:
+        """A wait took longer than it should have; what the last attempt failed with says more than that."""
+        raise progress.last or APITimeoutError("The deadline passed before the request could be sent")
 
     def _give_back(self, permit: Any, error: BaseException) -> None:
         """A permit without an answer: unspent if the request surely did not reach the server."""
-        if permit is None or self.budget.limiter is None:
+        limiter = self.budget.limiter
+        if limiter is None:
             return
         if isinstance(error, APIConnectionError) and not error.sent:
-            self.budget.limiter.refund(permit)
+            limiter.refund(permit)
         else:
-            self.budget.limiter.finish(permit, status=None)
+            limiter.finish(permit, status=None)
 
-    def _judge(self, call: Call[T], reply: Reply, permit: Any) -> Reading[T]:
+    def _judge(self, call: Call[T], progress: _Progress, reply: Reply, permit: Any) -> T:
         """Read the answer, and let the budget learn from it whatever it says."""
-        failure: ZenovayError | None = None
+        if logger.isEnabledFor(logging.DEBUG):
+            request_id = reply.headers.get("x-request-id")
+            logger.debug("%s: HTTP %d, attempt %d, request %s", call, reply.status, progress.attempts, request_id)
+        quota = self.budget.quota
         try:
-            return read(call, reply, time.time(), strict=self.options.strict)
+            envelope, drifts = read(call, reply, time.time(), strict=self.options.strict)
         except ZenovayError as error:
-            failure = error
+            self._learn_from(error, reply, permit)
             raise
-        finally:
-            self._learn(reply, permit, failure)
+        self._finish(permit, reply, reply.status)
+        quota.read(reply.headers)
+        progress.reply, progress.timestamp = reply, envelope.timestamp
+        if call.usage_of is not None:
+            quota.observe(call.usage_of(envelope.data))
+        if drifts:
+            self._report(call, drifts)
+        return envelope.data
 
-    def _learn(self, reply: Reply, permit: Any, failure: ZenovayError | None) -> None:
-        get = reply.headers.get
-        limiter, quota = self.budget.limiter, self.budget.quota
-        if "X-Usage-Monthly" in reply.headers:
-            quota.observe(_headers.usage(reply.headers))
-        if isinstance(failure, QuotaExceededError):
-            # Before the permit goes back, or the next in line would be sent to hear the same.
-            quota.exhausted(datetime.now(UTC), failure.retry_after)
-            if limiter is not None:
-                limiter.fail_all(lambda: quota.refusal(datetime.now(UTC)))
+    def _learn_from(self, error: ZenovayError, reply: Reply, permit: Any) -> None:
+        status: int | None = reply.status
+        self.budget.quota.read(reply.headers)
+        if isinstance(error, QuotaExceededError):
+            # Before the permit goes back, or the next in line would be sent to hear the same. The month being used up
+            # says nothing about this minute.
+            self.budget.exhausted(error.retry_after)
+            status = None
+        elif isinstance(error, RateLimitError):
+            status = _TOO_MANY  # also where it came under another status
+        self._finish(permit, reply, status, error.retry_after)
+
+    def _finish(self, permit: Any, reply: Reply, status: int | None, retry_after: float | None = None) -> None:
+        limiter, get = self.budget.limiter, reply.headers.get
         if limiter is not None:
             limiter.finish(
                 permit,
-                # The month being used up says nothing about this minute.
-                status=None if isinstance(failure, QuotaExceededError) else reply.status,
-                limit=_headers.count(get("X-RateLimit-Limit")),
+                status=status,
+                limit=_headers.same_count(get("X-RateLimit-Limit")),
                 remaining=_headers.count(get("X-RateLimit-Remaining")),
-                retry_after=None if failure is None else failure.retry_after,
+                retry_after=retry_after,
             )
 
-    def _report(self, call: Call[T], reading: Reading[T]) -> None:
-        for drift in call.decoder.not_told(reading.drifts):
+    def _report(self, call: Call[T], drifts: tuple[Drift, ...]) -> None:
+        for drift in call.decoder.not_told(drifts):
             logger.warning("%s: the answer strays from the documented shape: %s", call, drift)
-            if self.options.on_event is not None:
-                self.options.on_event(SchemaDrift(str(call), drift.path, drift.problem))
+            tell(self.options.on_event, SchemaDrift(str(call), drift.path, drift.problem))
 
-    async def _retry(self, call: Call[T], progress: _Progress, first: ZenovayError) -> Response[T]:
-        pending: ZenovayError | None = first
+    async def _retry(self, call: Call[T], progress: _Progress) -> T:
+        pending = progress.last
 
-        async def attempt() -> Response[T]:
+        async def attempt() -> T:
             # tenacity counts from the first attempt, so that one is played to it again.
             nonlocal pending
             if pending is not None:
@@ -314,15 +343,16 @@ class Session:
             # With no time left at all it is not the wait that does not fit.
             progress.no_fit = state.upcoming_sleep if left > _LEAST else None
             return True
-        return not isinstance(progress.last, RateLimitError) and not self.budget.retries.spend()
+        # A limiter that paces retries after a 429 bounds them, too.
+        paced = self.budget.limiter is not None and isinstance(progress.last, RateLimitError)
+        return not paced and not self.budget.retries.spend()
 
     def _announce(self, call: Call[Any], state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if not isinstance(error, ZenovayError):
             return
         logger.info("%s: %s; attempt %d in %.2f s", call, error.message, state.attempt_number + 1, state.upcoming_sleep)
-        if self.options.on_event is not None:
-            self.options.on_event(RetryScheduled(str(call), state.attempt_number, state.upcoming_sleep, error))
+        tell(self.options.on_event, RetryScheduled(str(call), state.attempt_number, state.upcoming_sleep, error))
 
     def _finished(self, error: ZenovayError, call: Call[Any], progress: _Progress) -> ZenovayError:
         """The error for the caller: the last real answer, with all that is known of the call."""
@@ -333,8 +363,8 @@ class Session:
                 f"; another attempt would have to wait {progress.no_fit:.1f} s, "
                 f"which does not fit the timeout of {progress.timeout:g} s"
             )
-        error.message = self._auth.redact(error.message)
-        error.body = None if error.body is None else self._auth.redact(error.body)
+        # What is reachable from a traceback would otherwise reach the traceback, and stay until the next collection.
+        progress.last = None
         error.call = str(call)
         error.attempts = progress.attempts
         error.waits = progress.waits

@@ -1,12 +1,13 @@
 """The only module that touches aiohttp: one request in, status, headers and bytes out.
 
-Four things aiohttp does that this module has an answer to:
+Five things aiohttp does that this module has an answer to:
 
 - It sends an idempotent request a second time, unseen, when a kept-alive connection turns out to be dead. Attempts
-  would be miscounted and the quota spent twice, so a client middleware lets each request out once
-  (:class:`_SendOnce`); trying again is the session's to decide.
+  would be miscounted and the quota spent twice, so a client middleware makes of such an error one
+  that aiohttp does not know (:func:`_send_once`); trying again is the session's to decide.
 - Its timeouts run while a request waits for a free connection. So callers wait for a place above the pool, in
-  :meth:`Transport.send`, and find a connection free when they have one.
+  :meth:`Transport.enter`, and find a connection free when they have one.
+- They cost a timer for each request. Attempts are bounded here, by one timer for all (``zenovay_async.alarms``).
 - It reads sockets in 256 KiB steps, which costs a memory mapping for each answer (:class:`_Socket`).
 - Its errors hold the request's headers. They are passed on as causes, but stripped of their tracebacks, so that no
   frame with headers among its variables stays reachable.
@@ -15,6 +16,7 @@ Four things aiohttp does that this module has an answer to:
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,14 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from zenovay_async.core.errors import APIConnectionError, APITimeoutError, ClientClosedError
+from zenovay_async.alarms import Alarm, Alarms
+from zenovay_async.core.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    ZenovayError,
+)
 from zenovay_async.core.response import Reply
 
 if TYPE_CHECKING:
@@ -45,27 +54,128 @@ class Transport:
     """
 
     def __init__(self, session: aiohttp.ClientSession | None = None, *, max_connections: int = 100) -> None:
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise ConfigurationError(f"session={session!r}: expected an aiohttp.ClientSession")
         self._given = session
         self._max_connections = max_connections
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._wire: Wire | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession] | None = None
-        self._places = asyncio.Semaphore(max_connections)
-        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
     async def open(self) -> None:
         """Make the session on the running loop, unless there is one; a closed transport opens again."""
         self._closed = False
-        await self._ready()
+        await self._start(asyncio.get_running_loop())
 
     async def close(self) -> None:
         """Close the session if it was made here, with its connections; does nothing the second time."""
         self._closed = True
         owner, self._owner = self._owner, None
-        self._session = None
-        if owner is not None and self._loop is asyncio.get_running_loop():
+        wire, self._wire = self._wire, None
+        if owner is not None and wire is not None and wire.loop is asyncio.get_running_loop():
             await owner.aclose()
+
+    def try_enter(self, loop: asyncio.AbstractEventLoop) -> Wire | None:
+        """A place among the requests on their way, if one is free; else ``None``, and :meth:`enter` is called.
+
+        Args:
+            loop: The running loop.
+        """
+        wire = self._wire
+        if wire is None or not wire.free or wire.loop is not loop:
+            return None
+        wire.free -= 1
+        return wire
+
+    async def enter(self, deadline: float | None) -> Wire:
+        """Wait for a place among the requests on their way.
+
+        Args:
+            deadline: Time of the event loop until which to wait; ``None`` for no bound.
+
+        Returns:
+            What to send with, once; that gives the place back.
+
+        Raises:
+            APITimeoutError: No place got free in time.
+            ClientClosedError: The transport was closed.
+        """
+        loop, wire = asyncio.get_running_loop(), self._wire
+        if wire is None or wire.loop is not loop or wire.session.closed:
+            if self._closed:
+                raise ClientClosedError("The client is closed; make the call inside its 'async with' block")
+            wire = await self._start(loop)
+        if wire.free:
+            wire.free -= 1
+            return wire
+        try:
+            async with asyncio.timeout_at(deadline):
+                await wire.wait_for_a_place()
+        except TimeoutError:
+            error = APITimeoutError(f"No place got free in time: {self._max_connections} requests are on their way")
+            error.sent = False
+            raise error from None
+        return wire
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> Wire:
+        old = self._wire
+        if old is not None and old.loop is loop and not old.session.closed:
+            return old
+        if old is not None and old.loop is not loop and not old.loop.is_closed():
+            raise ClientClosedError(
+                "The client is in use on another event loop that still exists; make one client for each loop"
+            )
+        session, options = self._given, dict(_OPTIONS)
+        if session is None:
+            self._owner = _own_session(self._max_connections)
+            session = await anext(self._owner)
+        else:
+            # Middlewares of a request stand in for those of its session, so the session's are named again.
+            middlewares = (_send_once, *getattr(session, "_middlewares", ()))
+            options |= {"timeout": _CONNECT_WITHIN[-1], "raise_for_status": False, "middlewares": middlewares}
+        self._wire = Wire(loop, session, options, self._max_connections)
+        return self._wire
+
+
+class Wire:
+    """One session on one event loop.
+
+    Args:
+        loop: The event loop.
+        session: The session.
+        options: What each request is sent with.
+        places: Requests on their way at once.
+
+    Attributes:
+        free: Places that nobody has and nobody waits for.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession, options: dict[str, Any], places: int
+    ) -> None:
+        self.loop = loop
+        self.session = session
+        self.free = places
+        # Those who wait are the semaphore's: while there are any, a place that gets free goes through it.
+        self._waiting = 0
+        self._queue = asyncio.Semaphore(0)
+        self._alarms = Alarms(loop)
+        self._options = options
+
+    async def wait_for_a_place(self) -> None:
+        """Wait until one gets free; first come, first served."""
+        self._waiting += 1
+        try:
+            await self._queue.acquire()
+        finally:
+            self._waiting -= 1
+
+    def leave(self) -> None:
+        """Give a place back; :meth:`send` does so by itself."""
+        if self._waiting:
+            self._queue.release()
+        else:
+            self.free += 1
 
     async def send(
         self,
@@ -77,7 +187,7 @@ class Transport:
         attempt_timeout: float | None,
         deadline: float | None,
     ) -> Reply:
-        """Send one request, once, and read its answer whole.
+        """Send one request, once, and read its answer whole; gives back the place that it was sent from.
 
         Args:
             method: HTTP method.
@@ -85,83 +195,32 @@ class Transport:
             headers: From :func:`prepared`, with the key among them as a ``Secret``.
             body: Body, or ``None``.
             attempt_timeout: Seconds from the connection to the last byte; ``None`` for no bound.
-            deadline: Time of the event loop by which all must be done, the wait for a place too; ``None`` for none.
+            deadline: Time of the event loop by which all must be done; ``None`` for none.
 
         Raises:
             APITimeoutError: The time ran out.
             APIConnectionError: No complete answer came.
-            ClientClosedError: The transport, or the caller's session, was closed.
+            ClientClosedError: The session was closed.
+            ConfigurationError: aiohttp refuses the request, as with an ``auth=`` of the caller's session.
         """
-        session = await self._ready()
-        await self._take_place(deadline)
-        timeout = attempt_timeout
-        if deadline is not None:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                self._places.release()
-                raise _no_time()
-            timeout = left if timeout is None else min(left, timeout)
+        now = self.loop.time()
+        due = math.inf if attempt_timeout is None else now + attempt_timeout
+        if deadline is not None and deadline < due:
+            due = deadline
+        options: dict[str, Any] = self._options
+        if body is not None or due - now <= _CONNECT_TIMEOUT:
+            options = {**options, "data": body, "timeout": _connect_within(due - now)}
         try:
-            # Reading the body whole gives the connection back, and what fails on the way closes it: 'async with' would
-            # do the same once more.
-            response = await session.request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                timeout=self._timeout(timeout),
-                allow_redirects=False,
-                raise_for_status=False,
-                # Middlewares of a request stand in for those of its session, so the session's are named again.
-                middlewares=(_SendOnce(), *getattr(session, "_middlewares", ())),
-            )
-            return Reply(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            raise _translate(error, session, timeout) from _without_tracebacks(error)
+            with Alarm(self._alarms, due):
+                # Reading the body whole gives the connection back, and what fails on the way closes it: 'async with'
+                # would do the same once more.
+                response = await self.session.request(method, url, headers=headers, **options)
+                return Reply(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+            cause = error.error if isinstance(error, _NotAgain) else error
+            raise _translate(cause, self.session, due - now) from _without_tracebacks(cause)
         finally:
-            self._places.release()
-
-    async def _take_place(self, deadline: float | None) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
-            return
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._places.acquire()
-        except TimeoutError:
-            raise _no_time() from None
-
-    async def _ready(self) -> aiohttp.ClientSession:
-        session = self._session
-        if session is not None and self._loop is asyncio.get_running_loop() and not session.closed:
-            return session
-        if self._closed:
-            raise ClientClosedError("The client is closed; make the call inside its 'async with' block")
-        return await self._start()
-
-    async def _start(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
-            raise ClientClosedError(
-                "The client is in use on another event loop that still exists; make one client for each loop"
-            )
-        self._loop = loop
-        self._places = asyncio.Semaphore(self._max_connections)
-        if self._given is not None:
-            self._session = self._given
-        else:
-            self._owner = _own_session(self._max_connections)
-            self._session = await anext(self._owner)
-        return self._session
-
-    def _timeout(self, seconds: float | None) -> aiohttp.ClientTimeout:
-        known = self._timeouts.get(seconds)
-        if known is None:
-            # aiohttp rounds timeouts above this threshold up to whole seconds; a deadline is meant as given.
-            known = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT, ceil_threshold=1e9)
-            if len(self._timeouts) < 8:  # noqa: PLR2004 - the usual few; what is left of a deadline never recurs
-                self._timeouts[seconds] = known
-        return known
+            self.leave()
 
 
 def urls_below(base_url: str) -> Callable[[str, str], URL]:
@@ -175,9 +234,13 @@ def urls_below(base_url: str) -> Callable[[str, str], URL]:
     return url
 
 
-def prepared(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Headers in the form in which aiohttp takes them as they are."""
-    return CIMultiDict(headers)
+def prepared(base_url: str, headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """The headers of every request below a base URL, whole, in the form in which aiohttp takes them as they are.
+
+    ``Host`` stands first (RFC 9110 section 7.2), and the encodings are those that aiohttp can always read.
+    """
+    host = URL(base_url).host_port_subcomponent or ""
+    return CIMultiDict({"Host": host, **headers, "Accept": "application/json", "Accept-Encoding": "gzip, deflate"})
 
 
 async def _own_session(max_connections: int) -> AsyncGenerator[aiohttp.ClientSession]:
@@ -189,6 +252,9 @@ async def _own_session(max_connections: int) -> AsyncGenerator[aiohttp.ClientSes
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=max_connections, socket_factory=_make_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
+        request_class=_Request,
+        timeout=_CONNECT_WITHIN[-1],
+        middlewares=(_send_once,),
     )
     try:
         yield session
@@ -196,23 +262,34 @@ async def _own_session(max_connections: int) -> AsyncGenerator[aiohttp.ClientSes
         await session.close()
 
 
-def _no_time() -> APITimeoutError:
-    error = APITimeoutError("The deadline passed before the request could be sent")
-    error.sent = False
-    return error
+# One of these for each tenth of a second, as making one takes longer than all else that a bound costs.
+_CONNECT_WITHIN = [
+    # aiohttp rounds timeouts above this threshold up to whole seconds; a deadline is meant as given.
+    aiohttp.ClientTimeout(total=None, sock_connect=tenths / 10, ceil_threshold=1e9)
+    for tenths in range(1, round(10 * _CONNECT_TIMEOUT) + 1)
+]
 
 
-def _translate(
-    error: Exception, session: aiohttp.ClientSession, timeout: float | None
-) -> APIConnectionError | ClientClosedError:
-    if isinstance(error, RuntimeError) and not isinstance(error, (aiohttp.ClientError, OSError)):
+# Each option of a request costs a microsecond on its way through aiohttp, so a session made here brings its own.
+_OPTIONS: dict[str, Any] = {"allow_redirects": False}
+
+
+def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
+    """The bound on connecting: a little less than the whole, so that it tells a request that was surely not sent."""
+    return _CONNECT_WITHIN[-1] if seconds > _CONNECT_TIMEOUT else _CONNECT_WITHIN[max(0, math.ceil(10 * seconds) - 2)]
+
+
+def _translate(error: Exception, session: aiohttp.ClientSession, seconds: float) -> ZenovayError:
+    if not isinstance(error, (aiohttp.ClientError, OSError)):
+        if isinstance(error, ValueError):
+            return ConfigurationError(f"aiohttp refuses to send this request: {error}")
         if session.closed:
             return ClientClosedError("The session was closed before or during the call")
         raise error
     connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
     translated: APIConnectionError
     if isinstance(error, TimeoutError):
-        bound = _CONNECT_TIMEOUT if connecting else timeout or 0.0
+        bound = min(seconds, _CONNECT_TIMEOUT) if connecting else seconds
         translated = APITimeoutError(f"No {'connection' if connecting else 'complete answer'} within {bound:.3g} s")
     else:
         phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
@@ -250,24 +327,41 @@ def _without_tracebacks(error: BaseException) -> BaseException | None:
     return None if isinstance(error, aiohttp.ClientResponseError) else error
 
 
-class _SendOnce:
-    """Lets one request through; where aiohttp comes back with it unasked, answers with what stopped it."""
+class _Request(aiohttp.ClientRequest):
+    """A request that is ready as it is: aiohttp would look in each for what was settled when the client was made."""
 
-    __slots__ = ("_error",)
+    def update_host(self, url: URL) -> None:
+        """The base URL has a host, and no user in it."""
 
-    def __init__(self) -> None:
-        self._error: Exception | None = None
+    def update_headers(self, headers: Any) -> None:
+        """Take them as they are; aiohttp has made this copy for this request alone."""
+        self.headers = headers
 
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        if self._error is not None:
-            raise self._error
-        try:
-            return await handler(request)
-        except (aiohttp.ClientError, OSError) as error:
-            self._error = error
-            raise
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:
+        """None are missing; see :func:`prepared`."""
+
+    def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        """Nothing is waited for before a body is sent."""
+
+
+class _NotAgain(aiohttp.ClientError):
+    """Stands for an error after which aiohttp would send the request again by itself."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _NotAgain(error) from error
+
+
+_recv = socket.socket.recv
 
 
 class _Socket(socket.socket):
@@ -280,7 +374,7 @@ class _Socket(socket.socket):
     __slots__ = ()
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        return super().recv(min(bufsize, _RECV_BYTES), flags)
+        return _recv(self, bufsize if bufsize < _RECV_BYTES else _RECV_BYTES, flags)
 
 
 def _make_socket(address: Any) -> socket.socket:

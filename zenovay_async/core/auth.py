@@ -9,7 +9,7 @@ import os
 from typing import Literal, NoReturn, get_args
 from urllib.parse import urlsplit
 
-from zenovay_async.core.errors import ConfigurationError
+from zenovay_async.core.errors import ConfigurationError, ZenovayError
 
 DEFAULT_BASE_URL = "https://api.zenovay.com/api/external/v1"
 KEY_VARIABLE = "ZENOVAY_API_KEY"
@@ -54,25 +54,29 @@ class Auth:
     __slots__ = ("_key", "header", "style")
 
     def __init__(self, key: Secret, style: AuthStyle = "x-api-key") -> None:
-        if style not in get_args(AuthStyle):
-            raise ConfigurationError(f"auth={style!r} is not a way to authenticate: 'x-api-key' or 'bearer'")
         self._key = key
         self.style: AuthStyle = style
+        if style not in get_args(AuthStyle):
+            raise ConfigurationError(f"auth={style!r} is not a way to authenticate: 'x-api-key' or 'bearer'")
         self.header: tuple[str, Secret] = (
             ("X-API-Key", key) if style == "x-api-key" else ("Authorization", Secret(f"Bearer {key}"))
         )
 
     def __repr__(self) -> str:
-        return f"Auth({self.header[0]}: <secret>)"
+        return f"Auth({self.style!r}, <secret>)"
 
     @property
     def key(self) -> Secret:
         """The key itself, for telling budgets apart; never for display."""
         return self._key
 
-    def redact(self, text: str) -> str:
-        """The text without the key, should a server have echoed it."""
-        return text.replace(str(self._key), "<secret>")
+    def redact(self, error: ZenovayError) -> None:
+        """Take the key out of an error, should a server have echoed it."""
+        for name in ("message", "body", "code", "request_id"):
+            text = getattr(error, name)
+            if text is not None:
+                setattr(error, name, text.replace(str(self._key), "<secret>"))
+        error.args = (error.message,)
 
 
 def find_key(given: Secret | None) -> Secret:
@@ -98,6 +102,11 @@ def find_key(given: Secret | None) -> Secret:
     return key
 
 
+def _is_host(name: str | None) -> bool:
+    # A label has 1 to 63 characters (RFC 1035 section 2.3.4); an address of IPv6 has colons in place of dots.
+    return name is not None and all(0 < len(label) <= 63 for label in name.removesuffix(".").split("."))  # noqa: PLR2004 - said above
+
+
 def find_base_url(given: str | None, *, allow_http: bool = False) -> str:
     """The base URL to use: the one given, else ``ZENOVAY_BASE_URL``, else the public API; no slash at its end.
 
@@ -109,6 +118,8 @@ def find_base_url(given: str | None, *, allow_http: bool = False) -> str:
         ConfigurationError: It is not such a URL.
     """
     url = given if given is not None else os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
+    if not isinstance(url, str):
+        raise ConfigurationError(f"base_url={url!r} is not a base URL; expected text such as {DEFAULT_BASE_URL!r}")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -116,7 +127,7 @@ def find_base_url(given: str | None, *, allow_http: bool = False) -> str:
         raise ConfigurationError(f"base_url={url!r} is not a URL: {error}") from None
     if "@" in parts.netloc:
         raise ConfigurationError("base_url holds a user name or password; the API takes a key only")
-    if parts.scheme not in {"https", "http"} or not host or parts.query or parts.fragment:
+    if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment:
         raise ConfigurationError(f"base_url={url!r} is not a base URL; expected such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
         raise ConfigurationError(

@@ -6,7 +6,7 @@ Resources describe calls with the helpers here, which check each parameter befor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -70,7 +70,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
 class Caller(Protocol):
     """Carries out calls; what a resource needs of a session."""
 
-    async def fetch(self, call: Call[T], timeout: Timeout) -> T:
+    def fetch(self, call: Call[T], timeout: Timeout) -> Coroutine[Any, Any, T]:
         """Send the call and return its result."""
         ...
 
@@ -82,10 +82,18 @@ def segment(text: str) -> str:
         ConfigurationError: It is no text, is empty, is ``.`` or ``..``, or cannot stand in a URL.
     """
     # The annotation says str, but a None out of a caller's database gets here all the same.
-    if not isinstance(text, str) or not text.strip() or text in {".", ".."}:
-        raise ConfigurationError(f"{text!r} is not an id: expected text such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'")
+    if not isinstance(text, str):
+        raise _no_id(text)
     # Nearly all ids are letters, digits and hyphens, which quote() takes four times as long to find out.
-    return text if _PLAIN.fullmatch(text) else _quoted(text, quote)
+    if _PLAIN.fullmatch(text):
+        return text
+    if not text.strip() or text in {".", ".."}:
+        raise _no_id(text)
+    return _quoted(text, quote)
+
+
+def _no_id(given: Any) -> ConfigurationError:
+    return ConfigurationError(f"{given!r} is not an id: expected text such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'")
 
 
 def query(**parameters: Any) -> str:
@@ -99,16 +107,15 @@ def query(**parameters: Any) -> str:
     )
 
 
+@lru_cache(maxsize=256)
 def _named(name: str) -> str:
     return name if name.isidentifier() and name.isascii() else _quoted(name, quote_plus)
 
 
 def _encoded(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
     # Whole numbers are most of them, and have nothing to quote.
     if isinstance(value, int):
-        return str(value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
     if not isinstance(value, (str, float)):
         raise ConfigurationError(f"{name}={value!r}: expected text, a number, True, False or None; write it as text")
     return _quoted(str(value), quote_plus)
@@ -144,7 +151,9 @@ def whole(name: str, value: int | None, *, low: int = 1, high: int | None = None
     Raises:
         ConfigurationError: It is no whole number, or outside the range.
     """
-    return None if value is None else required_whole(name, value, low=low, high=high)
+    if value is None or (type(value) is int and value >= low and (high is None or value <= high)):
+        return value
+    return required_whole(name, value, low=low, high=high)
 
 
 def required_whole(name: str, value: int, *, low: int = 1, high: int | None = None) -> int:
@@ -153,12 +162,10 @@ def required_whole(name: str, value: int, *, low: int = 1, high: int | None = No
     Raises:
         ConfigurationError: It is no whole number, or outside the range.
     """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= low and (high is None or value <= high):
+        return value
     wanted = f"from {low} to {high}" if high is not None else f"of {low} or more"
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigurationError(f"{name}={value!r} is not a whole number; expected one {wanted}")
-    if value < low or (high is not None and value > high):
-        raise ConfigurationError(f"{name}={value} is out of range; expected a whole number {wanted}")
-    return value
+    raise ConfigurationError(f"{name}={value!r}: expected a whole number {wanted}")
 
 
 def words(name: str, value: str | None) -> str | None:

@@ -5,6 +5,7 @@ Source: help "REST API reference" (every answer is ``{"success", "data", "timest
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar, cast, overload
 
@@ -21,6 +22,9 @@ WireT = TypeVar("WireT")
 
 # A server that answers with endless new fields must not fill the memory with what was told of them.
 _MOST_TOLD = 1000
+# Seconds between two looks at answers that decode: at the pace that the API allows, nearly every answer is looked at,
+# and where thousands come in a second, nobody notices.
+_LOOK_AGAIN = 1.0
 
 
 AwareDatetime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -44,10 +48,10 @@ class Decoder(Generic[T]):
 
     Attributes:
         decode: From the bytes of a body to the envelope.
-        looked: Whether an answer has been compared with the documented shape, field by field.
+        look_at: When the next answer that decodes is compared with the documented shape, field by field.
     """
 
-    __slots__ = ("_collect", "_envelope", "_finish", "_shape", "_told", "decode", "looked")
+    __slots__ = ("_collect", "_envelope", "_finish", "_shape", "_told", "decode", "look_at")
 
     @overload
     def __init__(self, data_type: type[T]) -> None: ...
@@ -60,7 +64,7 @@ class Decoder(Generic[T]):
         self._collect = collector(self._shape)
         self._finish = finish
         self._told: set[Drift] = set()
-        self.looked = False
+        self.look_at = -math.inf
         fast: Callable[[bytes], Envelope[T]] = msgspec.json.Decoder(self._envelope).decode
         self.decode = fast if self._collect is None and finish is None else self._decode
 
@@ -77,14 +81,22 @@ class Decoder(Generic[T]):
         mended, drifts = mend(whole, self._shape)
         return self._convert(mended), drifts
 
-    def look(self, body: bytes) -> tuple[Drift, ...]:
-        """How an answer that decodes strays all the same: the fields that are not known here."""
-        self.looked = True
+    def look(self, body: bytes, now: float) -> tuple[Drift, ...]:
+        """How an answer that decodes strays all the same: the fields that are not known here.
+
+        Args:
+            body: The body.
+            now: Seconds of any clock.
+        """
+        self.look_at = now + _LOOK_AGAIN
         try:
             return mend(msgspec.json.decode(body), self._shape)[1]
         except Unreadable as strange:
             # What msgspec made sense of is no error, even where the second look does not see it.
             return (Drift(strange.path, strange.problem),)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as strange:
+            # Decoding skips unknown fields unread, whatever is in them.
+            return (Drift("$", f"a field that this version does not know, and cannot be read: {strange}"),)
 
     def not_told(self, drifts: Iterable[Drift]) -> list[Drift]:
         """Those that are new, each of them once in the life of the process."""

@@ -36,7 +36,7 @@ class ZenovayError(Exception):
         request_id: The server's ``x-request-id``, for its support; ``None`` where it gave none.
         body: The body of the last answer as text, cut at 4096 characters; ``None`` where none came.
         retry_after: Seconds after which the same call may succeed; ``None`` where nobody knows.
-        attempts: How many requests were really sent for this call.
+        attempts: How many times the call was tried: the requests that really left, and the connections that failed.
         waits: Seconds waited before each attempt after the first.
     """
 

@@ -1,11 +1,12 @@
 """What a client tells about itself while it works: handed to ``on_event``, one typed object each.
 
 Events are facts already decided; a listener cannot change them. It is called in the middle of a call, so it must be
-quick and must not raise.
+quick. What it raises is logged and goes no further.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeAlias
@@ -97,3 +98,15 @@ class SchemaDrift(Event, frozen=True):
 
 OnEvent: TypeAlias = Callable[[Event], None]
 """A listener, called with each event."""
+
+_logger = logging.getLogger("zenovay_async")
+
+
+def tell(on_event: OnEvent | None, event: Event) -> None:
+    """Call a listener, if there is one; what it raises does not reach the call that it is told of."""
+    if on_event is None:
+        return
+    try:
+        on_event(event)
+    except Exception:
+        _logger.exception("on_event failed on %s", type(event).__name__)

@@ -59,6 +59,10 @@ def count(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) <= 18 else None  # noqa: PLR2004 - said above
 
 
+same_count = lru_cache(maxsize=64)(count)
+"""The same for a header that says the same in answer after answer."""
+
+
 def rate_limit(headers: Mapping[str, str]) -> RateLimitHeaders:
     """Read ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset``."""
     return RateLimitHeaders(
@@ -88,9 +92,12 @@ def moment(text: Any) -> datetime | None:
 def _moment(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # Near the ends of the calendar a time exists in one zone and not in another.
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found
 
 
 def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], message: str, now: float) -> float | None:
@@ -107,15 +114,13 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], message: s
         now: Unix seconds on this machine; the answer's ``Date`` goes before it, as the two clocks may differ.
     """
     server_now = _date(headers.get("Date")) or now
-    header = headers.get("Retry-After")
     said = _IN_SECONDS.search(message)
     reset_at = moment(mapping(error.get("details")).get("reset_at"))
     return next(
         (
             wait
             for wait in (
-                _wait(_number(header)),
-                _until(_date(header), server_now),
+                _stated(headers, server_now),
                 _wait(_number(error.get("retry_after"))),
                 _until(_number(headers.get("X-RateLimit-Reset")), server_now),
                 _until(reset_at.timestamp() if reset_at else None, server_now),
@@ -125,6 +130,20 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], message: s
         ),
         None,
     )
+
+
+def quota_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds until the month's count starts again: ``X-Usage-Reset``, else ``Retry-After``.
+
+    All other ways to name a time are about the minute.
+
+    Args:
+        headers: Headers of the answer, looked up regardless of case.
+        now: Unix seconds on this machine.
+    """
+    reset = moment(headers.get("X-Usage-Reset"))
+    until = None if reset is None else _wait(reset.timestamp() - now)
+    return until or _stated(headers, _date(headers.get("Date")) or now)
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -150,6 +169,12 @@ def _date(text: str | None) -> float | None:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+def _stated(headers: Mapping[str, str], server_now: float) -> float | None:
+    header = headers.get("Retry-After")
+    seconds = _wait(_number(header))
+    return _until(_date(header), server_now) if seconds is None else seconds
 
 
 def _wait(seconds: float | None) -> float | None:

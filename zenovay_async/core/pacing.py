@@ -80,6 +80,8 @@ _SLOWED = 2.0
 _RECOVERY = 0.9
 # Where a 429 names no time: full jitter up to a fifteenth of the window (4 s of a minute), doubling up to the window.
 _FIRST_BACKOFF = 1 / 15
+# Retry-After is in whole seconds: two times that differ by no more are the same.
+_ROUNDED = 1.0
 # Event loops that quantise time may wake a hair early; a wait shorter than this is none.
 _TICK = 1e-5
 
@@ -122,14 +124,17 @@ class Pacer:
         self.in_flight = 0
         self.closed_until = -math.inf
         self._ceiling = ceiling
+        self._stated: int | None = None
+        self._latest = window * _LATEST
+        self._idle = 2 * window
         self._rng = rng
         self._log: deque[float] = deque()
         self._credit = self.limit
         self._sees_remaining = False
         self._paced_until = -math.inf
-        self._space = self._even_space()
         self._slow = 1.0
         self._full = False
+        self._gap = self._even_gap()
         self._backoffs = 0
         self._probe: Grant | None = None
         self._probing = True
@@ -145,36 +150,47 @@ class Pacer:
 
         ``math.inf`` where that depends on an answer that has not come yet.
         """
-        self._forget(now)
-        cost = min(cost, self.limit)
+        if now - self._last_use > self._idle:
+            self._forget(now)
+        limit, log, free = self.limit, self._log, now
+        if cost > limit:
+            cost = limit
         if now < self.closed_until - _TICK:
             return self.closed_until
         if self._probing and self._probe is not None:
-            patience = self._probe.at + self.window * _LATEST
+            patience = self._probe.at + self._latest
             if now < patience - _TICK:
                 return patience
-        missing = len(self._log) + self.in_flight + cost - self.limit
-        if missing > len(self._log):
-            return math.inf
-        free = now if missing <= 0 else self._log[missing - 1] + self.window * _WINDOW_MARGIN
-        if self._credit < cost:
-            free = max(free, self._paced_until)
+        if len(log) + self.in_flight + cost > limit:
+            self._forget(now)
+            missing = len(log) + self.in_flight + cost - limit
+            if missing > len(log):
+                return math.inf
+            if missing > 0:
+                free = log[missing - 1] + self.window * _WINDOW_MARGIN
+        if self._credit < cost and free < self._paced_until:
+            free = self._paced_until
         return free if free > now + _TICK else now
 
     def grant(self, now: float, cost: int = 1) -> Grant:
         """Let a request go; only right when :meth:`ready_at` says now."""
-        cost = min(cost, self.limit)
+        if cost > self.limit:
+            cost = self.limit
         self._numbers += 1
         self._spent += cost
-        paid = min(cost, self._credit)
+        paid = cost if cost <= self._credit else self._credit
         granted = Grant(self._numbers, now, cost, self.in_flight, self._spent, paid, self._paced_until)
         self.in_flight += cost
         self._credit -= paid
-        self._paced_until = now + self._spacing() * cost
+        self._paced_until = now + self._gap * cost
         self._last_use = now
         if self._probing:
             self._probe = granted
         return granted
+
+    def fitting(self, cost: int) -> int:
+        """What a request of this cost takes: never more than a whole window has."""
+        return min(cost, self.limit)
 
     def refund(self, granted: Grant) -> None:
         """The request never left: as if it had not been granted, except that what the server said since stands."""
@@ -192,9 +208,13 @@ class Pacer:
         """An answer came that is no 429; returns the limit believed before, where it changed it."""
         self._count(granted, now)
         before = self._learn(granted, limit, remaining)
-        self._slow = max(1.0, self._slow * _RECOVERY)
-        self._backoffs = 0
-        self._probing = False
+        # What was on its way when a 429 came says nothing about the time after it.
+        if granted.number > self._last_incident:
+            self._backoffs = 0
+            self._probing = False
+            if self._slow > 1:
+                self._slow = max(1.0, self._slow * _RECOVERY)
+                self._gap = self._even_gap()
         return before
 
     def unanswered(self, granted: Grant, now: float) -> None:
@@ -207,9 +227,13 @@ class Pacer:
         self._learn(granted, limit, None)
         self._credit = 0
         if granted.number <= self._last_incident:
+            # Of those that were on their way together, one may name a time where another named none, or less.
+            if retry_after is not None and now + retry_after > self.closed_until + _ROUNDED:
+                self.closed_until = now + retry_after
             return None
-        self._last_incident = self._numbers
+        self._last_incident = self._newest_answer = self._numbers
         self._slow = _SLOWED
+        self._gap = self._even_gap()
         self._probing, self._probe = True, None
         seconds = retry_after if retry_after is not None else self._backoff()
         self.closed_until = max(self.closed_until, now + seconds)
@@ -218,17 +242,23 @@ class Pacer:
     def free_at(self, now: float, ahead: int) -> float:
         """No earlier than when will a request go that has this much of the limit granted before it?"""
         self._forget(now)
-        window = self.window * _WINDOW_MARGIN
-        rounds, place = divmod(ahead - (self.limit - len(self._log) - self.in_flight), self.limit)
-        start = max(now, self.closed_until)
-        if rounds < 0:
-            free = start
-        else:
-            dated = self._log[place] if place < len(self._log) else now
-            free = max(start, dated + (rounds + 1) * window)
+        free = self._room_at(now, ahead)
+        if not self.in_flight:
+            # No answer can come that would change it.
+            free = max(free, self.ready_at(now))
         if not self._sees_remaining and ahead >= self._credit:
-            free = max(free, self._paced_until + (ahead - self._credit) * self._spacing())
+            begun = max(self._room_at(now, self._credit), self._paced_until)
+            free = max(free, begun + (ahead - self._credit) * self._gap)
         return free
+
+    def _room_at(self, now: float, ahead: int) -> float:
+        """When the log will have room for a request that has this much granted before it."""
+        start = max(now, self.closed_until)
+        rounds, place = divmod(ahead - (self.limit - len(self._log) - self.in_flight), self.limit)
+        if rounds < 0:
+            return start
+        dated = self._log[place] if place < len(self._log) else now
+        return max(start, dated + (rounds + 1) * self.window * _WINDOW_MARGIN)
 
     def remaining(self, now: float) -> int:
         """How much could go now without waiting."""
@@ -243,12 +273,10 @@ class Pacer:
         self._probe = None
         self._abandoned = self._numbers
 
-    def _spacing(self) -> float:
-        return self._space * self._slow * (_FULL if self._full else 1.0)
-
-    def _even_space(self) -> float:
+    def _even_gap(self) -> float:
         # A limit of 1 leaves nothing to take one away from.
-        return self.window / max(1 / _PACE, min(self.limit / _PACE, self.limit - 1))
+        even = self.window / max(1 / _PACE, min(self.limit / _PACE, self.limit - 1))
+        return even * self._slow * (_FULL if self._full else 1.0)
 
     def _backoff(self) -> float:
         bound = min(self.window, self.window * _FIRST_BACKOFF * 2**self._backoffs)
@@ -256,13 +284,17 @@ class Pacer:
         return self._rng.uniform(0, bound)
 
     def _forget(self, now: float) -> None:
+        self._trim(now)
+        if not self._log and not self.in_flight and now - max(self._last_use, self.closed_until) > self._idle:
+            self._credit = self.limit
+            self._slow, self._full = 1.0, False
+            self._gap = self._even_gap()
+
+    def _trim(self, now: float) -> None:
         oldest = now - self.window * _WINDOW_MARGIN + _TICK
         log = self._log
         while log and log[0] <= oldest:
             log.popleft()
-        if not log and not self.in_flight and now - max(self._last_use, self.closed_until) > 2 * self.window:
-            self._credit = self.limit
-            self._slow, self._full = 1.0, False
 
     def _count(self, granted: Grant, now: float) -> None:
         if self._probe is granted:
@@ -270,12 +302,17 @@ class Pacer:
         if granted.number <= self._abandoned:
             return
         self.in_flight -= granted.cost
-        dated = min(now, granted.at + self.window * _LATEST)
-        self._last_use = max(self._last_use, dated)
+        dated = granted.at + self._latest
+        if now < dated:
+            dated = now
+        if dated > self._last_use:
+            self._last_use = dated
         log = self._log
         # Answers come nearly in the order of their dates, so the place is nearly always the end.
         if granted.cost == 1 and (not log or log[-1] <= dated):
             log.append(dated)
+            if log[0] <= dated - self._idle:
+                self._trim(now)
             return
         late: list[float] = []
         while log and log[-1] > dated:
@@ -288,22 +325,29 @@ class Pacer:
         if granted.number < self._newest_answer:
             return None
         self._newest_answer = granted.number
-        before = self._learn_limit(limit) if limit else None
-        self._full = remaining == 0
+        before = self._learn_limit(limit) if limit and limit != self._stated else None
+        full = remaining == 0
+        if full is not self._full:
+            self._full = full
+            self._gap = self._even_gap()
         if remaining is not None:
             self._sees_remaining = True
             at_most = remaining - (self._spent - granted.spent)
             proved = at_most - granted.passed
-            self._credit = max(0, min(max(self._credit, proved), at_most))
+            credit = self._credit if self._credit > proved else proved
+            if credit > at_most:
+                credit = at_most
+            self._credit = credit if credit > 0 else 0
         return before
 
     def _learn_limit(self, stated: int) -> int | None:
-        limit = stated if self._ceiling is None else min(stated, self._ceiling)
         self.learnt = True
+        self._stated = stated
+        limit = stated if self._ceiling is None else min(stated, self._ceiling)
         if limit == self.limit:
             return None
         before, self.limit = self.limit, limit
-        self._space = self._even_space()
+        self._gap = self._even_gap()
         # What a larger plan adds is there at once, as far as nothing else speaks against it.
         self._credit = max(0, self._credit + limit - before)
         return before

@@ -29,6 +29,7 @@ from zenovay_async.core.errors import (
 
 if TYPE_CHECKING:
     from zenovay_async.core.call import Call
+    from zenovay_async.core.decode import Envelope
 
 T = TypeVar("T")
 
@@ -58,26 +59,16 @@ _OK = range(200, 300)
 _REDIRECT = range(300, 400)
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What came over the wire: status, headers (looked up regardless of case), the whole body."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
-
-class Reading(msgspec.Struct, Generic[T], frozen=True):
-    """What a successful answer says.
-
-    Attributes:
-        data: The result.
-        timestamp: When the server made the answer.
-        drifts: How it strays from the documented shape.
-    """
-
-    data: T
-    timestamp: datetime | None
-    drifts: tuple[Drift, ...]
+    def __repr__(self) -> str:
+        # Tracebacks may print it, and a server may have echoed the key.
+        return f"Reply({self.status}, {len(self.body)} bytes)"
 
 
 class Response(msgspec.Struct, Generic[T], frozen=True):
@@ -121,8 +112,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
         return plain(self.body)
 
 
-def read(call: Call[T], reply: Reply, now: float, *, strict: bool = False) -> Reading[T]:
-    """The result of a successful answer, and how it strays from the documented shape.
+def read(call: Call[T], reply: Reply, now: float, *, strict: bool = False) -> tuple[Envelope[T], tuple[Drift, ...]]:
+    """The envelope of a successful answer, and how it strays from the documented shape.
 
     Args:
         call: What was asked; knows how its result is decoded.
@@ -137,22 +128,22 @@ def read(call: Call[T], reply: Reply, now: float, *, strict: bool = False) -> Re
     if reply.status not in _OK:
         raise error_of(reply, now)
     decoder = call.decoder
+    drifts: tuple[Drift, ...] = ()
     try:
         envelope = decoder.decode(reply.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-        reading = _second_look(call, reply, now, problem)
+        envelope, drifts = _second_look(call, reply, now, problem)
     else:
         if not envelope.success:
             raise error_of(reply, now)
-        # New fields cost nothing to ignore, and so are looked for once only.
-        drifts = decoder.look(reply.body) if strict or not decoder.looked else ()
-        reading = Reading(envelope.data, envelope.timestamp, drifts)
-    if strict and reading.drifts:
-        raise _stray(reply, reading.drifts)
-    return reading
+        if strict or now >= decoder.look_at:
+            drifts = decoder.look(reply.body, now)
+    if strict and drifts:
+        raise _stray(reply, drifts)
+    return envelope, drifts
 
 
-def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) -> Reading[T]:
+def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) -> tuple[Envelope[T], tuple[Drift, ...]]:
     """What an answer is that did not decode: an error in a success's clothes, an old bare body, strayed, or broken."""
     decoded = plain(reply.body)
     whole = _headers.mapping(decoded)
@@ -170,9 +161,7 @@ def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) ->
         raise decode_error(reply, strange) from None
     if not envelope.success:
         raise error_of(reply, now)
-    return Reading(
-        envelope.data, envelope.timestamp, (Drift("$", "no envelope around it"), *drifts) if bare else drifts
-    )
+    return envelope, (Drift("$", "no envelope around it"), *drifts) if bare else drifts
 
 
 def _stray(reply: Reply, drifts: tuple[Drift, ...]) -> ResponseDecodeError:
@@ -200,7 +189,7 @@ def decode_error(reply: Reply, problem: Exception) -> ResponseDecodeError:
     error = ResponseDecodeError(message, **_facts(reply))
     error.path = where
     # msgspec has no class of its own for this; a body that simply stops is a cut one, like a broken connection.
-    error.truncated = "truncated" in text and not isinstance(problem, msgspec.ValidationError)
+    error.truncated = text.startswith("Input data was truncated") and not isinstance(problem, msgspec.ValidationError)
     return error
 
 
@@ -231,10 +220,8 @@ def _retry_after(
     reply: Reply, error: dict[str, Any], message: str, cls: type[APIStatusError], now: float
 ) -> float | None:
     if cls is QuotaExceededError:
-        reset = _headers.moment(reply.headers.get("X-Usage-Reset"))
-        if reset is not None:
-            return max(0.0, reset.timestamp() - now)
-    if cls in {RateLimitError, QuotaExceededError, ServerError}:
+        return _headers.quota_retry_after(reply.headers, now)
+    if cls in {RateLimitError, ServerError}:
         return _headers.retry_after(reply.headers, error, message, now)
     return None
 

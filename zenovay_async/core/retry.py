@@ -80,16 +80,16 @@ class RetryBudget:
     EARNED = 0.2
 
     def __init__(self) -> None:
-        self._tokens = self.CAPACITY
+        self.tokens = self.CAPACITY
+        """Retries that may still be made."""
 
-    def succeeded(self) -> None:
-        """Earn back a part of a token."""
-        if self._tokens < self.CAPACITY:
-            self._tokens = min(self.CAPACITY, self._tokens + self.EARNED)
+    def earn(self) -> None:
+        """Give back a part of a token, for a call that succeeded."""
+        self.tokens = min(self.CAPACITY, self.tokens + self.EARNED)
 
     def spend(self) -> bool:
         """Take a token for one retry; False where there is none."""
-        if self._tokens < 1:
+        if self.tokens < 1:
             return False
-        self._tokens -= 1
+        self.tokens -= 1
         return True

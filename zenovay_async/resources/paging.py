@@ -109,7 +109,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
             ConfigurationError: ``n`` is no whole number of 1 or more.
         """
         shorter = copy(self)
-        shorter._most = required_whole("n", n)
+        shorter._most = required_whole("n", n)  # noqa: SLF001 - of the same class
         return shorter
 
     def __await__(self) -> Generator[Any, Any, PageT]:
