@@ -8,7 +8,7 @@ empty :=
 space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
-.PHONY: demo test check lint types docs bench clean
+.PHONY: demo test lint types docs bench speed clean
 
 # The main job against the embedded sandbox: heatmap pages of 200 websites.
 demo: $(VENV)/.cli
@@ -27,8 +27,12 @@ types: $(VENV)/.dev
 docs: $(VENV)/.dev
 	@$(BIN)/tox run -e docs
 
+# How well the client keeps to a rate limit; what a call costs, side by side with what others would write.
 bench: $(VENV)/.dev
 	@$(BIN)/python tests/benchmarks/pacing.py
+
+speed: $(VENV)/.peers
+	@$(BIN)/python -m tests.benchmarks.speed
 
 clean:
 	rm -rf $(VENV) .tox dist site
@@ -43,4 +47,8 @@ $(VENV)/.cli: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --editable '.[cli]' --group dev
+	@touch $@
+
+$(VENV)/.peers: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/pip install --quiet --editable . --group peers
 	@touch $@

@@ -108,9 +108,9 @@ class Zenovay(Root):
         # From here on no variable holds the plain key, so that no traceback can show it.
         api_key = Secret(api_key) if api_key is not None else None
         required_whole("max_connections", max_connections)
-        self._transport = Transport(session, max_connections=max_connections)
-        self._owns_transport = True
         self._base_url = find_base_url(base_url, allow_http=allow_http)
+        self._transport = Transport(self._base_url, _USER_AGENT, session, max_connections=max_connections)
+        self._owns_transport = True
         self._configure(
             Auth(find_key(api_key), auth),
             Options(timeout, attempt_timeout, max_attempts, on_event, strict),
@@ -120,7 +120,7 @@ class Zenovay(Root):
     def _configure(self, auth: Auth, options: Options, limits: Limits) -> None:
         self._auth, self._options, self._limits = auth, options, limits
         self._budget = budget_for(auth, self._base_url, limits)
-        session = Session(self._transport, auth, self._base_url, self._budget, options, _USER_AGENT)
+        session = Session(self._transport, auth, self._base_url, self._budget, options)
         super().__init__(session)
         self._raw_session = _RawSession(session)
         self.websites = Websites(session)

@@ -120,21 +120,17 @@ class Session:
         base_url: Where the API is, without a slash at the end.
         budget: What the key may spend; may be shared.
         options: Time and attempts for each call.
-        user_agent: The ``User-Agent`` to send.
     """
 
-    def __init__(
-        self, transport: Transport, auth: Auth, base_url: str, budget: Budget, options: Options, user_agent: str
-    ) -> None:
+    def __init__(self, transport: Transport, auth: Auth, base_url: str, budget: Budget, options: Options) -> None:
         self.transport = transport
         self.budget = budget
         self.options = options
         self._auth = auth
         self._url = urls_below(base_url)
         name, secret = auth.header
-        headers = {name: secret, "User-Agent": user_agent}
-        self._headers = prepared(base_url, headers)
-        self._headers_with_body = prepared(base_url, {**headers, "Content-Type": "application/json"})
+        self._headers = prepared({name: secret})
+        self._headers_with_body = prepared({name: secret, "Content-Type": "application/json"})
         self._backoff = Backoff(paced=budget.limiter is not None)
         if options.on_event is not None:
             budget.listen(self)

@@ -49,14 +49,27 @@ class Transport:
     loop, as ``asyncio.run`` does on its way out. After that, the next request makes a new one.
 
     Args:
+        base_url: Where the API is.
+        user_agent: The ``User-Agent`` to send.
         session: The caller's session; it is never closed here.
         max_connections: Requests on their way at once; further ones wait for a place.
     """
 
-    def __init__(self, session: aiohttp.ClientSession | None = None, *, max_connections: int = 100) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        user_agent: str,
+        session: aiohttp.ClientSession | None = None,
+        *,
+        max_connections: int = 100,
+    ) -> None:
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(f"session={session!r}: expected an aiohttp.ClientSession")
         self._given = session
+        # Host stands first (RFC 9110 section 7.2); the encodings are those that aiohttp can always read.
+        host = {"Host": URL(base_url).host_port_subcomponent or ""} if session is None else {}
+        encodings = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+        self._headers = prepared({**host, "User-Agent": user_agent, **encodings})
         self._max_connections = max_connections
         self._closed = False
         self._wire: Wire | None = None
@@ -125,15 +138,11 @@ class Transport:
             raise ClientClosedError(
                 "The client is in use on another event loop that still exists; make one client for each loop"
             )
-        session, options = self._given, dict(_OPTIONS)
-        if session is None:
-            self._owner = _own_session(self._max_connections)
-            session = await anext(self._owner)
+        if self._given is None:
+            self._owner = _own_session(self._max_connections, self._headers)
+            self._wire = Wire(loop, await anext(self._owner), self._max_connections)
         else:
-            # Middlewares of a request stand in for those of its session, so the session's are named again.
-            middlewares = (_send_once, *getattr(session, "_middlewares", ()))
-            options |= {"timeout": _CONNECT_WITHIN[-1], "raise_for_status": False, "middlewares": middlewares}
-        self._wire = Wire(loop, session, options, self._max_connections)
+            self._wire = Wire(loop, self._given, self._max_connections, headers=self._headers)
         return self._wire
 
 
@@ -143,15 +152,21 @@ class Wire:
     Args:
         loop: The event loop.
         session: The session.
-        options: What each request is sent with.
         places: Requests on their way at once.
+        headers: The headers that are the same for all requests; ``None`` where the session has them, and the other
+            settings too, because it was made here.
 
     Attributes:
         free: Places that nobody has and nobody waits for.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession, options: dict[str, Any], places: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        session: aiohttp.ClientSession,
+        places: int,
+        *,
+        headers: CIMultiDict[str] | None = None,
     ) -> None:
         self.loop = loop
         self.session = session
@@ -160,7 +175,13 @@ class Wire:
         self._waiting = 0
         self._queue = asyncio.Semaphore(0)
         self._alarms = Alarms(loop)
-        self._options = options
+        self._headers = headers
+        # Each option of a request costs a microsecond on its way through aiohttp.
+        self._options: dict[str, Any] = {"allow_redirects": False}
+        if headers is not None:
+            # Middlewares of a request stand in for those of its session, so the session's are named again.
+            middlewares = (_send_once, *getattr(session, "_middlewares", ()))
+            self._options |= {"timeout": _CONNECT_WITHIN[-1], "raise_for_status": False, "middlewares": middlewares}
 
     async def wait_for_a_place(self) -> None:
         """Wait until one gets free; first come, first served."""
@@ -192,7 +213,7 @@ class Wire:
         Args:
             method: HTTP method.
             url: From :func:`urls_below`.
-            headers: From :func:`prepared`, with the key among them as a ``Secret``.
+            headers: Those of this request, from :func:`prepared`; the key among them as a ``Secret``.
             body: Body, or ``None``.
             attempt_timeout: Seconds from the connection to the last byte; ``None`` for no bound.
             deadline: Time of the event loop by which all must be done; ``None`` for none.
@@ -208,6 +229,8 @@ class Wire:
         if deadline is not None and deadline < due:
             due = deadline
         options: dict[str, Any] = self._options
+        if self._headers is not None:
+            headers = CIMultiDict([*self._headers.items(), *headers.items()])
         if body is not None or due - now <= _CONNECT_TIMEOUT:
             options = {**options, "data": body, "timeout": _connect_within(due - now)}
         try:
@@ -234,16 +257,12 @@ def urls_below(base_url: str) -> Callable[[str, str], URL]:
     return url
 
 
-def prepared(base_url: str, headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """The headers of every request below a base URL, whole, in the form in which aiohttp takes them as they are.
-
-    ``Host`` stands first (RFC 9110 section 7.2), and the encodings are those that aiohttp can always read.
-    """
-    host = URL(base_url).host_port_subcomponent or ""
-    return CIMultiDict({"Host": host, **headers, "Accept": "application/json", "Accept-Encoding": "gzip, deflate"})
+def prepared(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Headers in the form in which aiohttp takes them as they are."""
+    return CIMultiDict(headers)
 
 
-async def _own_session(max_connections: int) -> AsyncGenerator[aiohttp.ClientSession]:
+async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> AsyncGenerator[aiohttp.ClientSession]:
     """A session that is closed with its event loop, or when nothing refers to this generator any more.
 
     An event loop closes the asynchronous generators that are left when it shuts down, and those that are dropped
@@ -251,6 +270,7 @@ async def _own_session(max_connections: int) -> AsyncGenerator[aiohttp.ClientSes
     """
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=max_connections, socket_factory=_make_socket),
+        headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=_Request,
         timeout=_CONNECT_WITHIN[-1],
@@ -268,10 +288,6 @@ _CONNECT_WITHIN = [
     aiohttp.ClientTimeout(total=None, sock_connect=tenths / 10, ceil_threshold=1e9)
     for tenths in range(1, round(10 * _CONNECT_TIMEOUT) + 1)
 ]
-
-
-# Each option of a request costs a microsecond on its way through aiohttp, so a session made here brings its own.
-_OPTIONS: dict[str, Any] = {"allow_redirects": False}
 
 
 def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
@@ -338,7 +354,7 @@ class _Request(aiohttp.ClientRequest):
         self.headers = headers
 
     def update_auto_headers(self, skip_auto_headers: Any) -> None:
-        """None are missing; see :func:`prepared`."""
+        """None are missing."""
 
     def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         """Nothing is waited for before a body is sent."""

@@ -8,8 +8,12 @@ import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BASE = "aiohttp, msgspec"
 MODULES = ["zenovay_async", "httpx", "openai"]
@@ -26,10 +30,10 @@ class Import(msgspec.Struct, frozen=True):
     added: float
 
 
-def measure(rounds: int = 9) -> tuple[list[Import], list[str]]:
+def measure(rounds: int = 9, modules: Sequence[str] = MODULES) -> tuple[list[Import], list[str]]:
     """Import each in rotation; returns the results and what was left out."""
-    missing = [name for name in MODULES if not find_spec(name)]
-    names = [BASE, *(name for name in MODULES if name not in missing)]
+    missing = [name for name in modules if not find_spec(name)]
+    names = [BASE, *(name for name in modules if name not in missing)]
     with tempfile.TemporaryDirectory() as cache:
         # The first round writes the bytecode, for each of them to the same place whatever the environment says about
         # that, and does not count.

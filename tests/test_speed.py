@@ -1,0 +1,68 @@
+"""A call stays about as light as aiohttp alone, whatever the machine; ``benchmarks/speed`` has the figures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from speed import calls, imports
+from speed.server import Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIRST_CALL = """
+import asyncio, sys
+from zenovay_async import Zenovay
+
+async def main():
+    async with Zenovay("zv_first", base_url=sys.argv[1]) as zenovay:
+        before = set(sys.modules)
+        await zenovay.heatmaps.pages("a", limit=5)
+        print(*sorted(set(sys.modules) - before))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    # Its own process, and those of the clients, find the modules where this one does.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "benchmarks"))
+        with serving() as running:
+            yield running
+
+
+def run(server: Server, *command: str) -> str:
+    done = subprocess.run([sys.executable, *command, server.url], check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own interpreter
+    return done.stdout
+
+
+def test_a_call_takes_half_as_many_steps_of_the_interpreter_as_aiohttp_takes_for_it(server: Server) -> None:
+    steps = msgspec.json.decode(run(server, "-m", "speed.steps"), type=dict[str, float])
+    # 0.47 to 0.49 when this was written, by version of Python; a third more is too much.
+    assert 0.3 < steps["zenovay_async"] / steps["aiohttp"] < 0.63
+
+
+def test_a_call_costs_about_as_much_cpu_as_one_of_bare_aiohttp(server: Server) -> None:
+    (table,) = calls.measure(server, [calls.Cell(10, 20, rounds=2, turns=6)], ["sdk", "bare"], lambda _: None)
+    mine = table.of("sdk")
+    assert mine is not None
+    # 1.0 when this was written; a third more is too much.
+    assert mine.cpu.ratio < 1.33
+
+
+def test_the_import_takes_little_longer_than_that_of_aiohttp_and_msgspec() -> None:
+    results, _ = imports.measure(rounds=5, modules=["zenovay_async"])
+    costs = {result.modules: result for result in results}
+    # 0.14 when this was written; 0.4 is some 60 ms.
+    assert costs["zenovay_async"].added < 0.4 * costs[imports.BASE].cpu
+
+
+def test_the_first_call_imports_nothing_more(server: Server) -> None:
+    assert run(server, "-c", FIRST_CALL).split() == []
