@@ -44,6 +44,10 @@ SHORT = Work(calls=200, concurrency=64, limit=50, window=5.0, latencies=(0.0, 0.
 LONG = Work(calls=120, concurrency=64, limit=30, window=20.0, latencies=(0.2 / 3, 0.2))
 
 
+# The lowest plan's minute as it is.
+MINUTE = Work(calls=120, concurrency=64, limit=30, window=60.0, latencies=(0.0, 0.2))
+
+
 class Run(msgspec.Struct, frozen=True):
     """One configuration.
 

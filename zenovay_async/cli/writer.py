@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 
-class Writer:
+class Writer(ABC):
     """Takes results one by one.
 
     Attributes:
@@ -14,12 +15,12 @@ class Writer:
 
     streams = False
 
+    @abstractmethod
     def add(self, website_id: str, result: Any) -> None:
         """A result has come; of a website, or with ``""`` of none in particular."""
-        raise NotImplementedError
 
-    def miss(self) -> None:
+    def miss(self) -> None:  # noqa: B027 - most formats need not know
         """A result that was asked for will not come."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - what streams holds nothing back
         """No more will come; what was held back is written."""
