@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import pickle
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from zenovay_async import AuthenticationError, ConfigurationError, Zenovay, ZenovayError
-from zenovay_async.core.auth import DEFAULT_BASE_URL, Auth, Secret, find_base_url
+from zenovay_async import ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError
+from zenovay_async.core.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, find_base_url
+from zenovay_async.core.events import Event, RetryScheduled
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
@@ -64,11 +68,81 @@ def test_without_a_base_url_the_public_api_is_used() -> None:
         "https://h#f",
         "https://[",
         "https://h:x",
+        "https://a..b",
+        "https://.",
+        "https://.a",
+        f"https://{'a' * 70}.example",
+        "https://\u00e4\u00f6" + "a" * 60,
+        "https://a b",
+        " https://h",
+        "https://h/a\nb",
+        "https://\x80",
+        "https://h/\ud800",
+        "https://a%20b",
+        "https://a,b",
+        5,
+        b"https://api.example",
+        ["https://api.example"],
     ],
 )
-def test_a_base_url_that_cannot_be_one_is_refused(url: str) -> None:
+def test_a_base_url_that_cannot_be_one_is_refused(url: Any) -> None:
     with pytest.raises(ConfigurationError, match="base_url"):
-        Zenovay(KEY, base_url=url)
+        Zenovay(KEY, base_url=url, allow_http=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example.",
+        f"https://{'a' * 63}.example:8443/v1/",
+        "https://b\u00fccher.example/\u00e4",
+        "https://under_score.internal",
+        "https://10.0.0.1",
+        "https://[2001:db8::1]:8443",
+        "https://[fe80::1%25eth0]",
+    ],
+)
+def test_a_base_url_that_can_be_one_is_taken(url: str) -> None:
+    assert repr(Zenovay(KEY, base_url=url)) == f"Zenovay(base_url={url.rstrip('/')!r})"
+
+
+@given(
+    st.one_of(
+        st.text(max_size=30),
+        st.text(max_size=20).map("https://{}".format),
+        st.text("a.:[]%-_ /@1x\u00e9\u2100\u3002\ud800", max_size=20).map("https://{}".format),
+    )
+)
+@settings(max_examples=500)
+def test_any_text_is_a_base_url_or_a_configuration_error(text: str) -> None:
+    try:
+        Zenovay(KEY, base_url=text, allow_http=True)
+    except ConfigurationError as error:
+        assert str(error)  # noqa: PT017 - either way is fine
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("max_attempts", [0, -1, 2.5, "3", None, True]),
+        ("max_connections", [0, -1, 1.5, "x", None, True]),
+        ("quota_reserve", [-1, 1.5, "5", None, True]),
+        ("rate_limit_window", ["60", math.inf, math.nan, 0, -1, None, True]),
+        ("rate_limit", [0, -1, 1.5, "60", True]),
+        ("timeout", [True, "5", 0, -1, math.nan]),
+        ("attempt_timeout", [True, "5", 0, -1, math.nan]),
+        ("session", [5, "session", object()]),
+        ("auth", ["basic", None, 5, ["bearer"]]),
+    ],
+)
+def test_an_option_that_cannot_be_right_is_refused_by_name_when_the_client_is_made(
+    option: str, values: list[Any]
+) -> None:
+    for value in values:
+        with pytest.raises(ConfigurationError, match=f"^{option}=") as caught:
+            Zenovay("zv_98765", **{option: value})
+        shown = _everything_a_traceback_shows(caught.value)
+        assert "zv_98765" not in shown.replace('Zenovay("zv_98765"', "")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
@@ -128,13 +202,17 @@ def _everything_a_traceback_shows(error: BaseException | None) -> str:
     return "".join(shown)
 
 
-def test_a_refused_key_is_not_in_the_traceback_of_this_package() -> None:
+@pytest.mark.parametrize("sibling", [False, True])
+def test_a_refused_key_is_not_in_the_traceback_of_this_package(sibling: bool) -> None:  # noqa: FBT001 - a table's column
     def make() -> None:
+        if sibling:
+            Zenovay(KEY).with_options(api_key=_key_that_is_refused())
         Zenovay(_key_that_is_refused())
 
     with pytest.raises(ConfigurationError) as caught:
         make()
     shown = _everything_a_traceback_shows(caught.value)
+    assert "find_key" in shown
     assert "98765" not in shown
 
 
@@ -171,16 +249,51 @@ async def test_the_key_is_in_no_variable_of_any_frame_of_an_error(fault: str, un
     assert "0123456789" not in shown
 
 
-async def test_a_key_that_the_server_echoes_is_taken_out_of_the_error(canned: aioresponses) -> None:
-    canned.get(
-        f"{DEFAULT_BASE_URL}/heatmaps/x/pages",
-        status=401,
-        payload={"error": f"Invalid key {KEY}", "code": "UNAUTHORIZED"},
-    )
-    async with Zenovay(KEY) as zenovay:
-        with pytest.raises(AuthenticationError) as caught:
+@pytest.mark.parametrize("status", [200, 401, 429, 503])
+@pytest.mark.parametrize("style", ["x-api-key", "bearer"])
+async def test_a_key_that_the_server_echoes_is_in_nothing_that_is_told_of_the_error(
+    style: AuthStyle, status: int, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def echo(_: web.Request) -> web.Response:
+        # In capitals, too: codes are shown so.
+        message = f"Invalid key {KEY} or {KEY.upper()}"
+        error = {"message": message, "code": KEY, "request_id": KEY}
+        return web.json_response({"success": False, "error": error}, status=status, headers={"x-request-id": KEY})
+
+    caplog.set_level(logging.DEBUG)
+    events: list[Event] = []
+    app = web.Application()
+    app.router.add_get("/{any:.*}", echo)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    options: dict[str, Any] = {"max_attempts": 2, "rate_limit": None, "on_event": events.append}
+    async with Zenovay(KEY, auth=style, base_url=f"http://127.0.0.1:{unused_tcp_port}", **options) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
             await zenovay.heatmaps.pages("x")
-    assert "Invalid key <secret>" in str(caught.value)
+    await runner.cleanup()
+    # First of all, as what is compared below stands in variables, too.
+    shown = _everything_a_traceback_shows(caught.value)
+    scheduled = [event.error for event in events if isinstance(event, RetryScheduled)]
+    assert len(scheduled) == (status in {429, 503})
+    for error in (caught.value, *scheduled):
+        assert error.message.startswith("Invalid key <secret> or <secret>")
+        assert (error.code, error.request_id) == ("<secret>", "<secret>")
+        twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        told = f"{error} {error!r} {error.args} {vars(error)} {twin} {twin.args} {pickle.dumps(error)!r}"
+        assert "0123456789" not in told
+    assert "0123456789" not in shown
+    assert "request <secret>" in caplog.text
+    assert "0123456789" not in caplog.text
+
+
+async def test_a_key_that_the_server_echoes_as_a_fields_name_is_taken_out_too(canned: aioresponses) -> None:
+    payload = {"success": True, "data": {"pages": [], KEY: 1}}
+    canned.get(f"{DEFAULT_BASE_URL}/heatmaps/x/pages", payload=payload)
+    async with Zenovay(KEY, strict=True) as zenovay:
+        with pytest.raises(ResponseDecodeError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert caught.value.path == "$.data.<secret>"
     assert KEY not in repr(vars(caught.value))
 
 

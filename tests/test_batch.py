@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import traceback
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zenovay_async import (
+    APIConnectionError,
     AuthenticationError,
     Batch,
     BatchResult,
@@ -22,11 +25,11 @@ from zenovay_async import (
     Zenovay,
     ZenovayError,
 )
+from zenovay_async.limiter import WindowLimiter
+from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from zenovay_async.sandbox import Sandbox
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
@@ -41,6 +44,13 @@ async def double(item: int) -> int:
 async def collect(made: Batch[Any, Any]) -> list[BatchResult[Any, Any]]:
     async with made as results:
         return [result async for result in results]
+
+
+def in_flight(zenovay: Zenovay) -> int:
+    """Permits that nobody has given back."""
+    limiter = zenovay._budget.limiter
+    assert isinstance(limiter, WindowLimiter)
+    return limiter._pacer.in_flight
 
 
 def others() -> set[asyncio.Task[Any]]:
@@ -164,6 +174,70 @@ async def test_an_answer_for_every_item_stops_the_batch_with_that_error(error: Z
     assert others() == set()
 
 
+async def test_a_batch_that_stops_at_the_reserve_hands_out_every_result_that_was_paid_for() -> None:
+    async with Sandbox(websites=1, latency=0.005, jitter=0.01) as sandbox:
+        key = sandbox.add_key("small", monthly_limit=120)
+        async with Zenovay(key, base_url=sandbox.url, quota_reserve=20) as zenovay:
+            # The first answer tells the month.
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+            done = 1
+            with pytest.raises(QuotaExceededError, match="quota_reserve=20"):
+                async with zenovay.batch(sandbox.website_ids * 500, zenovay.heatmaps.pages, concurrency=32) as results:
+                    async for result in results:
+                        assert result.error is None
+                        done += 1
+            assert done == sandbox.count()
+            assert done == 100
+            assert in_flight(zenovay) == 0
+
+
+async def test_a_month_that_the_server_calls_used_up_is_asked_for_by_none_who_wait() -> None:
+    async with Sandbox(websites=1) as sandbox:
+        sandbox.fault(Fault.monthly_limit())
+        async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+            with pytest.raises(QuotaExceededError):
+                async with zenovay.batch(sandbox.website_ids * 500, zenovay.heatmaps.pages, concurrency=32) as results:
+                    [result async for result in results]
+            assert sandbox.count() == 1
+            assert in_flight(zenovay) == 0
+
+
+class Refusing:
+    """A server that knows no key, and counts what it is asked; the first answers may be given another status."""
+
+    def __init__(self, *before: int) -> None:
+        self.before = list(before)
+        self.requests = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.requests += 1
+                status = self.before.pop(0) if self.before else 401
+                await asyncio.sleep(0.01)
+                extra = b"Retry-After: 0.05\r\n" if status == 429 else b""
+                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n%s\r\n{}" % (status, extra))
+        writer.close()
+
+
+@pytest.mark.parametrize("before", [[], [429]], ids=["before anything is known", "behind a gate that was closed"])
+async def test_after_a_refused_key_nobody_whose_turn_comes_sends_another_request(
+    before: list[int], unused_tcp_port: int
+) -> None:
+    refusing = Refusing(*before)
+    server = await asyncio.start_server(refusing.serve, "127.0.0.1", unused_tcp_port)
+    url, limiter = f"http://127.0.0.1:{unused_tcp_port}", WindowLimiter(window=5.0)
+    async with Zenovay("zv_refused", base_url=url, rate_limit=limiter) as zenovay:
+        with pytest.raises(AuthenticationError):
+            async with zenovay.batch(["x"] * 100, zenovay.heatmaps.pages, concurrency=8) as results:
+                async for _ in results:
+                    pass
+        await asyncio.sleep(0.05)
+        assert in_flight(zenovay) == 0
+    server.close()
+    assert refusing.requests == 1 + len(before)
+
+
 async def test_a_website_that_is_off_limits_is_one_items_failure() -> None:
     async def fetch(_: int) -> None:
         raise PermissionDeniedError("Access denied to this website", status=403, code="FORBIDDEN")
@@ -195,6 +269,23 @@ async def test_leaving_early_cancels_what_is_on_its_way(how: str) -> None:
     except LookupError:
         pass
     assert others() == set()
+
+
+@pytest.mark.parametrize("when", [0.0, 0.02, 0.2])
+async def test_leaving_early_leaves_no_permit_behind(when: float) -> None:
+    sandbox, limiter = Sandbox(websites=1, latency=0.02), WindowLimiter()
+    async with (
+        sandbox,
+        Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=limiter, max_connections=4) as zenovay,
+    ):
+        site = sandbox.website_ids[0]
+        async with zenovay.batch(itertools.repeat(site), zenovay.heatmaps.pages, concurrency=64):
+            await asyncio.sleep(when)
+        assert in_flight(zenovay) == 0
+        assert not limiter._batch
+        assert zenovay._budget.quota.on_their_way == 0
+        # Who comes next finds places on the wire, too.
+        await asyncio.wait_for(asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(4))), 5)
 
 
 async def test_cancelling_the_caller_cancels_the_batch() -> None:
@@ -243,6 +334,70 @@ async def test_a_source_that_raises_surfaces_as_itself_after_the_calls_on_their_
     assert others() == set()
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_source_that_is_cancelled_from_within_is_an_error_and_no_item_is_lost_in_silence(
+    asynchronous: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    def source() -> Iterator[int]:
+        yield from range(5)
+        raise asyncio.CancelledError("somebody cancelled what the source waits for")
+
+    async def slow_source() -> AsyncIterator[int]:
+        for item in source():
+            yield item
+
+    got: list[int] = []
+    with pytest.raises(RuntimeError, match="source of items was cancelled") as caught:
+        async with batch(slow_source() if asynchronous else source(), double, concurrency=2) as results:
+            async for result in results:
+                got.append(result.item)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert sorted(got) == list(range(5))
+    assert others() == set()
+
+
+async def _broken(_: int) -> int:
+    raise APIConnectionError("unplugged")
+
+
+async def _refused(_: int) -> int:
+    raise AuthenticationError("Bad key", status=401)
+
+
+@pytest.mark.parametrize("fetch", [double, _broken, _refused])
+@pytest.mark.parametrize("how", ["to the end", "break", "raise", "cancel"])
+async def test_an_asynchronous_generator_has_cleaned_up_when_the_block_is_left(
+    fetch: Callable[[int], Any], how: str
+) -> None:
+    log: list[str] = []
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            for item in itertools.count() if how != "to the end" else range(50):
+                yield item
+        finally:
+            await asyncio.sleep(0)
+            log.append("cleaned up")
+
+    async def run() -> None:
+        async with batch(source(), fetch) as results:
+            async for _ in results:
+                if how == "break":
+                    break
+                if how == "raise":
+                    raise LookupError
+                if how == "cancel":
+                    await asyncio.sleep(60)
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.01)
+    if how == "cancel":
+        task.cancel()
+    await asyncio.wait([task])
+    assert log == ["cleaned up"]
+    assert others() == set()
+
+
 async def test_a_batch_is_used_in_async_with_and_once() -> None:
     made = batch([1], double)
     with pytest.raises(RuntimeError, match="async with"):
@@ -254,11 +409,19 @@ async def test_a_batch_is_used_in_async_with_and_once() -> None:
 
 @pytest.mark.parametrize(
     ("items", "concurrency", "match"),
-    [([1], 0, "concurrency=0"), ([1], 1.5, r"concurrency=1\.5"), ("abc", 1, r"pass \['abc'\]"), (5, 1, "iterable")],
+    [
+        ([1], 0, "concurrency=0"),
+        ([1], 1.5, r"concurrency=1\.5"),
+        ([1], True, "concurrency=True"),
+        ("abc", 1, r"pass \['abc'\]"),
+        (5, 1, "iterable"),
+    ],
 )
 async def test_bad_arguments_are_refused_at_once(items: object, concurrency: Any, match: str) -> None:
-    with pytest.raises(ConfigurationError, match=match):
+    with pytest.raises(ConfigurationError, match=match) as caught:
         batch(items, double, concurrency)
+    # Error reporters show the variables of each frame, the unfinished batch among them.
+    traceback.TracebackException.from_exception(caught.value, capture_locals=True)
 
 
 async def test_a_hundred_thousand_items_take_no_more_memory_than_a_few() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import gzip
 import subprocess
 import sys
+import warnings
+import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -21,11 +26,17 @@ from zenovay_async import (
     HeatmapPages,
     NotFoundError,
     Zenovay,
+    ZenovayError,
 )
-from zenovay_async.sandbox import Sandbox
+from zenovay_async.core.events import Event, RateLimitLearnt
+from zenovay_async.limiter import WindowLimiter
+from zenovay_async.sandbox import Fault, Sandbox
+from zenovay_async.sandbox.faults import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from zenovay_async.core.auth import AuthStyle
 
 PAGES = '{"success": true, "data": {"pages": []}, "timestamp": "2026-02-07T12:00:00.000Z"}'
 
@@ -113,6 +124,51 @@ async def test_a_session_that_was_passed_in_and_closed_is_named_as_the_cause(san
             await zenovay.heatmaps.pages(sandbox.website_ids[0])
 
 
+@pytest.mark.parametrize("fault", [None, *NAMED])
+async def test_a_session_that_raises_for_status_by_itself_makes_no_difference(
+    sandbox: Sandbox, fault: str | None
+) -> None:
+    """Its error is aiohttp's, and has the key among its headers."""
+    if fault is not None:
+        sandbox.fault(NAMED[fault](), times=1)
+
+    async def outcome(session: aiohttp.ClientSession | None) -> tuple[str, int | None]:
+        options: dict[str, Any] = {"max_attempts": 1, "rate_limit": None, "timeout": 0.2}
+        key = sandbox.add_key("another")
+        async with Zenovay(key, base_url=sandbox.url, session=session, **options) as zenovay:
+            try:
+                await zenovay.heatmaps.pages(sandbox.website_ids[0])
+            except ZenovayError as error:
+                return type(error).__name__, error.status
+        return "", 200
+
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        strict = await outcome(session)
+    if fault is not None:
+        sandbox.clear_faults()
+        sandbox.fault(NAMED[fault](), times=1)
+    assert strict == await outcome(None)
+
+
+async def test_an_auth_of_the_session_that_was_passed_in_beside_a_bearer_key_is_a_configuration_error(
+    sandbox: Sandbox,
+) -> None:
+    limiter = WindowLimiter()
+    with warnings.catch_warnings():
+        # aiohttp 4 will have none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made = aiohttp.ClientSession(auth=aiohttp.BasicAuth("user", "password"))
+    async with made as session:
+        options: dict[str, Any] = {"base_url": sandbox.url, "session": session, "rate_limit": limiter}
+        async with Zenovay(sandbox.api_key, auth="bearer", **options) as zenovay:
+            with pytest.raises(ConfigurationError, match="refuses to send"):
+                await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        async with Zenovay(sandbox.api_key, **options) as zenovay:
+            assert (await zenovay.heatmaps.pages(sandbox.website_ids[0])).pages
+    assert sandbox.count() == 1
+    assert limiter._pacer.in_flight == 0
+
+
 async def test_the_middlewares_of_a_session_that_was_passed_in_still_run(sandbox: Sandbox) -> None:
     seen: list[str] = []
 
@@ -131,6 +187,137 @@ async def test_a_call_after_the_end_of_the_block_says_so(sandbox: Sandbox) -> No
     with pytest.raises(ClientClosedError, match="inside its 'async with' block"):
         await zenovay.heatmaps.pages(sandbox.website_ids[0])
     await zenovay.close()
+
+
+def remaining(zenovay: Zenovay) -> int:
+    """Permits that could be had now without waiting."""
+    assert zenovay.rate_limit is not None
+    return zenovay.rate_limit.remaining
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own session", "the caller's session"])
+async def test_calls_on_a_closed_client_take_no_permit(sandbox: Sandbox, given: bool) -> None:  # noqa: FBT001 - a table's column
+    session = aiohttp.ClientSession() if given else None
+    zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, session=session, rate_limit=WindowLimiter())
+    async with zenovay:
+        await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        before = remaining(zenovay)
+        assert before > 100
+        if session is not None:
+            await session.close()
+            with pytest.raises(ClientClosedError, match="session was closed"):
+                await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    for _ in range(10):
+        with pytest.raises(ClientClosedError):
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    assert remaining(zenovay) == before
+    assert zenovay._budget.quota.on_their_way == 0
+
+
+async def test_callers_who_go_away_while_they_wait_for_a_place_on_the_wire_take_no_permit(sandbox: Sandbox) -> None:
+    site, limiter = sandbox.website_ids[0], WindowLimiter()
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
+        await zenovay.heatmaps.pages(site)
+        sandbox.fault(Fault.latency(0.1))
+        first = asyncio.create_task(zenovay.heatmaps.pages(site))
+        await asyncio.sleep(0.02)
+        before = remaining(zenovay)
+        waiting = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(10)]
+        await asyncio.sleep(0.02)
+        assert remaining(zenovay) == before - 10
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert remaining(zenovay) == before
+        with pytest.raises(APITimeoutError, match="No place got free in time"):
+            await zenovay.heatmaps.pages(site, timeout=0.02)
+        assert remaining(zenovay) == before
+        await first
+        await zenovay.heatmaps.pages(site)
+    assert sandbox.count() == 3
+    assert limiter._pacer.in_flight == 0
+
+
+async def test_who_waits_for_a_place_when_the_client_is_closed_takes_no_permit(sandbox: Sandbox) -> None:
+    site, limiter = sandbox.website_ids[0], WindowLimiter()
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
+        await zenovay.heatmaps.pages(site)
+        sandbox.fault(Fault.latency(0.1))
+        before = remaining(zenovay)
+        calls = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(5)]
+        await asyncio.sleep(0.02)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(error, ZenovayError) for error in ended)
+    assert [type(error) for error in ended].count(ClientClosedError) >= 4
+    # One request was on its way, which the server may have counted.
+    assert remaining(zenovay) == before - 1
+    assert limiter._pacer.in_flight == 0
+
+
+async def test_a_listener_that_raises_is_logged_and_neither_a_call_nor_a_permit_is_lost(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Event] = []
+
+    def listener(event: Event) -> None:
+        heard.append(event)
+        raise LookupError("a slip in the caller's own function")
+
+    site = sandbox.website_ids[0]
+    key = sandbox.add_key("small", monthly_limit=12)
+    async with Zenovay(key, base_url=sandbox.url, rate_limit_window=1.0, on_event=listener) as zenovay:
+        limiter = zenovay._budget.limiter
+        assert isinstance(limiter, WindowLimiter)
+        sandbox.fault(Fault.rate_limited("0.05"), times=1)
+        sandbox.fault(Fault.status(503), times=1)
+        assert (await zenovay.heatmaps.pages(site)).pages
+        ended = await asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(20)), return_exceptions=True)
+    assert not any(isinstance(error, LookupError) for error in ended)
+    assert {type(event).__name__ for event in heard} == {
+        "RateLimitClosed",
+        "RetryScheduled",
+        "RateLimitLearnt",
+        "QuotaThresholdReached",
+        "QuotaExhausted",
+    }
+    assert caplog.text.count("on_event failed on ") == len(heard)
+    assert "a slip in the caller's own function" in caplog.text
+    assert limiter._pacer.in_flight == 0
+
+
+async def test_a_class_to_decode_to_that_raises_what_it_likes_costs_no_permit(sandbox: Sandbox) -> None:
+    class Picky(msgspec.Struct):
+        pages: list[Any]
+
+        def __post_init__(self) -> None:
+            raise LookupError("a slip in the caller's own class")
+
+    site, limiter = sandbox.website_ids[0], WindowLimiter()
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=limiter) as zenovay:
+        with pytest.raises(LookupError):
+            await zenovay.request("GET", f"heatmaps/{site}/pages", result_type=Picky)
+    assert limiter._pacer.in_flight == 0
+
+
+async def test_a_listener_that_refers_to_its_client_does_not_keep_it_alive(sandbox: Sandbox) -> None:
+    class Watch:
+        def __init__(self) -> None:
+            self.zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, on_event=self.note)
+            self.heard: list[Event] = []
+
+        def note(self, event: Event) -> None:
+            self.heard.append(event)
+
+    watch = Watch()
+    await watch.zenovay.heatmaps.pages(sandbox.website_ids[0])
+    assert [type(event) for event in watch.heard] == [RateLimitLearnt]
+    budget = watch.zenovay._budget
+    await watch.zenovay.close()
+    gone = weakref.ref(watch), weakref.ref(watch.zenovay)
+    del watch
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+    assert not budget._shared.listeners
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -209,18 +396,23 @@ class Wire:
     def __init__(self) -> None:
         self.requests = 0
         self.connections = 0
-        self.agents: list[str] = []
+        self.heads: list[list[str]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
         try:
             while request := await reader.readuntil(b"\r\n\r\n"):
                 self.requests += 1
-                self.agents += [line.decode() for line in request.split(b"\r\n") if line.startswith(b"User-Agent")]
+                self.heads.append(request.decode().removesuffix("\r\n\r\n").split("\r\n"))
                 if b"/stale/" in request:
                     break
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
                 body = PAGES.encode()
+                if b"/packed/" in request:
+                    head += b"Content-Encoding: gzip\r\n"
+                    body = gzip.compress(body)
+                if b"/nonsense/" in request:
+                    head += b"Content-Encoding: gzip\r\n"
                 writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
                 await writer.drain()
         except asyncio.IncompleteReadError:
@@ -266,10 +458,57 @@ async def test_connections_are_kept_alive(wire: Wire, unused_tcp_port: int) -> N
     assert (wire.requests, wire.connections) == (5, 1)
 
 
-async def test_the_user_agent_names_the_version(wire: Wire, unused_tcp_port: int) -> None:
+def header(head: list[str], name: str) -> list[str]:
+    """The values of a header in the head of a request."""
+    return [line.partition(": ")[2] for line in head if line.lower().startswith(f"{name.lower()}: ")]
+
+
+@pytest.mark.parametrize("auth", ["x-api-key", "bearer"])
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_each_header_is_on_the_wire_once_and_the_host_first(
+    wire: Wire,
+    unused_tcp_port: int,
+    own_session: bool,  # noqa: FBT001 - a table's column
+    auth: AuthStyle,
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        given = None if own_session else session
+        url = f"http://127.0.0.1:{unused_tcp_port}"
+        async with Zenovay("zv_x", base_url=url, auth=auth, session=given) as zenovay:
+            await zenovay.heatmaps.pages("good", limit=2)
+    head = wire.heads[0]
+    assert head[0] == "GET /heatmaps/good/pages?limit=2 HTTP/1.1"
+    if own_session:
+        assert head[1] == f"Host: 127.0.0.1:{unused_tcp_port}"
+    names = [line.partition(":")[0].lower() for line in head[1:]]
+    assert len(names) == len(set(names))
+    assert header(head, "Host") == [f"127.0.0.1:{unused_tcp_port}"]
+    assert header(head, "Accept") == ["application/json"]
+    assert header(head, "Accept-Encoding") == ["gzip, deflate"]
+    key = header(head, "X-API-Key") if auth == "x-api-key" else header(head, "Authorization")
+    assert key == (["zv_x"] if auth == "x-api-key" else ["Bearer zv_x"])
+    (agent,) = header(head, "User-Agent")
+    assert agent.startswith(f"zenovay-async/{zenovay_async.__version__} ")
+
+
+async def test_a_body_is_sent_with_its_type_and_length(wire: Wire, unused_tcp_port: int) -> None:
     async with Zenovay("zv_x", base_url=f"http://127.0.0.1:{unused_tcp_port}") as zenovay:
-        await zenovay.heatmaps.pages("good")
-    assert f"zenovay-async/{zenovay_async.__version__} " in wire.agents[0]
+        await zenovay.request("POST", "query/x", json={"question": "?"})
+    head = wire.heads[0]
+    assert header(head, "Content-Type") == ["application/json"]
+    assert header(head, "Content-Length") == ["16"]
+    assert header(head, "Transfer-Encoding") == []
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_a_compressed_answer_is_read(wire: Wire, unused_tcp_port: int, own_session: bool) -> None:  # noqa: FBT001 - a table's column
+    async with aiohttp.ClientSession() as session:
+        given, url = None if own_session else session, f"http://127.0.0.1:{unused_tcp_port}"
+        async with Zenovay("zv_x", base_url=url, session=given, max_attempts=1, rate_limit=None) as zenovay:
+            assert (await zenovay.heatmaps.pages("packed")).pages == ()
+            with pytest.raises(APIConnectionError, match="cut short"):
+                await zenovay.heatmaps.pages("nonsense")
+    assert wire.requests == 2
 
 
 async def test_waiting_for_a_free_connection_does_not_eat_the_time_of_an_attempt(unused_tcp_port: int) -> None:

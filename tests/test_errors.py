@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
-from typing import Any
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import zenovay_async
-from zenovay_async import APIConnectionError, QuotaExceededError, RateLimitError, ResponseDecodeError, ZenovayError
+from zenovay_async import (
+    APIConnectionError,
+    QuotaExceededError,
+    RateLimitError,
+    ResponseDecodeError,
+    Zenovay,
+    ZenovayError,
+)
 from zenovay_async.core import errors
+from zenovay_async.sandbox.faults import NAMED
+
+if TYPE_CHECKING:
+    from zenovay_async.sandbox import Sandbox
 
 ALL: list[type[ZenovayError]] = [
     value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, ZenovayError)
@@ -72,3 +85,25 @@ def test_a_long_body_is_cut() -> None:
 def test_usual_except_clauses_fit() -> None:
     assert issubclass(zenovay_async.APITimeoutError, TimeoutError)
     assert issubclass(zenovay_async.ConfigurationError, ValueError)
+
+
+@pytest.mark.parametrize("fault", ["500", "html", "reset", "cut-body"])
+async def test_an_error_of_a_call_is_gone_with_the_last_who_refers_to_it(sandbox: Sandbox, fault: str) -> None:
+    """A cycle of error, traceback and variables would stay in memory until the next collection."""
+    sandbox.fault(NAMED[fault]())
+
+    async def call(zenovay: Zenovay) -> weakref.ref[ZenovayError]:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages("x")
+        found = weakref.ref(caught.value)
+        del caught
+        return found
+
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_attempts=1, rate_limit=None) as zenovay:
+        gc.collect()
+        gc.disable()
+        try:
+            gone = await call(zenovay)
+            assert gone() is None
+        finally:
+            gc.enable()

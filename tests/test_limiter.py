@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,9 +15,12 @@ from simulated_servers import Server
 from zenovay_async import ClientClosedError, QuotaExceededError, RateLimitError
 from zenovay_async.core.events import Event, RateLimitClosed, RateLimitLearnt
 from zenovay_async.limiter import RateLimiter, WindowLimiter
+from zenovay_async.sandbox.limits import make_limiter
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    from zenovay_async.sandbox.limits import Kind
 
 pytestmark = pytest.mark.looptime
 
@@ -37,6 +41,15 @@ async def spend(limiter: WindowLimiter, limit: int = 30) -> None:
     for used in range(1, limit + 1):
         permit = await limiter.acquire()
         limiter.finish(permit, status=200, limit=limit, remaining=limit - used)
+
+
+async def refused(limiter: WindowLimiter, max_wait: float, cost: int = 1) -> float | None:
+    """The wait that a refusal names; ``None`` where a permit was given."""
+    try:
+        await limiter.acquire(cost=cost, max_wait=max_wait)
+    except RateLimitError as error:
+        return error.retry_after
+    return None
 
 
 def idle(limiter: WindowLimiter) -> bool:
@@ -72,6 +85,145 @@ async def test_a_wait_that_fits_is_waited_for() -> None:
     assert idle(limiter)
 
 
+@pytest.mark.parametrize("cost", [1, 3])
+async def test_where_the_server_says_that_nothing_is_left_a_wait_that_does_not_fit_fails_at_once(cost: int) -> None:
+    limiter = WindowLimiter()
+    limiter.finish(await limiter.acquire(), status=200, limit=30, remaining=0)
+    began = now()
+    with pytest.raises(RateLimitError) as caught:
+        await limiter.acquire(cost=cost, max_wait=1.0)
+    assert now() - began < 0.02
+    await limiter.acquire(cost=cost)
+    assert now() - began > 1
+    assert caught.value.retry_after == pytest.approx(now() - began)
+
+
+@pytest.mark.parametrize("remaining", [None, 0, 1])
+@pytest.mark.parametrize("limit", [1, 2, 4])
+async def test_a_call_that_costs_more_than_others_waits_its_real_time_and_is_not_refused_where_that_fits(
+    limit: int, remaining: int | None
+) -> None:
+    async def used() -> WindowLimiter:
+        limiter = WindowLimiter(limit=limit)
+        limiter.finish(await limiter.acquire(cost=3), status=200, limit=60, remaining=remaining)
+        return limiter
+
+    began, patient = now(), await used()
+    await patient.acquire(cost=3)
+    real = now() - began
+    assert 2 < real < 130
+    began = now()
+    assert await refused(await used(), real - 0.01, cost=3) == pytest.approx(real)
+    assert now() == began
+    assert await refused(await used(), real + 0.01, cost=3) is None
+    assert now() - began == pytest.approx(real)
+
+
+_HISTORY = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.5, 7.0, 61.0]), st.integers(1, 3), st.sampled_from([None, 0, 1, 2, 5, "refused"])
+    ),
+    max_size=8,
+)
+
+
+@given(st.sampled_from([None, 1, 2, 5]), _HISTORY, st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_who_comes_alone_is_told_the_wait_that_it_would_really_have(
+    limit: int | None, history: list[tuple[float, int, Any]], cost: int
+) -> None:
+    async def main() -> None:
+        limiter = WindowLimiter(limit=limit, rng=random.Random(1))
+        for pause, spent, told in history:
+            await asyncio.sleep(pause)
+            permit = await limiter.acquire(cost=spent)
+            status, remaining = (429, None) if told == "refused" else (200, told)
+            limiter.finish(permit, status=status, limit=8, remaining=remaining)
+        began = now()
+        told = await refused(limiter, 0.0, cost) or 0.0
+        if told:
+            assert now() == began
+            await limiter.acquire(cost=cost)
+        assert now() - began == pytest.approx(told, abs=0.001)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("limit", "tells", "served"),
+    [(120, True, 100), (60, True, 60), (30, True, 30), (120, False, 100), (30, False, 30)],
+)
+async def test_a_crowd_that_comes_before_the_first_answer_is_served_as_far_as_that_allows_and_the_rest_hears_at_once(
+    limit: int,
+    tells: bool,  # noqa: FBT001 - a table's column
+    served: int,
+) -> None:
+    limiter, left = WindowLimiter(), limit
+
+    async def caller() -> bool | None:
+        nonlocal left
+        try:
+            permit = await limiter.acquire(max_wait=30.0)
+        except RateLimitError as error:
+            return error.retry_after is not None and error.retry_after > 29 and now() == pytest.approx(0.2)
+        await asyncio.sleep(0.2)
+        left -= 1
+        limiter.finish(permit, status=200, limit=limit, remaining=left if tells else None)
+        return None
+
+    ended = await asyncio.gather(*(caller() for _ in range(100)))
+    assert ended.count(None) == served
+    assert ended.count(True) == 100 - served
+
+
+_CROWD = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 2.0, 20.0]), st.integers(1, 3)), min_size=1, max_size=40)
+
+
+@given(st.sampled_from(["fixed", "sliding"]), st.integers(3, 40), st.booleans(), _CROWD)
+@settings(max_examples=150, deadline=None)
+def test_nobody_is_refused_whose_wait_would_have_fit(
+    kind: Kind,
+    limit: int,
+    tells: bool,  # noqa: FBT001 - drawn
+    crowd: list[tuple[float, int]],
+) -> None:
+    async def waits(allowed: list[float] | None) -> list[float | None]:
+        limiter, counter = WindowLimiter(rng=random.Random(1)), make_limiter(kind, limit, 60.0)
+
+        async def call(number: int, cost: int, max_wait: float | None) -> float | None:
+            began = now()
+            try:
+                permit = await limiter.acquire(cost=cost, max_wait=max_wait)
+            except RateLimitError:
+                return None
+            waited = now() - began
+            # No two answers at the same time: which of them comes first is for nobody to say.
+            await asyncio.sleep(0.1 + number / 1000)
+            admitted = [counter.admit(1000 + now()) for _ in range(min(cost, limit))]
+            left, wait = counter.remaining(1000 + now()), counter.reset_after(1000 + now())
+            await asyncio.sleep(0.1)
+            told = left if tells else None
+            status = 200 if all(admitted) else 429
+            limiter.finish(permit, status=status, limit=limit, remaining=told, retry_after=float(int(wait) + 1))
+            return waited
+
+        tasks: list[asyncio.Task[float | None]] = []
+        for number, (pause, cost) in enumerate(crowd):
+            await asyncio.sleep(pause)
+            tasks.append(asyncio.create_task(call(number, cost, None if allowed is None else allowed[number] + 0.01)))
+        return await asyncio.gather(*tasks)
+
+    found: list[list[Any]] = []
+
+    async def main() -> None:
+        found.append(await waits(found[0] if found else None))
+
+    run(main())
+    run(main())
+    patient, bounded = found
+    assert bounded == pytest.approx(patient, abs=0.001)
+
+
 async def test_who_waits_hears_at_once_when_a_429_makes_the_wait_too_long() -> None:
     limiter = WindowLimiter()
     first, second = await _two_permits(limiter)
@@ -83,6 +235,22 @@ async def test_who_waits_hears_at_once_when_a_429_makes_the_wait_too_long() -> N
     assert now() == pytest.approx(1)
     assert caught.value.retry_after == pytest.approx(600, abs=1)
     limiter.finish(second, status=200)
+
+
+async def test_who_waits_hears_at_once_when_a_later_429_names_a_longer_time() -> None:
+    limiter = WindowLimiter()
+    first, second = await _two_permits(limiter)
+    waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
+    patient = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=700.0))
+    await asyncio.sleep(1)
+    limiter.finish(first, status=429, retry_after=1.0)
+    limiter.finish(second, status=429, retry_after=600.0)
+    with pytest.raises(RateLimitError) as caught:
+        await waiting
+    assert now() == pytest.approx(1)
+    assert caught.value.retry_after == pytest.approx(600, abs=1)
+    await patient
+    assert now() == pytest.approx(601)
 
 
 async def _two_permits(limiter: WindowLimiter) -> tuple[Any, Any]:
@@ -271,6 +439,19 @@ async def test_the_forecast_is_what_it_then_takes() -> None:
     await server.run(limiter, 299, 8)
     assert now() - began == pytest.approx(expected, rel=0.01)
     assert limiter.forecast(0) == 0.0
+
+
+@pytest.mark.parametrize("n", [10, 60, 90, 150])
+@pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket"])
+async def test_the_forecast_is_what_it_then_takes_where_no_answer_tells_what_is_left(kind: Kind, n: int) -> None:
+    server = Server(kind, 60, 60.0, remaining=0.0)
+    limiter = WindowLimiter()
+    await server.until_allowed(limiter)
+    expected = limiter.forecast(n)
+    began = now()
+    await server.run(limiter, n, 8)
+    assert server.refused == 0
+    assert now() - began == pytest.approx(expected, rel=0.02)
 
 
 async def test_the_default_limiter_is_a_rate_limiter() -> None:

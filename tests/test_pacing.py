@@ -174,6 +174,66 @@ def test_one_refusal_closes_the_gate_once_for_all_that_were_on_their_way() -> No
     assert paced.remaining(3.0) == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "opens"),
+    [
+        (10.0, 60.0, 63.0),  # longer
+        (None, 60.0, 63.0),  # where none was named
+        (60.0, 10.0, 62.0),  # shorter
+        (60.0, None, 62.0),
+        (60.0, 59.5, 62.0),  # the same, rounded up to whole seconds
+    ],
+)
+def test_of_refusals_of_one_time_the_longest_wait_that_is_named_holds(
+    first: float | None, then: float | None, opens: float
+) -> None:
+    paced = pacer()
+    one, two = _two_on_their_way(paced)
+    paced.refused(one, 2.0, first, None)
+    paced.refused(two, 3.0, then, None)
+    assert paced.ready_at(3.0) == opens
+    # One refusal it was all the same: the pace is slowed down once, and nothing backs off further.
+    assert paced._slow == 2
+    assert paced._backoffs <= 1
+
+
+@pytest.mark.parametrize("late", [[1], [0, 1], [1, 0]])
+def test_answers_that_were_on_their_way_when_a_refusal_came_neither_win_back_the_pace_nor_open_a_burst(
+    late: list[int],
+) -> None:
+    paced = pacer(limit=60)
+    paced.answered(paced.grant(0.0), 0.5, limit=60, remaining=59)
+    refused, *others = (paced.grant(1.0) for _ in range(3))
+    paced.refused(refused, 1.5, 10.0, None)
+    for which in late:
+        paced.answered(others[which], 1.6, limit=60, remaining=40)
+    assert paced.ready_at(1.6) == 11.5
+    probe = paced.grant(11.5)
+    assert paced.ready_at(11.5) > 11.5
+    paced.answered(probe, 11.6, limit=60, remaining=None)
+    # Everyone else comes one by one, at nearly half the pace.
+    gaps: list[float] = []
+    at = 11.6
+    for _ in range(5):
+        turn = paced.ready_at(at)
+        gaps.append(turn - at)
+        paced.answered(paced.grant(turn), turn, limit=60, remaining=None)
+        at = turn
+    assert gaps == pytest.approx([2.04, 1.84, 1.65, 1.49, 1.34], abs=0.2)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("remaining", [0.0, 0.3, 1.0])
+async def test_a_key_whose_minute_others_have_used_up_is_not_stormed_when_the_gate_opens(remaining: float) -> None:
+    server = Server("fixed", 60, 60.0, latency=0.4, jitter=0.3, remaining=remaining)
+    limiter, others = WindowLimiter(), WindowLimiter(limit=60)
+    await server.until_allowed(limiter)
+    await server.run(others, 40, 40)
+    await server.run(limiter, 120, 64)
+    # Those on their way together when the count was less than believed, and one or two that went first afterwards.
+    assert server.refused <= 60
+
+
 def test_when_the_gate_opens_one_goes_first() -> None:
     paced = pacer()
     one, two = _two_on_their_way(paced)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from zenovay_async import Quota, QuotaExceededError, Zenovay
 from zenovay_async.core.events import Event, QuotaExhausted, QuotaThresholdReached
 from zenovay_async.core.headers import UsageHeaders
 from zenovay_async.core.quota import QuotaGuard
+from zenovay_async.limiter import WindowLimiter
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def test_an_answer_that_was_overtaken_does_not_count_the_month_down() -> None:
 
 
 def test_a_new_month_starts_from_what_its_answers_say_and_a_late_answer_of_the_old_one_is_old_news() -> None:
-    guard = QuotaGuard(clock=Clock())
     clock = Clock()
     guard = QuotaGuard(clock=clock)
     guard.observe(told(999))
@@ -187,3 +187,19 @@ async def test_callers_that_wait_hear_at_once_that_the_month_is_over(sandbox: Sa
         ended = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(error, QuotaExceededError) for error in ended)
     assert sandbox.count() == 1
+
+
+async def test_a_limiter_shared_by_two_keys_serves_the_one_whose_month_is_not_over(sandbox: Sandbox) -> None:
+    limiter = WindowLimiter(window=1.0)
+    used_up = sandbox.add_key("used up", monthly_limit=5, monthly_used=5)
+    options: dict[str, Any] = {"base_url": sandbox.url, "rate_limit": limiter}
+    site = sandbox.website_ids[0]
+    async with Zenovay(used_up, **options) as one, Zenovay(sandbox.api_key, **options) as other:
+        # The first goes alone, and all others wait for its answer.
+        calls = [client.heatmaps.pages(site) for client in (one, other, other, one, other)]
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, QuotaExceededError) for each in ended] == [True, False, False, True, False]
+    assert not any(isinstance(each, Exception) for each in (ended[1], ended[2], ended[4]))
+    # Whoever waited with the key that is used up hears of it without a request.
+    assert (sandbox.count(status=429), sandbox.count(status=200)) == (1, 3)
+    assert limiter._pacer.in_flight == 0

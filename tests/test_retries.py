@@ -23,7 +23,7 @@ from zenovay_async import (
     ZenovayError,
 )
 from zenovay_async.core.auth import DEFAULT_BASE_URL
-from zenovay_async.core.events import Event, RetryScheduled
+from zenovay_async.core.events import Event, RateLimitClosed, RetryScheduled
 from zenovay_async.core.retry import RetryBudget
 
 if TYPE_CHECKING:
@@ -183,6 +183,48 @@ async def test_a_failing_server_is_not_stormed(canned: aioresponses) -> None:
     assert sent(canned) <= 200 + RetryBudget.CAPACITY
 
 
+async def test_without_a_limiter_a_server_that_refuses_all_is_not_stormed_either(canned: aioresponses) -> None:
+    canned.get(URL, status=429, payload={}, headers={"Retry-After": "1"}, repeat=True)
+    async with client() as zenovay:
+        failed = await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(error, RateLimitError) for error in failed)
+    assert sent(canned) <= 50 + RetryBudget.CAPACITY
+
+
+async def test_with_a_limiter_a_refusal_costs_nothing_of_the_retries(canned: aioresponses) -> None:
+    for _ in range(3):
+        canned.get(URL, status=429, headers={"Retry-After": "1"})
+    canned.get(URL, payload=GOOD)
+    async with client(rate_limit="auto") as zenovay:
+        await zenovay.heatmaps.pages("x")
+        assert zenovay._budget.retries.tokens == RetryBudget.CAPACITY
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_a_rate_limit_error_closes_the_gate_for_all_under_whatever_status_it_comes(
+    canned: aioresponses, status: int
+) -> None:
+    error = {"message": "Rate limit exceeded. Try again in 42 seconds", "code": "RATE_LIMIT_EXCEEDED"}
+    canned.get(URL, payload=GOOD)
+    canned.get(URL, status=status, payload={"success": False, "error": error})
+    canned.get(URL, payload=GOOD, repeat=True)
+    events: list[Event] = []
+    async with client(rate_limit="auto", timeout=100, on_event=events.append) as zenovay:
+        await zenovay.heatmaps.pages("x")
+        began = now()
+        with pytest.raises(RateLimitError) as caught:
+            await zenovay.with_options(max_attempts=1).heatmaps.pages("x")
+        assert caught.value.retry_after == 42
+        with pytest.raises(RateLimitError, match="nothing was sent") as refused:
+            await zenovay.heatmaps.pages("x", timeout=5)
+        assert now() == began
+        assert refused.value.retry_after is not None
+        assert refused.value.retry_after >= 42
+        await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(3)))
+    assert now() - began >= 42
+    assert RateLimitClosed(42.0, stated=True) in events
+
+
 def test_a_retry_budget_is_earned_back_by_successes() -> None:
     budget = RetryBudget()
     assert [budget.spend() for _ in range(25)].count(True) == 20
@@ -276,7 +318,7 @@ async def test_a_timeout_is_a_timeout_to_everyone(canned: aioresponses) -> None:
 class LateLimiter:
     """A limiter of somebody else's that does not keep to ``max_wait``."""
 
-    def __init__(self, *waits: float) -> None:
+    def __init__(self, *waits: float | Exception) -> None:
         self.waits = iter(waits)
         self.refunded = 0
 
@@ -284,7 +326,10 @@ class LateLimiter:
         return None
 
     async def acquire(self, **_: Any) -> Any:
-        await asyncio.sleep(next(self.waits))
+        wait = next(self.waits)
+        if isinstance(wait, Exception):
+            raise wait
+        await asyncio.sleep(wait)
 
     def finish(self, permit: Any, **_: Any) -> None:
         pass
@@ -310,3 +355,15 @@ async def test_a_wait_that_took_too_long_sends_nothing_and_tells_what_failed_bef
             await zenovay.heatmaps.pages("x")
     assert type(caught.value) is cls
     assert (caught.value.attempts, sent(canned), limiter.refunded) == (attempts, attempts, 1)
+
+
+async def test_a_limiter_that_refuses_a_call_without_a_deadline_is_told_of_with_what_failed_before(
+    canned: aioresponses,
+) -> None:
+    canned.get(URL, status=500, repeat=True)
+    limiter = LateLimiter(0, RateLimitError("The others were first", retry_after=7.0))
+    async with client(rate_limit=limiter, timeout=None) as zenovay:
+        with pytest.raises(ServerError, match=r"would have to wait 7\.0 s") as caught:
+            await zenovay.heatmaps.pages("x")
+    assert (caught.value.attempts, caught.value.retry_after) == (1, 7.0)
+    assert caught.value.args == (caught.value.message,)

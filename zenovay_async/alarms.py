@@ -47,8 +47,9 @@ class Alarms:
         for alarm in [alarm for alarm in self.set if alarm.when <= now]:
             del self.set[alarm]
             alarm.task.cancel()
-        if self.set:
-            self.ring_at(min(alarm.when for alarm in self.set))
+        due = min((alarm.when for alarm in self.set), default=math.inf)
+        if due < math.inf:
+            self.ring_at(due)
 
 
 class Alarm:

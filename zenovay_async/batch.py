@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
 import msgspec
 
+from zenovay_async.core.call import required_whole
 from zenovay_async.core.errors import (
     AuthenticationError,
     ClientClosedError,
@@ -23,10 +24,11 @@ from zenovay_async.core.errors import (
     QuotaExceededError,
 )
 from zenovay_async.core.response import PAID_PLAN_REQUIRED
+from zenovay_async.places import Places
 from zenovay_async.session import IN_BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
 
 ItemT = TypeVar("ItemT")
@@ -93,21 +95,21 @@ class Batch(Generic[ItemT, T]):
         *,
         concurrency: int,
     ) -> None:
-        if not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency={concurrency!r}: expected a whole number of 1 or more")
+        # First what repr shows: a traceback with variables shows this object even where an argument is refused.
+        self.succeeded = 0
+        self.failed = 0
+        self._workers: set[asyncio.Task[None]] = set()
+        required_whole("concurrency", concurrency)
         if isinstance(items, (str, bytes)):
             raise ConfigurationError(f"items={items!r} is one text, not a collection of items; pass [{items!r}]")
         self._source = _Source(items)
         self._fetch = fetch
         self._concurrency = concurrency
         self._results: deque[BatchResult[ItemT, T]] = deque()
-        self._room = asyncio.Semaphore(2 * concurrency)
+        self._room = Places(2 * concurrency)
         self._changed = asyncio.Event()
-        self._workers: set[asyncio.Task[None]] = set()
         self._entered = False
         self._failure: BaseException | None = None
-        self.succeeded = 0
-        self.failed = 0
 
     def __repr__(self) -> str:
         return f"<Batch: {self.succeeded} succeeded, {self.failed} failed, {len(self._workers)} workers>"
@@ -146,48 +148,50 @@ class Batch(Generic[ItemT, T]):
                 requests are used up.
             Exception: What the source of items raised.
         """
-        if not self._entered:
-            raise RuntimeError("a batch starts in 'async with': async with zenovay.batch(...) as results")
         while not self._results:
+            if not self._entered:
+                raise RuntimeError("a batch starts in 'async with': async with zenovay.batch(...) as results")
             if not self._workers:
                 failure, self._failure = self._failure, None
                 raise failure or StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
-        self._room.release()
+        self._room.give_back()
         return self._results.popleft()
 
     async def _work(self) -> None:
+        room, source, fetch, results, changed = self._room, self._source, self._fetch, self._results, self._changed
         while True:
             # Room first: a result that is there never waits, and so is never lost when the batch stops.
-            await self._room.acquire()
-            item = await self._source.take()
+            if room.free:
+                room.free -= 1
+            else:
+                await room.take()
+            item = await source.take() if source.waits else source.take_now()
             if item is _End.END:
                 return
-            self._results.append(await self._outcome(item))
-            self._changed.set()
-
-    async def _outcome(self, item: ItemT) -> BatchResult[ItemT, T]:
-        try:
-            value = await self._fetch(item)
-        except asyncio.CancelledError as error:
-            if cancelled_from_outside():
-                raise
-            # Not this batch was cancelled but something inside fetch, which is that item's own failure.
-            failure = RuntimeError("fetch was cancelled from within")
-            failure.__cause__ = error
-            return self._failed(item, failure)
-        except Exception as error:
-            if holds_for_every_item(error):
-                self._stop(error)
-                raise
-            return self._failed(item, error)
-        self.succeeded += 1
-        return Success(item, value)
-
-    def _failed(self, item: ItemT, error: Exception) -> Failure[ItemT]:
-        self.failed += 1
-        return Failure(item, error)
+            try:
+                value = await fetch(item)
+            except asyncio.CancelledError as error:
+                if cancelled_from_outside():
+                    raise
+                # Not this batch was cancelled but something inside fetch, which is that item's own failure.
+                failure = RuntimeError("fetch was cancelled from within")
+                failure.__cause__ = error
+                self.failed += 1
+                results.append(Failure(item, failure))
+            except Exception as error:
+                if holds_for_every_item(error):
+                    self._stop(error)
+                    raise
+                self.failed += 1
+                results.append(Failure(item, error))
+            else:
+                self.succeeded += 1
+                results.append(Success(item, value))
+            # Whoever waits for results does so because there were none.
+            if len(results) == 1:
+                changed.set()
 
     def _stop(self, error: Exception) -> None:
         """No item is taken any more; in this very step, before another worker gets the next turn to send."""
@@ -219,31 +223,46 @@ class _End(Enum):
 
 
 class _Source(Generic[ItemT]):
-    """Hands the items of any iterable to many workers, each item once."""
+    """Hands the items of any iterable to many workers, each item once.
+
+    Attributes:
+        waits: Whether an item may have to be waited for, with :meth:`take`; else :meth:`take_now` is quicker.
+    """
 
     def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
         self._ended = False
         self._turn = asyncio.Lock()
-        self._next: Callable[[], Awaitable[ItemT]]
-        self._generator: AsyncGenerator[ItemT, None] | None = None
+        self._now: Iterator[ItemT] = iter(())
+        self._later: AsyncIterator[ItemT] | None = None
         if isinstance(items, AsyncIterable):
-            iterator = aiter(items)
-            self._next = iterator.__anext__
-            if isinstance(iterator, AsyncGenerator):
-                self._generator = iterator
+            self._later = aiter(items)
         elif isinstance(items, Iterable):
-            self._next = _asynchronous(iter(items))
+            self._now = iter(items)
         else:
             raise ConfigurationError(f"items={items!r}: expected an iterable or an asynchronous iterable")
+        self.waits = self._later is not None
+
+    def take_now(self) -> ItemT | _End:
+        """The next item of an iterable, or ``END``; an error of the source comes once, and ends it."""
+        if self._ended:
+            return _End.END
+        try:
+            return next(self._now, _End.END)
+        except asyncio.CancelledError as error:
+            self._ended = True
+            raise _cancelled(error) from error
+        except Exception:
+            self._ended = True
+            raise
 
     async def take(self) -> ItemT | _End:
-        """The next item, or ``END``; an error of the source comes once, and ends it."""
+        """The next item of any source; otherwise like :meth:`take_now`."""
         # An asynchronous generator must not be asked for its next item while it is at work on one.
         async with self._turn:
-            if self._ended:
-                return _End.END
+            if self._ended or self._later is None:
+                return self.take_now()
             try:
-                return await self._next()
+                return await anext(self._later)
             except StopAsyncIteration:
                 self._ended = True
                 return _End.END
@@ -251,7 +270,7 @@ class _Source(Generic[ItemT]):
                 if cancelled_from_outside():
                     raise
                 self._ended = True
-                raise RuntimeError("the source of items was cancelled from within") from error
+                raise _cancelled(error) from error
             except Exception:
                 self._ended = True
                 raise
@@ -263,21 +282,16 @@ class _Source(Generic[ItemT]):
     async def close(self) -> None:
         """Let an asynchronous generator clean up now, and not when Python happens to collect it."""
         self._ended = True
-        if self._generator is not None:
-            await self._generator.aclose()
+        aclose: Callable[[], Awaitable[None]] | None = getattr(self._later, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+def _cancelled(error: asyncio.CancelledError) -> RuntimeError:
+    return RuntimeError(f"the source of items was cancelled from within: {error!r}")
 
 
 def cancelled_from_outside() -> bool:
     """Whether somebody cancelled the running task, and not something that it waits for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-def _asynchronous(iterator: Iterator[ItemT]) -> Callable[[], Awaitable[ItemT]]:
-    async def take() -> ItemT:
-        item = next(iterator, _End.END)
-        if item is _End.END:
-            raise StopAsyncIteration
-        return item
-
-    return take

@@ -56,7 +56,8 @@ class Limits(msgspec.Struct, frozen=True):
                 f"rate_limit={limit!r}: expected 'auto', a whole number of requests per window, "
                 "None for no pacing, or a RateLimiter"
             )
-        if not (isinstance(self.window, (int, float)) and 0 < self.window < math.inf):
+        known = isinstance(self.window, (int, float)) and not isinstance(self.window, bool)
+        if not (known and 0 < self.window < math.inf):
             raise ConfigurationError(f"rate_limit_window={self.window!r}: expected seconds above 0")
         required_whole("quota_reserve", self.quota_reserve, low=0)
 

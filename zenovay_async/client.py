@@ -189,7 +189,8 @@ class Zenovay(Root):
         return sibling
 
     def __repr__(self) -> str:
-        return f"Zenovay(base_url={self._base_url!r})"
+        # A traceback with variables shows this object even where an argument is refused.
+        return f"Zenovay(base_url={getattr(self, '_base_url', None)!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Zenovay client is not pickled: make one in each process, from ZENOVAY_API_KEY")

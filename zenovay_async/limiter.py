@@ -174,7 +174,8 @@ class WindowLimiter:
         now = loop.time()
         give_up_at = math.inf if max_wait is None else now + max_wait
         waiter = _Waiter(loop.create_future(), cost, give_up_at, self._batch if background else self._direct)
-        if (expected := self._expected(waiter, now)) > give_up_at:
+        # Where the first answer is on its way it may allow more than the lowest plan does, so it is waited for.
+        if (expected := self._expected(waiter, now)) > give_up_at and not self._pacer.guessing:
             raise _no_time(expected - now)
         waiter.queue[waiter] = None
         self._hand_out()
@@ -191,18 +192,22 @@ class WindowLimiter:
     ) -> None:
         """Give a permit back with what the answer said; see :class:`RateLimiter`."""
         now = self._loop.time() if self._loop is not None else 0.0
+        # What those who wait were not refused for may be known now.
+        news, closed_until = self._pacer.guessing, self._pacer.closed_until
         if status is None:
             self._pacer.unanswered(permit, now)
         elif status == _TOO_MANY:
             seconds = self._pacer.refused(permit, now, retry_after, limit)
             if seconds is not None:
                 tell(self._on_event, RateLimitClosed(seconds, retry_after is not None))
-                self._refuse_the_late(now)
+            news = news or seconds is not None or self._pacer.closed_until > closed_until
         else:
             before = self._pacer.answered(permit, now, limit=limit, remaining=remaining)
             if before is not None:
                 tell(self._on_event, RateLimitLearnt(before, self._pacer.limit))
         if self._direct or self._batch or self._timer:
+            if news:
+                self._refuse_the_late(now)
             self._hand_out()
 
     def refund(self, permit: Grant) -> None:
@@ -304,19 +309,18 @@ class WindowLimiter:
                 if other is waiter:
                     break
                 ahead += self._pacer.fitting(other.cost)
-        return self._pacer.free_at(now, ahead + self._pacer.fitting(waiter.cost) - 1)
+        return self._pacer.free_at(now, ahead, waiter.cost)
 
     def _refuse_the_late(self, now: float) -> None:
-        """The gate has closed: those whose wait no longer fits need not wait to hear it."""
+        """Those whose wait does not fit, as is known now, need not wait to hear it."""
         ahead = 0
         for queue in (self._direct, self._batch):
             for waiter in list(queue):
-                cost = self._pacer.fitting(waiter.cost)
-                expected = self._pacer.free_at(now, ahead + cost - 1)
+                expected = self._pacer.free_at(now, ahead, waiter.cost)
                 if expected > waiter.give_up_at and not waiter.future.done():
                     self._refuse(waiter, expected - now)
                 else:
-                    ahead += cost
+                    ahead += self._pacer.fitting(waiter.cost)
 
     def _refuse(self, waiter: _Waiter, seconds: float) -> None:
         del waiter.queue[waiter]

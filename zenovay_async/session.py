@@ -21,6 +21,7 @@ from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, required_whole
 from zenovay_async.core.errors import (
     APIConnectionError,
     APITimeoutError,
+    ClientClosedError,
     ConfigurationError,
     QuotaExceededError,
     RateLimitError,
@@ -174,7 +175,7 @@ class Session:
             raise self._finished(error, call, progress)  # noqa: B904 - it is the error itself
 
     async def _attempt(self, call: Call[T], progress: _Progress) -> T:
-        quota, cost = self.budget.quota, call.cost
+        quota, cost, url = self.budget.quota, call.cost, self._url(call.path, call.query)
         try:
             quota.check(cost, reserve=self.budget.reserve if progress.background else 0)
             turn = self._turn_at_once(cost, progress.loop)
@@ -186,7 +187,7 @@ class Session:
             try:
                 reply = await wire.send(
                     call.method,
-                    self._url(call.path, call.query),
+                    url,
                     self._headers if call.body is None else self._headers_with_body,
                     call.body,
                     attempt_timeout=self.options.attempt_timeout,
@@ -216,7 +217,7 @@ class Session:
             return None if wire is None else (None, wire)
         permit = limiter.try_acquire(cost=cost)
         if permit is None:
-            wire.leave()
+            wire.places.give_back()
             return None
         return permit, wire
 
@@ -255,7 +256,9 @@ class Session:
         limiter = self.budget.limiter
         if limiter is None:
             return
-        if isinstance(error, APIConnectionError) and not error.sent:
+        # A closed session and a request that aiohttp refuses are found out before anything is sent.
+        unsent = isinstance(error, (ClientClosedError, ConfigurationError))
+        if unsent or (isinstance(error, APIConnectionError) and not error.sent):
             limiter.refund(permit)
         else:
             limiter.finish(permit, status=None)
@@ -263,13 +266,17 @@ class Session:
     def _judge(self, call: Call[T], progress: _Progress, reply: Reply, permit: Any) -> T:
         """Read the answer, and let the budget learn from it whatever it says."""
         if logger.isEnabledFor(logging.DEBUG):
-            request_id = reply.headers.get("x-request-id")
+            request_id = self._auth.without_key(reply.headers.get("x-request-id", "without id"))
             logger.debug("%s: HTTP %d, attempt %d, request %s", call, reply.status, progress.attempts, request_id)
         quota = self.budget.quota
         try:
             envelope, drifts = read(call, reply, time.time(), strict=self.options.strict)
         except ZenovayError as error:
             self._learn_from(error, reply, permit)
+            raise
+        except BaseException:
+            # A class of the caller's may raise anything when an answer is decoded to it; the request was answered.
+            self._finish(permit, reply, reply.status)
             raise
         self._finish(permit, reply, reply.status)
         quota.read(reply.headers)
@@ -355,10 +362,11 @@ class Session:
         if progress.no_fit is not None and progress.last is not None:
             error = progress.last
             error.retry_after = progress.no_fit
+            bound = "time" if progress.timeout is None else f"timeout of {progress.timeout:g} s"
             error.message += (
-                f"; another attempt would have to wait {progress.no_fit:.1f} s, "
-                f"which does not fit the timeout of {progress.timeout:g} s"
+                f"; another attempt would have to wait {progress.no_fit:.1f} s, which does not fit the {bound}"
             )
+            error.args = (error.message,)
         # What is reachable from a traceback would otherwise reach the traceback, and stay until the next collection.
         progress.last = None
         error.call = str(call)

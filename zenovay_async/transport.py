@@ -34,6 +34,7 @@ from zenovay_async.core.errors import (
     ZenovayError,
 )
 from zenovay_async.core.response import Reply
+from zenovay_async.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -95,10 +96,7 @@ class Transport:
             loop: The running loop.
         """
         wire = self._wire
-        if wire is None or not wire.free or wire.loop is not loop:
-            return None
-        wire.free -= 1
-        return wire
+        return wire if wire is not None and wire.loop is loop and wire.places.try_take() else None
 
     async def enter(self, deadline: float | None) -> Wire:
         """Wait for a place among the requests on their way.
@@ -118,12 +116,9 @@ class Transport:
             if self._closed:
                 raise ClientClosedError("The client is closed; make the call inside its 'async with' block")
             wire = await self._start(loop)
-        if wire.free:
-            wire.free -= 1
-            return wire
         try:
             async with asyncio.timeout_at(deadline):
-                await wire.wait_for_a_place()
+                await wire.places.take()
         except TimeoutError:
             error = APITimeoutError(f"No place got free in time: {self._max_connections} requests are on their way")
             error.sent = False
@@ -157,7 +152,9 @@ class Wire:
             settings too, because it was made here.
 
     Attributes:
-        free: Places that nobody has and nobody waits for.
+        loop: As given.
+        session: As given.
+        places: Those of the requests on their way.
     """
 
     def __init__(
@@ -170,10 +167,7 @@ class Wire:
     ) -> None:
         self.loop = loop
         self.session = session
-        self.free = places
-        # Those who wait are the semaphore's: while there are any, a place that gets free goes through it.
-        self._waiting = 0
-        self._queue = asyncio.Semaphore(0)
+        self.places = Places(places)
         self._alarms = Alarms(loop)
         self._headers = headers
         # Each option of a request costs a microsecond on its way through aiohttp.
@@ -182,21 +176,6 @@ class Wire:
             # Middlewares of a request stand in for those of its session, so the session's are named again.
             middlewares = (_send_once, *getattr(session, "_middlewares", ()))
             self._options |= {"timeout": _CONNECT_WITHIN[-1], "raise_for_status": False, "middlewares": middlewares}
-
-    async def wait_for_a_place(self) -> None:
-        """Wait until one gets free; first come, first served."""
-        self._waiting += 1
-        try:
-            await self._queue.acquire()
-        finally:
-            self._waiting -= 1
-
-    def leave(self) -> None:
-        """Give a place back; :meth:`send` does so by itself."""
-        if self._waiting:
-            self._queue.release()
-        else:
-            self.free += 1
 
     async def send(
         self,
@@ -243,7 +222,7 @@ class Wire:
             cause = error.error if isinstance(error, _NotAgain) else error
             raise _translate(cause, self.session, due - now) from _without_tracebacks(cause)
         finally:
-            self.leave()
+            self.places.give_back()
 
 
 def urls_below(base_url: str) -> Callable[[str, str], URL]:

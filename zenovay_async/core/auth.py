@@ -6,6 +6,7 @@ Source: docs "Authentication" (either header, keys start with ``zv_``, HTTPS onl
 from __future__ import annotations
 
 import os
+import re
 from typing import Literal, NoReturn, get_args
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ BASE_URL_VARIABLE = "ZENOVAY_BASE_URL"
 
 AuthStyle = Literal["x-api-key", "bearer"]
 
+# A name, or an address of IPv6, perhaps with a zone.
+_HOST = re.compile(r"[a-z0-9_-][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII | re.IGNORECASE)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
 
@@ -72,11 +75,15 @@ class Auth:
 
     def redact(self, error: ZenovayError) -> None:
         """Take the key out of an error, should a server have echoed it."""
-        for name in ("message", "body", "code", "request_id"):
-            text = getattr(error, name)
+        for name in ("message", "body", "code", "request_id", "path"):
+            text = getattr(error, name, None)
             if text is not None:
-                setattr(error, name, text.replace(str(self._key), "<secret>"))
+                setattr(error, name, self.without_key(text))
         error.args = (error.message,)
+
+    def without_key(self, text: str) -> str:
+        """A text of the server's with the key taken out, also where it came in capitals, as codes do."""
+        return re.sub(re.escape(self._key), "<secret>", text, flags=re.IGNORECASE)
 
 
 def find_key(given: Secret | None) -> Secret:
@@ -103,8 +110,11 @@ def find_key(given: Secret | None) -> Secret:
 
 
 def _is_host(name: str | None) -> bool:
-    # A label has 1 to 63 characters (RFC 1035 section 2.3.4); an address of IPv6 has colons in place of dots.
-    return name is not None and all(0 < len(label) <= 63 for label in name.removesuffix(".").split("."))  # noqa: PLR2004 - said above
+    try:
+        # A label has 1 to 63 characters (RFC 1035 section 2.3.4), those beyond ASCII encoded; this refuses others.
+        return name is not None and _HOST.fullmatch(name.encode("idna").decode()) is not None
+    except UnicodeError:
+        return False
 
 
 def find_base_url(given: str | None, *, allow_http: bool = False) -> str:
@@ -127,7 +137,8 @@ def find_base_url(given: str | None, *, allow_http: bool = False) -> str:
         raise ConfigurationError(f"base_url={url!r} is not a URL: {error}") from None
     if "@" in parts.netloc:
         raise ConfigurationError("base_url holds a user name or password; the API takes a key only")
-    if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment:
+    plain = url.isprintable() and " " not in url
+    if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not plain:
         raise ConfigurationError(f"base_url={url!r} is not a base URL; expected such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
         raise ConfigurationError(

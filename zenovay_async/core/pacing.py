@@ -115,12 +115,21 @@ class Pacer:
         ceiling: Requests per window never to be exceeded, whatever the server allows; ``None`` to learn the limit.
         window: Seconds of the window.
         rng: Draws the jitter.
+
+    Attributes:
+        window: As given.
+        limit: Requests per window believed in.
+        learnt: Whether an answer has stated the limit.
+        guessing: Whether the limit is that of the lowest plan only because no answer has come yet.
+        in_flight: What of the limit is on its way.
+        closed_until: When the gate opens.
     """
 
     def __init__(self, ceiling: int | None, window: float, rng: random.Random) -> None:
         self.window = window
         self.limit = ceiling if ceiling is not None else LOWEST_LIMIT
         self.learnt = False
+        self.guessing = ceiling is None
         self.in_flight = 0
         self.closed_until = -math.inf
         self._ceiling = ceiling
@@ -156,7 +165,7 @@ class Pacer:
         if cost > limit:
             cost = limit
         if now < self.closed_until - _TICK:
-            return self.closed_until
+            free = self.closed_until
         if self._probing and self._probe is not None:
             patience = self._probe.at + self._latest
             if now < patience - _TICK:
@@ -167,7 +176,7 @@ class Pacer:
             if missing > len(log):
                 return math.inf
             if missing > 0:
-                free = log[missing - 1] + self.window * _WINDOW_MARGIN
+                free = max(free, log[missing - 1] + self.window * _WINDOW_MARGIN)
         if self._credit < cost and free < self._paced_until:
             free = self._paced_until
         return free if free > now + _TICK else now
@@ -239,17 +248,27 @@ class Pacer:
         self.closed_until = max(self.closed_until, now + seconds)
         return seconds
 
-    def free_at(self, now: float, ahead: int) -> float:
-        """No earlier than when will a request go that has this much of the limit granted before it?"""
+    def free_at(self, now: float, ahead: int, cost: int = 1) -> float:
+        """No earlier than when will a request of this cost go that has so much of the limit granted before it?"""
         self._forget(now)
-        free = self._room_at(now, ahead)
+        cost = self.fitting(cost)
+        free = self._room_at(now, ahead + cost - 1)
         if not self.in_flight:
             # No answer can come that would change it.
-            free = max(free, self.ready_at(now))
-        if not self._sees_remaining and ahead >= self._credit:
-            begun = max(self._room_at(now, self._credit), self._paced_until)
-            free = max(free, begun + (ahead - self._credit) * self._gap)
+            free = max(free, self.ready_at(now, 1 if ahead else cost))
+        if not self._sees_remaining and ahead + cost > self._credit:
+            begun = max(self._room_at(now, min(ahead, self._credit)), self._paced_until)
+            free = max(free, begun + self._paced(ahead - self._credit))
         return free
+
+    def _paced(self, requests: int) -> float:
+        """Seconds that so many paced requests take, if each wins back some of the pace."""
+        seconds, slow = 0.0, self._slow
+        while requests > 0 and slow > 1:
+            seconds += self._gap * slow / self._slow
+            slow *= _RECOVERY
+            requests -= 1
+        return seconds + max(0, requests) * self._gap / self._slow
 
     def _room_at(self, now: float, ahead: int) -> float:
         """When the log will have room for a request that has this much granted before it."""
@@ -322,9 +341,10 @@ class Pacer:
 
     def _learn(self, granted: Grant, limit: int | None, remaining: int | None) -> int | None:
         # What the server said to a later request is newer than this, however late this came.
-        if granted.number < self._newest_answer:
+        if granted.number <= self._newest_answer:
             return None
         self._newest_answer = granted.number
+        self.guessing = False
         before = self._learn_limit(limit) if limit and limit != self._stated else None
         full = remaining == 0
         if full is not self._full:

@@ -145,22 +145,25 @@ def read(call: Call[T], reply: Reply, now: float, *, strict: bool = False) -> tu
 
 def _second_look(call: Call[T], reply: Reply, now: float, problem: Exception) -> tuple[Envelope[T], tuple[Drift, ...]]:
     """What an answer is that did not decode: an error in a success's clothes, an old bare body, strayed, or broken."""
-    decoded = plain(reply.body)
-    whole = _headers.mapping(decoded)
-    if not whole:
-        raise decode_error(reply, problem)
-    if whole.get("success") is False or ("error" in whole and "data" not in whole):
-        raise error_of(reply, now) from None
-    bare = "data" not in whole
+    whole = _headers.mapping(plain(reply.body))
     try:
-        # Pages of 2025 show bodies without an envelope.
-        envelope, drifts = call.decoder.mend({"data": whole} if bare else whole)
-    except Unreadable as unreadable:
-        raise decode_error(reply, problem if bare else unreadable) from None
-    except (msgspec.ValidationError, OverflowError) as strange:
-        raise decode_error(reply, strange) from None
-    if not envelope.success:
-        raise error_of(reply, now)
+        if not whole:
+            raise decode_error(reply, problem)
+        if whole.get("success") is False or ("error" in whole and "data" not in whole):
+            raise error_of(reply, now) from None
+        bare = "data" not in whole
+        try:
+            # Pages of 2025 show bodies without an envelope.
+            envelope, drifts = call.decoder.mend({"data": whole} if bare else whole)
+        except Unreadable as unreadable:
+            raise decode_error(reply, problem if bare else unreadable) from None
+        except (msgspec.ValidationError, OverflowError) as strange:
+            raise decode_error(reply, strange) from None
+        if not envelope.success:
+            raise error_of(reply, now)
+    finally:
+        # Tracebacks may show variables, and a server may have echoed the key; see Reply.
+        del whole
     return envelope, (Drift("$", "no envelope around it"), *drifts) if bare else drifts
 
 

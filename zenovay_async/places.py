@@ -1,0 +1,52 @@
+"""A bounded number of places, for those who need one at a time.
+
+What ``asyncio.Semaphore`` does; but where a place is free, which is nearly always, taking it is no coroutine, and costs
+a tenth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Places:
+    """So many places; those who find none wait, first come, first served.
+
+    Args:
+        places: How many there are.
+
+    Attributes:
+        free: Places that nobody has and nobody waits for.
+    """
+
+    __slots__ = ("_queue", "_waiting", "free")
+
+    def __init__(self, places: int) -> None:
+        self.free = places
+        # While somebody waits, a place that gets free goes through the semaphore, which hands it to the next in line.
+        self._queue = asyncio.Semaphore(0)
+        self._waiting = 0
+
+    def try_take(self) -> bool:
+        """Take a place if one is free."""
+        if self.free:
+            self.free -= 1
+            return True
+        return False
+
+    async def take(self) -> None:
+        """Take a place, once one is free."""
+        if self.try_take():
+            return
+        self._waiting += 1
+        try:
+            await self._queue.acquire()
+        finally:
+            self._waiting -= 1
+
+    def give_back(self) -> None:
+        """Somebody else may have the place."""
+        if self._waiting:
+            self._queue.release()
+        else:
+            self.free += 1
