@@ -454,6 +454,16 @@ async def test_the_forecast_is_what_it_then_takes_where_no_answer_tells_what_is_
     assert now() - began == pytest.approx(expected, rel=0.02)
 
 
+async def test_the_forecast_after_a_refusal_counts_on_the_pace_that_is_won_back() -> None:
+    limiter = WindowLimiter()
+    limiter.finish(await limiter.acquire(), status=200, limit=60)
+    limiter.finish(await limiter.acquire(), status=429, retry_after=5.0)
+    expected, began = limiter.forecast(20), now()
+    for _ in range(20):
+        limiter.finish(await limiter.acquire(), status=200, limit=60)
+    assert now() - began == pytest.approx(expected, rel=0.02)
+
+
 async def test_the_default_limiter_is_a_rate_limiter() -> None:
     assert isinstance(WindowLimiter(), RateLimiter)
 

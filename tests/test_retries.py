@@ -184,11 +184,20 @@ async def test_a_failing_server_is_not_stormed(canned: aioresponses) -> None:
 
 
 async def test_without_a_limiter_a_server_that_refuses_all_is_not_stormed_either(canned: aioresponses) -> None:
-    canned.get(URL, status=429, payload={}, headers={"Retry-After": "1"}, repeat=True)
+    canned.get(URL, status=429, payload={}, repeat=True)
     async with client() as zenovay:
         failed = await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)), return_exceptions=True)
     assert all(isinstance(error, RateLimitError) for error in failed)
     assert sent(canned) <= 50 + RetryBudget.CAPACITY
+
+
+async def test_without_a_limiter_every_call_may_come_again_when_the_server_says(canned: aioresponses) -> None:
+    for _ in range(50):
+        canned.get(URL, status=429, payload={}, headers={"Retry-After": "1"})
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with client() as zenovay:
+        await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)))
+    assert sent(canned) == 100
 
 
 async def test_with_a_limiter_a_refusal_costs_nothing_of_the_retries(canned: aioresponses) -> None:

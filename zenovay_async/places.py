@@ -1,7 +1,7 @@
 """A bounded number of places, for those who need one at a time.
 
-What ``asyncio.Semaphore`` does; but where a place is free, which is nearly always, taking it is no coroutine, and costs
-a tenth.
+What ``asyncio.Semaphore`` does, in two steps for those who count microseconds: where a place is free, which is nearly
+always, they take it by counting ``free`` down, and call nothing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,10 @@ class Places:
         self._queue = asyncio.Semaphore(0)
         self._waiting = 0
 
-    def try_take(self) -> bool:
-        """Take a place if one is free."""
-        if self.free:
-            self.free -= 1
-            return True
-        return False
-
     async def take(self) -> None:
         """Take a place, once one is free."""
-        if self.try_take():
+        if self.free:
+            self.free -= 1
             return
         self._waiting += 1
         try:

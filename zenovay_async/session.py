@@ -346,9 +346,10 @@ class Session:
             # With no time left at all it is not the wait that does not fit.
             progress.no_fit = state.upcoming_sleep if left > _LEAST else None
             return True
-        # A limiter that paces retries after a 429 bounds them, too.
-        paced = self.budget.limiter is not None and isinstance(progress.last, RateLimitError)
-        return not paced and not self.budget.retries.spend()
+        # After a 429 a limiter bounds retries, or else the time that the server named.
+        error, limiter = progress.last, self.budget.limiter
+        bounded = isinstance(error, RateLimitError) and (limiter is not None or error.retry_after is not None)
+        return not bounded and not self.budget.retries.spend()
 
     def _announce(self, call: Call[Any], state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -96,7 +96,10 @@ class Transport:
             loop: The running loop.
         """
         wire = self._wire
-        return wire if wire is not None and wire.loop is loop and wire.places.try_take() else None
+        if wire is None or wire.loop is not loop or not wire.places.free:
+            return None
+        wire.places.free -= 1
+        return wire
 
     async def enter(self, deadline: float | None) -> Wire:
         """Wait for a place among the requests on their way.

@@ -71,9 +71,9 @@ class Backoff:
 class RetryBudget:
     """Bounds retries to a share of the traffic: each spends a token, each success earns a part of one back.
 
-    The scheme is gRPC's (proposal A6, "retry throttling"). Retries after a 429 do not count: the rate limiter paces
-    those already. With the figures below, a client whose server fails altogether sends 20 retries and from then
-    on each call once; in steady state retries are at most a fifth of the calls that succeed.
+    The scheme is gRPC's (proposal A6, "retry throttling"). Retries after a 429 do not count where a rate limiter paces
+    them, or the server named their time. With the figures below, a client whose server fails altogether sends 20
+    retries and from then on each call once; in steady state retries are at most a fifth of the calls that succeed.
     """
 
     CAPACITY = 20.0
