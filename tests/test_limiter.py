@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -354,6 +355,23 @@ async def test_forty_who_give_up_do_not_stand_in_the_way_of_the_next_ten() -> No
     await asyncio.gather(*(server.until_allowed(limiter) for _ in range(10)))
     assert now() < 5.5
     assert idle(limiter)
+
+
+async def test_a_crowd_that_queues_at_once_costs_each_of_it_the_same() -> None:
+    async def crowd(callers: int) -> float:
+        limiter = WindowLimiter()
+        limiter.finish(await limiter.acquire(), status=200, limit=60, remaining=59)
+        began = time.process_time()
+        waiting = [asyncio.create_task(limiter.acquire(max_wait=1e9)) for _ in range(callers)]
+        await asyncio.sleep(0)
+        took = time.process_time() - began
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return took
+
+    # Were each to count those before it, it would be 16 times as much.
+    assert min([await crowd(8000) for _ in range(3)]) < 9 * min([await crowd(2000) for _ in range(3)])
 
 
 async def test_a_caller_cancelled_in_the_moment_of_its_turn_gives_it_to_the_next() -> None:

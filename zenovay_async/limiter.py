@@ -14,6 +14,7 @@ it got a permit puts it back.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -118,11 +119,33 @@ class RateLimiter(Protocol):
 class _Waiter:
     __slots__ = ("cost", "future", "give_up_at", "queue")
 
-    def __init__(self, future: asyncio.Future[Grant], cost: int, give_up_at: float, queue: dict[_Waiter, None]) -> None:
+    def __init__(self, future: asyncio.Future[Grant], cost: int, give_up_at: float, queue: _Queue) -> None:
         self.future = future
         self.cost = cost
         self.give_up_at = give_up_at
         self.queue = queue
+
+
+class _Queue(dict[_Waiter, None]):
+    """Those who wait: in order, and a waiter that gives up is taken from anywhere at once.
+
+    Attributes:
+        cost: What they take of the limit together, so that whoever comes need not count them.
+    """
+
+    cost = 0
+
+    def add(self, waiter: _Waiter) -> None:
+        self[waiter] = None
+        self.cost += waiter.cost
+
+    def remove(self, waiter: _Waiter) -> None:
+        del self[waiter]
+        self.cost -= waiter.cost
+
+    def clear(self) -> None:
+        super().clear()
+        self.cost = 0
 
 
 class WindowLimiter:
@@ -149,9 +172,8 @@ class WindowLimiter:
         self._pacer = Pacer(limit, window, rng or random.Random())  # noqa: S311 - jitter is no secret
         self._on_event = on_event
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Dictionaries as queues: in order, and a waiter that gives up is taken from anywhere at once.
-        self._direct: dict[_Waiter, None] = {}
-        self._batch: dict[_Waiter, None] = {}
+        self._direct = _Queue()
+        self._batch = _Queue()
         self._passed_over = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -173,11 +195,12 @@ class WindowLimiter:
             return granted
         now = loop.time()
         give_up_at = math.inf if max_wait is None else now + max_wait
-        waiter = _Waiter(loop.create_future(), cost, give_up_at, self._batch if background else self._direct)
+        queue = self._batch if background else self._direct
+        waiter = _Waiter(loop.create_future(), self._pacer.fitting(cost), give_up_at, queue)
         # Where the first answer is on its way it may allow more than the lowest plan does, so it is waited for.
         if (expected := self._expected(waiter, now)) > give_up_at and not self._pacer.guessing:
             raise _no_time(expected - now)
-        waiter.queue[waiter] = None
+        queue.add(waiter)
         self._hand_out()
         return await self._wait(waiter, loop)
 
@@ -236,7 +259,7 @@ class WindowLimiter:
     def forecast(self, n: int) -> float:
         """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
         now = self._now()
-        ahead = sum(self._pacer.fitting(waiter.cost) for queue in (self._direct, self._batch) for waiter in queue)
+        ahead = self._direct.cost + self._batch.cost
         return 0.0 if n <= 0 else max(0.0, self._pacer.free_at(now, ahead + n - 1) - now)
 
     async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> Grant:
@@ -265,7 +288,7 @@ class WindowLimiter:
         if future.done() and not future.cancelled() and future.exception() is None:
             self.refund(future.result())
         elif waiter in waiter.queue:
-            del waiter.queue[waiter]
+            waiter.queue.remove(waiter)
             self._hand_out()
 
     def _hand_out(self) -> None:
@@ -279,7 +302,7 @@ class WindowLimiter:
                     return
                 self._passed_over = self._passed_over + 1 if waiter.queue is self._direct and self._batch else 0
                 waiter.future.set_result(self._pacer.grant(now, waiter.cost))
-            del waiter.queue[waiter]
+            waiter.queue.remove(waiter)
         self._set_timer(None)
 
     def _next(self) -> _Waiter | None:
@@ -303,12 +326,12 @@ class WindowLimiter:
 
     def _expected(self, waiter: _Waiter, now: float) -> float:
         """When this waiter's turn comes at the earliest, if no further direct call overtakes it."""
-        ahead = 0
-        for queue in (self._direct,) if waiter.queue is self._direct else (self._direct, self._batch):
-            for other in queue:
-                if other is waiter:
-                    break
-                ahead += self._pacer.fitting(other.cost)
+        queue = waiter.queue
+        ahead = 0 if queue is self._direct else self._direct.cost
+        if waiter in queue:
+            ahead += sum(other.cost for other in itertools.takewhile(lambda other: other is not waiter, queue))
+        else:
+            ahead += queue.cost
         return self._pacer.free_at(now, ahead, waiter.cost)
 
     def _refuse_the_late(self, now: float) -> None:
@@ -320,10 +343,10 @@ class WindowLimiter:
                 if expected > waiter.give_up_at and not waiter.future.done():
                     self._refuse(waiter, expected - now)
                 else:
-                    ahead += self._pacer.fitting(waiter.cost)
+                    ahead += waiter.cost
 
     def _refuse(self, waiter: _Waiter, seconds: float) -> None:
-        del waiter.queue[waiter]
+        waiter.queue.remove(waiter)
         waiter.future.set_exception(_no_time(seconds))
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
