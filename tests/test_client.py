@@ -218,7 +218,7 @@ async def test_callers_who_go_away_while_they_wait_for_a_place_on_the_wire_take_
     site, limiter = sandbox.website_ids[0], WindowLimiter()
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
         await zenovay.heatmaps.pages(site)
-        sandbox.fault(Fault.latency(0.1))
+        sandbox.fault(Fault.latency(0.5))
         first = asyncio.create_task(zenovay.heatmaps.pages(site))
         await asyncio.sleep(0.02)
         before = remaining(zenovay)
@@ -242,7 +242,7 @@ async def test_who_waits_for_a_place_when_the_client_is_closed_takes_no_permit(s
     site, limiter = sandbox.website_ids[0], WindowLimiter()
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
         await zenovay.heatmaps.pages(site)
-        sandbox.fault(Fault.latency(0.1))
+        sandbox.fault(Fault.latency(0.5))
         before = remaining(zenovay)
         calls = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(5)]
         await asyncio.sleep(0.02)
@@ -513,7 +513,7 @@ async def test_a_compressed_answer_is_read(wire: Wire, unused_tcp_port: int, own
 
 async def test_waiting_for_a_free_connection_does_not_eat_the_time_of_an_attempt(unused_tcp_port: int) -> None:
     async def slow(_: web.Request) -> web.Response:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         return web.Response(text=PAGES, content_type="application/json")
 
     app = web.Application()
@@ -523,10 +523,10 @@ async def test_waiting_for_a_free_connection_does_not_eat_the_time_of_an_attempt
     await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
     url = f"http://127.0.0.1:{unused_tcp_port}"
     options: dict[str, Any] = {"base_url": url, "rate_limit": None, "max_connections": 1, "max_attempts": 1}
-    async with Zenovay("zv_x", attempt_timeout=0.3, **options) as zenovay:
+    async with Zenovay("zv_x", attempt_timeout=0.9, **options) as zenovay:
         await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(5)))
         ended = await asyncio.gather(
-            *(zenovay.heatmaps.pages("x", timeout=0.25) for _ in range(5)), return_exceptions=True
+            *(zenovay.heatmaps.pages("x", timeout=0.5) for _ in range(5)), return_exceptions=True
         )
     await runner.cleanup()
     late = [error for error in ended if isinstance(error, APITimeoutError)]
