@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,8 @@ class _Response(aiohttp.ClientResponse):
     """aioresponses 0.7.9 does not know an argument that aiohttp 3.14 requires (its issue 289)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
+        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
+            kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
         super().__init__(*args, **kwargs)
 
 
