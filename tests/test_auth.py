@@ -10,6 +10,7 @@ import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from zenovay_async import ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError
 from zenovay_async.core.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, find_base_url
-from zenovay_async.core.events import Event, RetryScheduled
+from zenovay_async.core.events import Event, RetryScheduled, SchemaDrift
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
@@ -295,6 +296,21 @@ async def test_a_key_that_the_server_echoes_as_a_fields_name_is_taken_out_too(ca
             await zenovay.heatmaps.pages("x")
     assert caught.value.path == "$.data.<secret>"
     assert KEY not in repr(vars(caught.value))
+
+
+async def test_a_drift_is_told_without_the_key_that_the_server_echoes_in_it(
+    canned: aioresponses, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fresh(msgspec.Struct):
+        count: int
+
+    events: list[Event] = []
+    canned.get(f"{DEFAULT_BASE_URL}/new/x", payload={"success": True, "data": {"count": 5, KEY: 1}})
+    async with Zenovay(KEY, on_event=events.append) as zenovay:
+        await zenovay.request("GET", "new/x", result_type=Fresh)
+    assert [event.path for event in events if isinstance(event, SchemaDrift)] == ["$.data.<secret>"]
+    assert "$.data.<secret>" in caplog.text
+    assert KEY not in caplog.text
 
 
 async def test_the_log_names_the_call_and_not_the_key(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:

@@ -234,7 +234,7 @@ class Zenovay(Root):
             Seconds until the last may start, requests, and their share of what is left of the month.
 
         Raises:
-            ConfigurationError: ``n`` or ``cost`` is negative.
+            ConfigurationError: ``n`` is no whole number of 0 or more, or ``cost`` none of 1 or more.
         """
         return self._budget.estimate(n, cost)
 

@@ -80,7 +80,7 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
         headers: Headers of the answer, looked up regardless of case.
         body: The body as it came; ``json()`` reads it, with fields that this version does not know.
         timestamp: When the server made the answer; ``None`` where it did not say.
-        attempts: How many requests were really sent for this call.
+        attempts: How many times the call was tried: the requests that really left, and the connections that failed.
         waits: Seconds waited before each attempt after the first.
     """
 
