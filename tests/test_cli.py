@@ -16,6 +16,8 @@ import subprocess
 import sys
 import termios
 import time
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -28,6 +30,13 @@ from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+
+@pytest.fixture(autouse=True)
+def _one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of a test are at the same time, however the clock ticks between them, and so have the same figures."""
+    monkeypatch.setattr("zenovay_async.sandbox.Sandbox", partial(Sandbox, now=datetime.now(UTC)))
+
 
 PAGES = ["heatmaps", "pages"]
 COMMAND = [sys.executable, "-m", "zenovay_async", *PAGES]
