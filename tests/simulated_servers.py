@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zenovay_async.sandbox.limits import Kind, make_limiter
 
 if TYPE_CHECKING:
-    from zenovay_async.limiter import RateLimiter
+    from zenovay_async._limits.window import RateLimiter
 
 KINDS: tuple[Kind, ...] = ("fixed", "sliding", "bucket", "counter")
 

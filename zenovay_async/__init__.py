@@ -3,15 +3,27 @@
     async with Zenovay() as zenovay:
         report = await zenovay.heatmaps.pages(website_id)
 
-All errors are :class:`ZenovayError`; see ``zenovay_async.core.errors`` for the tree.
+All errors are :class:`ZenovayError`; see ``zenovay_async.exceptions`` for the tree.
 """
 
+from zenovay_async._limits.budget import Estimate
+from zenovay_async._limits.quota import Quota
+from zenovay_async._limits.window import RateLimit, RateLimiter
+from zenovay_async._protocol.call import NOT_GIVEN
+from zenovay_async._protocol.response import Response
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch, BatchResult, Failure, Success
-from zenovay_async.budget import Estimate
 from zenovay_async.client import Zenovay
-from zenovay_async.core.call import NOT_GIVEN
-from zenovay_async.core.errors import (
+from zenovay_async.events import (
+    Event,
+    QuotaExhausted,
+    QuotaThresholdReached,
+    RateLimited,
+    RateLimitUpdated,
+    RetryScheduled,
+    SchemaDrift,
+)
+from zenovay_async.exceptions import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -27,19 +39,6 @@ from zenovay_async.core.errors import (
     ServerError,
     ZenovayError,
 )
-from zenovay_async.core.events import (
-    Event,
-    QuotaExhausted,
-    QuotaThresholdReached,
-    RateLimitClosed,
-    RateLimitLearnt,
-    RetryScheduled,
-    SchemaDrift,
-)
-from zenovay_async.core.quota import Quota
-from zenovay_async.core.response import Response
-from zenovay_async.limiter import RateLimit, RateLimiter
-from zenovay_async.resources.account import APIKey, MinuteLimit, MonthlyUsage, Subscription, Usage
 from zenovay_async.resources.analytics import (
     AnalyticsOverview,
     AnalyticsSummary,
@@ -57,10 +56,11 @@ from zenovay_async.resources.errors import ErrorGroup, ErrorGroupList
 from zenovay_async.resources.heatmaps import HeatmapPage, HeatmapPages
 from zenovay_async.resources.insights import Insight, InsightPage
 from zenovay_async.resources.paging import Paged
-from zenovay_async.resources.questions import QueryAnswer, QueryResults
+from zenovay_async.resources.query import QueryAnswer, QueryResults
 from zenovay_async.resources.replays import ReplaySession, ReplaySessionPage
 from zenovay_async.resources.retention import RetentionCohorts, RetentionPeriod
 from zenovay_async.resources.revenue import LifetimeValue, LTVCohort, LTVPeriod, LTVSummary
+from zenovay_async.resources.usage import APIKey, MinuteLimit, MonthlyUsage, Subscription, Usage
 from zenovay_async.resources.websites import Website, WebsiteDetail, WebsiteList, WebsiteSettings
 
 __all__ = [
@@ -109,9 +109,9 @@ __all__ = [
     "QuotaExhausted",
     "QuotaThresholdReached",
     "RateLimit",
-    "RateLimitClosed",
+    "RateLimited",
     "RateLimitError",
-    "RateLimitLearnt",
+    "RateLimitUpdated",
     "RateLimiter",
     "ReplaySession",
     "ReplaySessionPage",

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
 import msgspec
 
-from zenovay_async.core.call import required_whole
-from zenovay_async.core.errors import (
+from zenovay_async._protocol.call import require_int
+from zenovay_async._protocol.response import PAID_PLAN_REQUIRED
+from zenovay_async._session.session import BACKGROUND
+from zenovay_async._session.slots import Slots
+from zenovay_async.exceptions import (
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
     PermissionDeniedError,
     QuotaExceededError,
 )
-from zenovay_async.core.response import PAID_PLAN_REQUIRED
-from zenovay_async.places import Places
-from zenovay_async.session import IN_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -67,7 +67,7 @@ BatchResult: TypeAlias = Success[ItemT, T] | Failure[ItemT]
 """The outcome for one item: ``error`` is ``None`` where ``value`` is the result."""
 
 
-def holds_for_every_item(error: BaseException) -> bool:
+def is_fatal(error: BaseException) -> bool:
     """Whether every further call with this key would get the same answer: a bad key, no plan, no quota."""
     if isinstance(error, PermissionDeniedError):
         return error.code == PAID_PLAN_REQUIRED
@@ -99,14 +99,14 @@ class Batch(Generic[ItemT, T]):
         self.succeeded = 0
         self.failed = 0
         self._workers: set[asyncio.Task[None]] = set()
-        required_whole("concurrency", concurrency)
+        require_int("concurrency", concurrency)
         if isinstance(items, (str, bytes)):
             raise ConfigurationError(f"items={items!r} is one text, not a collection of items; pass [{items!r}]")
         self._source = _Source(items)
         self._fetch = fetch
         self._concurrency = concurrency
         self._results: deque[BatchResult[ItemT, T]] = deque()
-        self._room = Places(2 * concurrency)
+        self._room = Slots(2 * concurrency)
         self._changed = asyncio.Event()
         self._entered = False
         self._failure: BaseException | None = None
@@ -120,7 +120,7 @@ class Batch(Generic[ItemT, T]):
         self._entered = True
         for _ in range(self._concurrency):
             context = contextvars.copy_context()
-            context.run(IN_BATCH.set, True)  # noqa: FBT003 - ContextVar.set takes it by position only
+            context.run(BACKGROUND.set, True)  # noqa: FBT003 - ContextVar.set takes it by position only
             worker = asyncio.create_task(self._work(), context=context)
             self._workers.add(worker)
             worker.add_done_callback(self._retire)
@@ -181,7 +181,7 @@ class Batch(Generic[ItemT, T]):
                 self.failed += 1
                 results.append(Failure(item, failure))
             except Exception as error:
-                if holds_for_every_item(error):
+                if is_fatal(error):
                     self._stop(error)
                     raise
                 self.failed += 1

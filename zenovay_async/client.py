@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
+from zenovay_async._limits.budget import Estimate, Limits, RateLimitOption, budget_for
+from zenovay_async._protocol.auth import Auth, AuthStyle, Secret, resolve_api_key, resolve_base_url
+from zenovay_async._protocol.call import NOT_GIVEN, Call, NotGiven, Timeout, require_int
+from zenovay_async._session.session import Options, Session
+from zenovay_async._session.transport import Transport
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
-from zenovay_async.budget import Estimate, Limits, RateLimitOption, budget_for
-from zenovay_async.core.auth import Auth, AuthStyle, Secret, find_base_url, find_key
-from zenovay_async.core.call import NOT_GIVEN, Call, NotGiven, Timeout, required_whole
-from zenovay_async.core.errors import ConfigurationError
+from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.resources.analytics import Analytics
 from zenovay_async.resources.anomalies import Anomalies
 from zenovay_async.resources.base import Resource
@@ -20,11 +22,9 @@ from zenovay_async.resources.insights import Insights
 from zenovay_async.resources.replays import Replays
 from zenovay_async.resources.retention import Retention
 from zenovay_async.resources.revenue import Revenue
-from zenovay_async.resources.root import Root
+from zenovay_async.resources.root import ClientMethods
 from zenovay_async.resources.stats import Stats
 from zenovay_async.resources.websites import Websites
-from zenovay_async.session import Options, Session
-from zenovay_async.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from zenovay_async.core.events import OnEvent
-    from zenovay_async.core.quota import Quota
-    from zenovay_async.core.response import Response
-    from zenovay_async.limiter import RateLimit
+    from zenovay_async._limits.quota import Quota
+    from zenovay_async._limits.window import RateLimit
+    from zenovay_async._protocol.response import Response
+    from zenovay_async.events import OnEvent
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
@@ -44,7 +44,7 @@ P = ParamSpec("P")
 _USER_AGENT = f"zenovay-async/{__version__} Python/{platform.python_version()}"
 
 
-class Zenovay(Root):
+class Zenovay(ClientMethods):
     """An async client of the Zenovay External API.
 
     Use it as ``async with Zenovay() as zenovay:``. Connections are made by the first call and closed at the end of
@@ -107,12 +107,12 @@ class Zenovay(Root):
     ) -> None:
         # From here on no variable holds the plain key, so that no traceback can show it.
         api_key = Secret(api_key) if api_key is not None else None
-        required_whole("max_connections", max_connections)
-        self._base_url = find_base_url(base_url, allow_http=allow_http)
+        require_int("max_connections", max_connections)
+        self._base_url = resolve_base_url(base_url, allow_http=allow_http)
         self._transport = Transport(self._base_url, _USER_AGENT, session, max_connections=max_connections)
         self._owns_transport = True
         self._configure(
-            Auth(find_key(api_key), auth),
+            Auth(resolve_api_key(api_key), auth),
             Options(timeout, attempt_timeout, max_attempts, on_event, strict),
             Limits(rate_limit, rate_limit_window, quota_reserve),
         )
@@ -166,7 +166,7 @@ class Zenovay(Root):
         """
         # As above: from here on no variable holds the plain key.
         api_key = Secret(api_key) if api_key is not None else None
-        key = self._auth.key if api_key is None else find_key(api_key)
+        key = self._auth.key if api_key is None else resolve_api_key(api_key)
         old, limits = self._options, self._limits
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False
@@ -280,8 +280,8 @@ class Zenovay(Root):
         owner, function = getattr(method, "__self__", None), getattr(method, "__func__", None)
         twin: Any = None
         # Not for users, and so private; but made for this place.
-        if isinstance(owner, Resource) and owner._uses(self._session):  # noqa: SLF001 - said above
-            twin = owner._through(self._raw_session)  # noqa: SLF001 - said above
+        if isinstance(owner, Resource) and owner._is_bound_to(self._session):  # noqa: SLF001 - said above
+            twin = owner._bind(self._raw_session)  # noqa: SLF001 - said above
         if function is None or not hasattr(twin, function.__name__):
             raise ConfigurationError(f"{method!r} is not a method of this client, such as zenovay.heatmaps.pages")
 

@@ -7,12 +7,12 @@ import asyncio
 import logging
 import sys
 
-from zenovay_async import Event, QuotaThresholdReached, RateLimitClosed, SchemaDrift, Zenovay, ZenovayError
+from zenovay_async import Event, QuotaThresholdReached, RateLimited, SchemaDrift, Zenovay, ZenovayError
 
 
-def tell(event: Event) -> None:
+def emit(event: Event) -> None:
     match event:
-        case RateLimitClosed(seconds=seconds):
+        case RateLimited(seconds=seconds):
             print(f"refused; nothing is sent for {seconds:.0f} s")
         case QuotaThresholdReached(used=used, limit=limit):
             print(f"{used} of the month's {limit} requests are used")

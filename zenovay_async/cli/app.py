@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 from cyclopts import App, CycloptsError, Parameter, validators
 
 from zenovay_async import ConfigurationError, __version__
-from zenovay_async.cli import endpoints as on
+from zenovay_async import tables as on
 from zenovay_async.cli.output import Format  # noqa: TC001 - as above
 from zenovay_async.cli.run import INTERRUPTED, USAGE, Job, complain, run
 

@@ -8,9 +8,9 @@ from typing import IO, Any, Literal, TypeAlias, cast
 import msgspec
 
 from zenovay_async import ConfigurationError
-from zenovay_async.cli.endpoints import USAGE, Endpoint, Row
 from zenovay_async.cli.table import Glance, Rows
 from zenovay_async.cli.writer import Writer
+from zenovay_async.tables import USAGE, Endpoint, Row
 
 Format: TypeAlias = Literal["table", "json", "ndjson", "csv"]
 

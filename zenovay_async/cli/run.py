@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, Zenovay, ZenovayError
-from zenovay_async.batch import holds_for_every_item
+from zenovay_async.batch import is_fatal
 from zenovay_async.cli.destination import destination, is_whole
 from zenovay_async.cli.ids import checked, count, opened, website_ids
 from zenovay_async.cli.output import Format, make_writer
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-    from zenovay_async.cli.endpoints import Endpoint
     from zenovay_async.cli.writer import Writer
+    from zenovay_async.tables import Endpoint
 
 FINE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -57,7 +57,7 @@ def run(job: Job) -> int:
     except ConfigurationError as error:
         return complain(error, USAGE)
     except ZenovayError as error:
-        return complain(error, REFUSED if holds_for_every_item(error) else FAILED)
+        return complain(error, REFUSED if is_fatal(error) else FAILED)
     except OSError as error:
         # A full disk, most likely.
         _give_up_stdout()

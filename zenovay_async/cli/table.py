@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from zenovay_async import Usage
-    from zenovay_async.cli.endpoints import Endpoint, Row
+    from zenovay_async.tables import Endpoint, Row
 
 _PIPE_WIDTH = 160
 _BAR = 16

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole, words
-from zenovay_async.core.decode import PLAIN, AwareDatetime, Decoder
-from zenovay_async.core.drift import Open
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_int, optional_str, query, quote_segment
+from zenovay_async._protocol.decoding import UNTYPED, AwareDatetime, Decoder
+from zenovay_async._protocol.leniency import ExtraFields
 from zenovay_async.resources.base import Pagination, Range, Resource
-from zenovay_async.resources.paging import Listing, Paged
+from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
 class WebsiteSummary(msgspec.Struct, frozen=True, gc=False):
@@ -61,7 +61,7 @@ class AnalyticsSummary(msgspec.Struct, frozen=True, gc=False):
     unique_visitors: int
 
 
-class DailyStats(Open, frozen=True):
+class DailyStats(ExtraFields, frozen=True):
     """One day; documented as a raw row of a table, so the columns that are not documented are in ``extra``.
 
     Attributes:
@@ -176,7 +176,7 @@ def _visitors_of(page: VisitorPage) -> tuple[Visitor, ...]:
     return page.visitors
 
 
-_VISITORS = Listing("analytics/{}/visitors", Decoder(VisitorPage), _visitors_of, largest=1000)
+_VISITORS = PagedEndpoint("analytics/{}/visitors", Decoder(VisitorPage), _visitors_of, max_limit=1000)
 
 
 class Analytics(Resource):
@@ -198,11 +198,11 @@ class Analytics(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /analytics/:websiteId".
         """
-        call = Call("GET", f"analytics/{segment(website_id)}", _OVERVIEW, query(range=words("range", range)))
+        call = Call("GET", f"analytics/{quote_segment(website_id)}", _OVERVIEW, query(range=optional_str("range", range)))
         return await self._session.fetch(call, timeout)
 
     def visitors(
@@ -227,12 +227,12 @@ class Analytics(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /analytics/:websiteId/visitors".
         """
         return Paged(
-            self._session, _VISITORS, website_id, timeout, limit=limit, offset=offset, range=words("range", range)
+            self._session, _VISITORS, website_id, timeout, limit=limit, offset=offset, range=optional_str("range", range)
         )
 
     async def pages(self, website_id: str, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
@@ -245,11 +245,11 @@ class Analytics(Resource):
 
         Raises:
             ConfigurationError: The id cannot be right; no request was sent.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: help "API overview" (the path alone).
         """
-        call = Call("GET", f"analytics/{segment(website_id)}/pages", PLAIN, query(**parameters))
+        call = Call("GET", f"analytics/{quote_segment(website_id)}/pages", UNTYPED, query(**parameters))
         return await self._session.fetch(call, timeout)
 
     async def countries(
@@ -267,15 +267,15 @@ class Analytics(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /analytics/:websiteId/countries".
         """
         call = Call(
             "GET",
-            f"analytics/{segment(website_id)}/countries",
+            f"analytics/{quote_segment(website_id)}/countries",
             _COUNTRIES,
-            query(range=words("range", range), limit=whole("limit", limit, high=100)),
+            query(range=optional_str("range", range), limit=optional_int("limit", limit, high=100)),
         )
         return await self._session.fetch(call, timeout)
 
@@ -291,9 +291,9 @@ class Analytics(Resource):
 
         Raises:
             ConfigurationError: The id cannot be right; no request was sent.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: help "API overview" (the path alone).
         """
-        call = Call("GET", f"analytics/{segment(website_id)}/technology", PLAIN, query(**parameters))
+        call = Call("GET", f"analytics/{quote_segment(website_id)}/technology", UNTYPED, query(**parameters))
         return await self._session.fetch(call, timeout)

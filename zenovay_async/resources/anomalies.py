@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Timeout, flag, words
-from zenovay_async.core.decode import AwareDatetime, Decoder
-from zenovay_async.core.drift import Open
+from zenovay_async._protocol.call import NOT_GIVEN, Timeout, optional_bool, optional_str
+from zenovay_async._protocol.decoding import AwareDatetime, Decoder
+from zenovay_async._protocol.leniency import ExtraFields
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
-from zenovay_async.resources.paging import Listing, Paged
+from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
 class Anomaly(msgspec.Struct, frozen=True, gc=False):
@@ -38,7 +38,7 @@ class Anomaly(msgspec.Struct, frozen=True, gc=False):
     is_resolved: bool | None = None
 
 
-class AnomalyPage(Open, frozen=True):
+class AnomalyPage(ExtraFields, frozen=True):
     """One page of a website's anomalies.
 
     Attributes:
@@ -55,7 +55,7 @@ def _anomalies_of(page: AnomalyPage) -> tuple[Anomaly, ...]:
     return page.anomalies
 
 
-_ANOMALIES = Listing("anomalies/{}", Decoder(AnomalyPage), _anomalies_of, largest=200)
+_ANOMALIES = PagedEndpoint("anomalies/{}", Decoder(AnomalyPage), _anomalies_of, max_limit=200)
 
 
 class Anomalies(Resource):
@@ -91,7 +91,7 @@ class Anomalies(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /anomalies/:websiteId".
         """
@@ -102,8 +102,8 @@ class Anomalies(Resource):
             timeout,
             limit=limit,
             offset=offset,
-            range=words("range", range),
-            severity=words("severity", severity),
-            metric=words("metric", metric),
-            resolved=flag("resolved", resolved),
+            range=optional_str("range", range),
+            severity=optional_str("severity", severity),
+            metric=optional_str("metric", metric),
+            resolved=optional_bool("resolved", resolved),
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 if TYPE_CHECKING:
-    from zenovay_async.core.call import Caller
+    from zenovay_async._protocol.call import Caller
 
 Range: TypeAlias = Literal["24h", "7d", "30d", "90d", "1y"] | str
 """A time range of ``analytics``."""
@@ -49,10 +49,10 @@ class Resource:
     def __init__(self, session: Caller) -> None:
         self._session = session
 
-    def _through(self, session: Caller) -> Resource:
+    def _bind(self, session: Caller) -> Resource:
         """The same resource, its calls carried out by another session."""
         return type(self)(session)
 
-    def _uses(self, session: Caller) -> bool:
+    def _is_bound_to(self, session: Caller) -> bool:
         """Whether this session carries out the calls."""
         return self._session is session

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole, words
-from zenovay_async.core.decode import AwareDatetime, Decoder
-from zenovay_async.core.drift import Open
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_int, optional_str, query, quote_segment
+from zenovay_async._protocol.decoding import AwareDatetime, Decoder
+from zenovay_async._protocol.leniency import ExtraFields
 from zenovay_async.resources.base import Resource
 
 ErrorStatus: TypeAlias = Literal["unresolved", "resolved", "ignored"] | str
@@ -44,7 +44,7 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False):
     affected_users_count: int | None = None
 
 
-class ErrorGroupList(Open, frozen=True):
+class ErrorGroupList(ExtraFields, frozen=True):
     """The error groups of a website.
 
     Attributes:
@@ -83,14 +83,14 @@ class Errors(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /errors/:websiteId/groups".
         """
         call = Call(
             "GET",
-            f"errors/{segment(website_id)}/groups",
+            f"errors/{quote_segment(website_id)}/groups",
             _GROUPS,
-            query(status=words("status", status), limit=whole("limit", limit, high=200)),
+            query(status=optional_str("status", status), limit=optional_int("limit", limit, high=200)),
         )
         return await self._session.fetch(call, timeout)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole
-from zenovay_async.core.decode import AwareDatetime, Decoder
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_int, query, quote_segment
+from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async.resources.base import Resource
 
 
@@ -59,14 +59,14 @@ class Heatmaps(Resource):
             ConfigurationError: An argument is out of range; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /heatmaps/:websiteId/pages".
         """
         call = Call(
             "GET",
-            f"heatmaps/{segment(website_id)}/pages",
+            f"heatmaps/{quote_segment(website_id)}/pages",
             _PAGES,
-            query(limit=whole("limit", limit, high=100)),
+            query(limit=optional_int("limit", limit, high=100)),
         )
         return await self._session.fetch(call, timeout)

@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Timeout, words
-from zenovay_async.core.decode import AwareDatetime, Decoder
-from zenovay_async.core.drift import Open
+from zenovay_async._protocol.call import NOT_GIVEN, Timeout, optional_str
+from zenovay_async._protocol.decoding import AwareDatetime, Decoder
+from zenovay_async._protocol.leniency import ExtraFields
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
-from zenovay_async.resources.paging import Listing, Paged
+from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 InsightType: TypeAlias = Literal["anomaly", "trend", "recommendation", "prediction"] | str
 """What kind of insight it is."""
@@ -47,7 +47,7 @@ class Insight(msgspec.Struct, frozen=True, gc=False):
     created_at: AwareDatetime | None = None
 
 
-class InsightPage(Open, frozen=True):
+class InsightPage(ExtraFields, frozen=True):
     """One page of a website's insights.
 
     Attributes:
@@ -64,7 +64,7 @@ def _insights_of(page: InsightPage) -> tuple[Insight, ...]:
     return page.insights
 
 
-_INSIGHTS = Listing("insights/{}", Decoder(InsightPage), _insights_of, largest=200)
+_INSIGHTS = PagedEndpoint("insights/{}", Decoder(InsightPage), _insights_of, max_limit=200)
 
 
 class Insights(Resource):
@@ -98,7 +98,7 @@ class Insights(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /insights/:websiteId".
         """
@@ -109,7 +109,7 @@ class Insights(Resource):
             timeout,
             limit=limit,
             offset=offset,
-            range=words("range", range),
-            type=words("type", type),
-            severity=words("severity", severity),
+            range=optional_str("range", range),
+            type=optional_str("type", type),
+            severity=optional_str("severity", severity),
         )

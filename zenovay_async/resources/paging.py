@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from zenovay_async.core.call import Call, Caller, Timeout, query, required_whole, segment, whole
-from zenovay_async.core.decode import Decoder
-from zenovay_async.core.errors import ZenovayError
+from zenovay_async._protocol.call import Call, Caller, Timeout, optional_int, query, quote_segment, require_int
+from zenovay_async._protocol.decoding import Decoder
+from zenovay_async.exceptions import ZenovayError
 
 if TYPE_CHECKING:
     from zenovay_async.resources.base import Pagination
@@ -47,27 +47,27 @@ PageT = TypeVar("PageT", bound=Page)
 ItemT = TypeVar("ItemT", bound=Item)
 
 
-class Listing(msgspec.Struct, Generic[PageT, ItemT], frozen=True):
+class PagedEndpoint(msgspec.Struct, Generic[PageT, ItemT], frozen=True):
     """An endpoint that lists in pages.
 
     Attributes:
         path: Its path, ``{}`` in place of the website's id.
         decoder: Turns a body into a page.
         items: The items of a page.
-        largest: The most items that one page may have.
+        max_limit: The most items that one page may have.
     """
 
     path: str
     decoder: Decoder[PageT]
     items: Callable[[PageT], Sequence[ItemT]]
-    largest: int
+    max_limit: int
 
 
 class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     """A list that comes in pages.
 
     ``await`` it for one page, at ``limit`` and ``offset``; or iterate over it with ``async for``, for every item from
-    ``offset`` on. Iterating asks for the largest pages if ``limit`` is left out, as each costs one request whatever
+    ``offset`` on. Iterating asks for the max_limit pages if ``limit`` is left out, as each costs one request whatever
     its size, and asks for a page only when its first item is wanted. Each page has a deadline of its own.
 
     Raises:
@@ -78,7 +78,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     def __init__(
         self,
         session: Caller,
-        listing: Listing[PageT, ItemT],
+        listing: PagedEndpoint[PageT, ItemT],
         website_id: str,
         timeout: Timeout,
         *,
@@ -88,10 +88,10 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     ) -> None:
         self._session = session
         self._listing = listing
-        self._path = listing.path.format(segment(website_id))
+        self._path = listing.path.format(quote_segment(website_id))
         self._timeout = timeout
-        self._limit = whole("limit", limit, high=listing.largest)
-        self._offset = whole("offset", offset, low=0)
+        self._limit = optional_int("limit", limit, high=listing.largest)
+        self._offset = optional_int("offset", offset, low=0)
         self._parameters = parameters
         self._most: int | None = None
         self._started: Coroutine[Any, Any, PageT] | None = None
@@ -109,7 +109,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
             ConfigurationError: ``n`` is no whole number of 1 or more.
         """
         shorter = copy(self)
-        shorter._most = required_whole("n", n)  # noqa: SLF001 - of the same class
+        shorter._most = require_int("n", n)  # noqa: SLF001 - of the same class
         return shorter
 
     def __await__(self) -> Generator[Any, Any, PageT]:
@@ -160,7 +160,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
             # A list that grew by a page meanwhile shows that page again; twice in a row, it is a server that does not
             # count on, whatever it says of there being more.
             stuck = not items or (grew and not new)
-            if left == 0 or stuck or not _goes_on(page.pagination, len(items), limit):
+            if left == 0 or stuck or not _has_more(page.pagination, len(items), limit):
                 return
             grew = not new
             offset += len(items)
@@ -171,8 +171,8 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         )
 
     def _largest_page(self) -> int:
-        largest = self._listing.largest
-        return min(self._limit or largest, self._most or largest)
+        max_limit = self._listing.largest
+        return min(self._limit or max_limit, self._most or max_limit)
 
     def _one_page(self) -> Coroutine[Any, Any, PageT]:
         return self._page(self._limit if self._most is None else self._largest_page(), self._offset)
@@ -184,6 +184,6 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         return await self._session.fetch(call, self._timeout)
 
 
-def _goes_on(pagination: Pagination | None, items: int, limit: int) -> bool:
+def _has_more(pagination: Pagination | None, items: int, limit: int) -> bool:
     # Where the object is not documented, a page that is not full is the last.
     return items >= limit if pagination is None else pagination.has_more

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Timeout
-from zenovay_async.core.decode import AwareDatetime, Decoder
+from zenovay_async._protocol.call import NOT_GIVEN, Timeout
+from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async.resources.base import Pagination, Resource
-from zenovay_async.resources.paging import Listing, Paged
+from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
 class ReplaySession(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +59,7 @@ def _sessions_of(page: ReplaySessionPage) -> tuple[ReplaySession, ...]:
     return page.sessions
 
 
-_SESSIONS = Listing("replays/{}/sessions", Decoder(ReplaySessionPage), _sessions_of, largest=200)
+_SESSIONS = PagedEndpoint("replays/{}/sessions", Decoder(ReplaySessionPage), _sessions_of, max_limit=200)
 
 
 class Replays(Resource):
@@ -82,7 +82,7 @@ class Replays(Resource):
             ConfigurationError: An argument is out of range; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /replays/:websiteId/sessions".
         """

@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, whole, words
-from zenovay_async.core.decode import Decoder
-from zenovay_async.core.drift import Open
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_int, optional_str, query, quote_segment
+from zenovay_async._protocol.decoding import Decoder
+from zenovay_async._protocol.leniency import ExtraFields
 from zenovay_async.resources.base import Resource, ShortRange
 
 RetentionGranularity: TypeAlias = Literal["daily", "weekly", "monthly"] | str
@@ -37,7 +37,7 @@ class RetentionPeriod(msgspec.Struct, frozen=True, gc=False):
     retention_rate: float | None = None
 
 
-class RetentionCohorts(Open, frozen=True):
+class RetentionCohorts(ExtraFields, frozen=True):
     """The cohorts of a website.
 
     Attributes:
@@ -78,18 +78,18 @@ class Retention(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /retention/:websiteId".
         """
         call = Call(
             "GET",
-            f"retention/{segment(website_id)}",
+            f"retention/{quote_segment(website_id)}",
             _COHORTS,
             query(
-                range=words("range", range),
-                granularity=words("granularity", granularity),
-                periods=whole("periods", periods, high=12),
+                range=optional_str("range", range),
+                granularity=optional_str("granularity", granularity),
+                periods=optional_int("periods", periods, high=12),
             ),
         )
         return await self._session.fetch(call, timeout)

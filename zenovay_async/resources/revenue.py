@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query, segment, words
-from zenovay_async.core.decode import Decoder
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_str, query, quote_segment
+from zenovay_async._protocol.decoding import Decoder
 from zenovay_async.resources.base import Resource, ShortRange
 
 RevenueGranularity: TypeAlias = Literal["weekly", "monthly"] | str
@@ -96,14 +96,14 @@ class Revenue(Resource):
             ConfigurationError: An argument cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /revenue/:websiteId/ltv".
         """
         call = Call(
             "GET",
-            f"revenue/{segment(website_id)}/ltv",
+            f"revenue/{quote_segment(website_id)}/ltv",
             _LTV,
-            query(range=words("range", range), granularity=words("granularity", granularity)),
+            query(range=optional_str("range", range), granularity=optional_str("granularity", granularity)),
         )
         return await self._session.fetch(call, timeout)

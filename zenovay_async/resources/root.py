@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, free_call
-from zenovay_async.resources.account import USAGE
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, custom_call
 from zenovay_async.resources.base import Resource
-from zenovay_async.resources.questions import question_call
+from zenovay_async.resources.query import question_call
+from zenovay_async.resources.usage import USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zenovay_async.core.call import Caller
-    from zenovay_async.resources.account import Usage
+    from zenovay_async._protocol.call import Caller
     from zenovay_async.resources.base import ShortRange
-    from zenovay_async.resources.questions import Comparison, QueryAnswer
+    from zenovay_async.resources.query import Comparison, QueryAnswer
+    from zenovay_async.resources.usage import Usage
 
 T = TypeVar("T")
 
 
-class Root(Resource):
+class ClientMethods(Resource):
     """The methods of the client itself."""
 
     __slots__ = ()
 
-    def _through(self, session: Caller) -> Resource:
+    def _bind(self, session: Caller) -> Resource:
         """These methods alone, their calls carried out by another session."""
-        return Root(session)
+        return ClientMethods(session)
 
     async def usage(self, *, timeout: Timeout = NOT_GIVEN) -> Usage:
         """Get what the key has used of its month, what it may, and its plan.
@@ -36,7 +36,7 @@ class Root(Resource):
             timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
 
         Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /usage".
         """
@@ -65,7 +65,7 @@ class Root(Resource):
         Raises:
             ConfigurationError: An argument cannot be right; no request was sent.
             PermissionDeniedError: The plan does not include it, or the key has no access to the website.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "POST /query/:websiteId".
         """
@@ -120,7 +120,7 @@ class Root(Resource):
 
         Raises:
             ConfigurationError: An argument cannot be right; no request was sent.
-            ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
         """
-        call: Call[Any] = free_call(method, path, params, json, result_type, cost)
+        call: Call[Any] = custom_call(method, path, params, json, result_type, cost)
         return await self._session.fetch(call, timeout)

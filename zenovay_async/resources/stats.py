@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, query
-from zenovay_async.core.decode import PLAIN
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, query
+from zenovay_async._protocol.decoding import UNTYPED
 from zenovay_async.resources.base import Resource
 
 
@@ -35,7 +35,7 @@ class Stats(Resource):
             The ``data`` of the answer as plain values; its shape is not documented.
 
         Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
 
         Source: help "Stats API".
         """
@@ -52,7 +52,7 @@ class Stats(Resource):
             The ``data`` of the answer as plain values; its shape is not documented.
 
         Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
 
         Source: help "Stats API".
         """
@@ -69,11 +69,11 @@ class Stats(Resource):
             The ``data`` of the answer as plain values; its shape is not documented.
 
         Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
 
         Source: help "Stats API".
         """
         return await self._get("breakdown", parameters, timeout)
 
     async def _get(self, what: str, parameters: dict[str, Any], timeout: Timeout) -> Any:
-        return await self._session.fetch(Call("GET", f"stats/{what}", PLAIN, query(**parameters)), timeout)
+        return await self._session.fetch(Call("GET", f"stats/{what}", UNTYPED, query(**parameters)), timeout)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async.core.call import NOT_GIVEN, Call, Timeout, segment
-from zenovay_async.core.decode import AwareDatetime, Decoder
-from zenovay_async.core.drift import Open
+from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, quote_segment
+from zenovay_async._protocol.decoding import AwareDatetime, Decoder
+from zenovay_async._protocol.leniency import ExtraFields
 from zenovay_async.resources.base import Resource
 
 
@@ -47,7 +47,7 @@ class WebsiteList(msgspec.Struct, frozen=True):
     total: int | None = None
 
 
-class WebsiteSettings(Open, frozen=True):
+class WebsiteSettings(ExtraFields, frozen=True):
     """What is switched on for a website; documented as free, so the rest is in ``extra``.
 
     Attributes:
@@ -114,7 +114,7 @@ class Websites(Resource):
             timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
 
         Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /websites".
         """
@@ -131,8 +131,8 @@ class Websites(Resource):
             ConfigurationError: The id cannot be right; no request was sent.
             NotFoundError: There is no such website.
             PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.core.errors``.
+            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
 
         Source: docs "GET /websites/:websiteId".
         """
-        return await self._session.fetch(Call("GET", f"websites/{segment(website_id)}", _DETAIL), timeout)
+        return await self._session.fetch(Call("GET", f"websites/{quote_segment(website_id)}", _DETAIL), timeout)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zenovay_async.core.decode import Decoder
+from zenovay_async._protocol.decoding import Decoder
 from zenovay_async.resources.heatmaps import HeatmapPages
 
 from .contenders import Answer, plain_decode, pydantic_answer

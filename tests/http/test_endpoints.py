@@ -1,0 +1,377 @@
+"""Every endpoint can be called, takes its documented parameters, and returns what its documentation shows."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import itertools
+import json
+import re
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import parse_qsl
+
+import msgspec
+import pytest
+from endpoints import DOCUMENTED, ENDPOINTS, EXAMPLES, Endpoint
+from hypothesis import given
+from hypothesis import strategies as st
+
+import zenovay_async
+from zenovay_async import (
+    ConfigurationError,
+    Event,
+    PermissionDeniedError,
+    Response,
+    ResponseDecodeError,
+    SchemaDrift,
+    ServerError,
+    Zenovay,
+)
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.call import query
+from zenovay_async.resources.base import Resource
+from zenovay_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from aioresponses import aioresponses
+
+_numbers = itertools.count()
+
+
+def named(endpoint: Endpoint) -> str:
+    return endpoint.name
+
+
+def strict_client(**options: Any) -> Zenovay:
+    return Zenovay(f"zv_endpoints_{next(_numbers)}", rate_limit=None, strict=True, max_attempts=1, **options)
+
+
+def answer(canned: aioresponses, endpoint: Endpoint, body: Any) -> None:
+    method = "POST" if endpoint.name == "query" else "GET"
+    canned.add(DEFAULT_BASE_URL + endpoint.path.format("x"), method=method, payload=body)
+
+
+def test_all_nineteen_endpoints_have_a_method() -> None:
+    methods = {
+        f"{group}.{name}"
+        for group, cls in inspect.get_annotations(Zenovay, eval_str=True).items()
+        if inspect.isclass(cls) and issubclass(cls, Resource)
+        for name, member in vars(cls).items()
+        if inspect.isfunction(member) and not name.startswith("_")
+    }
+    assert methods | {"usage", "query"} == {endpoint.name for endpoint in ENDPOINTS}
+    assert len(ENDPOINTS) == 19
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=named)
+async def test_every_endpoint_is_called_over_http(sandbox: Sandbox, endpoint: Endpoint) -> None:
+    site = sandbox.website_ids[0]
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, strict=True) as zenovay:
+        result = await endpoint.call(zenovay, site)
+    seen = sandbox.requests[-1]
+    assert (seen.method, seen.path) == ("POST" if endpoint.name == "query" else "GET", endpoint.path.format(site))
+    assert isinstance(result, endpoint.result or dict)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=named)
+async def test_every_endpoint_gives_its_whole_response_on_request(sandbox: Sandbox, endpoint: Endpoint) -> None:
+    site = sandbox.website_ids[0]
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        group, _, method = endpoint.name.rpartition(".")
+        bound = getattr(getattr(zenovay, group) if group else zenovay, method)
+        arguments = {"usage": (), "websites.list": (), "query": (site, "Where from?")}.get(endpoint.name, (site,))
+        named_arguments = {"site_id": site} if group == "stats" else {}
+        response = await zenovay.with_raw_response(bound)(*(() if group == "stats" else arguments), **named_arguments)
+    assert isinstance(response, Response)
+    assert isinstance(response.data, endpoint.result or dict)
+    assert response.request_id == sandbox.requests[-1].request_id
+    assert response.json()["success"] is True
+
+
+@pytest.mark.parametrize("endpoint", DOCUMENTED, ids=named)
+async def test_the_documented_example_decodes_with_no_drift(canned: aioresponses, endpoint: Endpoint) -> None:
+    answer(canned, endpoint, endpoint.body())
+    async with strict_client() as zenovay:
+        result = await endpoint.call(zenovay, "x")
+    assert type(result) is endpoint.result
+    # What is typed is all that the example has, so nothing is lost on the way.
+    shown = msgspec.to_builtins(result)
+    whole = endpoint.body()["data"]
+    if endpoint.name == "websites.get":
+        whole = whole["website"]
+    assert _without_empty(_same_times(shown)) == _without_empty(_same_times(whole))
+
+
+def _without_empty(value: Any) -> Any:
+    """A value without what is not there: ``None``, and the ``extra`` of what has none."""
+    if isinstance(value, dict):
+        return {
+            name: _without_empty(item)
+            for name, item in value.items()
+            if item is not None and not (name == "extra" and item == {})
+        }
+    return [_without_empty(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _same_times(value: Any) -> Any:
+    return json.loads(json.dumps(value).replace(".000Z", "Z"))
+
+
+async def test_the_newest_overview_without_exact_times_and_days_decodes(canned: aioresponses) -> None:
+    data = json.loads((EXAMPLES / "analytics-overview.help-2026-06.data.json").read_text())
+    canned.get(f"{DEFAULT_BASE_URL}/analytics/x", payload={"success": True, "data": data})
+    async with strict_client() as zenovay:
+        overview = await zenovay.analytics.overview("x")
+    assert overview.summary.total_visitors == 1247
+    assert overview.daily_stats == ()
+    assert overview.date_range.start_date_time is None
+
+
+async def test_columns_of_a_daily_row_that_nobody_documented_are_there_too(canned: aioresponses) -> None:
+    body = DOCUMENTED[3].body()
+    body["data"]["daily_stats"][1]["bounce_rate"] = 41.2
+    canned.get(f"{DEFAULT_BASE_URL}/analytics/x", payload=body)
+    async with strict_client() as zenovay:
+        days = (await zenovay.analytics.overview("x")).daily_stats
+    assert [day.extra for day in days] == [{}, {"bounce_rate": 41.2}]
+    assert days[1].page_views == 3451
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "call"),
+    [
+        ("sessions", "/replays/{}/sessions", lambda c: c.replays.sessions("x")),
+        ("insights", "/insights/{}", lambda c: c.insights.list("x")),
+        ("anomalies", "/anomalies/{}", lambda c: c.anomalies.list("x")),
+    ],
+)
+async def test_an_item_needs_nothing_but_its_id(canned: aioresponses, name: str, path: str, call: Any) -> None:
+    example = next(endpoint for endpoint in DOCUMENTED if endpoint.path == path).body()
+    nulls = dict.fromkeys(example["data"][name][0])
+    items = [{"id": "bare"}, {**nulls, "id": "null"}]
+    canned.get(DEFAULT_BASE_URL + path.format("x"), payload={"success": True, "data": {name: items}})
+    async with strict_client() as zenovay:
+        found = getattr(await call(zenovay), name)
+    assert [item.id for item in found] == ["bare", "null"]
+
+
+async def test_what_follows_a_list_whose_documentation_is_cut_is_there_too(canned: aioresponses) -> None:
+    body = next(endpoint for endpoint in DOCUMENTED if endpoint.name == "query").body()
+    body["data"]["answer_in_words"] = "Mostly Google."
+    canned.post(f"{DEFAULT_BASE_URL}/query/x", payload=body)
+    async with strict_client() as zenovay:
+        assert (await zenovay.query("x", "Where from?")).extra == {"answer_in_words": "Mostly Google."}
+
+
+PARAMETERS: list[tuple[Any, str]] = [
+    (lambda c, site: c.analytics.overview(site, range="1y"), "range=1y"),
+    (lambda c, site: c.analytics.visitors(site, range="30d", limit=1000, offset=5), "range=30d&limit=1000&offset=5"),
+    (lambda c, site: c.analytics.countries(site, range="24h", limit=100), "range=24h&limit=100"),
+    (lambda c, site: c.analytics.pages(site, range="7d"), "range=7d"),
+    (lambda c, site: c.analytics.technology(site, range="7d"), "range=7d"),
+    (lambda c, site: c.replays.sessions(site, limit=200, offset=1), "limit=200&offset=1"),
+    (lambda c, site: c.errors.groups(site, status="resolved", limit=200), "status=resolved&limit=200"),
+    (
+        lambda c, site: c.insights.list(site, range="90d", type="trend", severity="info", limit=200),
+        "range=90d&type=trend&severity=info&limit=200",
+    ),
+    (
+        lambda c, site: c.anomalies.list(site, severity="critical", metric="visitors", resolved=False),
+        "severity=critical&metric=visitors&resolved=false",
+    ),
+    (lambda c, site: c.anomalies.list(site, resolved=True, limit=1, offset=2), "resolved=true&limit=1&offset=2"),
+    (
+        lambda c, site: c.retention.cohorts(site, range="90d", granularity="daily", periods=12),
+        "range=90d&granularity=daily&periods=12",
+    ),
+    (lambda c, site: c.revenue.ltv(site, range="30d", granularity="weekly"), "range=30d&granularity=weekly"),
+    (lambda c, site: c.stats.breakdown(site_id=site, property="page", limit=5), "site_id={}&property=page&limit=5"),
+]
+
+
+@pytest.mark.parametrize(("call", "query"), PARAMETERS, ids=[query for _, query in PARAMETERS])
+async def test_parameters_are_sent_as_documented(zenovay: Zenovay, sandbox: Sandbox, call: Any, query: str) -> None:
+    site = sandbox.website_ids[0]
+    await call(zenovay, site)
+    assert sandbox.requests[-1].query == query.format(site)
+
+
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+REFUSED: list[tuple[Any, str]] = [
+    (lambda c: c.websites.get(""), "is not an id"),
+    (lambda c: c.analytics.overview("x", range=""), "range=''"),
+    (lambda c: c.analytics.overview("x", range=7), "range=7"),
+    (lambda c: c.analytics.visitors("x", limit=1001), "limit=1001"),
+    (lambda c: c.analytics.visitors("x", offset=-1), "offset=-1"),
+    (lambda c: c.analytics.visitors("x").take(0), "n=0"),
+    (lambda c: c.analytics.countries("x", limit=101), "limit=101"),
+    (lambda c: c.replays.sessions("x", limit=201), "limit=201"),
+    (lambda c: c.errors.groups("x", limit=201), "limit=201"),
+    (lambda c: c.insights.list("x", limit=0), "limit=0"),
+    (lambda c: c.anomalies.list("x", resolved="yes"), "resolved='yes'"),
+    (lambda c: c.retention.cohorts("x", periods=13), "periods=13"),
+    (lambda c: c.revenue.ltv("x", granularity=" "), "granularity=' '"),
+    (lambda c: c.analytics.visitors("x").take(None), "n=None"),
+    (lambda c: c.stats.breakdown(site_id="x", metrics=["visitors"]), "metrics=['visitors']"),
+    (lambda c: c.websites.get("\udcff"), r"'\udcff'"),
+    (lambda c: c.analytics.overview("x", range="\udcff"), r"'\udcff'"),
+    (lambda c: c.query("x", ""), "question=''"),
+    (lambda c: c.query("x", None), "question=None"),
+    (lambda c: c.query("x", 5), "question=5: expected text, which cannot be left out"),
+    (lambda c: c.query("x", "\udcff"), "question: this dict cannot be encoded"),
+    (lambda c: c.query("x", "?" * 501), "501 characters"),
+    (lambda c: c.query("x", "?", compare_to=""), "compare_to=''"),
+    (lambda c: c.request("DELETE", "usage"), "method='DELETE'"),
+    (lambda c: c.request(["GET"], "usage"), "method=['GET']"),
+    (lambda c: c.request("GET", None), "path=None"),
+    (lambda c: c.request("GET", b"usage"), "path=b'usage'"),
+    (lambda c: c.request("GET", "\udcff"), r"'\udcff'"),
+    (lambda c: c.request("GET", "usage", cost=-5), "cost=-5"),
+    (lambda c: c.request("GET", "usage", cost=0), "cost=0"),
+    (lambda c: c.request("GET", "usage", cost="3"), "cost='3'"),
+    (lambda c: c.request("GET", "usage", cost=1.5), "cost=1.5"),
+    (lambda c: c.request("GET", "usage", cost=True), "cost=True"),
+    (lambda c: c.request("GET", "usage", cost=None), "cost=None"),
+    (lambda c: c.request("GET", "usage", params=[]), "params=[]"),
+    (lambda c: c.request("GET", "usage", params="range=7d"), "params='range=7d'"),
+    (lambda c: c.request("GET", "usage", params={7: "days"}), "params={7: 'days'}"),
+    (lambda c: c.request("GET", "usage", params={"range": {"days": 7}}), "range={'days': 7}"),
+    (lambda c: c.request("POST", "query/x", json=object()), "json: this object cannot be encoded"),
+    (lambda c: c.request("POST", "query/x", json={"at": object()}), "json: this dict cannot be encoded"),
+    (lambda c: c.request("POST", "query/x", json=ENDLESS), "json: this list cannot be encoded"),
+    (lambda c: c.request("GET", "usage", result_type=[int]), "result_type=[<class 'int'>]"),
+    (lambda c: c.request("GET", "usage", result_type=Resource), "a class that msgspec does not know"),
+]
+
+
+@pytest.mark.parametrize(("call", "named"), REFUSED, ids=[name for _, name in REFUSED])
+async def test_what_cannot_be_right_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, call: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(named)):
+        await call(zenovay)
+    assert sandbox.count() == 0
+
+
+async def test_a_value_that_is_not_documented_yet_passes(canned: aioresponses) -> None:
+    canned.get(f"{DEFAULT_BASE_URL}/analytics/x?range=5y", payload=DOCUMENTED[3].body())
+    async with strict_client() as zenovay:
+        await zenovay.analytics.overview("x", range="5y")
+
+
+async def test_usage_tells_the_month_even_without_headers(canned: aioresponses) -> None:
+    canned.get(f"{DEFAULT_BASE_URL}/usage", payload=DOCUMENTED[0].body())
+    async with strict_client() as zenovay:
+        await zenovay.usage()
+        assert (zenovay.quota.used, zenovay.quota.limit, zenovay.quota.remaining) == (4521, 100_000, 95_479)
+
+
+async def test_a_question_is_sent_as_documented(canned: aioresponses) -> None:
+    canned.post(f"{DEFAULT_BASE_URL}/query/x", payload=DOCUMENTED[-1].body())
+    wanted = json.loads((EXAMPLES / "query.request.json").read_text())
+    async with strict_client() as zenovay:
+        await zenovay.query("x", wanted["question"], **wanted["context"])
+    ((sent,),) = canned.requests.values()
+    assert json.loads(sent.kwargs["data"]) == wanted
+    assert sent.kwargs["headers"]["Content-Type"] == "application/json"
+
+
+async def test_a_question_takes_three_requests_of_the_minute(sandbox: Sandbox) -> None:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        await zenovay.usage()
+        assert zenovay.rate_limit is not None
+        before = zenovay.rate_limit.remaining
+        await zenovay.query(sandbox.website_ids[0], "Where from?")
+        assert before - zenovay.rate_limit.remaining == 3
+
+
+async def test_a_question_that_may_have_run_is_not_asked_again(sandbox: Sandbox) -> None:
+    sandbox.fault(Fault.status(500), times=1)
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        with pytest.raises(ServerError) as caught:
+            await zenovay.query(sandbox.website_ids[0], "Where from?")
+    assert (caught.value.attempts, sandbox.count()) == (1, 1)
+
+
+async def test_a_question_needs_the_scale_plan(sandbox: Sandbox) -> None:
+    key = sandbox.add_key("starter", plan="pro")
+    async with Zenovay(key, base_url=sandbox.url) as zenovay:
+        with pytest.raises(PermissionDeniedError):
+            await zenovay.query(sandbox.website_ids[0], "Where from?")
+
+
+class Total(msgspec.Struct):
+    """A type of the caller's own."""
+
+    total: int
+
+
+async def test_an_endpoint_without_a_method_is_reached_by_its_path(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    typed = await zenovay.request("GET", "websites", result_type=Total)
+    assert typed == Total(3)
+    plain = await zenovay.request("GET", f"heatmaps/{sandbox.website_ids[0]}/pages", params={"limit": 2})
+    assert len(plain["pages"]) == 2
+
+
+@dataclasses.dataclass
+class TotalOfADataclass:
+    """Likewise, but no Struct."""
+
+    total: int
+
+
+class TotalOfATypedDict(TypedDict):
+    """Likewise."""
+
+    total: int
+
+
+async def test_an_answer_that_strays_is_read_as_structs_and_nothing_else(canned: aioresponses) -> None:
+    events: list[Event] = []
+    data = [{"total": "3", "new": True}]
+    canned.get(f"{DEFAULT_BASE_URL}/totals", payload={"success": True, "data": data}, repeat=True)
+    async with Zenovay(f"zv_endpoints_{next(_numbers)}", rate_limit=None, on_event=events.append) as zenovay:
+        assert await zenovay.request("GET", "totals", result_type=list[Total]) == [Total(3)]
+        paths = [event.path for event in events if isinstance(event, SchemaDrift)]
+        assert paths == ["$.data[].total", "$.data[].new"]
+        for other in (list[TotalOfADataclass], list[TotalOfATypedDict]):
+            with pytest.raises(ResponseDecodeError):
+                await zenovay.request("GET", "totals", result_type=other)
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text(min_size=1) | st.integers() | st.floats(allow_nan=False)))
+def test_whatever_stands_in_a_free_parameter_stays_in_it(parameters: dict[str, Any]) -> None:
+    assert parse_qsl(query(**parameters)) == [(name, str(value)) for name, value in parameters.items()]
+
+
+def test_a_free_parameter_may_be_true_false_or_left_out() -> None:
+    assert query(a=True, b=False, c=None) == "a=true&b=false"
+
+
+def test_every_struct_of_an_answer_is_exported_and_has_its_fields_told() -> None:
+    exported = {getattr(zenovay_async, name) for name in zenovay_async.__all__}
+    reached: set[type] = set()
+    for endpoint in DOCUMENTED:
+        _reach(msgspec.inspect.type_info(endpoint.result), reached)
+    assert {cls.__name__ for cls in reached if cls not in exported} == set()
+    for cls in reached:
+        told = (cls.__doc__ or "").partition("Attributes:")[2]
+        for field in msgspec.structs.fields(cls):
+            assert f" {field.name}: " in told or field.name == "extra", f"{cls.__name__}.{field.name} is not told"
+
+
+def _reach(kind: Any, reached: set[type]) -> None:
+    if isinstance(kind, msgspec.inspect.StructType):
+        reached.add(kind.cls)
+    for name in kind.__struct_fields__:
+        inner = getattr(kind, name)
+        for item in inner if isinstance(inner, tuple) else (inner,):
+            if isinstance(item, msgspec.inspect.Field):
+                _reach(item.type, reached)
+            elif isinstance(item, msgspec.inspect.Type):
+                _reach(item, reached)
+
+
+def test_results_copy_and_compare() -> None:
+    page = zenovay_async.HeatmapPages(pages=())
+    assert copy.deepcopy(page) == page

@@ -1,0 +1,139 @@
+"""Each thing that can go wrong on the wire gives the caller one error of the tree, with the true number of attempts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from zenovay_async import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    PermissionDeniedError,
+    QuotaExceededError,
+    RateLimitError,
+    ResponseDecodeError,
+    ServerError,
+    Zenovay,
+    ZenovayError,
+)
+from zenovay_async.sandbox import Fault, Sandbox
+
+Row = tuple[Fault, type[ZenovayError], int | None]
+REPEATED: list[Row] = [
+    (Fault.rate_limited(retry_after="0"), RateLimitError, 429),
+    (Fault.status(500), ServerError, 500),
+    (Fault.status(503), ServerError, 503),
+    (Fault.bad_gateway(), ServerError, 502),
+    (Fault.reset(), APIConnectionError, None),
+    (Fault.cut_body(), APIConnectionError, None),
+    (Fault.cut_json(), ResponseDecodeError, 200),
+    (Fault.slow_body(), APITimeoutError, None),
+    (Fault.latency(60), APITimeoutError, None),
+]
+FINAL: list[Row] = [
+    (Fault.monthly_limit(), QuotaExceededError, 429),
+    (Fault.html(), ResponseDecodeError, 200),
+    (Fault.garbage_json(), ResponseDecodeError, 200),
+    (Fault.not_success(), APIStatusError, 200),
+    (Fault.redirect(), APIStatusError, 302),
+]
+
+
+def names(faults: list[Row]) -> list[str]:
+    return [fault.name for fault, _, _ in faults]
+
+
+def client(sandbox: Sandbox, fault: Fault) -> Zenovay:
+    # A short window, as what is paced after a 429 would only be waited for here; and an attempt is cut short only where
+    # that is what happens, as a busy machine may take its time for any other.
+    seconds = 0.4 if fault.name in {"slow-body", "latency"} else 15.0
+    return Zenovay(
+        sandbox.api_key, base_url=sandbox.url, attempt_timeout=seconds, max_attempts=3, rate_limit_window=0.05
+    )
+
+
+@pytest.fixture
+def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backoff is tested with virtual time elsewhere; here it would only be waited for."""
+    monkeypatch.setattr("zenovay_async._session.retry.BACKOFF_FIRST", 0.002)
+
+
+@pytest.mark.usefixtures("_quick_backoff")
+@pytest.mark.parametrize(("fault", "cls", "status"), REPEATED, ids=names(REPEATED))
+async def test_a_lasting_fault_gives_one_error_after_all_attempts(
+    sandbox: Sandbox, fault: Fault, cls: type[ZenovayError], status: int | None
+) -> None:
+    sandbox.fault(fault)
+    async with client(sandbox, fault) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    assert type(caught.value) is cls
+    assert caught.value.status == status
+    assert caught.value.attempts == 3
+    await _until(lambda: sandbox.count() == 3)
+
+
+@pytest.mark.usefixtures("_quick_backoff")
+@pytest.mark.parametrize("fault", [fault for fault, _, _ in REPEATED], ids=names(REPEATED))
+async def test_a_passing_fault_is_not_seen_by_the_caller(sandbox: Sandbox, fault: Fault) -> None:
+    sandbox.fault(fault, times=1)
+    async with client(sandbox, fault) as zenovay:
+        response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(sandbox.website_ids[0], limit=1)
+    assert len(response.data.pages) == 1
+    assert response.attempts == 2
+
+
+@pytest.mark.parametrize(("fault", "cls", "status"), FINAL, ids=names(FINAL))
+async def test_a_fault_that_will_not_pass_is_met_once(
+    sandbox: Sandbox, fault: Fault, cls: type[ZenovayError], status: int | None
+) -> None:
+    sandbox.fault(fault)
+    async with client(sandbox, fault) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    assert type(caught.value) is cls
+    assert caught.value.status == status
+    assert caught.value.attempts == sandbox.count() == 1
+
+
+async def test_nobody_listening_is_one_error_that_surely_cost_nothing(unused_tcp_port: int) -> None:
+    async with Zenovay("zv_x", base_url=f"http://127.0.0.1:{unused_tcp_port}", max_attempts=1) as zenovay:
+        with pytest.raises(APIConnectionError, match="No connection could be made") as caught:
+            await zenovay.heatmaps.pages("x")
+    assert caught.value.sent is False
+
+
+async def test_a_used_up_month_is_asked_about_once_and_then_known(sandbox: Sandbox) -> None:
+    key = sandbox.add_key("spent", monthly_limit=2, monthly_used=2)
+    async with Zenovay(key, base_url=sandbox.url) as zenovay:
+        for _ in range(3):
+            with pytest.raises(QuotaExceededError) as caught:
+                await zenovay.heatmaps.pages(sandbox.website_ids[0])
+            assert caught.value.retry_after is not None
+    assert sandbox.count() == 1
+
+
+async def test_keys_without_rights_are_told_apart(sandbox: Sandbox) -> None:
+    free = sandbox.add_key("free", plan="free")
+    scoped = sandbox.add_key("scoped", website_id=sandbox.website_ids[0])
+    async with Zenovay("zv_unknown", base_url=sandbox.url) as zenovay:
+        with pytest.raises(AuthenticationError):
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    async with Zenovay(free, base_url=sandbox.url) as zenovay:
+        with pytest.raises(PermissionDeniedError, match="paid plan") as caught:
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        assert caught.value.code == "API_PAID_PLAN_REQUIRED"
+    async with Zenovay(scoped, base_url=sandbox.url) as zenovay:
+        assert (await zenovay.heatmaps.pages(sandbox.website_ids[0])).pages
+        with pytest.raises(PermissionDeniedError, match="Access denied"):
+            await zenovay.heatmaps.pages(sandbox.website_ids[1])
+
+
+async def _until(condition: object) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(2):
+        while not condition():  # noqa: ASYNC110 - the server is another program, in effect
+            await asyncio.sleep(0.01)

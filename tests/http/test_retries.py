@@ -1,0 +1,378 @@
+"""What may succeed is tried again, under one deadline; what cannot is not. Time is virtual here."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+
+from zenovay_async import (
+    APIConnectionError,
+    APITimeoutError,
+    ConfigurationError,
+    QuotaExceededError,
+    RateLimitError,
+    ResponseDecodeError,
+    ServerError,
+    Zenovay,
+    ZenovayError,
+)
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._session.retry import RetryBudget
+from zenovay_async.events import Event, RateLimited, RetryScheduled
+
+if TYPE_CHECKING:
+    from aioresponses import aioresponses
+
+pytestmark = pytest.mark.looptime
+
+URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
+_numbers = itertools.count()
+GOOD: dict[str, Any] = {"success": True, "data": {"pages": []}}
+
+
+def client(**options: Any) -> Zenovay:
+    """A client whose waits are its own: no limiter paces it."""
+    # A key of its own for each, as clients of one key share what they know.
+    options.setdefault("rate_limit", None)
+    return Zenovay(f"zv_test_{next(_numbers)}", **options)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def sent(canned: aioresponses) -> int:
+    return sum(len(calls) for calls in canned.requests.values())
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520, 524])
+async def test_a_passing_failure_is_tried_again(canned: aioresponses, status: int) -> None:
+    canned.get(URL, status=status, body="<html>")
+    canned.get(URL, payload=GOOD)
+    async with client() as zenovay:
+        response = await zenovay.with_raw_response(zenovay.heatmaps.pages)("x")
+    assert response.attempts == 2
+    assert len(response.waits) == 1
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 409, 422, 501, 505])
+async def test_an_answer_that_will_not_change_is_not_asked_for_twice(canned: aioresponses, status: int) -> None:
+    canned.get(URL, status=status, payload={}, repeat=True)
+    async with client() as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert (caught.value.attempts, sent(canned)) == (1, 1)
+
+
+async def test_a_used_up_month_is_not_asked_for_twice(canned: aioresponses) -> None:
+    canned.get(URL, status=429, payload={"error": {"message": "m", "code": "MONTHLY_LIMIT_EXCEEDED"}}, repeat=True)
+    async with client() as zenovay:
+        with pytest.raises(QuotaExceededError):
+            await zenovay.heatmaps.pages("x")
+    assert sent(canned) == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [aiohttp.ServerDisconnectedError(), aiohttp.ClientPayloadError("cut"), ConnectionResetError(), TimeoutError()],
+)
+async def test_a_broken_connection_is_tried_again(canned: aioresponses, failure: Exception) -> None:
+    canned.get(URL, exception=failure)
+    canned.get(URL, payload=GOOD)
+    async with client() as zenovay:
+        assert (await zenovay.heatmaps.pages("x")).pages == ()
+
+
+async def test_a_body_that_stops_in_the_middle_is_tried_again(canned: aioresponses) -> None:
+    canned.get(URL, body='{"success": true, "data": {"pa')
+    canned.get(URL, payload=GOOD)
+    async with client() as zenovay:
+        assert (await zenovay.heatmaps.pages("x")).pages == ()
+
+
+async def test_nonsense_is_not_tried_again(canned: aioresponses) -> None:
+    canned.get(URL, body="<html>", repeat=True)
+    async with client() as zenovay:
+        with pytest.raises(ResponseDecodeError):
+            await zenovay.heatmaps.pages("x")
+    assert sent(canned) == 1
+
+
+@pytest.mark.parametrize("max_attempts", [1, 2, 5])
+async def test_attempts_are_as_many_as_allowed_and_counted_truly(canned: aioresponses, max_attempts: int) -> None:
+    canned.get(URL, status=500, payload={}, repeat=True)
+    async with client(max_attempts=max_attempts) as zenovay:
+        with pytest.raises(ServerError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert caught.value.attempts == sent(canned) == max_attempts
+    assert len(caught.value.waits) == max_attempts - 1
+
+
+async def test_the_servers_wait_is_kept_to(canned: aioresponses) -> None:
+    canned.get(URL, status=503, headers={"Retry-After": "4"})
+    canned.get(URL, payload=GOOD)
+    async with client() as zenovay:
+        began = now()
+        await zenovay.heatmaps.pages("x")
+    assert 4 <= now() - began <= 4.6
+
+
+async def test_a_wait_that_cannot_fit_is_not_begun_and_the_error_says_how_long_it_would_have_been(
+    canned: aioresponses,
+) -> None:
+    canned.get(URL, status=429, headers={"Retry-After": "5"}, repeat=True)
+    async with client() as zenovay:
+        began = now()
+        with pytest.raises(
+            RateLimitError, match=r"have to wait 5\.\d s, which does not fit the timeout of 1 s"
+        ) as caught:
+            await zenovay.heatmaps.pages("x", timeout=1)
+    assert now() - began < 0.02
+    assert caught.value.retry_after is not None
+    assert 5 <= caught.value.retry_after <= 5.5
+    assert caught.value.status == 429
+    assert caught.value.attempts == 1
+
+
+async def test_one_deadline_covers_all_attempts_and_waits(canned: aioresponses) -> None:
+    canned.get(URL, status=500, payload={}, repeat=True)
+    async with client(max_attempts=1000) as zenovay:
+        began = now()
+        with pytest.raises(ServerError):
+            await zenovay.heatmaps.pages("x", timeout=20)
+    assert now() - began <= 20
+
+
+async def test_no_deadline_means_none(canned: aioresponses) -> None:
+    canned.get(URL, status=503, headers={"Retry-After": "86400"})
+    canned.get(URL, payload=GOOD)
+    async with client() as zenovay:
+        began = now()
+        await zenovay.heatmaps.pages("x", timeout=None)
+    assert now() - began >= 86_400
+
+
+async def test_callers_who_fail_together_do_not_come_back_together(canned: aioresponses) -> None:
+    canned.get(URL, status=500, payload={}, repeat=True)
+    async with client(max_attempts=2) as zenovay:
+        failed = await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(10)), return_exceptions=True)
+    waits = {round(error.waits[0], 4) for error in failed if isinstance(error, ZenovayError)}
+    assert len(waits) > 5
+
+
+async def test_cancelling_a_call_in_its_backoff_ends_it(canned: aioresponses) -> None:
+    canned.get(URL, status=503, headers={"Retry-After": "20"}, repeat=True)
+    async with client() as zenovay:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await zenovay.heatmaps.pages("x")
+    assert sent(canned) == 1
+
+
+async def test_a_failing_server_is_not_stormed(canned: aioresponses) -> None:
+    """200 calls with three retries each would be 800 requests."""
+    canned.get(URL, status=500, payload={}, repeat=True)
+    async with client() as zenovay:
+        await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(200)), return_exceptions=True)
+    assert sent(canned) <= 200 + RetryBudget.CAPACITY
+
+
+async def test_without_a_limiter_a_server_that_refuses_all_is_not_stormed_either(canned: aioresponses) -> None:
+    canned.get(URL, status=429, payload={}, repeat=True)
+    async with client() as zenovay:
+        failed = await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(error, RateLimitError) for error in failed)
+    assert sent(canned) <= 50 + RetryBudget.CAPACITY
+
+
+async def test_without_a_limiter_every_call_may_come_again_when_the_server_says(canned: aioresponses) -> None:
+    for _ in range(50):
+        canned.get(URL, status=429, payload={}, headers={"Retry-After": "1"})
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with client() as zenovay:
+        await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)))
+    assert sent(canned) == 100
+
+
+async def test_with_a_limiter_a_refusal_costs_nothing_of_the_retries(canned: aioresponses) -> None:
+    for _ in range(3):
+        canned.get(URL, status=429, headers={"Retry-After": "1"})
+    canned.get(URL, payload=GOOD)
+    async with client(rate_limit="auto") as zenovay:
+        await zenovay.heatmaps.pages("x")
+        assert zenovay._budget.retries.tokens == RetryBudget.CAPACITY
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_a_rate_limit_error_closes_the_gate_for_all_under_whatever_status_it_comes(
+    canned: aioresponses, status: int
+) -> None:
+    error = {"message": "Rate limit exceeded. Try again in 42 seconds", "code": "RATE_LIMIT_EXCEEDED"}
+    canned.get(URL, payload=GOOD)
+    canned.get(URL, status=status, payload={"success": False, "error": error})
+    canned.get(URL, payload=GOOD, repeat=True)
+    events: list[Event] = []
+    async with client(rate_limit="auto", timeout=100, on_event=events.append) as zenovay:
+        await zenovay.heatmaps.pages("x")
+        began = now()
+        with pytest.raises(RateLimitError) as caught:
+            await zenovay.with_options(max_attempts=1).heatmaps.pages("x")
+        assert caught.value.retry_after == 42
+        with pytest.raises(RateLimitError, match="nothing was sent") as refused:
+            await zenovay.heatmaps.pages("x", timeout=5)
+        assert now() == began
+        assert refused.value.retry_after is not None
+        assert refused.value.retry_after >= 42
+        await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(3)))
+    assert now() - began >= 42
+    assert RateLimited(42.0, stated=True) in events
+
+
+def test_a_retry_budget_is_earned_back_by_successes() -> None:
+    budget = RetryBudget()
+    assert [budget.spend() for _ in range(25)].count(True) == 20
+    for _ in range(5):
+        budget.earn()
+    assert [budget.spend(), budget.spend()] == [True, False]
+
+
+async def test_a_question_that_costs_credits_is_repeated_only_if_it_never_ran(canned: aioresponses) -> None:
+    url = f"{DEFAULT_BASE_URL}/query/x"
+    never_ran: list[dict[str, Any]] = [
+        {"status": 429},
+        {"exception": aiohttp.ClientConnectorError(_connection_key(), OSError("refused"))},
+    ]
+    may_have_run: list[dict[str, Any]] = [
+        {"status": 500},
+        {"exception": aiohttp.ServerDisconnectedError()},
+        {"exception": TimeoutError()},
+        {"body": '{"data'},
+    ]
+    async with client() as zenovay:
+        for failure in never_ran:
+            canned.post(url, **failure)
+            canned.post(url, payload={"success": True, "data": 1})
+            assert await zenovay.request("POST", "query/x", json={"question": "?"}) == 1
+        for failure in may_have_run:
+            canned.post(url, **failure)
+            with pytest.raises(ZenovayError) as caught:
+                await zenovay.request("POST", "query/x", json={"question": "?"})
+            assert caught.value.attempts == 1
+
+
+def _connection_key() -> Any:
+    return ConnectionKey("host", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
+
+
+async def test_a_retry_is_told_to_the_listener_and_the_log(
+    canned: aioresponses, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zenovay_async")
+    events: list[Event] = []
+    canned.get(URL, status=500, payload={"error": "Broken", "code": "GENERIC_ERROR"})
+    canned.get(URL, payload=GOOD)
+    async with client(on_event=events.append) as zenovay:
+        await zenovay.heatmaps.pages("x")
+    (event,) = (event for event in events if isinstance(event, RetryScheduled))
+    assert (event.call, event.attempt, event.error.message) == ("GET heatmaps/x/pages", 1, "Broken")
+    assert "GET heatmaps/x/pages: Broken; attempt 2 in" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 0},
+        {"timeout": -1},
+        {"attempt_timeout": 0},
+        {"max_attempts": 0},
+        {"max_connections": 0},
+        {"timeout": "5"},
+    ],
+)
+def test_options_that_allow_nothing_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        client(**options)
+
+
+async def test_a_timeout_of_one_call_is_checked_too(canned: aioresponses) -> None:
+    async with client() as zenovay:
+        with pytest.raises(ConfigurationError, match="timeout=0"):
+            await zenovay.heatmaps.pages("x", timeout=0)
+    assert sent(canned) == 0
+
+
+async def test_a_certificate_that_is_not_trusted_is_final(canned: aioresponses) -> None:
+    failure = aiohttp.ClientConnectorCertificateError(_connection_key(), ValueError("self-signed"))
+    canned.get(URL, exception=failure, repeat=True)
+    async with client() as zenovay:
+        with pytest.raises(APIConnectionError, match="certificate is not trusted") as caught:
+            await zenovay.heatmaps.pages("x")
+    assert caught.value.attempts == 1
+
+
+async def test_a_timeout_is_a_timeout_to_everyone(canned: aioresponses) -> None:
+    canned.get(URL, exception=TimeoutError(), repeat=True)
+    async with client(max_attempts=1) as zenovay:
+        with pytest.raises(TimeoutError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert isinstance(caught.value, APITimeoutError)
+
+
+class LateLimiter:
+    """A limiter of somebody else's that does not keep to ``max_wait``."""
+
+    def __init__(self, *waits: float | Exception) -> None:
+        self.waits = iter(waits)
+        self.refunded = 0
+
+    def acquire_nowait(self, **_: Any) -> Any:
+        return None
+
+    async def acquire(self, **_: Any) -> Any:
+        wait = next(self.waits)
+        if isinstance(wait, Exception):
+            raise wait
+        await asyncio.sleep(wait)
+
+    def finish(self, permit: Any, **_: Any) -> None:
+        pass
+
+    def refund(self, permit: Any) -> None:  # noqa: ARG002 - the interface's
+        self.refunded += 1
+
+    def snapshot(self) -> Any:
+        pass
+
+    def forecast(self, n: int) -> float:
+        return float(n)
+
+
+@pytest.mark.parametrize(("waits", "cls", "attempts"), [((6,), APITimeoutError, 0), ((0, 6), ServerError, 1)])
+async def test_a_wait_that_took_too_long_sends_nothing_and_tells_what_failed_before(
+    canned: aioresponses, waits: tuple[float, ...], cls: type[ZenovayError], attempts: int
+) -> None:
+    canned.get(URL, status=500, repeat=True)
+    limiter = LateLimiter(*waits)
+    async with client(rate_limit=limiter, timeout=5) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert type(caught.value) is cls
+    assert (caught.value.attempts, sent(canned), limiter.refunded) == (attempts, attempts, 1)
+
+
+async def test_a_limiter_that_refuses_a_call_without_a_deadline_is_told_of_with_what_failed_before(
+    canned: aioresponses,
+) -> None:
+    canned.get(URL, status=500, repeat=True)
+    limiter = LateLimiter(0, RateLimitError("The others were first", retry_after=7.0))
+    async with client(rate_limit=limiter, timeout=None) as zenovay:
+        with pytest.raises(ServerError, match=r"would have to wait 7\.0 s") as caught:
+            await zenovay.heatmaps.pages("x")
+    assert (caught.value.attempts, caught.value.retry_after) == (1, 7.0)
+    assert caught.value.args == (caught.value.message,)

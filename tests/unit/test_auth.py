@@ -1,0 +1,343 @@
+"""The API key is checked when a client is made, and shows up nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import math
+import pickle
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zenovay_async import ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, resolve_base_url
+from zenovay_async.events import Event, RetryScheduled, SchemaDrift
+
+if TYPE_CHECKING:
+    from aioresponses import aioresponses
+
+    from zenovay_async.sandbox import Sandbox
+
+KEY = "zv_0123456789secret"
+
+
+@pytest.mark.parametrize("key", ["", "   ", "zv_abc\n", "zv_a b", "zv_\x00", "zv_ä", "sk-123", "ZV_123", "Bearer zv_1"])
+def test_a_key_that_cannot_be_one_is_refused_when_the_client_is_made(key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Zenovay(key)
+    assert caught.value.attempts == 0
+    assert key.strip() == "" or key not in str(caught.value)
+
+
+def test_without_a_key_the_error_says_where_to_put_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"ZENOVAY_API_KEY is not set.*Settings > API keys"):
+        Zenovay()
+
+
+def test_the_key_and_the_base_url_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", KEY)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", "http://localhost:1/api/")
+    assert repr(Zenovay()) == "Zenovay(base_url='http://localhost:1/api')"
+
+
+def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", "not a key")
+    monkeypatch.setenv("ZENOVAY_BASE_URL", "not a url")
+    assert "example" in repr(Zenovay(KEY, base_url="https://api.example"))
+
+
+def test_without_a_base_url_the_public_api_is_used() -> None:
+    assert resolve_base_url(None) == DEFAULT_BASE_URL == "https://api.zenovay.com/api/external/v1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.zenovay.com",
+        "ftp://x",
+        "https://",
+        "https://u:p@host",
+        "https://h?a=1",
+        "https://h#f",
+        "https://[",
+        "https://h:x",
+        "https://a..b",
+        "https://.",
+        "https://.a",
+        f"https://{'a' * 70}.example",
+        "https://\u00e4\u00f6" + "a" * 60,
+        "https://a b",
+        " https://h",
+        "https://h/a\nb",
+        "https://\x80",
+        "https://h/\ud800",
+        "https://a%20b",
+        "https://a,b",
+        5,
+        b"https://api.example",
+        ["https://api.example"],
+    ],
+)
+def test_a_base_url_that_cannot_be_one_is_refused(url: Any) -> None:
+    with pytest.raises(ConfigurationError, match="base_url"):
+        Zenovay(KEY, base_url=url, allow_http=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example.",
+        f"https://{'a' * 63}.example:8443/v1/",
+        "https://b\u00fccher.example/\u00e4",
+        "https://under_score.internal",
+        "https://10.0.0.1",
+        "https://[2001:db8::1]:8443",
+        "https://[fe80::1%25eth0]",
+    ],
+)
+def test_a_base_url_that_can_be_one_is_taken(url: str) -> None:
+    assert repr(Zenovay(KEY, base_url=url)) == f"Zenovay(base_url={url.rstrip('/')!r})"
+
+
+@given(
+    st.one_of(
+        st.text(max_size=30),
+        st.text(max_size=20).map("https://{}".format),
+        st.text("a.:[]%-_ /@1x\u00e9\u2100\u3002\ud800", max_size=20).map("https://{}".format),
+    )
+)
+@settings(max_examples=500)
+def test_any_text_is_a_base_url_or_a_configuration_error(text: str) -> None:
+    try:
+        Zenovay(KEY, base_url=text, allow_http=True)
+    except ConfigurationError as error:
+        assert str(error)  # noqa: PT017 - either way is fine
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("max_attempts", [0, -1, 2.5, "3", None, True]),
+        ("max_connections", [0, -1, 1.5, "x", None, True]),
+        ("quota_reserve", [-1, 1.5, "5", None, True]),
+        ("rate_limit_window", ["60", math.inf, math.nan, 0, -1, None, True]),
+        ("rate_limit", [0, -1, 1.5, "60", True]),
+        ("timeout", [True, "5", 0, -1, math.nan]),
+        ("attempt_timeout", [True, "5", 0, -1, math.nan]),
+        ("session", [5, "session", object()]),
+        ("auth", ["basic", None, 5, ["bearer"]]),
+    ],
+)
+def test_an_option_that_cannot_be_right_is_refused_by_name_when_the_client_is_made(
+    option: str, values: list[Any]
+) -> None:
+    for value in values:
+        with pytest.raises(ConfigurationError, match=f"^{option}=") as caught:
+            Zenovay("zv_98765", **{option: value})
+        shown = _everything_a_traceback_shows(caught.value)
+        assert "zv_98765" not in shown.replace('Zenovay("zv_98765"', "")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_plain_http_is_fine_to_this_machine(host: str) -> None:
+    assert host in repr(Zenovay(KEY, base_url=f"http://{host}:8787/api"))
+
+
+def test_plain_http_to_another_machine_must_be_asked_for() -> None:
+    with pytest.raises(ConfigurationError, match=r"unencrypted.*allow_http=True"):
+        Zenovay(KEY, base_url="http://api.example")
+    assert "http://api.example" in repr(Zenovay(KEY, base_url="http://api.example", allow_http=True))
+
+
+def test_an_unknown_auth_style_is_refused_with_the_two_that_exist() -> None:
+    with pytest.raises(ConfigurationError, match="'x-api-key' or 'bearer'"):
+        Zenovay(KEY, auth="basic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - that is the test
+
+
+def test_each_style_sends_its_header() -> None:
+    assert Auth(Secret(KEY), "x-api-key").header == ("X-API-Key", KEY)
+    assert Auth(Secret(KEY), "bearer").header == ("Authorization", f"Bearer {KEY}")
+
+
+async def test_both_styles_are_accepted_by_the_api(sandbox: Sandbox) -> None:
+    for style in ("x-api-key", "bearer"):
+        async with Zenovay(sandbox.api_key, auth=style, base_url=sandbox.url) as zenovay:
+            assert (await zenovay.heatmaps.pages(sandbox.website_ids[0])).pages
+
+
+def test_neither_client_nor_auth_nor_key_show_the_key() -> None:
+    client, auth = Zenovay(KEY), Auth(Secret(KEY), "bearer")
+    shown = f"{client!r} {client} {auth!r} {Secret(KEY)!r} {vars(client)} {vars(client._session)}"
+    assert "secret" in shown
+    assert "0123456789" not in shown
+
+
+@pytest.mark.parametrize("thing", [Zenovay(KEY), Secret(KEY)])
+def test_what_holds_the_key_is_not_pickled(thing: object) -> None:
+    with pytest.raises(TypeError, match="ZENOVAY_API_KEY"):
+        pickle.dumps(thing)
+
+
+def test_a_key_copied_with_its_surroundings_stays_hidden() -> None:
+    # Test doubles copy the arguments of a request to record them.
+    assert repr(copy.deepcopy({"X-API-Key": Secret(KEY)})) == "{'X-API-Key': '<secret>'}"
+
+
+def _everything_a_traceback_shows(error: BaseException | None) -> str:
+    shown: list[str] = []
+    while error is not None:
+        shown += [
+            repr(error),
+            str(error),
+            *traceback.TracebackException.from_exception(error, capture_locals=True).format(),
+        ]
+        error = error.__cause__ or error.__context__
+    return "".join(shown)
+
+
+@pytest.mark.parametrize("sibling", [False, True])
+def test_a_refused_key_is_not_in_the_traceback_of_this_package(sibling: bool) -> None:  # noqa: FBT001 - a table's column
+    def make() -> None:
+        if sibling:
+            Zenovay(KEY).with_options(api_key=_key_that_is_refused())
+        Zenovay(_key_that_is_refused())
+
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    shown = _everything_a_traceback_shows(caught.value)
+    assert "resolve_api_key" in shown
+    assert "98765" not in shown
+
+
+def _key_that_is_refused() -> str:
+    return "zv_98765\n"
+
+
+@pytest.mark.parametrize("fault", ["refused", "reset", "timeout", "cut", "nonsense"])
+async def test_the_key_is_in_no_variable_of_any_frame_of_an_error(fault: str, unused_tcp_port: int) -> None:
+    """Error reporters send the variables of each frame along."""
+
+    async def misbehave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if fault == "timeout":
+            await reader.read()
+        if fault == "cut":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
+        if fault == "nonsense":
+            writer.write(b"\x00\x01 what is this\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(misbehave, "127.0.0.1", unused_tcp_port)
+    if fault == "refused":
+        server.close()
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    async with Zenovay(KEY, base_url=url, max_attempts=1, timeout=0.3) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages("x")
+    server.close()
+    await asyncio.sleep(0.05)
+    shown = _everything_a_traceback_shows(caught.value)
+    assert "heatmaps/x/pages" in shown
+    assert "0123456789" not in shown
+
+
+@pytest.mark.parametrize("status", [200, 401, 429, 503])
+@pytest.mark.parametrize("style", ["x-api-key", "bearer"])
+async def test_a_key_that_the_server_echoes_is_in_nothing_that_is_told_of_the_error(
+    style: AuthStyle, status: int, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def echo(_: web.Request) -> web.Response:
+        # In capitals, too: codes are shown so.
+        message = f"Invalid key {KEY} or {KEY.upper()}"
+        error = {"message": message, "code": KEY, "request_id": KEY}
+        return web.json_response({"success": False, "error": error}, status=status, headers={"x-request-id": KEY})
+
+    caplog.set_level(logging.DEBUG)
+    events: list[Event] = []
+    app = web.Application()
+    app.router.add_get("/{any:.*}", echo)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    options: dict[str, Any] = {"max_attempts": 2, "rate_limit": None, "on_event": events.append}
+    async with Zenovay(KEY, auth=style, base_url=f"http://127.0.0.1:{unused_tcp_port}", **options) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages("x")
+    await runner.cleanup()
+    # First of all, as what is compared below stands in variables, too.
+    shown = _everything_a_traceback_shows(caught.value)
+    scheduled = [event.error for event in events if isinstance(event, RetryScheduled)]
+    assert len(scheduled) == (status in {429, 503})
+    for error in (caught.value, *scheduled):
+        assert error.message.startswith("Invalid key <secret> or <secret>")
+        assert (error.code, error.request_id) == ("<secret>", "<secret>")
+        twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        told = f"{error} {error!r} {error.args} {vars(error)} {twin} {twin.args} {pickle.dumps(error)!r}"
+        assert "0123456789" not in told
+    assert "0123456789" not in shown
+    assert "request <secret>" in caplog.text
+    assert "0123456789" not in caplog.text
+
+
+async def test_a_key_that_the_server_echoes_as_a_fields_name_is_taken_out_too(canned: aioresponses) -> None:
+    payload = {"success": True, "data": {"pages": [], KEY: 1}}
+    canned.get(f"{DEFAULT_BASE_URL}/heatmaps/x/pages", payload=payload)
+    async with Zenovay(KEY, strict=True) as zenovay:
+        with pytest.raises(ResponseDecodeError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert caught.value.path == "$.data.<secret>"
+    assert KEY not in repr(vars(caught.value))
+
+
+async def test_a_drift_is_told_without_the_key_that_the_server_echoes_in_it(
+    canned: aioresponses, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fresh(msgspec.Struct):
+        count: int
+
+    events: list[Event] = []
+    canned.get(f"{DEFAULT_BASE_URL}/new/x", payload={"success": True, "data": {"count": 5, KEY: 1}})
+    async with Zenovay(KEY, on_event=events.append) as zenovay:
+        await zenovay.request("GET", "new/x", result_type=Fresh)
+    assert [event.path for event in events if isinstance(event, SchemaDrift)] == ["$.data.<secret>"]
+    assert "$.data.<secret>" in caplog.text
+    assert KEY not in caplog.text
+
+
+async def test_the_log_names_the_call_and_not_the_key(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    assert f"GET heatmaps/{sandbox.website_ids[0]}/pages: HTTP 200" in caplog.text
+    assert sandbox.api_key not in caplog.text
+
+
+async def test_a_redirect_is_an_error_and_the_key_does_not_follow_it(unused_tcp_port: int) -> None:
+    followed: list[str] = []
+
+    async def away(request: web.Request) -> web.Response:
+        if request.path == "/stolen":
+            followed.append(request.headers["X-API-Key"])
+            return web.json_response({})
+        return web.Response(status=302, headers={"Location": "/stolen"})
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", away)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    async with Zenovay(KEY, base_url=f"http://127.0.0.1:{unused_tcp_port}") as zenovay:
+        with pytest.raises(ZenovayError, match="redirects elsewhere") as caught:
+            await zenovay.heatmaps.pages("x")
+    await runner.cleanup()
+    assert caught.value.status == 302
+    assert followed == []

@@ -1,0 +1,205 @@
+"""The month's requests are known, kept for those who reserved them, and not asked for when they are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from zenovay_async import Quota, QuotaExceededError, Zenovay
+from zenovay_async._limits.quota import QuotaGuard
+from zenovay_async._limits.window import WindowLimiter
+from zenovay_async._protocol.headers import UsageHeaders
+from zenovay_async.events import Event, QuotaExhausted, QuotaThresholdReached
+from zenovay_async.sandbox import Fault
+
+if TYPE_CHECKING:
+    from zenovay_async.sandbox import Sandbox
+
+NOW = datetime(2026, 6, 15, tzinfo=UTC)
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
+AUGUST = datetime(2026, 8, 1, tzinfo=UTC)
+
+
+def told(used: int, limit: int = 1000, reset: datetime | None = JULY) -> UsageHeaders:
+    return UsageHeaders(used, limit, reset, None)
+
+
+class Clock:
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def test_before_the_first_answer_nothing_is_claimed() -> None:
+    quota = QuotaGuard().snapshot()
+    assert (quota.used, quota.limit, quota.remaining, quota.resets_at) == (None, None, None, None)
+
+
+def test_every_answer_tells_the_count_and_what_is_left_out_stays_as_it_was() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.read({"X-Usage-Monthly": "5", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"})
+    guard.read({"X-Usage-Monthly": "7", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"})
+    guard.read({"X-Usage-Monthly": "nonsense", "X-Usage-Total": "12"})
+    guard.read({})
+    guard.read({"X-Usage-Monthly": "8", "X-Usage-Total": "13"})
+    assert guard.snapshot() == Quota(8, 10, JULY, 13)
+
+
+def test_an_answer_that_was_overtaken_does_not_count_the_month_down() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.observe(told(500))
+    guard.observe(told(498))
+    assert guard.snapshot().remaining == 500
+
+
+def test_a_new_month_starts_from_what_its_answers_say_and_a_late_answer_of_the_old_one_is_old_news() -> None:
+    clock = Clock()
+    guard = QuotaGuard(clock=clock)
+    guard.observe(told(999))
+    clock.now = JULY
+    guard.observe(told(1, reset=AUGUST))
+    guard.observe(told(1000))
+    assert guard.snapshot() == Quota(1, 1000, AUGUST, None)
+
+
+def test_a_month_that_no_answer_names_the_end_of_ends_with_the_calendars() -> None:
+    clock = Clock()
+    guard = QuotaGuard(clock=clock)
+    guard.observe(told(990, reset=None))
+    guard.observe(told(1, reset=None))
+    assert guard.snapshot().used == 990
+    clock.now = JULY
+    guard.check(1, reserve=100)
+    guard.observe(told(1, reset=None))
+    assert guard.snapshot().used == 1
+
+
+def test_batches_leave_the_reserve_and_direct_calls_may_use_it() -> None:
+    clock = Clock()
+    guard = QuotaGuard(clock=clock)
+    guard.observe(told(898))
+    for _ in range(2):
+        guard.check(1, reserve=100)
+        guard.in_flight += 1
+    with pytest.raises(QuotaExceededError, match="quota_reserve=100") as caught:
+        guard.check(1, reserve=100)
+    assert caught.value.retry_after == (JULY - NOW).total_seconds()
+    guard.check(1, reserve=0)
+    guard.in_flight -= 1
+    guard.check(1, reserve=100)
+    guard.in_flight += 1
+    clock.now = JULY
+    guard.check(1, reserve=100)
+
+
+def test_a_used_up_month_is_over_when_the_server_said_so() -> None:
+    events: list[Event] = []
+    clock = Clock()
+    guard = QuotaGuard(on_event=events.append, clock=clock)
+    guard.exhausted(3600.0)
+    guard.exhausted(3600.0)
+    with pytest.raises(QuotaExceededError, match="2026-06-15 01:00 UTC; nothing was sent"):
+        guard.check(1, reserve=0)
+    clock.now = NOW + timedelta(hours=1)
+    guard.check(1, reserve=0)
+    assert events == [QuotaExhausted(NOW + timedelta(hours=1))]
+
+
+def test_where_answers_named_the_months_end_it_is_believed_before_anything_else() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.observe(told(1000))
+    guard.exhausted(30.0)
+    assert guard.refusal().retry_after == (JULY - NOW).total_seconds()
+
+
+@pytest.mark.parametrize("reset", [datetime(2099, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)])
+def test_a_months_end_that_cannot_be_one_is_not_believed(reset: datetime) -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.observe(told(1000, reset=reset))
+    guard.exhausted(None)
+    assert guard.refusal().retry_after == (JULY - NOW).total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("now", "ends"), [(NOW, JULY), (datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))]
+)
+def test_a_used_up_month_without_a_time_lasts_to_its_end(now: datetime, ends: datetime) -> None:
+    guard = QuotaGuard(clock=Clock(now))
+    guard.exhausted(None)
+    assert guard.refusal().retry_after == (ends - now).total_seconds()
+
+
+def test_a_month_that_runs_low_is_told_once() -> None:
+    events: list[Event] = []
+    guard = QuotaGuard(on_event=events.append, clock=Clock())
+    for used in (899, 900, 901, 950):
+        guard.observe(told(used))
+    for text in ("960", "970"):
+        guard.read({"X-Usage-Monthly": text})
+    assert events == [QuotaThresholdReached(900, 1000)]
+
+
+async def test_a_batch_stops_at_the_reserve_and_a_direct_call_still_goes(sandbox: Sandbox) -> None:
+    key = sandbox.add_key("small", monthly_limit=30)
+    async with Zenovay(key, base_url=sandbox.url, quota_reserve=10) as zenovay:
+        assert zenovay.quota.used is None
+        done = 0
+        with pytest.raises(QuotaExceededError, match="quota_reserve=10"):
+            async with zenovay.batch([sandbox.website_ids[0]] * 100, zenovay.heatmaps.pages) as results:
+                async for result in results:
+                    done += result.error is None
+        assert 0 < done <= 20
+        assert zenovay.quota.remaining is not None
+        assert zenovay.quota.remaining >= 10
+        await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        estimate = zenovay.estimate(5)
+        assert (estimate.requests, estimate.quota_share) == (5, 5 / zenovay.quota.remaining)
+
+
+async def test_clients_of_one_key_share_its_limits_and_each_keeps_its_own_reserve(sandbox: Sandbox) -> None:
+    key = sandbox.add_key("small", monthly_limit=30)
+    events: list[Event] = []
+    async with Zenovay(key, base_url=sandbox.url, on_event=events.append) as zenovay:
+        careful = zenovay.with_options(quota_reserve=29)
+        one, other = zenovay._budget, careful._budget
+        assert (one.limiter, one.quota, one.retries) == (other.limiter, other.quota, other.retries)
+        site = sandbox.website_ids[0]
+        await zenovay.heatmaps.pages(site)
+        with pytest.raises(QuotaExceededError, match="quota_reserve=29"):
+            async with careful.batch([site], careful.heatmaps.pages) as results:
+                [result async for result in results]
+        async with zenovay.batch([site], zenovay.heatmaps.pages) as results:
+            assert [result.error async for result in results] == [None]
+        for _ in range(25):
+            await careful.heatmaps.pages(site)
+    assert [type(event) for event in events].count(QuotaThresholdReached) == 1
+
+
+async def test_callers_that_wait_hear_at_once_that_the_month_is_over(sandbox: Sandbox) -> None:
+    sandbox.fault(Fault.monthly_limit())
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        calls = (zenovay.heatmaps.pages(sandbox.website_ids[0]) for _ in range(10))
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(error, QuotaExceededError) for error in ended)
+    assert sandbox.count() == 1
+
+
+async def test_a_limiter_shared_by_two_keys_serves_the_one_whose_month_is_not_over(sandbox: Sandbox) -> None:
+    limiter = WindowLimiter(window=1.0)
+    used_up = sandbox.add_key("used up", monthly_limit=5, monthly_used=5)
+    options: dict[str, Any] = {"base_url": sandbox.url, "rate_limit": limiter}
+    site = sandbox.website_ids[0]
+    async with Zenovay(used_up, **options) as one, Zenovay(sandbox.api_key, **options) as other:
+        # The first goes alone, and all others wait for its answer.
+        calls = [client.heatmaps.pages(site) for client in (one, other, other, one, other)]
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, QuotaExceededError) for each in ended] == [True, False, False, True, False]
+    assert not any(isinstance(each, Exception) for each in (ended[1], ended[2], ended[4]))
+    # Whoever waited with the key that is used up hears of it without a request.
+    assert (sandbox.count(status=429), sandbox.count(status=200)) == (1, 3)
+    assert limiter._pacer.in_flight == 0

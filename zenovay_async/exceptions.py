@@ -1,0 +1,169 @@
+"""Every error of this package, in one closed tree.
+
+    ZenovayError
+    ├── ConfigurationError          bad input, found before a request was spent
+    ├── ClientClosedError           a call on a client that was closed
+    ├── APIConnectionError          no complete answer came
+    │   └── APITimeoutError         ... within the time allowed
+    ├── ResponseDecodeError         an answer came that is not what the API promises
+    └── APIStatusError              the API answered with an error
+        ├── BadRequestError         400, 422
+        ├── AuthenticationError     401
+        ├── PermissionDeniedError   403
+        ├── NotFoundError           404
+        ├── RateLimitError          429: too many requests this minute
+        ├── QuotaExceededError      429: the month's requests are used up
+        └── ServerError             5xx
+
+Each carries what is known of the call that failed, pickles and copies, and shows no API key.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+MAX_BODY_CHARS = 4096
+
+
+class ZenovayError(Exception):
+    """ClientMethods of all errors raised by this package.
+
+    Attributes:
+        message: What happened, in one sentence.
+        call: Method and path of the call, such as ``GET heatmaps/{id}/pages``; ``""`` where there was none.
+        status: HTTP status of the last answer; ``None`` where none came.
+        code: The API's error code in upper case, such as ``RATE_LIMIT_EXCEEDED``; ``None`` where it gave none.
+        request_id: The server's ``x-request-id``, for its support; ``None`` where it gave none.
+        body: The body of the last answer as text, cut at 4096 characters; ``None`` where none came.
+        retry_after: Seconds after which the same call may succeed; ``None`` where nobody knows.
+        attempts: How many times the call was tried: the requests that really left, and the connections that failed.
+        waits: Seconds waited before each attempt after the first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        call: str = "",
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        body: str | None = None,
+        retry_after: float | None = None,
+        attempts: int = 0,
+        waits: tuple[float, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.call = call
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.body = None if body is None else body[:MAX_BODY_CHARS]
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.waits = waits
+
+    def __str__(self) -> str:
+        facts = [
+            f"{self.call}" if self.call else "",
+            f"HTTP {self.status}" if self.status is not None else "",
+            self.code or "",
+            f"{self.attempts} attempts" if self.attempts > 1 else "",
+            f"request {self.request_id}" if self.request_id else "",
+        ]
+        known = ", ".join(fact for fact in facts if fact)
+        return f"{self.message} ({known})" if known else self.message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # BaseException would call the class with `args` alone and so lose every keyword.
+        return (_rebuild, (type(self), self.message, self.__dict__.copy()))
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self), self.message)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+
+def _rebuild(cls: type[ZenovayError], message: str, state: dict[str, Any]) -> ZenovayError:
+    error = cls.__new__(cls, message)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(ZenovayError, ValueError):
+    """An argument, option or environment variable cannot be right; no request was sent."""
+
+
+class ClientClosedError(ZenovayError, RuntimeError):
+    """The client was closed before or during this call."""
+
+
+class APIConnectionError(ZenovayError):
+    """No complete answer came: the connection could not be made, or broke before the body was whole.
+
+    Attributes:
+        sent: False where the request surely never reached the server, so that repeating it is safe.
+        final: True where trying again cannot help, as with a certificate that is not trusted.
+    """
+
+    sent: bool = True
+    final: bool = False
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """The time allowed for the call, or for one attempt of it, ran out."""
+
+
+class ResponseDecodeError(ZenovayError):
+    """The answer is not what the API promises: not JSON, cut short, or a required field is missing or wrong.
+
+    Attributes:
+        path: Where in the answer, such as ``$.data.pages[0].url``; ``None`` where the whole of it is wrong.
+        truncated: True where the body simply stops, as if the connection had broken.
+    """
+
+    path: str | None = None
+    truncated: bool = False
+
+
+class APIStatusError(ZenovayError):
+    """The API answered with an error; the subclasses name the usual ones."""
+
+
+class BadRequestError(APIStatusError):
+    """400 or 422: a parameter is missing or invalid."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: the API key is missing, wrong, expired or revoked."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the key may not do this, or the plan does not include it (code ``API_PAID_PLAN_REQUIRED``)."""
+
+
+class NotFoundError(APIStatusError):
+    """404: there is no such website or endpoint."""
+
+
+class RateLimitError(APIStatusError):
+    """429, or a wait for the rate limit that does not fit the deadline (then nothing was sent).
+
+    ``retry_after`` says in how many seconds the call may succeed.
+    """
+
+
+class QuotaExceededError(APIStatusError):
+    """The month's requests are used up, or the rest is held back by ``quota_reserve``.
+
+    Not a :class:`RateLimitError`: waiting a minute does not help. ``retry_after`` runs to the monthly reset
+    where that is known.
+    """
+
+
+class ServerError(APIStatusError):
+    """5xx: the server or something in front of it failed."""
