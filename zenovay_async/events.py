@@ -1,4 +1,4 @@
-"""What a client tells about itself while it works: handed to ``on_event``, one typed object each.
+"""What a client emits while it works: one typed event each, handed to ``on_event``.
 
 Events are facts already decided; a listener cannot change them. It is called in the middle of a call, so it must be
 quick. What it raises is logged and goes no further.
@@ -7,7 +7,7 @@ quick. What it raises is logged and goes no further.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeAlias
 
@@ -16,52 +16,54 @@ import msgspec
 from zenovay_async.exceptions import ZenovayError
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all events."""
 
 
-class RetryScheduled(Event, frozen=True):
-    """An attempt failed and another will be made.
+class RetryScheduled(Event, frozen=True, kw_only=True):
+    """An attempt failed, and another follows.
 
     Attributes:
-        call: Method and path.
+        operation: Name of the operation, such as ``heatmaps.pages``.
+        call: Method and path of the call.
         attempt: The attempt that failed, counted from 1.
         wait: Seconds until the next; a wait for the rate limit comes on top.
         error: What the attempt failed with.
     """
 
+    operation: str
     call: str
     attempt: int
     wait: float
     error: ZenovayError
 
 
-class RateLimitUpdated(Event, frozen=True):
-    """The server stated another limit than was believed.
+class RateLimitUpdated(Event, frozen=True, kw_only=True):
+    """The server stated another rate limit than the one assumed.
 
     Attributes:
-        before: Requests per window believed until now.
-        limit: Requests per window believed from now on.
+        before: Requests per window assumed until now.
+        limit: Requests per window from now on.
     """
 
     before: int
     limit: int
 
 
-class RateLimited(Event, frozen=True):
-    """The server refused a request with 429; no call of this key is sent until the time is over.
+class RateLimited(Event, frozen=True, kw_only=True):
+    """The server rejected a request with 429; no call of this key is sent until the time is over.
 
     Attributes:
         seconds: How long.
-        stated: Whether the server named the time; else it is a backoff.
+        from_server: Whether the server named the time; else it is a backoff.
     """
 
     seconds: float
-    stated: bool
+    from_server: bool
 
 
-class QuotaThresholdReached(Event, frozen=True):
-    """The month's requests run low; told once a month.
+class QuotaThresholdReached(Event, frozen=True, kw_only=True):
+    """The monthly quota runs low; emitted once a month.
 
     Attributes:
         used: Requests used this month.
@@ -72,8 +74,8 @@ class QuotaThresholdReached(Event, frozen=True):
     limit: int
 
 
-class QuotaExhausted(Event, frozen=True):
-    """The server said that the month's requests are used up; calls fail from now on without a request.
+class QuotaExhausted(Event, frozen=True, kw_only=True):
+    """The server said that the monthly quota is exhausted; calls fail from now on without a request.
 
     Attributes:
         resets_at: When the month's count starts again.
@@ -82,15 +84,17 @@ class QuotaExhausted(Event, frozen=True):
     resets_at: datetime
 
 
-class SchemaDrift(Event, frozen=True):
-    """An answer strays from the documented shape, and was read all the same; each way is told once per process.
+class SchemaDrift(Event, frozen=True, kw_only=True):
+    """A response does not match the documented schema and was decoded all the same; emitted once per client.
 
     Attributes:
+        operation: Name of the operation, such as ``heatmaps.pages``.
         call: Method and path of the call.
-        path: Where in the answer, such as ``$.data.pages[].url``.
-        problem: What is there in place of what.
+        path: Where in the response, such as ``$.data.pages[].url``.
+        problem: What was found, and what is documented.
     """
 
+    operation: str
     call: str
     path: str
     problem: str
@@ -103,10 +107,32 @@ _logger = logging.getLogger("zenovay_async")
 
 
 def emit(on_event: OnEvent | None, event: Event) -> None:
-    """Call a listener, if there is one; what it raises does not reach the call that it is told of."""
+    """Call a listener, if there is one; what it raises is logged and does not reach the call."""
     if on_event is None:
         return
     try:
         on_event(event)
     except Exception:
         _logger.exception("on_event failed on %s", type(event).__name__)
+
+
+class Listener:
+    """The ``on_event`` of one client, as a budget knows it: weakly, so that it does not keep the client alive.
+
+    Args:
+        on_event: Called with each event.
+    """
+
+    __slots__ = ("__weakref__", "on_event")
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self.on_event = on_event
+
+
+def emit_to_all(listeners: Iterable[Listener], event: Event) -> None:
+    """Call each listener once, also where several clients have the same."""
+    called: list[OnEvent] = []
+    for listener in list(listeners):
+        if listener.on_event not in called:
+            called.append(listener.on_event)
+            emit(listener.on_event, event)

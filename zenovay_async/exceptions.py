@@ -1,21 +1,21 @@
 """Every error of this package, in one closed tree.
 
     ZenovayError
-    ├── ConfigurationError          bad input, found before a request was spent
-    ├── ClientClosedError           a call on a client that was closed
-    ├── APIConnectionError          no complete answer came
+    ├── ConfigurationError          invalid input; no request was sent
+    ├── ClientClosedError           the client is closed
+    ├── APIConnectionError          no complete response
     │   └── APITimeoutError         ... within the time allowed
-    ├── ResponseDecodeError         an answer came that is not what the API promises
-    └── APIStatusError              the API answered with an error
+    ├── ResponseDecodeError         a response that is not what the API documents
+    └── APIStatusError              an error response
         ├── BadRequestError         400, 422
         ├── AuthenticationError     401
         ├── PermissionDeniedError   403
         ├── NotFoundError           404
         ├── RateLimitError          429: too many requests this minute
-        ├── QuotaExceededError      429: the month's requests are used up
+        ├── QuotaExceededError      429: the monthly quota is exhausted
         └── ServerError             5xx
 
-Each carries what is known of the call that failed, pickles and copies, and shows no API key.
+Every error carries what is known of its call, pickles and copies, and never shows the API key.
 """
 
 from __future__ import annotations
@@ -24,19 +24,24 @@ from typing import Any, Self
 
 MAX_BODY_CHARS = 4096
 
+# Error codes of the API (help "API errors"), as far as this package acts on them.
+MONTHLY_LIMIT_EXCEEDED = "MONTHLY_LIMIT_EXCEEDED"
+API_PAID_PLAN_REQUIRED = "API_PAID_PLAN_REQUIRED"
+
 
 class ZenovayError(Exception):
-    """ClientMethods of all errors raised by this package.
+    """Base of all errors of this package.
 
     Attributes:
         message: What happened, in one sentence.
+        operation: Name of the operation, such as ``heatmaps.pages``; ``""`` where there was no call.
         call: Method and path of the call, such as ``GET heatmaps/{id}/pages``; ``""`` where there was none.
-        status: HTTP status of the last answer; ``None`` where none came.
+        status: HTTP status of the last response; ``None`` where none came.
         code: The API's error code in upper case, such as ``RATE_LIMIT_EXCEEDED``; ``None`` where it gave none.
         request_id: The server's ``x-request-id``, for its support; ``None`` where it gave none.
-        body: The body of the last answer as text, cut at 4096 characters; ``None`` where none came.
-        retry_after: Seconds after which the same call may succeed; ``None`` where nobody knows.
-        attempts: How many times the call was tried: the requests that really left, and the connections that failed.
+        body: The body of the last response as text, cut at 4096 characters; ``None`` where none came.
+        retry_after: Seconds after which the same call may succeed; ``None`` where that is not known.
+        attempts: How often the call was attempted: requests sent, and connections that failed.
         waits: Seconds waited before each attempt after the first.
     """
 
@@ -44,6 +49,7 @@ class ZenovayError(Exception):
         self,
         message: str,
         *,
+        operation: str = "",
         call: str = "",
         status: int | None = None,
         code: str | None = None,
@@ -55,6 +61,7 @@ class ZenovayError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.operation = operation
         self.call = call
         self.status = status
         self.code = code
@@ -95,7 +102,7 @@ def _rebuild(cls: type[ZenovayError], message: str, state: dict[str, Any]) -> Ze
 
 
 class ConfigurationError(ZenovayError, ValueError):
-    """An argument, option or environment variable cannot be right; no request was sent."""
+    """An argument, option or environment variable is invalid; no request was sent."""
 
 
 class ClientClosedError(ZenovayError, RuntimeError):
@@ -103,11 +110,11 @@ class ClientClosedError(ZenovayError, RuntimeError):
 
 
 class APIConnectionError(ZenovayError):
-    """No complete answer came: the connection could not be made, or broke before the body was whole.
+    """No complete response: no connection could be made, or it broke before the body was whole.
 
     Attributes:
-        sent: False where the request surely never reached the server, so that repeating it is safe.
-        final: True where trying again cannot help, as with a certificate that is not trusted.
+        sent: False if the request never reached the server, so that repeating it is safe.
+        final: True if a retry cannot help, as with an untrusted certificate.
     """
 
     sent: bool = True
@@ -115,15 +122,15 @@ class APIConnectionError(ZenovayError):
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """The time allowed for the call, or for one attempt of it, ran out."""
+    """The time allowed for the call, or for one attempt, ran out."""
 
 
 class ResponseDecodeError(ZenovayError):
-    """The answer is not what the API promises: not JSON, cut short, or a required field is missing or wrong.
+    """The response is not what the API documents: no JSON, cut short, or a required field is missing or wrong.
 
     Attributes:
-        path: Where in the answer, such as ``$.data.pages[0].url``; ``None`` where the whole of it is wrong.
-        truncated: True where the body simply stops, as if the connection had broken.
+        path: Where in the response, such as ``$.data.pages[0].url``; ``None`` where the whole of it is wrong.
+        truncated: True if the body ends early, as after a broken connection.
     """
 
     path: str | None = None
@@ -131,7 +138,7 @@ class ResponseDecodeError(ZenovayError):
 
 
 class APIStatusError(ZenovayError):
-    """The API answered with an error; the subclasses name the usual ones."""
+    """The API responded with an error; the subclasses name the usual ones."""
 
 
 class BadRequestError(APIStatusError):
@@ -143,22 +150,22 @@ class AuthenticationError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key may not do this, or the plan does not include it (code ``API_PAID_PLAN_REQUIRED``)."""
+    """403: the key lacks access, or the plan does not include it (code ``API_PAID_PLAN_REQUIRED``)."""
 
 
 class NotFoundError(APIStatusError):
-    """404: there is no such website or endpoint."""
+    """404: no such website or endpoint."""
 
 
 class RateLimitError(APIStatusError):
-    """429, or a wait for the rate limit that does not fit the deadline (then nothing was sent).
+    """429, or a wait for the rate limit longer than the timeout (no request was sent then).
 
-    ``retry_after`` says in how many seconds the call may succeed.
+    ``retry_after`` is the seconds after which the call may succeed.
     """
 
 
 class QuotaExceededError(APIStatusError):
-    """The month's requests are used up, or the rest is held back by ``quota_reserve``.
+    """The monthly quota is exhausted, or ``quota_reserve`` holds back the rest of it.
 
     Not a :class:`RateLimitError`: waiting a minute does not help. ``retry_after`` runs to the monthly reset
     where that is known.
@@ -166,4 +173,11 @@ class QuotaExceededError(APIStatusError):
 
 
 class ServerError(APIStatusError):
-    """5xx: the server or something in front of it failed."""
+    """5xx: the server, or a proxy in front of it, failed."""
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether every further call with this key would fail the same way: a bad key, no plan, no quota, a closed client."""
+    if isinstance(error, PermissionDeniedError):
+        return error.code == API_PAID_PLAN_REQUIRED
+    return isinstance(error, (AuthenticationError, QuotaExceededError, ClientClosedError))

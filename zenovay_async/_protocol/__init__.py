@@ -1,4 +1,1 @@
-"""The pure core: what a call is, what an answer means, when to try again, how fast to go.
-
-Nothing in here opens a socket, reads a clock or sleeps; time is handed in.
-"""
+"""What the API means: calls, headers, bodies, errors. Pure: no clock, environment, event loop or socket."""

@@ -1,13 +1,12 @@
-"""The API key and where it may be sent: both are checked once, when a client is made.
+"""The API key, and the address it may be sent to: both checked once, when a client is made.
 
 Source: docs "Authentication" (either header, keys start with ``zv_``, HTTPS only).
 """
 
 from __future__ import annotations
 
-import os
 import re
-from typing import Literal, NoReturn, get_args
+from typing import Literal, NoReturn, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from zenovay_async.exceptions import ConfigurationError, ZenovayError
@@ -16,9 +15,10 @@ DEFAULT_BASE_URL = "https://api.zenovay.com/api/external/v1"
 KEY_VARIABLE = "ZENOVAY_API_KEY"
 BASE_URL_VARIABLE = "ZENOVAY_BASE_URL"
 
-AuthStyle = Literal["x-api-key", "bearer"]
+AuthStyle: TypeAlias = Literal["x-api-key", "bearer"]
+"""The header that carries the key: ``X-API-Key: KEY``, or ``Authorization: Bearer KEY``."""
 
-# A name, or an address of IPv6, perhaps with a zone.
+# A name, or an IPv6 address, perhaps with a zone.
 _HOST = re.compile(r"[a-z0-9_-][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII | re.IGNORECASE)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
@@ -43,14 +43,14 @@ class Secret(str):
         return self
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError("an API key is not pickled: make the client in each process, from ZENOVAY_API_KEY")
+        raise TypeError("cannot pickle an API key; create the client in each process, from ZENOVAY_API_KEY")
 
 
 class Auth:
     """One API key and the header that carries it.
 
     Args:
-        key: The key, already checked by :func:`resolve_api_key`.
+        key: The key, checked by :func:`resolve_api_key`.
         style: ``"x-api-key"`` sends ``X-API-Key: KEY``, ``"bearer"`` sends ``Authorization: Bearer KEY``.
     """
 
@@ -60,7 +60,7 @@ class Auth:
         self._key = key
         self.style: AuthStyle = style
         if style not in get_args(AuthStyle):
-            raise ConfigurationError(f"auth={style!r} is not a way to authenticate: 'x-api-key' or 'bearer'")
+            raise ConfigurationError(f"auth={style!r}: expected 'x-api-key' or 'bearer'")
         self.header: tuple[str, Secret] = (
             ("X-API-Key", key) if style == "x-api-key" else ("Authorization", Secret(f"Bearer {key}"))
         )
@@ -70,7 +70,7 @@ class Auth:
 
     @property
     def key(self) -> Secret:
-        """The key itself, for telling budgets apart; never for display."""
+        """The key itself, to tell budgets apart; never for display."""
         return self._key
 
     def redact(self, error: ZenovayError) -> None:
@@ -82,30 +82,31 @@ class Auth:
         error.args = (error.message,)
 
     def redact_text(self, text: str) -> str:
-        """A text of the server's with the key taken out, also where it came in capitals, as codes do."""
+        """Take the key out of a text from the server, also in capitals, as codes are."""
         return re.sub(re.escape(self._key), "<secret>", text, flags=re.IGNORECASE)
 
 
-def resolve_api_key(given: Secret | None) -> Secret:
+def resolve_api_key(given: Secret | None, from_environment: str | None) -> Secret:
     """The key to use: the one given, else that of the environment variable ``ZENOVAY_API_KEY``.
 
+    Args:
+        given: The key that was passed; ``None`` for none.
+        from_environment: The variable's value; ``None`` if it is not set.
+
     Raises:
-        ConfigurationError: There is none, or it cannot be a Zenovay key.
+        ConfigurationError: There is none, or it is no Zenovay key.
     """
-    source = "api_key" if given is not None else f"the environment variable {KEY_VARIABLE}"
-    key = given if given is not None else Secret(os.environ.get(KEY_VARIABLE, ""))
+    source = "api_key" if given is not None else KEY_VARIABLE
+    key = given if given is not None else Secret(from_environment or "")
     if not key:
         missing = "is empty" if given is not None else "is not set"
-        raise ConfigurationError(
-            f'No API key: {source} {missing}. Pass Zenovay("zv_...") or set {KEY_VARIABLE}. {_GET_A_KEY}.'
-        )
+        raise ConfigurationError(f'No API key: {source} {missing}; pass Zenovay("zv_...") or set {KEY_VARIABLE}. {_GET_A_KEY}')
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
-            f"{source} holds a line break, a space or another character that no API key has. "
-            "Copy the key again, without what stands around it."
+            f"{source} contains whitespace or a character that no API key has; copy the key again, without quotes or spaces"
         )
     if not key.startswith("zv_"):
-        raise ConfigurationError(f"{source} is not a Zenovay API key: those start with 'zv_'. {_GET_A_KEY}.")
+        raise ConfigurationError(f"{source} is not a Zenovay API key: expected one that starts with 'zv_'. {_GET_A_KEY}")
     return key
 
 
@@ -117,32 +118,32 @@ def _is_host(name: str | None) -> bool:
         return False
 
 
-def resolve_base_url(given: str | None, *, allow_http: bool = False) -> str:
-    """The base URL to use: the one given, else ``ZENOVAY_BASE_URL``, else the public API; no slash at its end.
+def resolve_base_url(given: str | None, from_environment: str | None, *, allow_http: bool = False) -> str:
+    """The base URL to use: the one given, else ``ZENOVAY_BASE_URL``, else the public API; without a final slash.
 
     Args:
-        given: An absolute ``https`` URL, or ``http`` to this machine (a sandbox).
-        allow_http: Accept ``http`` to any host, over which the key travels in the clear.
+        given: An absolute ``https`` URL, or ``http`` to this machine (a sandbox); ``None`` for none.
+        from_environment: The variable's value; ``None`` if it is not set.
+        allow_http: Accept ``http`` to any host, over which the key travels unencrypted.
 
     Raises:
-        ConfigurationError: It is not such a URL.
+        ConfigurationError: It is no such URL.
     """
-    url = given if given is not None else os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
+    url = given if given is not None else from_environment or DEFAULT_BASE_URL
     if not isinstance(url, str):
-        raise ConfigurationError(f"base_url={url!r} is not a base URL; expected text such as {DEFAULT_BASE_URL!r}")
+        raise ConfigurationError(f"base_url={url!r}: expected a str such as {DEFAULT_BASE_URL!r}")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigurationError(f"base_url={url!r} is not a URL: {error}") from None
+        raise ConfigurationError(f"base_url={url!r}: invalid URL ({error}); expected such as {DEFAULT_BASE_URL!r}") from None
     if "@" in parts.netloc:
-        raise ConfigurationError("base_url holds a user name or password; the API takes a key only")
-    plain = url.isprintable() and " " not in url
-    if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not plain:
-        raise ConfigurationError(f"base_url={url!r} is not a base URL; expected such as {DEFAULT_BASE_URL!r}")
+        raise ConfigurationError("base_url contains a user name or password: remove it and pass the key as api_key=")
+    is_plain = url.isprintable() and " " not in url
+    if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not is_plain:
+        raise ConfigurationError(f"base_url={url!r}: expected a URL such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
         raise ConfigurationError(
-            f"base_url={url!r} would send the API key unencrypted. Use https, "
-            "or pass allow_http=True if the way to that host is safe."
+            f"base_url={url!r} would send the API key unencrypted; use https, or pass allow_http=True on a trusted network"
         )
     return url.rstrip("/")

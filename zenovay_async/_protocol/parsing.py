@@ -1,0 +1,104 @@
+"""From a raw response to a result, or to one error of the tree.
+
+Source: help "API error handling" and "REST API reference" (the envelope), docs of 2025 (bodies without one).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from zenovay_async._protocol.decoding import loads_or_none
+from zenovay_async._protocol.failures import decode_error, error_from_response, strict_error
+from zenovay_async._protocol.headers import as_dict
+from zenovay_async._protocol.leniency import CoercionError, Drift
+from zenovay_async.rate_limits import UsageHeaders
+
+if TYPE_CHECKING:
+    from zenovay_async._protocol.call import Call
+    from zenovay_async._protocol.decoding import Envelope
+    from zenovay_async._protocol.response import RawResponse
+
+T = TypeVar("T")
+
+_OK = range(200, 300)
+
+
+class Result(msgspec.Struct, Generic[T], frozen=True):
+    """What a successful response means.
+
+    Attributes:
+        data: The result.
+        timestamp: When the server made the response; ``None`` where it did not say.
+        drifts: Each difference from the documented schema that was looked for.
+        usage: The monthly quota, where the result is about that.
+    """
+
+    data: T
+    timestamp: datetime | None = None
+    drifts: tuple[Drift, ...] = ()
+    usage: UsageHeaders | None = None
+
+
+def parse_response(
+    call: Call[T], raw: RawResponse, now: float, *, strict: bool = False, find_drift: bool = False
+) -> Result[T]:
+    """Parse the response to a call.
+
+    Args:
+        call: What was called; knows how its result is decoded.
+        raw: The response.
+        now: Unix seconds on this machine.
+        strict: Accept nothing but the documented schema, for tests.
+        find_drift: Compare a body that decodes with the schema as well, field by field.
+
+    Raises:
+        APIStatusError: The API responded with an error, also one under status 200.
+        ResponseDecodeError: The response is not what the API documents.
+    """
+    if raw.status not in _OK:
+        raise error_from_response(raw, now)
+    endpoint = call.endpoint
+    decoder = endpoint.decoder
+    drifts: tuple[Drift, ...] = ()
+    try:
+        envelope = decoder.decode(raw.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+        envelope, drifts = _parse_leniently(call, raw, now, problem)
+    else:
+        if not envelope.success:
+            raise error_from_response(raw, now)
+        if strict or find_drift:
+            drifts = decoder.find_drift(raw.body)
+    if strict and drifts:
+        raise strict_error(raw, drifts)
+    usage = None if endpoint.usage_of is None else endpoint.usage_of(envelope.data)
+    return Result(envelope.data, envelope.timestamp, drifts, usage)
+
+
+def _parse_leniently(
+    call: Call[T], raw: RawResponse, now: float, problem: Exception
+) -> tuple[Envelope[T], tuple[Drift, ...]]:
+    """Parse a body that did not decode: an error under status 200, no envelope, schema drift, or no JSON."""
+    document = as_dict(loads_or_none(raw.body))
+    try:
+        if not document:
+            raise decode_error(raw, problem)
+        if document.get("success") is False or ("error" in document and "data" not in document):
+            raise error_from_response(raw, now) from None
+        bare = "data" not in document
+        try:
+            # Pages of 2025 show bodies without an envelope.
+            envelope, drifts = call.endpoint.decoder.coerce({"data": document} if bare else document)
+        except CoercionError as failed:
+            raise decode_error(raw, problem if bare else failed) from None
+        except (msgspec.ValidationError, OverflowError) as failed:
+            raise decode_error(raw, failed) from None
+        if not envelope.success:
+            raise error_from_response(raw, now)
+    finally:
+        # Tracebacks may show variables, and a server may have echoed the key; see RawResponse.
+        del document
+    return envelope, (Drift("$", "no envelope"), *drifts) if bare else drifts
