@@ -1,4 +1,4 @@
-"""A call stays about as light as aiohttp alone, whatever the machine; ``benchmarks/speed`` has the figures."""
+"""A call stays about as light as aiohttp alone, whatever the machine; ``speed/`` measures the figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ asyncio.run(main())
 def server() -> Iterator[Server]:
     # Its own process, and those of the clients, find the modules where this one does.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "benchmarks"))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         with serving() as running:
             yield running
 
