@@ -34,8 +34,21 @@ _BROWSERS = (
     ("Firefox", "Linux", "desktop"),
     ("Edge", "Windows", "desktop"),
 )
-_ADJECTIVES = "north blue paper river copper quiet bright maple stone velvet harbor cloud".split()
-_NOUNS = "desk bakery cycles garden books studio coffee ledger travel audio forge lab".split()
+_FIRST = ("north", "blue", "paper", "river", "copper", "quiet", "bright", "maple", "stone", "velvet", "harbor", "cloud")
+_SECOND = (
+    "desk",
+    "bakery",
+    "cycles",
+    "garden",
+    "books",
+    "studio",
+    "coffee",
+    "ledger",
+    "travel",
+    "audio",
+    "forge",
+    "lab",
+)
 _PAGES = ("/", "/pricing", "/features", "/signup", "/about", "/blog", "/contact", "/docs", "/login", "/changelog")
 _TOPICS = ("migrating", "measuring", "choosing", "growing", "hiring", "shipping", "writing", "designing", "testing")
 _THINGS = ("dashboards", "funnels", "teams", "pricing", "newsletters", "forms", "search", "checkout", "onboarding")
@@ -79,12 +92,12 @@ class FakeData:
         """Return a website as listed by ``GET /websites``."""
         index = self._index[website_id]
         rng = self._generator(website_id, "website")
-        adjective, noun = _ADJECTIVES[index % len(_ADJECTIVES)], _NOUNS[index // len(_ADJECTIVES) % len(_NOUNS)]
-        round_ = index // (len(_ADJECTIVES) * len(_NOUNS))
+        first, second = _FIRST[index % len(_FIRST)], _SECOND[index // len(_FIRST) % len(_SECOND)]
+        round_ = index // (len(_FIRST) * len(_SECOND))
         return {
             "id": website_id,
-            "domain": f"{adjective}-{noun}{f'-{round_ + 1}' if round_ else ''}.example",
-            "name": f"{adjective} {noun}".title(),
+            "domain": f"{first}-{second}{f'-{round_ + 1}' if round_ else ''}.example",
+            "name": f"{first} {second}".title(),
             "tracking_code": f"ZV_{hashlib.sha256(website_id.encode()).hexdigest()[:9]}",
             "is_active": True,
             "created_at": timestamp(_FIRST_CREATED + timedelta(hours=rng.randint(0, 3 * 365 * 24))),
