@@ -92,7 +92,7 @@ class SeededRandom:
 
     def generator(self, website_id: str, topic: str) -> random.Random:
         """Return the generator for one topic of one website."""
-        return random.Random(f"{self._seed}/{website_id}/{topic}")  # noqa: S311 - made-up figures
+        return random.Random(f"{self._seed}/{website_id}/{topic}")  # noqa: S311 - generated figures
 
     def new_id(self, topic: str, number: int) -> str:
         """Return the id (a UUID) of an item."""
