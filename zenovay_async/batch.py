@@ -87,7 +87,9 @@ class Batch(Generic[ItemT, T]):
         self._workers: set[asyncio.Task[None]] = set()
         require_int("concurrency", concurrency)
         if isinstance(items, (str, bytes)):
-            raise ConfigurationError(f"items={items!r}: expected an iterable of items; pass [{items!r}] for a single one")
+            raise ConfigurationError(
+                f"items={items!r}: expected an iterable of items; pass [{items!r}] for a single one"
+            )
         self._source = _Source(items)
         self._fetch = fetch
         self._concurrency = concurrency

@@ -292,9 +292,9 @@ class Zenovay(ClientMethods):
         """Call ``fetch`` for each item, ``concurrency`` at a time, and yield results as they complete.
 
         Use it as ``async with zenovay.batch(ids, fetch) as results:`` and ``async for result in results:``. Each
-        result has ``.item``, and either ``.value`` or ``.error``. Calls inside ``fetch`` are background calls: they wait
-        for the rate limit as long as it takes, and direct calls overtake them. Leaving the block early cancels what is
-        in flight.
+        result has ``.item``, and either ``.value`` or ``.error``. Calls inside ``fetch`` are background calls: they
+        wait for the rate limit as long as it takes, and direct calls overtake them. Leaving the block early cancels
+        what is in flight.
 
         Args:
             items: Any iterable or asynchronous iterable, also an endless one; taken from as calls complete.
@@ -328,7 +328,9 @@ class Zenovay(ClientMethods):
         if isinstance(owner, Resource) and owner._is_bound_to(self._caller):  # noqa: SLF001 - said above
             twin = owner._bind(_WholeResponse(self._caller))  # noqa: SLF001 - said above
         if function is None or not hasattr(twin, function.__name__):
-            raise ConfigurationError(f"{method!r} is no method of this client; expected one such as zenovay.heatmaps.pages")
+            raise ConfigurationError(
+                f"{method!r} is no method of this client; expected one such as zenovay.heatmaps.pages"
+            )
 
         async def with_response(*args: P.args, **kwargs: P.kwargs) -> Response[T]:
             response: Response[T] = await function(twin, *args, **kwargs)

@@ -41,8 +41,8 @@ _recv = socket.socket.recv
 class SmallReadSocket(socket.socket):
     """A socket that reads at most 64 KiB at a time.
 
-    asyncio asks for 256 KiB, which the C library serves by mapping fresh memory and unmapping it again, for each read of
-    a response that is a few KiB long.
+    asyncio asks for 256 KiB, which the C library serves by mapping fresh memory and unmapping it again, for each
+    read of a response that is a few KiB long.
     """
 
     __slots__ = ()

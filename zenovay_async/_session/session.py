@@ -17,10 +17,10 @@ from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._protocol.parsing import Result, parse_response
 from zenovay_async._protocol.response import RawResponse, Response
 from zenovay_async._session.retry import RetryPolicy
-from zenovay_async._session.state import MIN_ATTEMPT, CallState
+from zenovay_async._session.state import CallState
 from zenovay_async._session.transport import as_headers, url_builder
 from zenovay_async.events import OnEvent
-from zenovay_async.exceptions import APITimeoutError, RateLimitError, ZenovayError
+from zenovay_async.exceptions import RateLimitError, ZenovayError
 
 if TYPE_CHECKING:
     from zenovay_async._limits.budget import Budget
@@ -141,9 +141,7 @@ class Session:
             raise
         if result.drifts:
             self._drift.report(call, result.drifts)
-        return Response(
-            result.data, raw.status, raw.headers, raw.body, result.timestamp, state.attempts, state.waits
-        )
+        return Response(result.data, raw.status, raw.headers, raw.body, result.timestamp, state.attempts, state.waits)
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[Permit, ConnectionPool] | None:
         """A permit and a connection slot, if neither has to be waited for."""
@@ -167,9 +165,7 @@ class Session:
             state.excess_wait = error.retry_after or 0.0
             raise
         try:
-            if not state.background and state.remaining() < MIN_ATTEMPT:
-                # The last attempt's failure says more than that the time ran out after it.
-                raise state.last_error or APITimeoutError("The deadline passed before the request was sent")
+            state.check_deadline()
             pool = await self._transport.acquire_slot(None if state.background else state.deadline)
         except BaseException:
             permit.refund()

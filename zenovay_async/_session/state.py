@@ -7,6 +7,8 @@ import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from zenovay_async.exceptions import APITimeoutError
+
 if TYPE_CHECKING:
     from zenovay_async._protocol.call import Call
     from zenovay_async.exceptions import ZenovayError
@@ -70,6 +72,15 @@ class CallState(Generic[T]):
     def max_wait(self) -> float | None:
         """Seconds that a permit may be waited for; ``None`` for as long as it takes, as for a background call."""
         return None if self.background or self.deadline is None else max(0.0, self.remaining())
+
+    def check_deadline(self) -> None:
+        """Check that time is left for an attempt; a background call gets its time after the wait.
+
+        Raises:
+            ZenovayError: There is none; the last attempt's failure, if there was one, as it says more.
+        """
+        if not self.background and self.remaining() < MIN_ATTEMPT:
+            raise self.last_error or APITimeoutError("The deadline passed before the request was sent")
 
     def begin_attempt(self) -> None:
         """Count an attempt, and the wait before it."""

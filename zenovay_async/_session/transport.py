@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class Transport:
-    """Owns the connections: those of the caller's aiohttp session, which stays the caller's, or of one made when needed.
+    """Owns the connections: of the caller's aiohttp session, which stays the caller's, or of one made when needed.
 
     A session made here lives on the event loop of the first request and is closed by :meth:`close`, or with that
     loop, as ``asyncio.run`` does on its way out. After that, the next request makes a new one.
