@@ -1,5 +1,6 @@
-"""The API's resources: one module each, with its Structs and its methods.
+"""The API's resources: one module for each attribute of the client, with its Structs and its methods.
 
-A method checks its parameters and describes a call; the session carries it out. A new endpoint is one Struct, one
-decoder and one short method.
+A method checks its arguments and describes a call; a ``Caller`` carries the call out. A new endpoint costs here: its
+Structs, one :class:`~zenovay_async._protocol.call.Endpoint` (a :class:`~zenovay_async.resources.paging.PagedEndpoint`
+if it lists in pages), and one short method. An endpoint of a new attribute is a new module and a new ``Resource``.
 """

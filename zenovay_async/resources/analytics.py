@@ -1,4 +1,4 @@
-"""Analytics: who came, from where, and what they saw.
+"""Analytics: visitors, where they come from, and what they view.
 
 Sources: docs "GET /analytics/:websiteId", "…/visitors", "…/countries"; help "REST API reference".
 """
@@ -10,18 +10,19 @@ from typing import Any
 
 import msgspec
 
-from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_int, optional_str, query, quote_segment
+from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import UNTYPED, AwareDatetime, Decoder
-from zenovay_async._protocol.leniency import ExtraFields
-from zenovay_async.resources.base import Pagination, Range, Resource
+from zenovay_async._protocol.extra_fields import ExtraFields
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
+from zenovay_async.resources.base import Pagination, Range, Resource, free_call
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
-class WebsiteSummary(msgspec.Struct, frozen=True, gc=False):
-    """The website that an overview is about.
+class WebsiteSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The website of an overview.
 
     Attributes:
-        id: Its id.
+        id: Its ID.
         domain: Its domain.
         name: Its name.
     """
@@ -31,13 +32,13 @@ class WebsiteSummary(msgspec.Struct, frozen=True, gc=False):
     name: str | None = None
 
 
-class DateRange(msgspec.Struct, frozen=True, gc=False):
+class DateRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The days that an overview covers.
 
     Attributes:
         start: First day.
         end: Last day.
-        start_date_time: The same as an exact time, aware; newer answers leave it out.
+        start_date_time: The same as an exact time, aware; absent from newer responses.
         end_date_time: Likewise.
     """
 
@@ -47,12 +48,12 @@ class DateRange(msgspec.Struct, frozen=True, gc=False):
     end_date_time: AwareDatetime | None = msgspec.field(default=None, name="endDateTime")
 
 
-class AnalyticsSummary(msgspec.Struct, frozen=True, gc=False):
+class AnalyticsSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Totals of a time range.
 
     Attributes:
         total_visitors: Visits.
-        total_page_views: Pages seen.
+        total_page_views: Page views.
         unique_visitors: Visitors, each counted once.
     """
 
@@ -61,15 +62,15 @@ class AnalyticsSummary(msgspec.Struct, frozen=True, gc=False):
     unique_visitors: int
 
 
-class DailyStats(ExtraFields, frozen=True):
-    """One day; documented as a raw row of a table, so the columns that are not documented are in ``extra``.
+class DailyStats(ExtraFields, frozen=True, kw_only=True):
+    """One day; documented as a raw table row, so undocumented columns are in ``extra``.
 
     Attributes:
-        date: The day; in which time zone is not documented.
-        website_id: Id of the website.
+        date: The day; its time zone is not documented.
+        website_id: ID of the website.
         total_visitors: Visits of the day.
         unique_visitors: Visitors of the day, each counted once.
-        page_views: Pages seen on the day.
+        page_views: Page views of the day.
         extra: Further columns, by name, as plain values.
     """
 
@@ -80,14 +81,14 @@ class DailyStats(ExtraFields, frozen=True):
     page_views: int | None = None
 
 
-class AnalyticsOverview(msgspec.Struct, frozen=True):
+class AnalyticsOverview(msgspec.Struct, frozen=True, kw_only=True):
     """Totals and days of a website.
 
     Attributes:
         website: The website.
         summary: The totals.
         daily_stats: The days, oldest first; may be empty.
-        time_range: The time range that was asked for.
+        time_range: The requested time range.
         date_range: The days that it covers.
     """
 
@@ -98,22 +99,22 @@ class AnalyticsOverview(msgspec.Struct, frozen=True):
     date_range: DateRange = DateRange()
 
 
-class Visitor(msgspec.Struct, frozen=True, gc=False):
+class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One visit.
 
     Attributes:
-        id: Its id.
+        id: Its ID.
         country_code: Country, ISO 3166-1 alpha-2.
         country_name: Country, in English.
         city: City.
         device_type: Such as ``desktop`` or ``mobile``.
         browser: Browser.
         os: Operating system.
-        value_score: How valuable the visit is rated, 0 to 100.
-        visited_at: When it was; aware.
+        value_score: Rated value of the visit, 0 to 100.
+        visited_at: Time of the visit; aware.
         landing_page: Path of the first page.
-        referrer: Where the visitor came from; ``None`` for a direct visit.
-        had_interaction: Whether the visitor did anything on the page.
+        referrer: Referring page or site; ``None`` for a direct visit.
+        had_interaction: Whether the visitor interacted with the page.
     """
 
     id: str
@@ -130,26 +131,26 @@ class Visitor(msgspec.Struct, frozen=True, gc=False):
     had_interaction: bool | None = None
 
 
-class VisitorPage(msgspec.Struct, frozen=True):
+class VisitorPage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of a website's visits.
 
     Attributes:
         visitors: The visits, newest first.
-        pagination: Where the page stands.
+        pagination: Position of the page.
     """
 
     visitors: tuple[Visitor, ...]
     pagination: Pagination | None = None
 
 
-class CountryStats(msgspec.Struct, frozen=True, gc=False):
+class CountryStats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Visitors of one country.
 
     Attributes:
-        visitors: How many.
+        visitors: Number of visitors.
         country_code: Country, ISO 3166-1 alpha-2.
         country_name: Country, in English.
-        avg_value_score: How valuable their visits are rated on average, 0 to 100.
+        avg_value_score: Average rated value of their visits, 0 to 100.
     """
 
     visitors: int
@@ -158,7 +159,7 @@ class CountryStats(msgspec.Struct, frozen=True, gc=False):
     avg_value_score: float | None = None
 
 
-class CountryList(msgspec.Struct, frozen=True, gc=False):
+class CountryList(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A website's visitors by country.
 
     Attributes:
@@ -168,21 +169,21 @@ class CountryList(msgspec.Struct, frozen=True, gc=False):
     countries: tuple[CountryStats, ...]
 
 
-_OVERVIEW = Decoder(AnalyticsOverview)
-_COUNTRIES = Decoder(CountryList)
-
-
-def _visitors_of(page: VisitorPage) -> tuple[Visitor, ...]:
-    return page.visitors
-
-
-_VISITORS = PagedEndpoint("analytics/{}/visitors", Decoder(VisitorPage), _visitors_of, max_limit=1000)
+_OVERVIEW = Endpoint("analytics.overview", "analytics/{website_id}", Decoder(AnalyticsOverview))
+_VISITORS = PagedEndpoint(
+    "analytics.visitors",
+    "analytics/{website_id}/visitors",
+    Decoder(VisitorPage),
+    items=lambda page: page.visitors,
+    max_limit=1000,
+)
+_PAGES = Endpoint("analytics.pages", "analytics/{website_id}/pages", UNTYPED)
+_COUNTRIES = Endpoint("analytics.countries", "analytics/{website_id}/countries", Decoder(CountryList))
+_TECHNOLOGY = Endpoint("analytics.technology", "analytics/{website_id}/technology", UNTYPED)
 
 
 class Analytics(Resource):
     """``zenovay.analytics``: visits of websites."""
-
-    __slots__ = ()
 
     async def overview(
         self, website_id: str, *, range: Range | None = None, timeout: Timeout = NOT_GIVEN
@@ -190,20 +191,14 @@ class Analytics(Resource):
         """Get the totals and the days of a website.
 
         Args:
-            website_id: Id of the website.
+            website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d``, ``90d`` or ``1y``; the server's default is ``7d``.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-
-        Raises:
-            ConfigurationError: An argument cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+            timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /analytics/:websiteId".
         """
-        call = Call("GET", f"analytics/{quote_segment(website_id)}", _OVERVIEW, query(range=optional_str("range", range)))
-        return await self._session.fetch(call, timeout)
+        call = _OVERVIEW.call(website_id, range=optional_str("range", range))
+        return (await self._caller.send(call, timeout)).data
 
     def visitors(
         self,
@@ -214,43 +209,38 @@ class Analytics(Resource):
         offset: int | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> Paged[VisitorPage, Visitor]:
-        """List single visits, newest first: ``await`` it for one page, ``async for`` over it for every visit.
+        """List single visits, newest first.
 
         Args:
-            website_id: Id of the website.
+            website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d``, ``90d`` or ``1y``; the server's default is ``7d``.
-            limit: Visits per page, 1 to 1000; left out, the server's default of 100, or 1000 when iterating.
-            offset: Visits to leave out, 0 or more.
-            timeout: Seconds for each page, ``None`` for no deadline; left out, the client's own.
+            limit: Visits per page, 1 to 1000; the default is the server's 100, or 1000 when iterating.
+            offset: Visits to skip, 0 or more.
+            timeout: Seconds for each page; omitted, the client's.
 
-        Raises:
-            ConfigurationError: An argument cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+        Returns:
+            The list: ``await`` it for one page, ``async for`` over it for every visit.
 
         Source: docs "GET /analytics/:websiteId/visitors".
         """
         return Paged(
-            self._session, _VISITORS, website_id, timeout, limit=limit, offset=offset, range=optional_str("range", range)
+            self._caller, _VISITORS, website_id, timeout, limit=limit, offset=offset, range=optional_str("range", range)
         )
 
     async def pages(self, website_id: str, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
-        """Get the statistics of a website's pages, as plain values: only the path of this endpoint is documented.
+        """Get the statistics of a website's pages, as plain values.
 
         Args:
-            website_id: Id of the website.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-            parameters: Query parameters, sent as they are; none is documented, ``range`` and ``limit`` are likely.
+            website_id: ID of the website.
+            timeout: Seconds for the whole call; omitted, the client's.
+            parameters: Query parameters, sent as given; none is documented, ``range`` and ``limit`` are likely.
 
-        Raises:
-            ConfigurationError: The id cannot be right; no request was sent.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+        Returns:
+            The ``data`` of the response as plain values; only the path of this endpoint is documented.
 
         Source: help "API overview" (the path alone).
         """
-        call = Call("GET", f"analytics/{quote_segment(website_id)}/pages", UNTYPED, query(**parameters))
-        return await self._session.fetch(call, timeout)
+        return (await self._caller.send(free_call(_PAGES, parameters, website_id), timeout)).data
 
     async def countries(
         self, website_id: str, *, range: Range | None = None, limit: int | None = None, timeout: Timeout = NOT_GIVEN
@@ -258,42 +248,31 @@ class Analytics(Resource):
         """List a website's visitors by country, most visitors first.
 
         Args:
-            website_id: Id of the website.
+            website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d``, ``90d`` or ``1y``; the server's default is ``7d``.
             limit: Countries to return, 1 to 100; the server's default is 20.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-
-        Raises:
-            ConfigurationError: An argument cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+            timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /analytics/:websiteId/countries".
         """
-        call = Call(
-            "GET",
-            f"analytics/{quote_segment(website_id)}/countries",
-            _COUNTRIES,
-            query(range=optional_str("range", range), limit=optional_int("limit", limit, high=100)),
+        call = _COUNTRIES.call(
+            website_id, range=optional_str("range", range), limit=optional_int("limit", limit, high=100)
         )
-        return await self._session.fetch(call, timeout)
+        return (await self._caller.send(call, timeout)).data
 
     async def technology(
         self, website_id: str, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None
     ) -> Any:
-        """Get browsers, operating systems and devices, as plain values: only the path of this endpoint is documented.
+        """Get a website's browsers, operating systems and devices, as plain values.
 
         Args:
-            website_id: Id of the website.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-            parameters: Query parameters, sent as they are; none is documented, ``range`` is likely.
+            website_id: ID of the website.
+            timeout: Seconds for the whole call; omitted, the client's.
+            parameters: Query parameters, sent as given; none is documented, ``range`` is likely.
 
-        Raises:
-            ConfigurationError: The id cannot be right; no request was sent.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+        Returns:
+            The ``data`` of the response as plain values; only the path of this endpoint is documented.
 
         Source: help "API overview" (the path alone).
         """
-        call = Call("GET", f"analytics/{quote_segment(website_id)}/technology", UNTYPED, query(**parameters))
-        return await self._session.fetch(call, timeout)
+        return (await self._caller.send(free_call(_TECHNOLOGY, parameters, website_id), timeout)).data

@@ -1,4 +1,4 @@
-"""Anomalies: metrics that were far from what was expected.
+"""Anomalies: metrics far from their expected value.
 
 Source: docs "GET /anomalies/:websiteId", whose example is known in part only.
 """
@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async._protocol.call import NOT_GIVEN, Timeout, optional_bool, optional_str
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
-from zenovay_async._protocol.leniency import ExtraFields
+from zenovay_async._protocol.extra_fields import ExtraFields
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_bool, optional_str
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
-class Anomaly(msgspec.Struct, frozen=True, gc=False):
+class Anomaly(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One anomaly.
 
     Attributes:
-        id: Its id (``anom_...``).
-        metric_name: The metric that it is about, such as ``visitors`` or ``bounce_rate``.
-        expected_value: What was expected, in the metric's unit.
-        actual_value: What was measured.
-        deviation_percentage: How far the two are apart, in percent of what was expected.
+        id: Its ID (``anom_...``).
+        metric_name: Its metric, such as ``visitors`` or ``bounce_rate``.
+        expected_value: Expected value, in the metric's unit.
+        actual_value: Measured value.
+        deviation_percentage: Deviation from the expected value, in percent of it.
         severity: ``info``, ``warning`` or ``critical``.
-        detected_at: When it was noticed; aware.
-        is_resolved: Whether it is over.
+        detected_at: When it was detected; aware.
+        is_resolved: Whether it is resolved.
     """
 
     id: str
@@ -38,30 +38,26 @@ class Anomaly(msgspec.Struct, frozen=True, gc=False):
     is_resolved: bool | None = None
 
 
-class AnomalyPage(ExtraFields, frozen=True):
+class AnomalyPage(ExtraFields, frozen=True, kw_only=True):
     """One page of a website's anomalies.
 
     Attributes:
         anomalies: The anomalies.
-        pagination: Where the page stands; not documented here, so mostly ``None``.
-        extra: What else follows them, which is not documented, as plain values.
+        pagination: Position of the page; not documented here, so mostly ``None``.
+        extra: Undocumented fields, as plain values.
     """
 
     anomalies: tuple[Anomaly, ...]
     pagination: Pagination | None = None
 
 
-def _anomalies_of(page: AnomalyPage) -> tuple[Anomaly, ...]:
-    return page.anomalies
-
-
-_ANOMALIES = PagedEndpoint("anomalies/{}", Decoder(AnomalyPage), _anomalies_of, max_limit=200)
+_LIST = PagedEndpoint(
+    "anomalies.list", "anomalies/{website_id}", Decoder(AnomalyPage), items=lambda page: page.anomalies, max_limit=200
+)
 
 
 class Anomalies(Resource):
-    """``zenovay.anomalies``: metrics of websites that were far from what was expected."""
-
-    __slots__ = ()
+    """``zenovay.anomalies``: metrics of websites that are far from their expected value."""
 
     def list(
         self,
@@ -75,29 +71,26 @@ class Anomalies(Resource):
         offset: int | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> Paged[AnomalyPage, Anomaly]:
-        """List anomalies: ``await`` it for one page, ``async for`` over it for every anomaly.
+        """List anomalies: metrics far from their expected value.
 
         Args:
-            website_id: Id of the website.
+            website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``7d``.
-            severity: ``info``, ``warning`` or ``critical``; left out, all.
-            metric: Name of a metric, such as ``visitors``, ``bounce_rate`` or ``error_rate``; left out, all.
-            resolved: Whether they are over; left out, all.
-            limit: Anomalies per page, 1 to 200; left out, the server's default of 50, or 200 when iterating.
-            offset: Anomalies to leave out, 0 or more.
-            timeout: Seconds for each page, ``None`` for no deadline; left out, the client's own.
+            severity: ``info``, ``warning`` or ``critical``; omitted, all.
+            metric: Name of a metric, such as ``visitors``, ``bounce_rate`` or ``error_rate``; omitted, all.
+            resolved: Whether they are resolved; omitted, all.
+            limit: Anomalies per page, 1 to 200; the default is the server's 50, or 200 when iterating.
+            offset: Anomalies to skip, 0 or more.
+            timeout: Seconds for each page; omitted, the client's.
 
-        Raises:
-            ConfigurationError: An argument cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+        Returns:
+            The list: ``await`` it for one page, ``async for`` over it for every anomaly.
 
         Source: docs "GET /anomalies/:websiteId".
         """
         return Paged(
-            self._session,
-            _ANOMALIES,
+            self._caller,
+            _LIST,
             website_id,
             timeout,
             limit=limit,

@@ -1,17 +1,20 @@
-"""What all resources have in common: something that carries out their calls, and the types that recur in them.
+"""What all resources share: the base class, and the types that recur in them.
 
-Parameters with documented values are typed as those values or any other text: an editor offers what is known, and a
-new value works on the day on which the server has it.
+Parameters with documented values are typed as those values or any other text: editors offer the known values, and a
+new one works on the day the server has it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
+from zenovay_async._protocol.call import Call, Caller, Endpoint
+from zenovay_async._protocol.parameters import encode_query
+
 if TYPE_CHECKING:
-    from zenovay_async._protocol.call import Caller
+    from collections.abc import Mapping
 
 Range: TypeAlias = Literal["24h", "7d", "30d", "90d", "1y"] | str
 """A time range of ``analytics``."""
@@ -20,15 +23,15 @@ ShortRange: TypeAlias = Literal["24h", "7d", "30d", "90d"] | str
 """A time range of the other endpoints: the same without a year."""
 
 Severity: TypeAlias = Literal["info", "warning", "critical"] | str
-"""How grave an insight or an anomaly is."""
+"""Severity of an insight or an anomaly."""
 
 
-class Pagination(msgspec.Struct, frozen=True, gc=False):
-    """Where a page stands in its list.
+class Pagination(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Position of a page in its list.
 
     Attributes:
         has_more: Whether the list goes on after this page.
-        limit: Items asked for.
+        limit: Items requested.
         offset: Items before this page.
     """
 
@@ -38,21 +41,41 @@ class Pagination(msgspec.Struct, frozen=True, gc=False):
 
 
 class Resource:
-    """A group of endpoints.
+    """A group of endpoints: each method makes one call and returns the data of its response.
+
+    Every method takes ``timeout``: seconds for the whole call, which includes waits and retries; ``None`` for no
+    deadline; omitted, the client's own. Every method raises a ``ZenovayError``; see ``zenovay_async.exceptions``:
+
+    - ``ConfigurationError``: an argument is invalid; no request was sent.
+    - ``NotFoundError``: the website does not exist.
+    - ``PermissionDeniedError``: the key has no access to the website, or the plan does not include the endpoint.
+    - other errors, as for any call.
 
     Args:
-        session: Carries out the calls.
+        caller: Carries out the calls.
     """
 
-    __slots__ = ("_session",)
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
 
-    def __init__(self, session: Caller) -> None:
-        self._session = session
+    def _bind(self, caller: Caller) -> Resource:
+        """The same resource with another caller."""
+        return type(self)(caller)
 
-    def _bind(self, session: Caller) -> Resource:
-        """The same resource, its calls carried out by another session."""
-        return type(self)(session)
+    def _is_bound_to(self, caller: Caller) -> bool:
+        """Whether this caller carries out the calls."""
+        return self._caller is caller
 
-    def _is_bound_to(self, session: Caller) -> bool:
-        """Whether this session carries out the calls."""
-        return self._session is session
+
+def free_call(endpoint: Endpoint[Any], parameters: Mapping[str, Any], website_id: str = "") -> Call[Any]:
+    """Describe a call whose query parameters are not documented, so that they may have any name.
+
+    Args:
+        endpoint: The endpoint.
+        parameters: Query parameters; those that are ``None`` are omitted.
+        website_id: ID of the website, for a template that has one.
+
+    Raises:
+        ConfigurationError: The ID or a value is not valid in a URL.
+    """
+    return Call(endpoint, endpoint.call(website_id).path, encode_query(parameters))

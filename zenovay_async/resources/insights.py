@@ -1,4 +1,4 @@
-"""Insights: what the API's own analysis has noticed.
+"""Insights: findings of the API's own analysis.
 
 Source: docs "GET /insights/:websiteId", whose example is known in part only.
 """
@@ -9,28 +9,28 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async._protocol.call import NOT_GIVEN, Timeout, optional_str
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
-from zenovay_async._protocol.leniency import ExtraFields
+from zenovay_async._protocol.extra_fields import ExtraFields
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_str
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 InsightType: TypeAlias = Literal["anomaly", "trend", "recommendation", "prediction"] | str
-"""What kind of insight it is."""
+"""Type of an insight."""
 
 
-class Insight(msgspec.Struct, frozen=True, gc=False):
+class Insight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One insight.
 
     Attributes:
-        id: Its id (``ins_...``).
-        title: What was noticed, in a line.
+        id: Its ID (``ins_...``).
+        title: The finding in one line.
         type: ``anomaly``, ``trend``, ``recommendation`` or ``prediction``.
         severity: ``info``, ``warning`` or ``critical``.
-        description: What was noticed, in a few sentences.
-        metric_name: The metric that it is about, such as ``visitors_by_country``.
-        metric_value: Its value.
-        metric_change: Its change, in percent.
+        description: The finding in a few sentences.
+        metric_name: Its metric, such as ``visitors_by_country``.
+        metric_value: Value of the metric.
+        metric_change: Change of the metric, in percent.
         recommendation: What to do about it.
         created_at: When it was made; aware.
     """
@@ -47,30 +47,26 @@ class Insight(msgspec.Struct, frozen=True, gc=False):
     created_at: AwareDatetime | None = None
 
 
-class InsightPage(ExtraFields, frozen=True):
+class InsightPage(ExtraFields, frozen=True, kw_only=True):
     """One page of a website's insights.
 
     Attributes:
         insights: The insights.
-        pagination: Where the page stands; not documented here, so mostly ``None``.
-        extra: What else follows them, which is not documented, as plain values.
+        pagination: Position of the page; not documented here, so mostly ``None``.
+        extra: Undocumented fields, as plain values.
     """
 
     insights: tuple[Insight, ...]
     pagination: Pagination | None = None
 
 
-def _insights_of(page: InsightPage) -> tuple[Insight, ...]:
-    return page.insights
-
-
-_INSIGHTS = PagedEndpoint("insights/{}", Decoder(InsightPage), _insights_of, max_limit=200)
+_LIST = PagedEndpoint(
+    "insights.list", "insights/{website_id}", Decoder(InsightPage), items=lambda page: page.insights, max_limit=200
+)
 
 
 class Insights(Resource):
-    """``zenovay.insights``: what was noticed about websites."""
-
-    __slots__ = ()
+    """``zenovay.insights``: insights about websites."""
 
     def list(
         self,
@@ -83,28 +79,25 @@ class Insights(Resource):
         offset: int | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> Paged[InsightPage, Insight]:
-        """List insights: ``await`` it for one page, ``async for`` over it for every insight.
+        """List insights: trends, anomalies, recommendations and predictions.
 
         Args:
-            website_id: Id of the website.
+            website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``7d``.
-            type: ``anomaly``, ``trend``, ``recommendation`` or ``prediction``; left out, all.
-            severity: ``info``, ``warning`` or ``critical``; left out, all.
-            limit: Insights per page, 1 to 200; left out, the server's default of 50, or 200 when iterating.
-            offset: Insights to leave out, 0 or more.
-            timeout: Seconds for each page, ``None`` for no deadline; left out, the client's own.
+            type: ``anomaly``, ``trend``, ``recommendation`` or ``prediction``; omitted, all.
+            severity: ``info``, ``warning`` or ``critical``; omitted, all.
+            limit: Insights per page, 1 to 200; the default is the server's 50, or 200 when iterating.
+            offset: Insights to skip, 0 or more.
+            timeout: Seconds for each page; omitted, the client's.
 
-        Raises:
-            ConfigurationError: An argument cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+        Returns:
+            The list: ``await`` it for one page, ``async for`` over it for every insight.
 
         Source: docs "GET /insights/:websiteId".
         """
         return Paged(
-            self._session,
-            _INSIGHTS,
+            self._caller,
+            _LIST,
             website_id,
             timeout,
             limit=limit,

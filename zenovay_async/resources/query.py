@@ -1,32 +1,32 @@
 """Questions in plain words about a website.
 
-Source: docs "POST /query/:websiteId", whose example answer is known in part only.
+Source: docs "POST /query/:websiteId", whose example response is known in part only.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from zenovay_async._protocol.call import Call, json_body, optional_str, quote_segment, require_str
+from zenovay_async._protocol.call import Call, Endpoint
 from zenovay_async._protocol.decoding import Decoder
-from zenovay_async._protocol.leniency import ExtraFields
+from zenovay_async._protocol.extra_fields import ExtraFields
+from zenovay_async._protocol.parameters import json_body, optional_str, require_str
 from zenovay_async.exceptions import ConfigurationError
 
 Comparison: TypeAlias = Literal["previous_period", "previous_year"] | str
 """What an answer compares with."""
 
-_COST = 3
-_LONGEST = 500
+_MAX_LENGTH = 500
 
 
-class QueryResults(ExtraFields, frozen=True):
-    """What was found.
+class QueryResults(ExtraFields, frozen=True, kw_only=True):
+    """The figures of an answer.
 
     Attributes:
-        type: How it is laid out; ``table`` is the only value seen.
+        type: Layout; ``table`` is the only value seen.
         columns: Names of the columns.
         rows: The rows, each with a text or a number per column.
-        extra: What else there is, which is not documented, as plain values.
+        extra: Undocumented fields, as plain values.
     """
 
     type: str | None = None
@@ -34,16 +34,16 @@ class QueryResults(ExtraFields, frozen=True):
     rows: tuple[tuple[Any, ...], ...] = ()
 
 
-class QueryAnswer(ExtraFields, frozen=True):
+class QueryAnswer(ExtraFields, frozen=True, kw_only=True):
     """The answer to a question.
 
     Attributes:
         question: The question.
-        results: What was found.
-        intent: What the question was taken for, such as ``traffic_sources_breakdown``.
-        confidence: How sure of that the API is, 0 to 1.
-        time_range: The time range that the answer is about.
-        extra: What else there is, such as a summary in words whose name is not documented, as plain values.
+        results: The figures.
+        intent: How the API understood the question, such as ``traffic_sources_breakdown``.
+        confidence: Confidence in that intent, 0 to 1.
+        time_range: Time range of the answer.
+        extra: Undocumented fields, such as a summary in words, as plain values.
     """
 
     question: str | None = None
@@ -53,26 +53,24 @@ class QueryAnswer(ExtraFields, frozen=True):
     time_range: str | None = None
 
 
-_ANSWER = Decoder(QueryAnswer)
+QUERY = Endpoint("query", "query/{website_id}", Decoder(QueryAnswer), method="POST", idempotent=False, cost=3)
+"""The endpoint of ``Zenovay.query``."""
 
 
-def question_call(website_id: str, question: str, time_range: str | None, compare_to: str | None) -> Call[QueryAnswer]:
-    """The call of ``Zenovay.query``; its arguments are told there."""
-    if len(require_str("question", question)) > _LONGEST:
-        raise ConfigurationError(f"question has {len(question)} characters; the API takes {_LONGEST} at most")
-    asked: dict[str, Any] = {"question": question}
+def query_call(website_id: str, question: str, time_range: str | None, compare_to: str | None) -> Call[QueryAnswer]:
+    """Describe a call of ``Zenovay.query``, which explains the arguments.
+
+    Raises:
+        ConfigurationError: An argument is invalid.
+    """
+    if len(require_str("question", question)) > _MAX_LENGTH:
+        raise ConfigurationError(f"question: {len(question)} characters; expected {_MAX_LENGTH} at most")
+    body: dict[str, Any] = {"question": question}
     context = {
         name: value
         for name, value in {"time_range": time_range, "compare_to": compare_to}.items()
         if optional_str(name, value) is not None
     }
     if context:
-        asked["context"] = context
-    return Call(
-        "POST",
-        f"query/{quote_segment(website_id)}",
-        _ANSWER,
-        body=json_body("question", asked),
-        idempotent=False,
-        cost=_COST,
-    )
+        body["context"] = context
+    return QUERY.call(website_id, body=json_body("question", body))

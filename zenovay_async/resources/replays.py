@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async._protocol.call import NOT_GIVEN, Timeout
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async.resources.base import Pagination, Resource
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
-class ReplaySession(msgspec.Struct, frozen=True, gc=False):
+class ReplaySession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A recorded session.
 
     Attributes:
-        id: Id of the recording (``sr_...``).
+        id: ID of the recording (``sr_...``).
         started_at: When the session began; aware.
-        session_id: Id of the session (``sess_...``).
+        session_id: ID of the session (``sess_...``).
         page_url: Path of its page.
         device_type: Such as ``desktop`` or ``mobile``.
         browser: Browser.
         os: Operating system.
         country_code: Country, ISO 3166-1 alpha-2.
-        duration_seconds: How long it was, in seconds.
+        duration_seconds: Duration, in seconds.
         event_count: Events recorded in it.
         ended_at: When it ended; aware.
     """
@@ -43,47 +43,44 @@ class ReplaySession(msgspec.Struct, frozen=True, gc=False):
     ended_at: AwareDatetime | None = None
 
 
-class ReplaySessionPage(msgspec.Struct, frozen=True):
+class ReplaySessionPage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of a website's recorded sessions.
 
     Attributes:
         sessions: The sessions, newest first.
-        pagination: Where the page stands.
+        pagination: Position of the page.
     """
 
     sessions: tuple[ReplaySession, ...]
     pagination: Pagination | None = None
 
 
-def _sessions_of(page: ReplaySessionPage) -> tuple[ReplaySession, ...]:
-    return page.sessions
-
-
-_SESSIONS = PagedEndpoint("replays/{}/sessions", Decoder(ReplaySessionPage), _sessions_of, max_limit=200)
+_SESSIONS = PagedEndpoint(
+    "replays.sessions",
+    "replays/{website_id}/sessions",
+    Decoder(ReplaySessionPage),
+    items=lambda page: page.sessions,
+    max_limit=200,
+)
 
 
 class Replays(Resource):
     """``zenovay.replays``: recorded sessions of websites."""
 
-    __slots__ = ()
-
     def sessions(
         self, website_id: str, *, limit: int | None = None, offset: int | None = None, timeout: Timeout = NOT_GIVEN
     ) -> Paged[ReplaySessionPage, ReplaySession]:
-        """List recorded sessions, newest first: ``await`` it for one page, ``async for`` over it for every session.
+        """List recorded sessions, newest first.
 
         Args:
-            website_id: Id of the website.
-            limit: Sessions per page, 1 to 200; left out, the server's default of 50, or 200 when iterating.
-            offset: Sessions to leave out, 0 or more.
-            timeout: Seconds for each page, ``None`` for no deadline; left out, the client's own.
+            website_id: ID of the website.
+            limit: Sessions per page, 1 to 200; the default is the server's 50, or 200 when iterating.
+            offset: Sessions to skip, 0 or more.
+            timeout: Seconds for each page; omitted, the client's.
 
-        Raises:
-            ConfigurationError: An argument is out of range; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+        Returns:
+            The list: ``await`` it for one page, ``async for`` over it for every session.
 
         Source: docs "GET /replays/:websiteId/sessions".
         """
-        return Paged(self._session, _SESSIONS, website_id, timeout, limit=limit, offset=offset)
+        return Paged(self._caller, _SESSIONS, website_id, timeout, limit=limit, offset=offset)

@@ -1,4 +1,4 @@
-"""Retention: how many come back.
+"""Retention: visitors who come back.
 
 Source: docs "GET /retention/:websiteId", whose example is known in part only.
 """
@@ -10,16 +10,17 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_int, optional_str, query, quote_segment
+from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
-from zenovay_async._protocol.leniency import ExtraFields
+from zenovay_async._protocol.extra_fields import ExtraFields
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
 from zenovay_async.resources.base import Resource, ShortRange
 
 RetentionGranularity: TypeAlias = Literal["daily", "weekly", "monthly"] | str
-"""How long a cohort's periods are."""
+"""Length of a cohort's periods."""
 
 
-class RetentionPeriod(msgspec.Struct, frozen=True, gc=False):
+class RetentionPeriod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One cohort in one period.
 
     Attributes:
@@ -37,24 +38,22 @@ class RetentionPeriod(msgspec.Struct, frozen=True, gc=False):
     retention_rate: float | None = None
 
 
-class RetentionCohorts(ExtraFields, frozen=True):
+class RetentionCohorts(ExtraFields, frozen=True, kw_only=True):
     """The cohorts of a website.
 
     Attributes:
         cohorts: A flat list with a row for each cohort and period.
-        extra: What follows them, which is not documented, as plain values.
+        extra: Undocumented fields, as plain values.
     """
 
     cohorts: tuple[RetentionPeriod, ...]
 
 
-_COHORTS = Decoder(RetentionCohorts)
+_COHORTS = Endpoint("retention.cohorts", "retention/{website_id}", Decoder(RetentionCohorts))
 
 
 class Retention(Resource):
-    """``zenovay.retention``: how many visitors of websites come back."""
-
-    __slots__ = ()
+    """``zenovay.retention``: visitors of websites who come back."""
 
     async def cohorts(
         self,
@@ -68,28 +67,18 @@ class Retention(Resource):
         """Get how many visitors of each cohort came back in each period.
 
         Args:
-            website_id: Id of the website.
+            website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``30d``.
             granularity: ``daily``, ``weekly`` or ``monthly``; the server's default is ``weekly``.
             periods: Periods of each cohort, 1 to 12; the server's default is 6.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-
-        Raises:
-            ConfigurationError: An argument cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+            timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /retention/:websiteId".
         """
-        call = Call(
-            "GET",
-            f"retention/{quote_segment(website_id)}",
-            _COHORTS,
-            query(
-                range=optional_str("range", range),
-                granularity=optional_str("granularity", granularity),
-                periods=optional_int("periods", periods, high=12),
-            ),
+        call = _COHORTS.call(
+            website_id,
+            range=optional_str("range", range),
+            granularity=optional_str("granularity", granularity),
+            periods=optional_int("periods", periods, high=12),
         )
-        return await self._session.fetch(call, timeout)
+        return (await self._caller.send(call, timeout)).data

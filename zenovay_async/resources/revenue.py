@@ -1,4 +1,4 @@
-"""Revenue: what customers bring in over time.
+"""Revenue: the lifetime value of customers.
 
 Source: docs "GET /revenue/:websiteId/ltv".
 """
@@ -10,32 +10,33 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, optional_str, query, quote_segment
+from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_str
 from zenovay_async.resources.base import Resource, ShortRange
 
 RevenueGranularity: TypeAlias = Literal["weekly", "monthly"] | str
-"""How long a cohort's periods are."""
+"""Length of a cohort's periods."""
 
 
-class LTVPeriod(msgspec.Struct, frozen=True, gc=False):
+class LTVPeriod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One period of a cohort.
 
     Attributes:
         period: The period, counted from 0.
-        cumulative_revenue_per_customer: Revenue per customer up to its end; the currency is not in the answer.
+        cumulative_revenue_per_customer: Revenue per customer up to its end; the response does not name the currency.
     """
 
     period: int
     cumulative_revenue_per_customer: float
 
 
-class LTVCohort(msgspec.Struct, frozen=True, gc=False):
+class LTVCohort(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Customers who came at the same time.
 
     Attributes:
         cohort_date: First day of the cohort.
-        customers: How many they are.
+        customers: Number of customers.
         periods: Their revenue, period by period.
     """
 
@@ -44,7 +45,7 @@ class LTVCohort(msgspec.Struct, frozen=True, gc=False):
     periods: tuple[LTVPeriod, ...]
 
 
-class LTVSummary(msgspec.Struct, frozen=True, gc=False):
+class LTVSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Averages over all cohorts.
 
     Attributes:
@@ -56,25 +57,23 @@ class LTVSummary(msgspec.Struct, frozen=True, gc=False):
     average_ltv_90d: float | None = None
 
 
-class LifetimeValue(msgspec.Struct, frozen=True, gc=False):
+class LifetimeValue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The lifetime value (LTV) of a website's customers.
 
     Attributes:
-        cohorts: The cohorts; empty where no revenue is tracked.
-        summary: The averages; ``None`` where there are none.
+        cohorts: The cohorts; empty if no revenue is tracked.
+        summary: The averages; ``None`` if there are none.
     """
 
     cohorts: tuple[LTVCohort, ...]
     summary: LTVSummary | None = None
 
 
-_LTV = Decoder(LifetimeValue)
+_LTV = Endpoint("revenue.ltv", "revenue/{website_id}/ltv", Decoder(LifetimeValue))
 
 
 class Revenue(Resource):
     """``zenovay.revenue``: revenue of websites."""
-
-    __slots__ = ()
 
     async def ltv(
         self,
@@ -87,23 +86,14 @@ class Revenue(Resource):
         """Get the lifetime value of customers by cohort; needs revenue tracking.
 
         Args:
-            website_id: Id of the website.
+            website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``90d``.
             granularity: ``weekly`` or ``monthly``; the server's default is ``monthly``.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-
-        Raises:
-            ConfigurationError: An argument cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+            timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /revenue/:websiteId/ltv".
         """
-        call = Call(
-            "GET",
-            f"revenue/{quote_segment(website_id)}/ltv",
-            _LTV,
-            query(range=optional_str("range", range), granularity=optional_str("granularity", granularity)),
+        call = _LTV.call(
+            website_id, range=optional_str("range", range), granularity=optional_str("granularity", granularity)
         )
-        return await self._session.fetch(call, timeout)
+        return (await self._caller.send(call, timeout)).data

@@ -1,79 +1,70 @@
-"""The Stats API: figures by any dimension, for those who come from Plausible.
+"""The Stats API: figures by any dimension, for users who come from Plausible.
 
-Sources: help "Stats API" and "REST API reference". Only the three paths, what each is for, and the names of four
-metrics (``visitors``, ``pageviews``, ``bounce_rate``, ``visit_duration``) are known here. So parameters are sent as
-they are given, and answers come as plain values.
+Sources: help "Stats API" and "REST API reference". Only the three paths, their purpose, and the names of four
+metrics (``visitors``, ``pageviews``, ``bounce_rate``, ``visit_duration``) are known. So parameters are sent as given,
+and results are plain values.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, query
+from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import UNTYPED
-from zenovay_async.resources.base import Resource
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
+from zenovay_async.resources.base import Resource, free_call
+
+_AGGREGATE = Endpoint("stats.aggregate", "stats/aggregate", UNTYPED)
+_TIMESERIES = Endpoint("stats.timeseries", "stats/timeseries", UNTYPED)
+_BREAKDOWN = Endpoint("stats.breakdown", "stats/breakdown", UNTYPED)
 
 
 class Stats(Resource):
     """``zenovay.stats``: figures by any dimension, as plain values.
 
     The names of the parameters are not documented. The API is said to take those of Plausible's Stats API, which
-    are ``site_id``, ``period``, ``date``, ``metrics`` (with commas between), ``filters``, ``interval``, ``property``,
-    ``limit`` and ``page``. Without the website the API answers 400 with the code ``MISSING_SITE_ID``.
+    are ``site_id``, ``period``, ``date``, ``metrics`` (separated by commas), ``filters``, ``interval``, ``property``,
+    ``limit`` and ``page``. Without the website the API responds with 400 and the code ``MISSING_SITE_ID``.
     """
-
-    __slots__ = ()
 
     async def aggregate(self, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
         """Get totals over a period: visitors, page views, bounce rate, visit duration.
 
         Args:
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-            parameters: Query parameters, sent as they are; see the class.
+            timeout: Seconds for the whole call; omitted, the client's.
+            parameters: Query parameters, sent as given, such as ``site_id`` and ``period``; see the class.
 
         Returns:
-            The ``data`` of the answer as plain values; its shape is not documented.
-
-        Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
+            The ``data`` of the response as plain values; its shape is not documented.
 
         Source: help "Stats API".
         """
-        return await self._get("aggregate", parameters, timeout)
+        return (await self._caller.send(free_call(_AGGREGATE, parameters), timeout)).data
 
     async def timeseries(self, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
         """Get one point per hour, day or month.
 
         Args:
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-            parameters: Query parameters, sent as they are; see the class.
+            timeout: Seconds for the whole call; omitted, the client's.
+            parameters: Query parameters, sent as given, such as ``site_id`` and ``period``; see the class.
 
         Returns:
-            The ``data`` of the answer as plain values; its shape is not documented.
-
-        Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
+            The ``data`` of the response as plain values; its shape is not documented.
 
         Source: help "Stats API".
         """
-        return await self._get("timeseries", parameters, timeout)
+        return (await self._caller.send(free_call(_TIMESERIES, parameters), timeout)).data
 
     async def breakdown(self, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
         """Get the top values of one dimension, such as page, country or browser, most visitors first.
 
         Args:
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-            parameters: Query parameters, sent as they are; see the class.
+            timeout: Seconds for the whole call; omitted, the client's.
+            parameters: Query parameters, sent as given, such as ``site_id`` and ``property``; see the class.
 
         Returns:
-            The ``data`` of the answer as plain values; its shape is not documented.
-
-        Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
+            The ``data`` of the response as plain values; its shape is not documented.
 
         Source: help "Stats API".
         """
-        return await self._get("breakdown", parameters, timeout)
-
-    async def _get(self, what: str, parameters: dict[str, Any], timeout: Timeout) -> Any:
-        return await self._session.fetch(Call("GET", f"stats/{what}", UNTYPED, query(**parameters)), timeout)
+        return (await self._caller.send(free_call(_BREAKDOWN, parameters), timeout)).data

@@ -1,4 +1,4 @@
-"""The account: what a key is, what it has used, and what it may.
+"""The account: the key, its usage, its limits and its plan.
 
 Source: docs "GET /usage".
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async._protocol.call import Call
+from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
-from zenovay_async._protocol.headers import UsageHeaders
+from zenovay_async.rate_limits import UsageHeaders
 
 
-class APIKey(msgspec.Struct, frozen=True, gc=False):
-    """The key that asked.
+class APIKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The key of the call.
 
     Attributes:
         id: Its identifier (``ak_...``); not the key itself.
@@ -28,11 +28,11 @@ class APIKey(msgspec.Struct, frozen=True, gc=False):
     website_id: str | None = None
 
 
-class MonthlyUsage(msgspec.Struct, frozen=True, gc=False):
-    """The month's requests.
+class MonthlyUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The monthly quota.
 
     Attributes:
-        monthly_requests: Requests made in this billing period.
+        monthly_requests: Requests used in this billing period.
         monthly_limit: Requests allowed in it.
         monthly_remaining: Requests left in it.
         monthly_reset_at: When the count starts again; aware.
@@ -46,7 +46,7 @@ class MonthlyUsage(msgspec.Struct, frozen=True, gc=False):
     total_requests: int | None = None
 
 
-class MinuteLimit(msgspec.Struct, frozen=True, gc=False):
+class MinuteLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The rate limit.
 
     Attributes:
@@ -56,7 +56,7 @@ class MinuteLimit(msgspec.Struct, frozen=True, gc=False):
     requests_per_minute: int | None = None
 
 
-class Subscription(msgspec.Struct, frozen=True, gc=False):
+class Subscription(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The plan.
 
     Attributes:
@@ -66,13 +66,13 @@ class Subscription(msgspec.Struct, frozen=True, gc=False):
     tier: str | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What a key has used and may use.
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Usage and limits of a key.
 
     Attributes:
         api_key: The key.
-        usage: The month's requests.
-        rate_limits: The requests per minute.
+        usage: The monthly quota.
+        rate_limits: The rate limit.
         subscription: The plan.
     """
 
@@ -82,10 +82,15 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     subscription: Subscription = Subscription()
 
 
-def _as_headers(told: Usage) -> UsageHeaders:
-    month = told.usage
-    return UsageHeaders(month.monthly_requests, month.monthly_limit, month.monthly_reset_at, month.total_requests)
+def _usage_of(result: Usage) -> UsageHeaders:
+    month = result.usage
+    return UsageHeaders(
+        monthly=month.monthly_requests,
+        limit=month.monthly_limit,
+        reset=month.monthly_reset_at,
+        total=month.total_requests,
+    )
 
 
-USAGE = Call("GET", "usage", Decoder(Usage), usage_of=_as_headers)
-"""The call of ``Zenovay.usage``."""
+USAGE = Endpoint("usage", "usage", Decoder(Usage), usage_of=_usage_of)
+"""The endpoint of ``Zenovay.usage``."""

@@ -1,4 +1,4 @@
-"""Websites: those that the key can reach.
+"""Websites that the key can reach.
 
 Sources: docs "GET /websites", "GET /websites/:websiteId".
 """
@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import msgspec
 
-from zenovay_async._protocol.call import NOT_GIVEN, Call, Timeout, quote_segment
+from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
-from zenovay_async._protocol.leniency import ExtraFields
+from zenovay_async._protocol.extra_fields import ExtraFields
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async.resources.base import Resource
 
 
-class Website(msgspec.Struct, frozen=True, gc=False):
+class Website(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A website.
 
     Attributes:
-        id: Its id, to call the other endpoints with.
+        id: Its ID, which the other endpoints take.
         domain: Its domain, such as ``example.com``.
         name: Its name.
         tracking_code: The code of its tracker (``ZV_...``).
         is_active: Whether it is tracked.
         created_at: When it was added; aware.
-        team_id: Id of the team that it belongs to.
+        team_id: ID of its team.
     """
 
     id: str
@@ -35,23 +36,23 @@ class Website(msgspec.Struct, frozen=True, gc=False):
     team_id: str | None = None
 
 
-class WebsiteList(msgspec.Struct, frozen=True):
+class WebsiteList(msgspec.Struct, frozen=True, kw_only=True):
     """The websites that a key can reach.
 
     Attributes:
         websites: The websites.
-        total: How many they are.
+        total: Number of websites.
     """
 
     websites: tuple[Website, ...]
     total: int | None = None
 
 
-class WebsiteSettings(ExtraFields, frozen=True):
-    """What is switched on for a website; documented as free, so the rest is in ``extra``.
+class WebsiteSettings(ExtraFields, frozen=True, kw_only=True):
+    """Features of a website; documented as free, so unknown settings are in ``extra``.
 
     Attributes:
-        track_outbound_links: Whether clicks on links to elsewhere are recorded.
+        track_outbound_links: Whether clicks on outbound links are recorded.
         track_downloads: Whether downloads are recorded.
         session_replay: Whether sessions are recorded.
         heatmaps: Whether interactions are recorded.
@@ -64,19 +65,19 @@ class WebsiteSettings(ExtraFields, frozen=True):
     heatmaps: bool | None = None
 
 
-class WebsiteDetail(msgspec.Struct, frozen=True):
+class WebsiteDetail(msgspec.Struct, frozen=True, kw_only=True):
     """A website with its settings.
 
     Attributes:
-        id: Its id.
+        id: Its ID.
         domain: Its domain, such as ``example.com``.
         name: Its name.
         tracking_code: The code of its tracker (``ZV_...``).
         is_active: Whether it is tracked.
         created_at: When it was added; aware.
-        team_id: Id of the team that it belongs to.
-        user_id: Id of the user who added it.
-        settings: What is switched on for it.
+        team_id: ID of its team.
+        user_id: ID of the user who added it.
+        settings: Its features.
     """
 
     id: str
@@ -90,7 +91,7 @@ class WebsiteDetail(msgspec.Struct, frozen=True):
     settings: WebsiteSettings = WebsiteSettings()
 
 
-class _Wrapped(msgspec.Struct, frozen=True):
+class _Wrapped(msgspec.Struct, frozen=True, kw_only=True):
     website: WebsiteDetail
 
 
@@ -98,41 +99,32 @@ def _unwrap(wrapped: _Wrapped) -> WebsiteDetail:
     return wrapped.website
 
 
-_LIST = Call("GET", "websites", Decoder(WebsiteList))
-_DETAIL = Decoder(_Wrapped, _unwrap)
+_LIST = Endpoint("websites.list", "websites", Decoder(WebsiteList))
+_GET = Endpoint("websites.get", "websites/{website_id}", Decoder(_Wrapped, _unwrap))
 
 
 class Websites(Resource):
     """``zenovay.websites``: the websites that the key can reach."""
 
-    __slots__ = ()
-
     async def list(self, *, timeout: Timeout = NOT_GIVEN) -> WebsiteList:
-        """List the websites that the key can reach: all of its teams, or the one that it is made for.
+        """List the websites that the key can reach.
+
+        A key with full access reaches all websites of its teams, a key for one website that one.
 
         Args:
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-
-        Raises:
-            ZenovayError: Whatever went wrong; see ``zenovay_async.exceptions``.
+            timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /websites".
         """
-        return await self._session.fetch(_LIST, timeout)
+        return (await self._caller.send(_LIST.call(), timeout)).data
 
     async def get(self, website_id: str, *, timeout: Timeout = NOT_GIVEN) -> WebsiteDetail:
         """Get one website with its settings.
 
         Args:
-            website_id: Id of the website.
-            timeout: Seconds for the whole call, ``None`` for no deadline; left out, the client's own.
-
-        Raises:
-            ConfigurationError: The id cannot be right; no request was sent.
-            NotFoundError: There is no such website.
-            PermissionDeniedError: The key has no access to it.
-            ZenovayError: Anything else that went wrong; see ``zenovay_async.exceptions``.
+            website_id: ID of the website.
+            timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /websites/:websiteId".
         """
-        return await self._session.fetch(Call("GET", f"websites/{quote_segment(website_id)}", _DETAIL), timeout)
+        return (await self._caller.send(_GET.call(website_id), timeout)).data
