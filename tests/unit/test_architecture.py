@@ -6,6 +6,7 @@ Imports are read from the source, those for types and those inside functions inc
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from helpers import ROOT
 
 import zenovay_async
 
@@ -259,6 +261,32 @@ def test_packages_are_imported_where_they_belong() -> None:
     assert not broken, "\n".join(broken)
 
 
+def private_names(text: str) -> list[str]:
+    """What users' code takes from private modules of the package."""
+    taken = r"(?:from|import|:::)\s+(zenovay_async(?:\.\w+)*\._\w+|zenovay_async(?:\.\w+)*\s+import\s[^\n]*\b_[a-z]\w*)"
+    return re.findall(taken, text)
+
+
+def test_documentation_takes_nothing_from_private_modules() -> None:
+    documents = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.py"), ROOT / "README.md"]
+    broken = {path.name: found for path in documents if (found := private_names(path.read_text(encoding="utf-8")))}
+    assert broken == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from zenovay_async._session.session import Session",
+        "import zenovay_async._limits",
+        "from zenovay_async import Zenovay, _session",
+        "::: zenovay_async._protocol.response",
+    ],
+)
+def test_a_private_module_in_documentation_is_named(text: str) -> None:
+    assert len(private_names(f"# Usage\n{text}\n")) == 1
+    assert private_names(text.replace("._", ".").replace(" _", " ")) == []
+
+
 GOOD = {
     "__init__.py": "from house.client import Client",
     "client.py": "import typing\nimport house._session.session\nif typing.TYPE_CHECKING:\n    import aiohttp",
@@ -312,8 +340,8 @@ def test_a_package_that_keeps_the_rules_passes(tmp_path: Path) -> None:
         ),
         (
             "_limits__pacing",
-            "def f():\n    from .._session import session",
-            "house/_limits/pacing.py:2: _limits.pacing imports _session.session, which _limits may not",
+            "def f():\n    from .._session import retry",
+            "house/_limits/pacing.py:2: _limits.pacing imports _session.retry, which _limits may not",
         ),
         (
             "_protocol__headers",
@@ -356,9 +384,9 @@ def test_a_package_that_keeps_the_rules_passes(tmp_path: Path) -> None:
             "house/_session/session.py:1: _session.session imports tenacity, which is for _session.retry",
         ),
         (
-            "client",
+            "cli",
             "import aiohttp",
-            "house/client.py:1: client imports aiohttp, which is for _session.transport, _session.aiohttp_tuning, sandbox",
+            "house/cli.py:1: cli imports aiohttp, which is for _session.transport, _session.aiohttp_tuning, sandbox",
         ),
         (
             "tables",

@@ -10,14 +10,15 @@ import enum
 import inspect
 import re
 import sys
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, get_overloads
 
 import msgspec
 import pytest
 
+from zenovay_async import Zenovay
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.paging import Paged
 
@@ -32,6 +33,12 @@ MODULES = (PACKAGE, f"{PACKAGE}.sandbox")
 
 PROTOCOLS = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__call__", "__enter__", "__exit__"}
 """Methods that are called without being named."""
+
+_EMPTY = inspect.Parameter.empty
+_Kind = inspect.Parameter
+
+SAME_AS_STANDARD = {"AwareDatetime"}
+"""Aliases that are types of the standard library to everybody but msgspec."""
 
 
 class Item(NamedTuple):
@@ -101,34 +108,51 @@ def items() -> Iterator[Item]:
         if isinstance(value, type):
             yield from _class(name, value)
         elif inspect.isfunction(value):
-            yield _function(name, value)
+            yield from _function(name, value)
         else:
             source, module = value_of(full) or ("", PACKAGE)
             yield Item(f"{name} = {source}" if name != "__version__" else name, (source,), module)
 
 
 def _class(name: str, cls: type) -> Iterator[Item]:
-    public = public_names().values()
-    bases = [base.__name__ for base in cls.__bases__ if base in public or not base.__module__.startswith(PACKAGE)]
-    yield Item(f"class {name}({', '.join(base for base in bases if base != 'object')})")
+    traits = [base.__name__ for base in _bases(cls)]
+    if issubclass(cls, msgspec.Struct) and cls.__struct_config__.frozen:
+        traits.append("frozen")
+    yield Item(f"class {name}({', '.join(traits)})")
     if issubclass(cls, enum.Enum):
         yield from (Item(f"{name}.{member.name} = {member.value!r}") for member in cls)
         return
     if issubclass(cls, msgspec.Struct):
         yield from _fields(name, cls)
     elif _has_constructor(cls):
-        yield _function(f"{name}.__init__", inspect.getattr_static(cls, "__init__"))
+        yield from _function(f"{name}.__init__", inspect.getattr_static(cls, "__init__"))
+    yield from _members(name, cls)
+
+
+def _members(name: str, cls: type) -> Iterator[Item]:
     shown: set[str] = set()
     for klass in _own_and_private(cls):
-        for member, value in vars(klass).items():
-            if is_public(member) and member not in shown and (item := _member(f"{name}.{member}", value)):
-                shown.add(member)
-                yield item
-        if not issubclass(cls, msgspec.Struct):
-            for member, annotation in _annotations(klass).items():
-                if is_public(member) and member not in shown:
-                    shown.add(member)
-                    yield Item(f"{name}.{member}: {annotation}", (annotation,), klass.__module__)
+        annotations = {} if issubclass(cls, msgspec.Struct) else _annotations(klass)
+        for member in filter(is_public, [*vars(klass), *annotations]):
+            if member in shown:
+                continue
+            shown.add(member)
+            value = vars(klass).get(member)
+            # The client's resources are descriptors that know the class.
+            annotation = annotations.get(member) or getattr(getattr(value, "_resource", None), "__name__", None)
+            if annotation:
+                yield Item(f"{name}.{member}: {annotation}", (annotation,), klass.__module__)
+            else:
+                yield from _member(f"{name}.{member}", value)
+
+
+def _bases(cls: type) -> Iterator[type]:
+    """The bases that users know; of one that they do not, its own."""
+    for base in cls.__bases__:
+        if base.__module__.startswith(PACKAGE) and base not in public_names().values():
+            yield from _bases(base)
+        elif base is not object:
+            yield base
 
 
 def _own_and_private(cls: type) -> Iterator[type]:
@@ -141,8 +165,10 @@ def _own_and_private(cls: type) -> Iterator[type]:
 
 def _has_constructor(cls: type) -> bool:
     """Whether users may make one, and its constructor is not that of a public base."""
-    made_by_client = issubclass(cls, (Paged, Resource)) or getattr(cls, "_is_protocol", False)
-    return not made_by_client and any("__init__" in vars(klass) for klass in _own_and_private(cls))
+    made_by_client = issubclass(cls, (Paged, Resource)) and cls is not Zenovay
+    is_protocol = getattr(cls, "_is_protocol", False)
+    own = any("__init__" in vars(klass) for klass in _own_and_private(cls))
+    return own and not made_by_client and not is_protocol
 
 
 def _annotations(cls: type) -> dict[str, str]:
@@ -172,43 +198,46 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return f"{getattr(field.default_factory, '__name__', 'factory')}()"
 
 
-def _member(name: str, value: Any) -> Item | None:
+def _member(name: str, value: Any) -> Iterator[Item]:
     if isinstance(value, (classmethod, staticmethod)):
-        item = _function(name, value.__func__)
-        return item._replace(text=f"{type(value).__name__} {item.text}")
-    if isinstance(value, property) and value.fget is not None:
-        returned = str(inspect.get_annotations(value.fget).get("return", "?"))
-        return Item(f"property {name}: {returned}", (returned,), value.fget.__module__)
-    return _function(name, value) if inspect.isfunction(value) else None
+        for item in _function(name, value.__func__):
+            yield item._replace(text=f"{type(value).__name__} {item.text}")
+    elif isinstance(value, (property, cached_property)):
+        getter = value.fget if isinstance(value, property) else value.func
+        returned = str(inspect.get_annotations(getter).get("return", "?")) if getter else "?"
+        yield Item(f"property {name}: {returned}", (returned,), getattr(getter, "__module__", PACKAGE))
+    elif inspect.isfunction(value):
+        yield from _function(name, value)
 
 
-def _function(name: str, function: Any) -> Item:
-    signature = inspect.signature(function)
+def _function(name: str, function: Any) -> Iterator[Item]:
+    """A line for a function, or for each of its overloads."""
+    for each in get_overloads(function) or [function]:
+        signature = inspect.signature(each)
+        annotations = [parameter.annotation for parameter in signature.parameters.values()]
+        known = tuple(str(found) for found in [*annotations, signature.return_annotation] if found is not _EMPTY)
+        kind = "async " if inspect.iscoroutinefunction(each) else ""
+        yield Item(f"{kind}{name}{_text_of(signature)}", known, each.__module__)
+
+
+def _text_of(signature: inspect.Signature) -> str:
+    """A signature with annotations as they stand in the source; ``str()`` quotes them in some versions of Python."""
     parts: list[str] = []
-    annotations: list[str] = []
-    kinds = inspect.Parameter
-    parameters = list(signature.parameters.values())
-    for position, parameter in enumerate(parameters):
-        star = "*" * (1 if parameter.kind is kinds.VAR_POSITIONAL else 2 * (parameter.kind is kinds.VAR_KEYWORD))
-        earlier = {before.kind for before in parameters[:position]}
-        if parameter.kind is kinds.KEYWORD_ONLY and not earlier & {kinds.KEYWORD_ONLY, kinds.VAR_POSITIONAL}:
-            parts.append("*")
-        text = f"{star}{parameter.name}"
-        if parameter.annotation is not kinds.empty:
-            annotations.append(str(parameter.annotation))
-            text += f": {parameter.annotation}"
-        if parameter.default is not kinds.empty:
-            text += f" = {parameter.default!r}"
-        parts.append(text)
-        after = parameters[position + 1 :]
-        if parameter.kind is kinds.POSITIONAL_ONLY and not (after and after[0].kind is kinds.POSITIONAL_ONLY):
+    kind: inspect._ParameterKind = _Kind.POSITIONAL_ONLY
+    for parameter in signature.parameters.values():
+        if kind is _Kind.POSITIONAL_ONLY and parameter.kind is not kind and parts:
             parts.append("/")
-    returned = ""
-    if signature.return_annotation is not inspect.Signature.empty:
-        annotations.append(str(signature.return_annotation))
-        returned = f" -> {signature.return_annotation}"
-    kind = "async " if inspect.iscoroutinefunction(function) else ""
-    return Item(f"{kind}{name}({', '.join(parts)}){returned}", tuple(annotations), function.__module__)
+        if parameter.kind is _Kind.KEYWORD_ONLY and kind not in {_Kind.KEYWORD_ONLY, _Kind.VAR_POSITIONAL}:
+            parts.append("*")
+        kind = parameter.kind
+        star = "*" if kind is _Kind.VAR_POSITIONAL else "**" if kind is _Kind.VAR_KEYWORD else ""
+        annotation = "" if parameter.annotation is _EMPTY else f": {parameter.annotation}"
+        default = "" if parameter.default is _EMPTY else f" = {parameter.default!r}"
+        parts.append(f"{star}{parameter.name}{annotation}{default}")
+    if kind is _Kind.POSITIONAL_ONLY and parts:
+        parts.append("/")
+    returned = "" if signature.return_annotation is _EMPTY else f" -> {signature.return_annotation}"
+    return f"({', '.join(parts)}){returned}"
 
 
 def snapshot() -> str:
@@ -228,7 +257,7 @@ def unexported() -> list[str]:
     for item in items():
         for name in _names_in(item.annotations):
             module, real = definitions(item.module).get(name, ("", ""))
-            if module.split(".")[0] != PACKAGE or real in public:
+            if module.split(".")[0] != PACKAGE or real in public | SAME_AS_STANDARD:
                 continue
             if not isinstance(getattr(import_module(module), real, None), (TypeVar, ParamSpec)):
                 missing.setdefault(f"{module}.{real}", item.text)
@@ -236,14 +265,8 @@ def unexported() -> list[str]:
 
 
 def _names_in(annotations: tuple[str, ...]) -> set[str]:
-    names: set[str] = set()
-    for annotation in filter(None, annotations):
-        for node in ast.walk(ast.parse(annotation, mode="eval")):
-            if isinstance(node, ast.Name):
-                names.add(node.id)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                names.add(node.value)
-    return names
+    trees = [ast.parse(annotation, mode="eval") for annotation in annotations if annotation]
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def test_public_signatures_are_those_of_the_snapshot() -> None:
