@@ -3,19 +3,19 @@
     async with Zenovay() as zenovay:
         report = await zenovay.heatmaps.pages(website_id)
 
-All errors are :class:`ZenovayError`; see ``zenovay_async.exceptions`` for the tree.
+Every error is a :class:`ZenovayError`; ``zenovay_async.exceptions`` draws the tree.
 """
 
-from zenovay_async._limits.budget import Estimate
-from zenovay_async._limits.quota import Quota
-from zenovay_async._limits.window import RateLimit, RateLimiter
-from zenovay_async._protocol.call import NOT_GIVEN
+from zenovay_async._limits.budget import RateLimitOption
+from zenovay_async._protocol.auth import AuthStyle
+from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout
 from zenovay_async._protocol.response import Response
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch, BatchResult, Failure, Success
 from zenovay_async.client import Zenovay
 from zenovay_async.events import (
     Event,
+    OnEvent,
     QuotaExhausted,
     QuotaThresholdReached,
     RateLimited,
@@ -38,8 +38,21 @@ from zenovay_async.exceptions import (
     ResponseDecodeError,
     ServerError,
     ZenovayError,
+    is_fatal,
+)
+from zenovay_async.rate_limits import (
+    Estimate,
+    Outcome,
+    OutcomeKind,
+    Permit,
+    Quota,
+    RateLimit,
+    RateLimiter,
+    RateLimitHeaders,
+    UsageHeaders,
 )
 from zenovay_async.resources.analytics import (
+    Analytics,
     AnalyticsOverview,
     AnalyticsSummary,
     CountryList,
@@ -50,18 +63,20 @@ from zenovay_async.resources.analytics import (
     VisitorPage,
     WebsiteSummary,
 )
-from zenovay_async.resources.anomalies import Anomaly, AnomalyPage
-from zenovay_async.resources.base import Pagination
-from zenovay_async.resources.errors import ErrorGroup, ErrorGroupList
-from zenovay_async.resources.heatmaps import HeatmapPage, HeatmapPages
-from zenovay_async.resources.insights import Insight, InsightPage
+from zenovay_async.resources.anomalies import Anomalies, Anomaly, AnomalyPage
+from zenovay_async.resources.base import Pagination, Range, Severity, ShortRange
+from zenovay_async.resources.client_methods import QueryParameters
+from zenovay_async.resources.errors import ErrorGroup, ErrorGroupList, Errors, ErrorStatus
+from zenovay_async.resources.heatmaps import HeatmapPage, HeatmapPages, Heatmaps
+from zenovay_async.resources.insights import Insight, InsightPage, Insights, InsightType
 from zenovay_async.resources.paging import Paged
-from zenovay_async.resources.query import QueryAnswer, QueryResults
-from zenovay_async.resources.replays import ReplaySession, ReplaySessionPage
-from zenovay_async.resources.retention import RetentionCohorts, RetentionPeriod
-from zenovay_async.resources.revenue import LifetimeValue, LTVCohort, LTVPeriod, LTVSummary
+from zenovay_async.resources.query import Comparison, QueryAnswer, QueryResults
+from zenovay_async.resources.replays import Replays, ReplaySession, ReplaySessionPage
+from zenovay_async.resources.retention import Retention, RetentionCohorts, RetentionGranularity, RetentionPeriod
+from zenovay_async.resources.revenue import LifetimeValue, LTVCohort, LTVPeriod, LTVSummary, Revenue, RevenueGranularity
+from zenovay_async.resources.stats import Stats
 from zenovay_async.resources.usage import APIKey, MinuteLimit, MonthlyUsage, Subscription, Usage
-from zenovay_async.resources.websites import Website, WebsiteDetail, WebsiteList, WebsiteSettings
+from zenovay_async.resources.websites import Website, WebsiteDetail, WebsiteList, Websites, WebsiteSettings
 
 __all__ = [
     "NOT_GIVEN",
@@ -69,15 +84,19 @@ __all__ = [
     "APIKey",
     "APIStatusError",
     "APITimeoutError",
+    "Analytics",
     "AnalyticsOverview",
     "AnalyticsSummary",
+    "Anomalies",
     "Anomaly",
     "AnomalyPage",
+    "AuthStyle",
     "AuthenticationError",
     "BadRequestError",
     "Batch",
     "BatchResult",
     "ClientClosedError",
+    "Comparison",
     "ConfigurationError",
     "CountryList",
     "CountryStats",
@@ -85,13 +104,18 @@ __all__ = [
     "DateRange",
     "ErrorGroup",
     "ErrorGroupList",
+    "ErrorStatus",
+    "Errors",
     "Estimate",
     "Event",
     "Failure",
     "HeatmapPage",
     "HeatmapPages",
+    "Heatmaps",
     "Insight",
     "InsightPage",
+    "InsightType",
+    "Insights",
     "LTVCohort",
     "LTVPeriod",
     "LTVSummary",
@@ -99,32 +123,51 @@ __all__ = [
     "MinuteLimit",
     "MonthlyUsage",
     "NotFoundError",
+    "NotGiven",
+    "OnEvent",
+    "Outcome",
+    "OutcomeKind",
     "Paged",
     "Pagination",
     "PermissionDeniedError",
+    "Permit",
     "QueryAnswer",
+    "QueryParameters",
     "QueryResults",
     "Quota",
     "QuotaExceededError",
     "QuotaExhausted",
     "QuotaThresholdReached",
+    "Range",
     "RateLimit",
-    "RateLimited",
     "RateLimitError",
+    "RateLimitHeaders",
+    "RateLimitOption",
     "RateLimitUpdated",
+    "RateLimited",
     "RateLimiter",
     "ReplaySession",
     "ReplaySessionPage",
+    "Replays",
     "Response",
     "ResponseDecodeError",
+    "Retention",
     "RetentionCohorts",
+    "RetentionGranularity",
     "RetentionPeriod",
     "RetryScheduled",
+    "Revenue",
+    "RevenueGranularity",
     "SchemaDrift",
     "ServerError",
+    "Severity",
+    "ShortRange",
+    "Stats",
     "Subscription",
     "Success",
+    "Timeout",
     "Usage",
+    "UsageHeaders",
     "Visitor",
     "VisitorPage",
     "Website",
@@ -132,7 +175,9 @@ __all__ = [
     "WebsiteList",
     "WebsiteSettings",
     "WebsiteSummary",
+    "Websites",
     "Zenovay",
     "ZenovayError",
     "__version__",
+    "is_fatal",
 ]

@@ -1,7 +1,7 @@
-"""Many calls: at most so many at a time, results as they complete, memory for those alone.
+"""Many calls: bounded concurrency, results as they complete, O(concurrency) memory.
 
-A fixed set of workers draws items from one shared source, so that neither tasks nor results pile up: nothing is
-taken from the source before a worker is free and its last result has room. Ten million items cost what ten do.
+A fixed set of workers draws items from one source, so that neither tasks nor results pile up: no item is taken before
+a worker is free and its last result has a slot. Ten million items take the memory of ten.
 """
 
 from __future__ import annotations
@@ -15,17 +15,10 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
 import msgspec
 
-from zenovay_async._protocol.call import require_int
-from zenovay_async._protocol.response import PAID_PLAN_REQUIRED
-from zenovay_async._session.session import BACKGROUND
+from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.slots import Slots
-from zenovay_async.exceptions import (
-    AuthenticationError,
-    ClientClosedError,
-    ConfigurationError,
-    PermissionDeniedError,
-    QuotaExceededError,
-)
+from zenovay_async._session.state import BACKGROUND
+from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, is_fatal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -41,7 +34,7 @@ class Success(msgspec.Struct, Generic[ItemT, T], frozen=True):
     Attributes:
         item: The item, as it came from the source.
         value: What ``fetch`` returned for it.
-        error: Always ``None``; tells it from a :class:`Failure`.
+        error: Always ``None``; distinguishes it from a :class:`Failure`.
     """
 
     item: ItemT
@@ -67,21 +60,14 @@ BatchResult: TypeAlias = Success[ItemT, T] | Failure[ItemT]
 """The outcome for one item: ``error`` is ``None`` where ``value`` is the result."""
 
 
-def is_fatal(error: BaseException) -> bool:
-    """Whether every further call with this key would get the same answer: a bad key, no plan, no quota."""
-    if isinstance(error, PermissionDeniedError):
-        return error.code == PAID_PLAN_REQUIRED
-    return isinstance(error, (AuthenticationError, QuotaExceededError, ClientClosedError))
-
-
 class Batch(Generic[ItemT, T]):
     """Calls ``fetch`` for each item; made by ``Zenovay.batch``, used once, in ``async with`` and ``async for``.
 
     Args:
-        items: Any iterable or asynchronous iterable, also an endless one; taken from only as workers get free. An
+        items: Any iterable or asynchronous iterable, also an endless one; read only as workers become free. An
             asynchronous generator is closed at the end of the block.
         fetch: Called with one item; returns the awaitable of its result.
-        concurrency: How many calls may be on their way at once.
+        concurrency: Calls in flight at once.
 
     Attributes:
         succeeded: Items done without an error so far.
@@ -101,12 +87,14 @@ class Batch(Generic[ItemT, T]):
         self._workers: set[asyncio.Task[None]] = set()
         require_int("concurrency", concurrency)
         if isinstance(items, (str, bytes)):
-            raise ConfigurationError(f"items={items!r} is one text, not a collection of items; pass [{items!r}]")
+            raise ConfigurationError(
+                f"items={items!r}: expected an iterable of items; pass [{items!r}] for a single one"
+            )
         self._source = _Source(items)
         self._fetch = fetch
         self._concurrency = concurrency
         self._results: deque[BatchResult[ItemT, T]] = deque()
-        self._room = Slots(2 * concurrency)
+        self._result_slots = Slots(2 * concurrency)
         self._changed = asyncio.Event()
         self._entered = False
         self._failure: BaseException | None = None
@@ -116,7 +104,7 @@ class Batch(Generic[ItemT, T]):
 
     async def __aenter__(self) -> Self:
         if self._entered:
-            raise RuntimeError("a batch is used once; make another with zenovay.batch(...)")
+            raise RuntimeError("A batch is used once; create another with zenovay.batch(...)")
         self._entered = True
         for _ in range(self._concurrency):
             context = contextvars.copy_context()
@@ -141,32 +129,29 @@ class Batch(Generic[ItemT, T]):
     async def __anext__(self) -> BatchResult[ItemT, T]:
         """The next result, in the order of completion.
 
-        What was completed before the batch stopped is handed out first.
+        Results that were complete before the batch stopped come first.
 
         Raises:
-            ZenovayError: An answer that holds for every item: the key was refused, the plan has no API, the month's
-                requests are used up.
+            ZenovayError: An error that holds for every item: an invalid key, no paid plan, an exhausted quota.
             Exception: What the source of items raised.
         """
         while not self._results:
             if not self._entered:
-                raise RuntimeError("a batch starts in 'async with': async with zenovay.batch(...) as results")
+                raise RuntimeError("Enter the batch first: async with zenovay.batch(...) as results")
             if not self._workers:
                 failure, self._failure = self._failure, None
                 raise failure or StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
-        self._room.give_back()
+        self._result_slots.release()
         return self._results.popleft()
 
     async def _work(self) -> None:
-        room, source, fetch, results, changed = self._room, self._source, self._fetch, self._results, self._changed
+        slots, source, fetch, results = self._result_slots, self._source, self._fetch, self._results
         while True:
-            # Room first: a result that is there never waits, and so is never lost when the batch stops.
-            if room.free:
-                room.free -= 1
-            else:
-                await room.take()
+            # The slot first: a result never waits for one, and so is never lost when the batch stops.
+            if not slots.acquire_nowait():
+                await slots.acquire()
             item = await source.take() if source.waits else source.take_now()
             if item is _End.END:
                 return
@@ -175,7 +160,7 @@ class Batch(Generic[ItemT, T]):
             except asyncio.CancelledError as error:
                 if cancelled_from_outside():
                     raise
-                # Not this batch was cancelled but something inside fetch, which is that item's own failure.
+                # Something inside fetch was cancelled, not this batch: a failure of that item.
                 failure = RuntimeError("fetch was cancelled from within")
                 failure.__cause__ = error
                 self.failed += 1
@@ -189,14 +174,14 @@ class Batch(Generic[ItemT, T]):
             else:
                 self.succeeded += 1
                 results.append(Success(item, value))
-            # Whoever waits for results does so because there were none.
+            # A consumer waits only while there are no results.
             if len(results) == 1:
-                changed.set()
+                self._changed.set()
 
     def _stop(self, error: Exception) -> None:
-        """No item is taken any more; in this very step, before another worker gets the next turn to send."""
+        """Take no further item; at once, before another worker gets the next permit."""
         self._source.end()
-        # Where nothing was sent, as with quota_reserve, calls on their way are none the worse for it, and paid for.
+        # Where no request was sent, as with quota_reserve, calls in flight may succeed, and are paid for.
         if not isinstance(error, QuotaExceededError) or error.status is not None:
             self._cancel_workers()
 
@@ -207,7 +192,7 @@ class Batch(Generic[ItemT, T]):
         if error is None:
             return
         self._failure = self._failure or error
-        # A source that broke lets calls on their way come to their end; what is no Exception, as Ctrl-C, does not.
+        # After a failure of the source, calls in flight go on; after a BaseException, such as Ctrl-C, they do not.
         if not isinstance(error, Exception):
             self._cancel_workers()
 
@@ -223,15 +208,15 @@ class _End(Enum):
 
 
 class _Source(Generic[ItemT]):
-    """Hands the items of any iterable to many workers, each item once.
+    """Gives the items of any iterable to many workers, each item once.
 
     Attributes:
-        waits: Whether an item may have to be waited for, with :meth:`take`; else :meth:`take_now` is quicker.
+        waits: Whether the next item may have to be awaited, with :meth:`take`; else :meth:`take_now` is quicker.
     """
 
     def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
         self._ended = False
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._now: Iterator[ItemT] = iter(())
         self._later: AsyncIterator[ItemT] | None = None
         if isinstance(items, AsyncIterable):
@@ -258,7 +243,7 @@ class _Source(Generic[ItemT]):
     async def take(self) -> ItemT | _End:
         """The next item of any source; otherwise like :meth:`take_now`."""
         # An asynchronous generator must not be asked for its next item while it is at work on one.
-        async with self._turn:
+        async with self._lock:
             if self._ended or self._later is None:
                 return self.take_now()
             try:
@@ -276,11 +261,11 @@ class _Source(Generic[ItemT]):
                 raise
 
     def end(self) -> None:
-        """Hand out nothing any more."""
+        """Give out no further item."""
         self._ended = True
 
     async def close(self) -> None:
-        """Let an asynchronous generator clean up now, and not when Python happens to collect it."""
+        """Close an asynchronous generator now, not when Python happens to collect it."""
         self._ended = True
         aclose: Callable[[], Awaitable[None]] | None = getattr(self._later, "aclose", None)
         if aclose is not None:
@@ -288,10 +273,10 @@ class _Source(Generic[ItemT]):
 
 
 def _cancelled(error: asyncio.CancelledError) -> RuntimeError:
-    return RuntimeError(f"the source of items was cancelled from within: {error!r}")
+    return RuntimeError(f"The source of items was cancelled from within: {error!r}")
 
 
 def cancelled_from_outside() -> bool:
-    """Whether somebody cancelled the running task, and not something that it waits for."""
+    """Whether the running task was cancelled, and not something that it waits for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

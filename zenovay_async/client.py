@@ -1,28 +1,41 @@
-"""The front door: options, resources, and the life of a client."""
+"""The client: options, lifetime, resources."""
 
 from __future__ import annotations
 
+import os
 import platform
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
 
-from zenovay_async._limits.budget import Estimate, Limits, RateLimitOption, budget_for
-from zenovay_async._protocol.auth import Auth, AuthStyle, Secret, resolve_api_key, resolve_base_url
-from zenovay_async._protocol.call import NOT_GIVEN, Call, NotGiven, Timeout, require_int
+import msgspec
+
+from zenovay_async._limits.budget import Limits, RateLimitOption, budget_for
+from zenovay_async._protocol.auth import (
+    BASE_URL_VARIABLE,
+    KEY_VARIABLE,
+    Auth,
+    AuthStyle,
+    Secret,
+    resolve_api_key,
+    resolve_base_url,
+)
+from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout, require_int
+from zenovay_async._session.drift import DriftReporter
 from zenovay_async._session.session import Options, Session
 from zenovay_async._session.transport import Transport
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
+from zenovay_async.events import Listener
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.resources.analytics import Analytics
 from zenovay_async.resources.anomalies import Anomalies
 from zenovay_async.resources.base import Resource
+from zenovay_async.resources.client_methods import ClientMethods
 from zenovay_async.resources.errors import Errors
 from zenovay_async.resources.heatmaps import Heatmaps
 from zenovay_async.resources.insights import Insights
 from zenovay_async.resources.replays import Replays
 from zenovay_async.resources.retention import Retention
 from zenovay_async.resources.revenue import Revenue
-from zenovay_async.resources.root import ClientMethods
 from zenovay_async.resources.stats import Stats
 from zenovay_async.resources.websites import Websites
 
@@ -32,60 +45,87 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from zenovay_async._limits.quota import Quota
-    from zenovay_async._limits.window import RateLimit
+    from zenovay_async._protocol.call import Call, Caller
     from zenovay_async._protocol.response import Response
     from zenovay_async.events import OnEvent
+    from zenovay_async.rate_limits import Estimate, Quota, RateLimit
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
+ResourceT = TypeVar("ResourceT", bound=Resource)
 P = ParamSpec("P")
 
 _USER_AGENT = f"zenovay-async/{__version__} Python/{platform.python_version()}"
 
 
+class _Attribute(Generic[ResourceT]):
+    """A resource as an attribute of the client: made at first use, and then an attribute of the instance.
+
+    On the class it is the resource's class, so that ``create_autospec(Zenovay)`` finds its methods.
+    """
+
+    def __init__(self, resource: type[ResourceT]) -> None:
+        self._resource = resource
+
+    def __set_name__(self, owner: type[Zenovay], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, client: None, owner: type[Zenovay]) -> type[ResourceT]: ...
+    @overload
+    def __get__(self, client: Zenovay, owner: type[Zenovay]) -> ResourceT: ...
+    def __get__(self, client: Zenovay | None, owner: type[Zenovay]) -> ResourceT | type[ResourceT]:
+        if client is None:
+            return self._resource
+        made = client.__dict__[self._name] = self._resource(client._caller)  # noqa: SLF001 - a part of the client
+        return made
+
+
 class Zenovay(ClientMethods):
     """An async client of the Zenovay External API.
 
-    Use it as ``async with Zenovay() as zenovay:``. Connections are made by the first call and closed at the end of
-    the block. A client made outside a block works too; its connections then end with the event loop, or with
-    :meth:`close`. One client serves any number of concurrent calls, on one event loop at a time.
+    Use it as ``async with Zenovay() as zenovay:``. The first call opens connections; the end of the block closes
+    them. A client also works outside a block; its connections then close with the event loop, or with :meth:`close`.
+    One client serves any number of concurrent calls, on one event loop at a time.
+
+    Clients of one thread that use the same key, address and ``rate_limit`` share one budget: the rate limit, the
+    monthly quota and the retries of the key.
 
     Args:
-        api_key: The key, starting with ``zv_``; left out, the environment variable ``ZENOVAY_API_KEY``.
-        auth: The header that carries it: ``"x-api-key"`` or ``"bearer"``. The API takes either.
-        base_url: Where the API is; left out, ``ZENOVAY_BASE_URL``, else the public API.
+        api_key: The key, starting with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.
+        auth: The header that carries it: ``"x-api-key"`` or ``"bearer"``. The API accepts either.
+        base_url: Where the API is; omitted, ``ZENOVAY_BASE_URL``, else the public API.
         timeout: Seconds for a whole call: its wait for the rate limit, each attempt, each backoff, the body. A wait
             that cannot fit fails at once. ``None`` for no bound.
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
         max_attempts: Requests that one call may send, the first included; 1 for no retries.
-        max_connections: Requests on their way at once; further ones wait their turn.
-        rate_limit: ``"auto"`` keeps to the limit that the API states, from 30 a minute at the start; a whole number
-            keeps below the plan's; ``None`` does not pace; or a ``RateLimiter`` of your own.
+        max_connections: Requests in flight at once; further ones wait for a connection.
+        rate_limit: ``"auto"`` keeps to the limit that the API states, from 30 a minute at the start; an int keeps to
+            a lower one; ``None`` does not pace; or a ``RateLimiter`` of your own.
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
         quota_reserve: Requests of the month that batches leave for direct calls.
-        session: An aiohttp session to send with; it stays yours and is not closed.
-        on_event: Called with each event: a retry, a closed gate, a quota running low. It must not block.
-        strict: Take nothing but the documented shape of an answer, for tests: an unknown field or a number as text,
-            otherwise read all the same, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
-        allow_http: Accept an ``http`` base URL that is not on this machine; the key travels in the clear.
+        session: An aiohttp session to send with; it stays yours and is never closed.
+        on_event: Called with each event: a retry, a 429, a quota running low. It must not block.
+        strict: Accept nothing but the documented schema, for tests: an unknown field or a number as text, otherwise
+            coerced, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
+        allow_http: Accept an ``http`` base URL of another machine; the key travels unencrypted.
 
     Raises:
-        ConfigurationError: The key, the base URL or an option cannot be right.
+        ConfigurationError: The key, the base URL or an option is invalid.
 
     Source: docs "Authentication", help "Rate limits".
     """
 
-    websites: Websites
-    analytics: Analytics
-    heatmaps: Heatmaps
-    replays: Replays
-    errors: Errors
-    insights: Insights
-    anomalies: Anomalies
-    retention: Retention
-    revenue: Revenue
-    stats: Stats
+    websites = _Attribute(Websites)
+    analytics = _Attribute(Analytics)
+    heatmaps = _Attribute(Heatmaps)
+    replays = _Attribute(Replays)
+    errors = _Attribute(Errors)
+    insights = _Attribute(Insights)
+    anomalies = _Attribute(Anomalies)
+    retention = _Attribute(Retention)
+    revenue = _Attribute(Revenue)
+    stats = _Attribute(Stats)
 
     def __init__(
         self,
@@ -108,31 +148,31 @@ class Zenovay(ClientMethods):
         # From here on no variable holds the plain key, so that no traceback can show it.
         api_key = Secret(api_key) if api_key is not None else None
         require_int("max_connections", max_connections)
-        self._base_url = resolve_base_url(base_url, allow_http=allow_http)
+        self._base_url = resolve_base_url(base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=allow_http)
         self._transport = Transport(self._base_url, _USER_AGENT, session, max_connections=max_connections)
         self._owns_transport = True
-        self._configure(
-            Auth(resolve_api_key(api_key), auth),
-            Options(timeout, attempt_timeout, max_attempts, on_event, strict),
+        style = Auth(resolve_api_key(api_key, os.environ.get(KEY_VARIABLE)), auth)
+        self._assemble(
+            style,
+            Options(
+                timeout=timeout,
+                attempt_timeout=attempt_timeout,
+                max_attempts=max_attempts,
+                on_event=on_event,
+                strict=strict,
+            ),
             Limits(rate_limit, rate_limit_window, quota_reserve),
+            DriftReporter(style, on_event),
         )
 
-    def _configure(self, auth: Auth, options: Options, limits: Limits) -> None:
-        self._auth, self._options, self._limits = auth, options, limits
+    def _assemble(self, auth: Auth, options: Options, limits: Limits, drift: DriftReporter) -> None:
+        self._auth, self._options, self._limits, self._drift = auth, options, limits, drift
         self._budget = budget_for(auth, self._base_url, limits)
-        session = Session(self._transport, auth, self._base_url, self._budget, options)
-        super().__init__(session)
-        self._raw_session = _RawSession(session)
-        self.websites = Websites(session)
-        self.analytics = Analytics(session)
-        self.heatmaps = Heatmaps(session)
-        self.replays = Replays(session)
-        self.errors = Errors(session)
-        self.insights = Insights(session)
-        self.anomalies = Anomalies(session)
-        self.retention = Retention(session)
-        self.revenue = Revenue(session)
-        self.stats = Stats(session)
+        # Held here, as the budget knows it weakly: events end with the client.
+        self._listener = None if options.on_event is None else Listener(options.on_event)
+        if self._listener is not None:
+            self._budget.listen(self._listener)
+        super().__init__(Session(self._transport, auth, self._base_url, self._budget, options, drift))
 
     def with_options(
         self,
@@ -146,10 +186,10 @@ class Zenovay(ClientMethods):
         quota_reserve: int | None = None,
         on_event: OnEvent | None = None,
     ) -> Self:
-        """A sibling of this client with other options; it shares the connections, and costs next to nothing.
+        """Make a sibling of this client with other options; it shares the connections, and costs next to nothing.
 
-        With another ``api_key`` it has a budget of its own, as the API counts each key by itself. What is left out
-        stays as it is. The connections belong to the client that was made first, and close with it.
+        With another ``api_key`` it has a budget of its own, as the API counts each key by itself. Omitted options keep
+        their values. The connections belong to the client that was made first, and close with it.
 
         Args:
             api_key: Another key.
@@ -162,29 +202,33 @@ class Zenovay(ClientMethods):
             on_event: Called with each event.
 
         Raises:
-            ConfigurationError: An option cannot be right.
+            ConfigurationError: An option is invalid.
         """
         # As above: from here on no variable holds the plain key.
         api_key = Secret(api_key) if api_key is not None else None
-        key = self._auth.key if api_key is None else resolve_api_key(api_key)
+        key = self._auth.key if api_key is None else resolve_api_key(api_key, None)
         old, limits = self._options, self._limits
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False
         sibling._base_url = self._base_url
-        sibling._configure(
-            Auth(key, auth or self._auth.style),
-            Options(
-                old.timeout if timeout is NOT_GIVEN else timeout,
-                old.attempt_timeout if attempt_timeout is NOT_GIVEN else attempt_timeout,
-                old.max_attempts if max_attempts is None else max_attempts,
-                on_event or old.on_event,
-                old.strict,
+        new_auth = Auth(key, auth or self._auth.style)
+        # The same listener hears of each drift once, from whichever sibling.
+        is_same_listener = api_key is None and (on_event is None or on_event == old.on_event)
+        sibling._assemble(
+            new_auth,
+            msgspec.structs.replace(
+                old,
+                timeout=old.timeout if timeout is NOT_GIVEN else timeout,
+                attempt_timeout=old.attempt_timeout if attempt_timeout is NOT_GIVEN else attempt_timeout,
+                max_attempts=old.max_attempts if max_attempts is None else max_attempts,
+                on_event=on_event or old.on_event,
             ),
             Limits(
                 limits.rate_limit if rate_limit is NOT_GIVEN else rate_limit,
                 limits.window,
                 limits.quota_reserve if quota_reserve is None else quota_reserve,
             ),
+            self._drift if is_same_listener else DriftReporter(new_auth, on_event or old.on_event),
         )
         return sibling
 
@@ -193,7 +237,7 @@ class Zenovay(ClientMethods):
         return f"Zenovay(base_url={getattr(self, '_base_url', None)!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Zenovay client is not pickled: make one in each process, from ZENOVAY_API_KEY")
+        raise TypeError("cannot pickle a Zenovay client; create one in each process, from ZENOVAY_API_KEY")
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
@@ -207,34 +251,34 @@ class Zenovay(ClientMethods):
     async def close(self) -> None:
         """Close the connections; a session that was passed in stays open. Closing twice does no harm.
 
-        On a sibling made by :meth:`with_options` this does nothing, as the connections are not its own.
+        On a sibling made by :meth:`with_options` the connections stay open, as they are not its own.
         """
         if self._owns_transport:
             await self._transport.close()
+        await self._budget.aclose()
 
     @property
     def rate_limit(self) -> RateLimit | None:
-        """The requests per window: what is believed, what is left; ``None`` where ``rate_limit=None`` was set."""
-        limiter = self._budget.limiter
-        return None if limiter is None else limiter.snapshot()
+        """The rate limit: requests per window, and how many are left; ``None`` if calls are not paced."""
+        return self._budget.rate_limit()
 
     @property
     def quota(self) -> Quota:
-        """The month's requests, as the newest answer told them; its figures are ``None`` before the first."""
-        return self._budget.quota.snapshot()
+        """The monthly quota, as the newest response stated it; its figures are ``None`` before the first."""
+        return self._budget.quota()
 
     def estimate(self, n: int, *, cost: int = 1) -> Estimate:
-        """What ``n`` further calls would take, as far as it is known now; asks the server nothing.
+        """Estimate what ``n`` further calls would take, as far as it is known now; sends no request.
 
         Args:
             n: How many calls, 0 or more.
             cost: Requests that each takes from the quota; ``query`` takes 3.
 
         Returns:
-            Seconds until the last may start, requests, and their share of what is left of the month.
+            Seconds until the last may start, requests, and their share of the rest of the monthly quota.
 
         Raises:
-            ConfigurationError: ``n`` is no whole number of 0 or more, or ``cost`` none of 1 or more.
+            ConfigurationError: ``n`` is no int >= 0, or ``cost`` no int >= 1.
         """
         return self._budget.estimate(n, cost)
 
@@ -245,28 +289,29 @@ class Zenovay(ClientMethods):
         *,
         concurrency: int = 8,
     ) -> Batch[ItemT, T]:
-        """Call ``fetch`` for each item, so many at a time, and hand out results as they complete.
+        """Call ``fetch`` for each item, ``concurrency`` at a time, and yield results as they complete.
 
         Use it as ``async with zenovay.batch(ids, fetch) as results:`` and ``async for result in results:``. Each
-        result has ``.item``, and either ``.value`` or ``.error``. Calls made inside ``fetch`` wait for the rate limit
-        as long as it takes, and let calls made directly go first. Leaving the block early cancels what is on its way.
+        result has ``.item``, and either ``.value`` or ``.error``. Calls inside ``fetch`` are background calls: they
+        wait for the rate limit as long as it takes, and direct calls overtake them. Leaving the block early cancels
+        what is in flight.
 
         Args:
             items: Any iterable or asynchronous iterable, also an endless one; taken from as calls complete.
             fetch: Called with one item; returns the awaitable of its result. What it raises becomes ``.error``.
-            concurrency: How many calls may be on their way at once, 1 or more.
+            concurrency: Calls in flight at once, 1 or more.
 
         Returns:
-            The batch. Iterating over it raises an answer that holds for every item (the key was refused, no paid
-            plan, the month's requests are used up), and what the source of items raised.
+            The batch. Iterating over it raises an error that holds for every item (an invalid key, no paid plan, an
+            exhausted quota), and what the source of items raised.
 
         Raises:
-            ConfigurationError: An argument cannot be right.
+            ConfigurationError: An argument is invalid.
         """
         return Batch(items, fetch, concurrency=concurrency)
 
     def with_raw_response(self, method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, Response[T]]]:
-        """A method of this client, changed to return the whole response: headers, request id, attempts, and data.
+        """Change a method of this client to return the whole response: headers, request ID, attempts, and data.
 
         Use it as ``response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(website_id, limit=10)``;
         ``response.data`` is what the method alone would have returned.
@@ -279,11 +324,13 @@ class Zenovay(ClientMethods):
         """
         owner, function = getattr(method, "__self__", None), getattr(method, "__func__", None)
         twin: Any = None
-        # Not for users, and so private; but made for this place.
-        if isinstance(owner, Resource) and owner._is_bound_to(self._session):  # noqa: SLF001 - said above
-            twin = owner._bind(self._raw_session)  # noqa: SLF001 - said above
+        # Private, as it is not for users, but made for this place.
+        if isinstance(owner, Resource) and owner._is_bound_to(self._caller):  # noqa: SLF001 - said above
+            twin = owner._bind(_WholeResponse(self._caller))  # noqa: SLF001 - said above
         if function is None or not hasattr(twin, function.__name__):
-            raise ConfigurationError(f"{method!r} is not a method of this client, such as zenovay.heatmaps.pages")
+            raise ConfigurationError(
+                f"{method!r} is no method of this client; expected one such as zenovay.heatmaps.pages"
+            )
 
         async def with_response(*args: P.args, **kwargs: P.kwargs) -> Response[T]:
             response: Response[T] = await function(twin, *args, **kwargs)
@@ -292,11 +339,13 @@ class Zenovay(ClientMethods):
         return with_response
 
 
-class _RawSession:
-    """Carries out calls like the session, but returns the response in place of its data."""
+class _WholeResponse:
+    """A caller whose data is the whole response."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
 
-    async def fetch(self, call: Call[T], timeout: Timeout) -> Any:
-        return await self._session.send(call, timeout)
+    async def send(self, call: Call[T], timeout: Timeout) -> Response[Any]:
+        response = await self._caller.send(call, timeout)
+        whole: Response[Any] = msgspec.structs.replace(response, data=response)
+        return whole

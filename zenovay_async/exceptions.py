@@ -177,7 +177,7 @@ class ServerError(APIStatusError):
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether every further call with this key would fail the same way: a bad key, no plan, no quota, a closed client."""
+    """Whether every further call with this key would fail alike: a bad key, no plan, no quota, a closed client."""
     if isinstance(error, PermissionDeniedError):
         return error.code == API_PAID_PLAN_REQUIRED
     return isinstance(error, (AuthenticationError, QuotaExceededError, ClientClosedError))

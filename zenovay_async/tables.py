@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from zenovay_async._protocol.call import quote_segment
+from zenovay_async._protocol.parameters import quote_segment
 
 if TYPE_CHECKING:
     from zenovay_async import Paged, Zenovay
@@ -86,7 +86,9 @@ def _free(path: str) -> Endpoint:
     of_a_website = "{}" in path
 
     async def call(zenovay: Zenovay, website_id: str, given: dict[str, Any]) -> Any:
-        return await zenovay.request("GET", path.format(quote_segment(website_id)) if of_a_website else path, params=given)
+        return await zenovay.request(
+            "GET", path.format(quote_segment("website_id", website_id)) if of_a_website else path, params=given
+        )
 
     return Endpoint(call, of_a_website=of_a_website)
 

@@ -1,373 +1,545 @@
-"""When a request may go, so that the server need not refuse it.
+"""When a request may go, so that the server need not rate limit it.
 
 The theory
 ==========
 
-A server that allows ``L`` requests per window ``W`` keeps one of four counts, and a client cannot see which:
+A server that allows ``L`` requests per window ``W`` counts in one of four ways, and a client cannot see which:
 
-- **A fixed window**: a counter that starts from nothing every ``W`` seconds, by the clock or from the first request.
-- **A sliding log**: the times of the last ``L`` requests; a new one is let in when the oldest is ``W`` old.
+- **A fixed window**: a counter that restarts from zero every ``W`` seconds, by the clock or from the first request.
+- **A sliding log**: the times of the last ``L`` requests; a new one is admitted when the oldest is ``W`` old.
 - **A token bucket**: ``L`` tokens, one more every ``W / L`` seconds.
 - **A sliding counter**, as content networks use: this window's count plus the last one's, weighted by how much of it
-  still overlaps the last ``W`` seconds. A burst is held against the client one window longer than it lasted.
+  still overlaps the last ``W`` seconds. A burst counts against the client one window longer than it lasted.
 
-The API documents none of them for sure ("reset every minute" on one page, an edge network's limiter on another), so
-the strategy has to meet all four. It has three parts, and a request goes when all of them agree.
+The API documents none of them reliably ("reset every minute" on one page, an edge network's limiter on another), so
+the strategy has to suit all four. It has three parts, and a request goes when all three agree.
 
-**The log.** The client keeps the times of its own requests and never lets more than ``L`` into any window. That is
-exact for the first three kinds, on one condition: a request must be dated when the server counted it, which is
-somewhere between its leaving and its answer. Dating it when it left leaks as soon as latency varies: the first of a
-burst may be counted late and the next burst's first early. So a request is dated at its **answer** (:data:`_LATEST`
-bounds what a slow answer can cost), and while it is on its way it holds its place.
+**The request log** (:class:`RequestLog`). The client keeps the times of its own requests and never lets more than
+``L`` into any window. That is exact for the first three kinds, on one condition: a request must be dated when the
+server counted it, which is somewhere between its departure and its response. Dating it at its departure leaks as soon
+as latency varies: the first of a burst may be counted late and the next burst's first early. So a request is dated at
+its **response** (:data:`_LATEST` bounds what a slow response can cost), and while it is in flight it takes up room.
 
-**Credit.** A burst is safe only against what the server proved it has left. ``X-RateLimit-Remaining`` of an answer
-proves its figure, less the requests sent since the one that it answers, less those on their way when that one left,
-as the server may count either after it had spoken. Credit is what bursts are paid from. Without it, requests are
-**paced**, a little slower than one every ``W / L`` (:data:`_PACE`). One paced request with nothing else on its way
-proves a whole window's credit, and the rest of the burst follows on its answer. This is what meets the sliding
-counter: its ``Remaining`` tells of the burst it still holds against the client, and while it says 0 the pace is slower
-still (:data:`_FULL`). Where answers carry no ``Remaining``, the whole limit may be spent at once after two idle
-windows, when no count of any kind can hold anything against the client, and everything else is paced: the first burst
-costs the sliding kinds one window, once.
+**Credit** (:class:`Credit`). A burst is safe only against what the server proved it has left.
+``X-RateLimit-Remaining`` of a response proves its figure, less the requests sent since the one it belongs to, less
+those in flight when that one left, as the server may count either after it spoke. Bursts are paid from credit. Without
+it, requests are **paced**, a little slower than one every ``W / L`` (:data:`_PACE`). One paced request with nothing
+else in flight proves a whole window's credit, and the rest of the burst follows its response. This is what suits the
+sliding counter: its ``Remaining`` includes the burst that it still counts against the client, and while it says 0 the
+pace is slower still (:data:`_SERVER_EMPTY`). Where responses carry no ``Remaining``, the whole limit may be spent at
+once after two idle windows, when no count of any kind can hold anything against the client, and everything else is
+paced: the first burst costs the sliding kinds one window, once.
 
-A request that never left gives back the credit that it was paid from, unless a newer answer or a 429 has settled since
-what is left: what the server said stands.
+A request that never left returns the credit it was paid from, unless a newer response or a 429 has settled since what
+is left: what the server said stands.
 
-**The gate.** A 429 says that the count is other than believed; most likely someone else uses the key. It closes the
-gate for all until the server's time, takes away all credit, and slows the pace, once for all requests that were on
-their way together. When the gate opens, one request goes first, and the others follow on its answer. Two windows in
-which the gate was open and nothing was sent wipe all this out: what was slow or spent then is full again.
+**The gate** (:class:`Gate`). A 429 says that the server's count differs from the client's; most likely someone else
+uses the key. It closes the gate for all until the time that the server names, takes away all credit, and slows the
+pace, once for all requests that were in flight together. When the gate opens, one request goes first, the **probe**,
+and the others follow its response. Two windows in which the gate was open and nothing was sent wipe all this out: pace
+and credit are full again.
 
-Before the first answer nothing is known, so one request goes first then, too. It costs a round trip once, learns the
+Before the first response nothing is known, so a probe goes first then, too. It costs a round trip once, learns the
 limit, and catches a wrong key for one request instead of for fifty.
 
 With several processes on one key, each with a log of its own, ``Remaining`` falls faster than expected and the gate
-closes now and then. The limit is then kept on average, with some refusals. ``rate_limit=`` set to each process's share
-avoids them; a limiter that all processes share does, too, behind the same interface.
+closes now and then. The limit is then kept on average, with some 429s. ``rate_limit=`` set to each process's share
+avoids them; so does a limiter that all processes share, behind the same interface.
 
-Times are seconds of any monotonic clock, handed in. Nothing here waits.
+The state
+=========
+
+All of it is one value, a :class:`Pacer`. Nothing here waits, reads a clock or draws a random number: times (seconds of
+any monotonic clock) and jitter are arguments. So a pacer may be encoded after any step, kept in a file or another
+process, and decoded there: it goes on as if nothing had happened. A permit that is out is a value, too
+(:class:`PermitRecord`). Encoded, both are arrays: a field may be appended at the end of a part, with a default; any
+other change needs another :attr:`Pacer.version`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import msgspec
 
-if TYPE_CHECKING:
-    import random
-
-# The lowest paid plan (help "Rate limits"); the first answer tells the real one.
+# The lowest paid plan (help "Rate limits"); the first response states the real limit.
 LOWEST_LIMIT = 30
-# Clocks of client and server run apart a little, and a server may round to its own ticks: 0.2 % of a minute is 120 ms.
+# Clocks of client and server drift apart a little, and a server may round to its own ticks: 0.2 % of a minute is 120 ms.
 _WINDOW_MARGIN = 1.002
-# A request is dated at its answer, but not later than this share of the window after it left: 2 s of a minute. A
-# server counts a request when it comes, and an answer that took longer took its time after that.
+# A request is dated at its response, but not later than this share of the window after it left: 2 s of a minute. A
+# server counts a request when it arrives, and a response that took longer took its time after that.
 _LATEST = 1 / 30
-# 2 % slower than the limit allows, so that jitter on the way does not let the last of a window catch up with the next;
-# and by one request in a window at least, which is more than 2 % of a limit below 51: a sliding counter rounds what it
-# holds against the client up to a whole request, and refuses the one that has less room than that.
+# Two windows after the last request, no server counts anything against the client, however it counts.
+_IDLE = 2.0
+# 2 % slower than the limit allows, so that network jitter does not let the last of a window catch up with the next; and
+# by one request in a window at least, which is more than 2 % of a limit below 51: a sliding counter rounds what it
+# counts against the client up to a whole request, and answers 429 to the one that has less room than that.
 _PACE = 1.02
-# While the newest answer said that nothing was left, at half the pace. A sliding counter that a burst reached around
+# While the newest response said that nothing was left, at half the pace. A sliding counter that a burst reached around
 # the end of its window gives room more slowly than the limit says, down to the rate of that window. Simulated from 40
-# points of a window, a quarter slower still left more than one refusal in a hundred there, and half the pace did not;
-# the other kinds, which the log mostly governs, lose 0.4 % of the rate at most.
-_FULL = 2.0
-# After a 429 the pace is halved, and won back by a tenth with each success: seven of them (2 x 0.9^7 < 1) to full pace.
-_SLOWED = 2.0
+# points of a window, a quarter slower still left more than one 429 in a hundred there, and half the pace did not; the
+# other kinds, which the log mostly governs, lose 0.4 % of the rate at most.
+_SERVER_EMPTY = 2.0
+# After a 429 the pace is halved, and regained by a tenth with each success: seven of them (2 x 0.9^7 < 1) to full pace.
+_SLOWDOWN = 2.0
 _RECOVERY = 0.9
 # Where a 429 names no time: full jitter up to a fifteenth of the window (4 s of a minute), doubling up to the window.
 _FIRST_BACKOFF = 1 / 15
+# Of a minute, the fourth doubling reaches the whole window; the count need not grow beyond what a float can hold.
+_MOST_BACKOFFS = 30
 # Retry-After is in whole seconds: two times that differ by no more are the same.
 _ROUNDED = 1.0
-# Event loops that quantise time may wake a hair early; a wait shorter than this is none.
+# Event loops that quantize time may wake a hair early; a wait shorter than this is none.
 _TICK = 1e-5
 
 
-class Grant(msgspec.Struct, gc=False):
-    """The right to send one request.
+class PermitRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the pacer must know about a permit when it is returned.
 
     Attributes:
-        number: Its place in the order of grants.
-        at: When it was given.
+        number: Its place in the order of permits, counted from 1.
+        at: When it was acquired.
         cost: What it takes of the limit.
-        passed: What others had on their way when it was given.
-        spent: All that had been granted, itself included.
-        paid: What of its cost was paid from credit.
-        paced_before: Until when paced requests had to wait before it.
+        in_flight: What other requests had in flight when it was acquired.
+        granted_total: The cost of all permits until then, its own included.
+        credit_used: What of its cost was paid from credit.
+        paced_until: Until when paced requests had to wait before it.
     """
 
     number: int
     at: float
     cost: int
-    passed: int
-    spent: int
-    paid: int
-    paced_before: float
+    in_flight: int
+    granted_total: int
+    credit_used: int
+    paced_until: float
 
 
-class Pacer:
-    """Decides when requests may go. Knows no clock and no waiting: both are the caller's.
-
-    Args:
-        ceiling: Requests per window never to be exceeded, whatever the server allows; ``None`` to learn the limit.
-        window: Seconds of the window.
-        rng: Draws the jitter.
+class RequestLog(msgspec.Struct, array_like=True):
+    """The requests that the server may count in a window: those with a date, and those in flight.
 
     Attributes:
-        window: As given.
-        limit: Requests per window believed in.
-        learned: Whether an answer has stated the limit.
-        guessing: Whether the limit is that of the lowest plan only because no answer has come yet.
-        in_flight: What of the limit is on its way.
-        closed_until: When the gate opens.
+        times: Dates of the requests, oldest first.
+        in_flight: What of the limit is in flight.
+        last_use: When a request was last sent or counted.
+        abandoned: The newest permit of an event loop that is gone: what it left in flight is counted already.
     """
 
-    def __init__(self, ceiling: int | None, window: float, rng: random.Random) -> None:
-        self.window = window
-        self.limit = ceiling if ceiling is not None else LOWEST_LIMIT
-        self.learned = False
-        self.guessing = ceiling is None
-        self.in_flight = 0
-        self.closed_until = -math.inf
-        self._ceiling = ceiling
-        self._stated: int | None = None
-        self._latest = window * _LATEST
-        self._idle = 2 * window
-        self._rng = rng
-        self._log: deque[float] = deque()
-        self._credit = self.limit
-        self._sees_remaining = False
-        self._paced_until = -math.inf
-        self._slow = 1.0
-        self._full = False
-        self._gap = self._even_gap()
-        self._backoffs = 0
-        self._probe: Grant | None = None
-        self._probing = True
-        self._numbers = 0
-        self._spent = 0
-        self._newest_answer = 0
-        self._last_incident = 0
-        self._abandoned = 0
-        self._last_use = -math.inf
+    times: list[float] = msgspec.field(default_factory=list[float])
+    in_flight: int = 0
+    last_use: float = -math.inf
+    abandoned: int = 0
 
-    def ready_at(self, now: float, cost: int = 1) -> float:
-        """The earliest time at which a request of this cost may go, as things stand.
+    def ready_at(self, now: float, cost: int, limit: int, window: float) -> float:
+        """When a window has room for a request; ``math.inf`` if a response must come first."""
+        times = self.times
+        if len(times) + self.in_flight + cost <= limit:
+            return now
+        self.trim(now, window)
+        missing = len(times) + self.in_flight + cost - limit
+        if missing <= 0:
+            return now
+        return math.inf if missing > len(times) else times[missing - 1] + window * _WINDOW_MARGIN
 
-        ``math.inf`` where that depends on an answer that has not come yet.
-        """
-        if now - self._last_use > self._idle:
-            self._forget(now)
-        limit, log, free = self.limit, self._log, now
-        if cost > limit:
-            cost = limit
-        if now < self.closed_until - _TICK:
-            free = self.closed_until
-        if self._probing and self._probe is not None:
-            patience = self._probe.at + self._latest
-            if now < patience - _TICK:
-                return patience
-        if len(log) + self.in_flight + cost > limit:
-            self._forget(now)
-            missing = len(log) + self.in_flight + cost - limit
-            if missing > len(log):
-                return math.inf
-            if missing > 0:
-                free = max(free, log[missing - 1] + self.window * _WINDOW_MARGIN)
-        if self._credit < cost and free < self._paced_until:
-            free = self._paced_until
-        return free if free > now + _TICK else now
+    def room_at(self, now: float, ahead: int, limit: int, window: float) -> float:
+        """When a window has room for a request that so much of the limit goes ahead of, if that goes now."""
+        rounds, place = divmod(ahead - (limit - len(self.times) - self.in_flight), limit)
+        if rounds < 0:
+            return now
+        dated = self.times[place] if place < len(self.times) else now
+        return max(now, dated + (rounds + 1) * window * _WINDOW_MARGIN)
 
-    def grant(self, now: float, cost: int = 1) -> Grant:
-        """Let a request go; only right when :meth:`ready_at` says now."""
-        if cost > self.limit:
-            cost = self.limit
-        self._numbers += 1
-        self._spent += cost
-        paid = cost if cost <= self._credit else self._credit
-        granted = Grant(self._numbers, now, cost, self.in_flight, self._spent, paid, self._paced_until)
-        self.in_flight += cost
-        self._credit -= paid
-        self._paced_until = now + self._gap * cost
-        self._last_use = now
-        if self._probing:
-            self._probe = granted
-        return granted
-
-    def fitting(self, cost: int) -> int:
-        """What a request of this cost takes: never more than a whole window has."""
-        return min(cost, self.limit)
-
-    def refund(self, granted: Grant) -> None:
-        """The request never left: as if it had not been granted, except that what the server said since stands."""
-        if granted.number <= self._abandoned:
+    def record(self, permit: PermitRecord, now: float, window: float) -> None:
+        """Date a request that was in flight."""
+        if permit.number <= self.abandoned:
             return
-        self.in_flight -= granted.cost
-        if granted.number > self._last_incident and granted.number > self._newest_answer:
-            self._credit = min(self.limit, self._credit + granted.paid)
-        if granted.number == self._numbers:
-            self._paced_until = granted.paced_before
-        if self._probe is granted:
-            self._probe = None
+        cost, dated = permit.cost, permit.at + window * _LATEST
+        self.in_flight -= cost
+        if now < dated:
+            dated = now
+        if dated > self.last_use:
+            self.last_use = dated
+        times = self.times
+        # Responses come nearly in the order of their dates, so the place is nearly always the end.
+        if cost == 1 and (not times or times[-1] <= dated):
+            times.append(dated)
+            if times[0] <= dated - _IDLE * window:
+                self.trim(now, window)
+            return
+        place = len(times)
+        while place and times[place - 1] > dated:
+            place -= 1
+        times[place:place] = [dated] * cost
 
-    def answered(self, granted: Grant, now: float, *, limit: int | None, remaining: int | None) -> int | None:
-        """An answer came that is no 429; returns the limit believed before, where it changed it."""
-        self._count(granted, now)
-        before = self._learn(granted, limit, remaining)
-        # What was on its way when a 429 came says nothing about the time after it.
-        if granted.number > self._last_incident:
-            self._backoffs = 0
-            self._probing = False
-            if self._slow > 1:
-                self._slow = max(1.0, self._slow * _RECOVERY)
-                self._gap = self._even_gap()
-        return before
+    def abandon(self, now: float, newest: int) -> None:
+        """Date all that is in flight."""
+        self.times.extend([now] * self.in_flight)
+        self.in_flight, self.abandoned = 0, newest
 
-    def unanswered(self, granted: Grant, now: float) -> None:
-        """No answer came, but the server may have counted the request."""
-        self._count(granted, now)
+    def trim(self, now: float, window: float) -> None:
+        """Drop what no window from now on can contain."""
+        oldest, outdated = now - window * _WINDOW_MARGIN + _TICK, 0
+        for dated in self.times:
+            if dated > oldest:
+                break
+            outdated += 1
+        if outdated:
+            del self.times[:outdated]
 
-    def refused(self, granted: Grant, now: float, retry_after: float | None, limit: int | None) -> float | None:
-        """A 429 came; returns the seconds for which the gate closes, ``None`` where that is settled already."""
-        self._count(granted, now)
-        self._learn(granted, limit, None)
-        self._credit = 0
-        if granted.number <= self._last_incident:
-            # Of those that were on their way together, one may name a time where another named none, or less.
-            if retry_after is not None and now + retry_after > self.closed_until + _ROUNDED:
-                self.closed_until = now + retry_after
-            return None
-        self._last_incident = self._newest_answer = self._numbers
-        self._slow = _SLOWED
-        self._gap = self._even_gap()
-        self._probing, self._probe = True, None
-        seconds = retry_after if retry_after is not None else self._backoff()
+
+class Credit(msgspec.Struct, array_like=True):
+    """What bursts are paid from, and the pace of requests beyond it.
+
+    Attributes:
+        available: Requests that may go in a burst.
+        even_interval: Seconds between paced requests at full pace.
+        interval: Seconds between paced requests now.
+        slowdown: By how much a 429 slowed the pace; 1.0 for not at all.
+        server_empty: Whether the newest response said that nothing was left.
+        paced_until: When the next paced request may go.
+        sees_remaining: Whether any response stated ``X-RateLimit-Remaining``.
+    """
+
+    available: int
+    even_interval: float
+    interval: float
+    slowdown: float = 1.0
+    server_empty: bool = False
+    paced_until: float = -math.inf
+    sees_remaining: bool = False
+
+    def ready_at(self, now: float, cost: int) -> float:
+        """When a request may go: at once if credit pays for it, else at its pace."""
+        return now if cost <= self.available else self.paced_until
+
+    def spend(self, now: float, cost: int) -> int:
+        """Pay for a request as far as credit reaches; returns what was paid."""
+        used = cost if cost <= self.available else self.available
+        self.available -= used
+        self.paced_until = now + self.interval * cost
+        return used
+
+    def prove(self, remaining: int | None, since: int, in_flight: int) -> None:
+        """Take over what a response proves.
+
+        Args:
+            remaining: What it stated; ``None`` if it stated nothing.
+            since: What was sent after its request.
+            in_flight: What was in flight when its request left.
+        """
+        empty = remaining == 0
+        if empty is not self.server_empty:
+            self.server_empty = empty
+            self._set_interval()
+        if remaining is None:
+            return
+        if not self.sees_remaining:
+            self.sees_remaining = True
+        at_most = remaining - since
+        proved, available = at_most - in_flight, self.available
+        if available < proved:
+            available = proved
+        if available > at_most:
+            available = at_most
+        self.available = available if available > 0 else 0
+
+    def seconds_for(self, requests: int) -> float:
+        """Seconds that so many paced requests take, if each regains some of the pace."""
+        seconds, slowdown = 0.0, self.slowdown
+        while requests > 0 and slowdown > 1:
+            seconds += self.interval * slowdown / self.slowdown
+            slowdown *= _RECOVERY
+            requests -= 1
+        return seconds + max(0, requests) * self.interval / self.slowdown
+
+    def change_limit(self, before: int, limit: int, window: float) -> None:
+        """Pace by another limit. What a larger one adds is there at once, unless something else speaks against it."""
+        self.even_interval = _even_interval(limit, window)
+        self._set_interval()
+        self.available = max(0, self.available + limit - before)
+
+    def slow_down(self) -> None:
+        """After a 429."""
+        self.available = 0
+        self.slowdown = _SLOWDOWN
+        self._set_interval()
+
+    def recover(self) -> None:
+        """After a success."""
+        self.slowdown = max(1.0, self.slowdown * _RECOVERY)
+        self._set_interval()
+
+    def reset(self, limit: int) -> None:
+        """After two idle windows."""
+        self.available = limit
+        self.slowdown, self.server_empty = 1.0, False
+        self._set_interval()
+
+    def _set_interval(self) -> None:
+        self.interval = self.even_interval * self.slowdown * (_SERVER_EMPTY if self.server_empty else 1.0)
+
+
+class Gate(msgspec.Struct, array_like=True):
+    """Closed by a 429 for all callers; opened by the response of one request, the probe.
+
+    Attributes:
+        closed_until: When it opens.
+        probing: Whether one request at a time may go, until a response comes.
+        probe: The number of the permit whose response is waited for; 0 for none.
+        probe_at: When that permit was acquired.
+        backoffs: How many 429s in a row named no time.
+        last_incident: The newest permit when the last 429 came: whatever was in flight then is part of one incident.
+    """
+
+    closed_until: float = -math.inf
+    probing: bool = True
+    probe: int = 0
+    probe_at: float = -math.inf
+    backoffs: int = 0
+    last_incident: int = 0
+
+    def ready_at(self, now: float) -> float:
+        """When it is open."""
+        return self.closed_until if now < self.closed_until - _TICK else now
+
+    def probe_due(self, window: float) -> float:
+        """How long the probe's response is waited for, so that a lost one holds nobody up."""
+        return self.probe_at + window * _LATEST
+
+    def start_probe(self, permit: PermitRecord) -> None:
+        """Let no other request go before this one's response."""
+        self.probe, self.probe_at = permit.number, permit.at
+
+    def end_probe(self, permit: PermitRecord) -> None:
+        """This permit is returned; if it was the probe, another may go."""
+        if self.probe == permit.number:
+            self.probe = 0
+
+    def open(self) -> None:
+        """A request that left after the last 429 succeeded."""
+        self.backoffs = self.probe = 0
+        self.probing = False
+
+    def close(self, now: float, newest: int, retry_after: float | None, window: float, jitter: float) -> float:
+        """Start an incident; returns the seconds for which the gate closes."""
+        self.last_incident = newest
+        self.probing, self.probe = True, 0
+        seconds = self._backoff(window, jitter) if retry_after is None else retry_after
         self.closed_until = max(self.closed_until, now + seconds)
         return seconds
 
-    def free_at(self, now: float, ahead: int, cost: int = 1) -> float:
-        """No earlier than when will a request of this cost go that has so much of the limit granted before it?"""
-        self._forget(now)
-        cost = self.fitting(cost)
-        free = self._room_at(now, ahead + cost - 1)
-        if not self.in_flight:
-            # No answer can come that would change it.
-            free = max(free, self.ready_at(now, 1 if ahead else cost))
-        if not self._sees_remaining and ahead + cost > self._credit:
-            begun = max(self._room_at(now, min(ahead, self._credit)), self._paced_until)
-            free = max(free, begun + self._paced(ahead - self._credit))
-        return free
+    def extend(self, now: float, retry_after: float | None) -> None:
+        """Of 429s of one incident, one may name a time where another named none, or less."""
+        if retry_after is not None and now + retry_after > self.closed_until + _ROUNDED:
+            self.closed_until = now + retry_after
 
-    def _paced(self, requests: int) -> float:
-        """Seconds that so many paced requests take, if each wins back some of the pace."""
-        seconds, slow = 0.0, self._slow
-        while requests > 0 and slow > 1:
-            seconds += self._gap * slow / self._slow
-            slow *= _RECOVERY
-            requests -= 1
-        return seconds + max(0, requests) * self._gap / self._slow
+    def _backoff(self, window: float, jitter: float) -> float:
+        bound = min(window, window * _FIRST_BACKOFF * 2**self.backoffs)
+        self.backoffs = min(self.backoffs + 1, _MOST_BACKOFFS)
+        return bound * jitter
 
-    def _room_at(self, now: float, ahead: int) -> float:
-        """When the log will have room for a request that has this much granted before it."""
-        start = max(now, self.closed_until)
-        rounds, place = divmod(ahead - (self.limit - len(self._log) - self.in_flight), self.limit)
-        if rounds < 0:
-            return start
-        dated = self._log[place] if place < len(self._log) else now
-        return max(start, dated + (rounds + 1) * self.window * _WINDOW_MARGIN)
 
-    def remaining(self, now: float) -> int:
-        """How much could go now without waiting."""
-        if self.ready_at(now) > now:
-            return 0
-        return 1 if self._probing else max(1, min(self.limit - len(self._log) - self.in_flight, self._credit))
+class Pacer(msgspec.Struct, array_like=True):
+    """Decides when requests may go: a value that questions are put to and that transitions change in place.
+
+    Ask :meth:`ready_at`, then :meth:`acquire`, and return each permit once: with :meth:`on_response`,
+    :meth:`on_rate_limited`, :meth:`on_no_response` or :meth:`refund`. Make one with :meth:`create`.
+
+    Attributes:
+        version: Of the encoded form; decoding any other fails.
+        window: Seconds of the window.
+        ceiling: Requests per window never to be exceeded, whatever the server allows; ``None`` to learn the limit.
+        limit: Requests per window, as far as it is known.
+        log: The requests that count against the limit.
+        credit: What bursts are paid from.
+        gate: What a 429 closes.
+        stated_limit: The limit that a response stated last.
+        learned: Whether a response has stated the limit.
+        is_default_limit: Whether the limit is that of the lowest plan only because no response has come yet.
+        last_number: The number of the newest permit.
+        granted_total: The cost of all permits.
+        newest_response: The newest permit that the server has spoken about.
+    """
+
+    version: Literal[1]
+    window: float
+    ceiling: int | None
+    limit: int
+    log: RequestLog
+    credit: Credit
+    gate: Gate
+    stated_limit: int | None = None
+    learned: bool = False
+    is_default_limit: bool = False
+    last_number: int = 0
+    granted_total: int = 0
+    newest_response: int = 0
+
+    @classmethod
+    def create(cls, ceiling: int | None, window: float) -> Pacer:
+        """A pacer that knows nothing yet.
+
+        Args:
+            ceiling: Requests per window never to be exceeded; ``None`` to learn the limit.
+            window: Seconds of the window.
+        """
+        limit = LOWEST_LIMIT if ceiling is None else ceiling
+        interval = _even_interval(limit, window)
+        credit = Credit(limit, interval, interval)
+        return cls(1, window, ceiling, limit, RequestLog(), credit, Gate(), is_default_limit=ceiling is None)
+
+    def ready_at(self, now: float, cost: int = 1) -> float:
+        """The earliest time at which a request may go, as things stand; ``math.inf`` if a response must come first."""
+        window, limit, log, gate = self.window, self.limit, self.log, self.gate
+        if now - log.last_use > _IDLE * window:
+            self._reset_if_idle(now)
+        if cost > limit:
+            cost = limit
+        if gate.probe and now < (due := gate.probe_due(window)) - _TICK:
+            return due
+        ready = gate.ready_at(now) if gate.closed_until > now else now
+        if (room := log.ready_at(now, cost, limit, window)) > ready:
+            ready = room
+        if (paid := self.credit.ready_at(now, cost)) > ready:
+            ready = paid
+        return ready if ready > now + _TICK else now
+
+    def acquire(self, now: float, cost: int = 1) -> PermitRecord:
+        """Let a request go; only right when :meth:`ready_at` says now."""
+        if cost > self.limit:
+            cost = self.limit
+        self.last_number = number = self.last_number + 1
+        self.granted_total = total = self.granted_total + cost
+        log, credit = self.log, self.credit
+        in_flight, paced_until = log.in_flight, credit.paced_until
+        permit = PermitRecord(number, now, cost, in_flight, total, credit.spend(now, cost), paced_until)
+        log.in_flight = in_flight + cost
+        log.last_use = now
+        if self.gate.probing:
+            self.gate.start_probe(permit)
+        return permit
+
+    def refund(self, permit: PermitRecord) -> None:
+        """The request never left: as if the permit had not been acquired, except that what the server said stands."""
+        if permit.number <= self.log.abandoned:
+            return
+        self.log.in_flight -= permit.cost
+        if permit.number > self.gate.last_incident and permit.number > self.newest_response:
+            self.credit.available = min(self.limit, self.credit.available + permit.credit_used)
+        if permit.number == self.last_number:
+            self.credit.paced_until = permit.paced_until
+        self.gate.end_probe(permit)
+
+    def on_response(self, permit: PermitRecord, now: float, *, limit: int | None, remaining: int | None) -> int | None:
+        """A response came that is no 429.
+
+        Returns:
+            The limit until now, if the response changed it.
+        """
+        self.log.record(permit, now, self.window)
+        before = self._learn(permit, limit, remaining)
+        gate = self.gate
+        # What was in flight when a 429 came says nothing about the time after it.
+        if permit.number > gate.last_incident:
+            if gate.probing:
+                gate.open()
+            if self.credit.slowdown > 1:
+                self.credit.recover()
+        return before
+
+    def on_no_response(self, permit: PermitRecord, now: float) -> None:
+        """No response came, but the server may have counted the request."""
+        self.log.record(permit, now, self.window)
+        self.gate.end_probe(permit)
+
+    def on_rate_limited(
+        self, permit: PermitRecord, now: float, *, retry_after: float | None, limit: int | None, jitter: float
+    ) -> float | None:
+        """A 429 came.
+
+        Args:
+            permit: The request's permit.
+            now: The time.
+            retry_after: Seconds that the server named; ``None`` for a backoff.
+            limit: The limit that the response stated, if any.
+            jitter: Drawn evenly from [0, 1): the share of the backoff to wait.
+
+        Returns:
+            Seconds for which the gate closes; ``None`` if another 429 of the same incident has closed it already.
+        """
+        self.log.record(permit, now, self.window)
+        self._learn(permit, limit, None)
+        if permit.number <= self.gate.last_incident:
+            self.credit.available = 0
+            self.gate.extend(now, retry_after)
+            return None
+        self.newest_response = self.last_number
+        self.credit.slow_down()
+        return self.gate.close(now, self.last_number, retry_after, self.window, jitter)
 
     def abandon(self, now: float) -> None:
-        """Whatever is on its way will not be answered here any more: its event loop is gone."""
-        self._log.extend([now] * self.in_flight)
-        self.in_flight = 0
-        self._probe = None
-        self._abandoned = self._numbers
+        """No response to what is in flight will come any more, as its event loop is gone: count it as sent now."""
+        self.log.abandon(now, self.last_number)
+        self.gate.probe = 0
 
-    def _even_gap(self) -> float:
-        # A limit of 1 leaves nothing to take one away from.
-        even = self.window / max(1 / _PACE, min(self.limit / _PACE, self.limit - 1))
-        return even * self._slow * (_FULL if self._full else 1.0)
+    def clamp_cost(self, cost: int) -> int:
+        """What a request of this cost takes: never more than a whole window has."""
+        return min(cost, self.limit)
 
-    def _backoff(self) -> float:
-        bound = min(self.window, self.window * _FIRST_BACKOFF * 2**self._backoffs)
-        self._backoffs = min(self._backoffs + 1, 30)
-        return self._rng.uniform(0, bound)
+    def earliest_start(self, now: float, ahead: int, cost: int = 1) -> float:
+        """The earliest time at which a request may go if so much of the limit goes ahead of it."""
+        self._reset_if_idle(now)
+        credit, cost = self.credit, self.clamp_cost(cost)
+        start = self._room_at(now, ahead + cost - 1)
+        if not self.log.in_flight:
+            # No response can come that would change it.
+            start = max(start, self.ready_at(now, 1 if ahead else cost))
+        if not credit.sees_remaining and ahead + cost > credit.available:
+            paced_from = max(self._room_at(now, min(ahead, credit.available)), credit.paced_until)
+            start = max(start, paced_from + credit.seconds_for(ahead - credit.available))
+        return start
 
-    def _forget(self, now: float) -> None:
-        self._trim(now)
-        if not self._log and not self.in_flight and now - max(self._last_use, self.closed_until) > self._idle:
-            self._credit = self.limit
-            self._slow, self._full = 1.0, False
-            self._gap = self._even_gap()
+    def remaining(self, now: float) -> int:
+        """How much may go now without waiting."""
+        if self.ready_at(now) > now:
+            return 0
+        room = self.limit - len(self.log.times) - self.log.in_flight
+        return 1 if self.gate.probing else max(1, min(room, self.credit.available))
 
-    def _trim(self, now: float) -> None:
-        oldest = now - self.window * _WINDOW_MARGIN + _TICK
-        log = self._log
-        while log and log[0] <= oldest:
-            log.popleft()
+    def _room_at(self, now: float, ahead: int) -> float:
+        """When the gate is open and the log has room; the time of the next request decides from when on."""
+        return max(self.gate.closed_until, self.log.room_at(now, ahead, self.limit, self.window))
 
-    def _count(self, granted: Grant, now: float) -> None:
-        if self._probe is granted:
-            self._probe = None
-        if granted.number <= self._abandoned:
-            return
-        self.in_flight -= granted.cost
-        dated = granted.at + self._latest
-        if now < dated:
-            dated = now
-        if dated > self._last_use:
-            self._last_use = dated
-        log = self._log
-        # Answers come nearly in the order of their dates, so the place is nearly always the end.
-        if granted.cost == 1 and (not log or log[-1] <= dated):
-            log.append(dated)
-            if log[0] <= dated - self._idle:
-                self._trim(now)
-            return
-        late: list[float] = []
-        while log and log[-1] > dated:
-            late.append(log.pop())
-        log.extend([dated] * granted.cost)
-        log.extend(reversed(late))
+    def _reset_if_idle(self, now: float) -> None:
+        log, window = self.log, self.window
+        log.trim(now, window)
+        idle_since = max(log.last_use, self.gate.closed_until)
+        if not log.times and not log.in_flight and now - idle_since > _IDLE * window:
+            self.credit.reset(self.limit)
 
-    def _learn(self, granted: Grant, limit: int | None, remaining: int | None) -> int | None:
+    def _learn(self, permit: PermitRecord, limit: int | None, remaining: int | None) -> int | None:
         # What the server said to a later request is newer than this, however late this came.
-        if granted.number <= self._newest_answer:
+        if permit.number <= self.newest_response:
             return None
-        self._newest_answer = granted.number
-        self.guessing = False
-        before = self._learn_limit(limit) if limit and limit != self._stated else None
-        full = remaining == 0
-        if full is not self._full:
-            self._full = full
-            self._gap = self._even_gap()
-        if remaining is not None:
-            self._sees_remaining = True
-            at_most = remaining - (self._spent - granted.spent)
-            proved = at_most - granted.passed
-            credit = self._credit if self._credit > proved else proved
-            if credit > at_most:
-                credit = at_most
-            self._credit = credit if credit > 0 else 0
+        self.newest_response = permit.number
+        if self.is_default_limit:
+            self.is_default_limit = False
+        before = self._learn_limit(limit) if limit and limit != self.stated_limit else None
+        self.credit.prove(remaining, self.granted_total - permit.granted_total, permit.in_flight)
         return before
 
     def _learn_limit(self, stated: int) -> int | None:
         self.learned = True
-        self._stated = stated
-        limit = stated if self._ceiling is None else min(stated, self._ceiling)
+        self.stated_limit = stated
+        limit = stated if self.ceiling is None else min(stated, self.ceiling)
         if limit == self.limit:
             return None
         before, self.limit = self.limit, limit
-        self._gap = self._even_gap()
-        # What a larger plan adds is there at once, as far as nothing else speaks against it.
-        self._credit = max(0, self._credit + limit - before)
+        self.credit.change_limit(before, limit, self.window)
         return before
+
+
+def _even_interval(limit: int, window: float) -> float:
+    # A limit of 1 leaves nothing to take one away from.
+    return window / max(1 / _PACE, min(limit / _PACE, limit - 1))

@@ -1,4 +1,4 @@
-"""The month's requests: what is known of them, and who may still spend them.
+"""The monthly quota: what is known of it, and which calls may still spend it.
 
 Sources: help "Rate limits" (``X-Usage-*``, the hard monthly cap on the account), docs "GET /usage" (the count starts
 again on the first of the month, 00:00 UTC).
@@ -10,55 +10,31 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from zenovay_async._protocol import headers as _headers
-from zenovay_async._protocol.response import MONTHLY_LIMIT
 from zenovay_async.events import QuotaExhausted, QuotaThresholdReached, emit
-from zenovay_async.exceptions import QuotaExceededError
+from zenovay_async.exceptions import MONTHLY_LIMIT_EXCEEDED, QuotaExceededError
+from zenovay_async.rate_limits import Quota
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from zenovay_async._protocol.headers import UsageHeaders
     from zenovay_async.events import OnEvent
+    from zenovay_async.rate_limits import UsageHeaders
 
-# Where the month is nine tenths gone there is still time to act on it.
+# With a tenth of the month left there is still time to act.
 _THRESHOLD = 0.9
 # A month and a day, as clocks and time zones differ.
 _LONGEST_MONTH = timedelta(days=32)
 
 
-class Quota(msgspec.Struct, frozen=True):
-    """The monthly quota, as the newest answer told it; ``None`` where none did.
-
-    Attributes:
-        used: Requests used this month.
-        limit: Requests allowed per month.
-        resets_at: When the count starts again.
-        total: Requests ever made with this key.
-    """
-
-    used: int | None = None
-    limit: int | None = None
-    resets_at: datetime | None = None
-    total: int | None = None
-
-    @property
-    def remaining(self) -> int | None:
-        """Requests left this month, never below 0."""
-        return None if self.limit is None or self.used is None else max(0, self.limit - self.used)
-
-
 class QuotaGuard:
-    """Keeps one key's monthly count, and refuses what it does not allow before a request is spent on it.
+    """Keeps one key's monthly count, and rejects calls beyond it before a request is spent.
 
     Args:
-        on_event: Told when the month runs low, and when it is used up.
+        on_event: Called when the quota runs low, and when it is exhausted.
         clock: Gives the time, aware.
 
     Attributes:
-        in_flight: Requests that have no answer yet; counted by whoever sends them.
+        in_flight: Requests without a response yet; counted by whoever sends them.
     """
 
     def __init__(self, *, on_event: OnEvent | None = None, clock: Callable[[], datetime] | None = None) -> None:
@@ -67,9 +43,10 @@ class QuotaGuard:
         self._used: int | None = None
         self._limit: int | None = None
         self._resets_at: datetime | None = None
-        self._total: int | str | None = None
-        # The limit and the reset as their headers had them: what changes from one answer to the next is the count.
-        self._settled: tuple[str | None, str | None] | None = None
+        self._total: int | None = None
+        # Limit and reset as the last response stated them: from one to the next, only the count changes.
+        self._last_limit: int | None = None
+        self._last_reset: datetime | None = None
         self._month_ends: datetime | None = None
         self.in_flight = 0
         self._exhausted_until: datetime | None = None
@@ -77,42 +54,64 @@ class QuotaGuard:
 
     def snapshot(self) -> Quota:
         """What is known now."""
-        total = _headers.parse_count(self._total) if isinstance(self._total, str) else self._total
-        return Quota(self._used, self._limit, self._resets_at, total)
+        return Quota(self._used, self._limit, self._resets_at, self._total)
 
     def check(self, cost: int, *, reserve: int) -> None:
-        """Refuse a call that may not be sent now.
+        """Reject a call that may not be sent now.
 
         Args:
             cost: Requests that it takes.
             reserve: Requests of the month that it must leave; 0 for a direct call, which may use them all.
 
         Raises:
-            QuotaExceededError: The month is used up, or only the reserve is left.
+            QuotaExceededError: The quota is exhausted, or only the reserve is left.
         """
         if self._exhausted_until is not None:
             now = self._clock()
             if now < self._exhausted_until:
-                raise self.refusal()
+                raise self.exhausted_error()
             self._start_month(now)
         if reserve:
-            self._keep(reserve, cost)
+            self._check_reserve(reserve, cost)
 
-    def read(self, headers: Mapping[str, str]) -> None:
-        """Learn from the headers of an answer."""
-        settled = headers.get("X-Usage-Limit"), headers.get("X-Usage-Reset")
-        used = _headers.parse_count(headers.get("X-Usage-Monthly"))
-        if settled != self._settled or (used is not None and (self._used is None or used < self._used)):
-            self.observe(_headers.usage(headers))
-            self._settled = settled
+    def update(self, usage: UsageHeaders) -> None:
+        """Learn from a response; one overtaken by a newer one does not lower the count."""
+        used = usage.monthly
+        # The reset is parsed once for all responses that state the same, so identity is enough.
+        if usage.reset is not self._last_reset or usage.limit != self._last_limit:
+            self._update_all(usage)
+            self._last_limit, self._last_reset = usage.limit, usage.reset
         elif used is not None:
+            if self._used is None or used < self._used:
+                self._update_all(usage)
+                return
             self._used = used
-            self._total = headers.get("X-Usage-Total") or self._total
+            self._total = usage.total or self._total
             if used >= self._warn_at:
                 self._warn()
 
-    def observe(self, usage: UsageHeaders) -> None:
-        """Learn from an answer; one that was overtaken by a newer one does not count the month down again."""
+    def mark_exhausted(self, retry_after: float | None) -> None:
+        """The server said that the quota is exhausted; without a time, it is until the month's end."""
+        now = self._clock()
+        if self._resets_at is not None and self._resets_at > now:
+            until = self._resets_at
+        else:
+            until = _next_month(now) if retry_after is None else now + timedelta(seconds=retry_after)
+        if self._exhausted_until is None or until > self._exhausted_until:
+            self._exhausted_until = until
+            emit(self._on_event, QuotaExhausted(resets_at=until))
+
+    def exhausted_error(self) -> QuotaExceededError:
+        """The error for a call that is not sent because the quota is exhausted."""
+        now = self._clock()
+        until = self._exhausted_until or _next_month(now)
+        return QuotaExceededError(
+            f"Monthly quota exhausted until {until:%Y-%m-%d %H:%M} UTC; no request was sent",
+            code=MONTHLY_LIMIT_EXCEEDED,
+            retry_after=max(0.0, (until - now).total_seconds()),
+        )
+
+    def _update_all(self, usage: UsageHeaders) -> None:
         reset = usage.reset
         if self._resets_at is not None and reset is not None and reset < self._resets_at:
             return
@@ -137,32 +136,11 @@ class QuotaGuard:
             if self._used >= self._warn_at:
                 self._warn()
 
-    def exhausted(self, retry_after: float | None) -> None:
-        """The server said that the month is used up; where nobody says until when, it is the month's end."""
-        now = self._clock()
-        if self._resets_at is not None and self._resets_at > now:
-            until = self._resets_at
-        else:
-            until = _next_month(now) if retry_after is None else now + timedelta(seconds=retry_after)
-        if self._exhausted_until is None or until > self._exhausted_until:
-            self._exhausted_until = until
-            emit(self._on_event, QuotaExhausted(until))
-
-    def refusal(self) -> QuotaExceededError:
-        """The error for a call that is not sent, because the month is used up."""
-        now = self._clock()
-        until = self._exhausted_until or _next_month(now)
-        return QuotaExceededError(
-            f"The month's requests are used up until {until:%Y-%m-%d %H:%M} UTC; nothing was sent",
-            code=MONTHLY_LIMIT,
-            retry_after=max(0.0, (until - now).total_seconds()),
-        )
-
     def _is_plausible_reset(self, reset: datetime) -> bool:
-        # Who says that a month ends next year is not to be taken at their word, nor who says that it is over.
+        # A reset in the past, or more than a month ahead, is a mistake of the server.
         return timedelta(0) < reset - self._clock() <= _LONGEST_MONTH
 
-    def _keep(self, reserve: int, cost: int) -> None:
+    def _check_reserve(self, reserve: int, cost: int) -> None:
         remaining = self.snapshot().remaining
         if remaining is None or remaining - self.in_flight - cost >= reserve:
             return
@@ -170,8 +148,7 @@ class QuotaGuard:
         if ends is not None and now >= ends:
             return
         raise QuotaExceededError(
-            f"{remaining} requests of the month are left, and quota_reserve={reserve} keeps them from batches; "
-            "nothing was sent",
+            f"quota_reserve={reserve}: only {remaining} requests remain this month; no request was sent",
             retry_after=None if ends is None else (ends - now).total_seconds(),
         )
 
@@ -186,7 +163,7 @@ class QuotaGuard:
     def _warn(self) -> None:
         self._warn_at = math.inf
         if self._used is not None and self._limit is not None:
-            emit(self._on_event, QuotaThresholdReached(self._used, self._limit))
+            emit(self._on_event, QuotaThresholdReached(used=self._used, limit=self._limit))
 
 
 def _next_month(now: datetime) -> datetime:

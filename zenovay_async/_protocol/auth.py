@@ -100,13 +100,17 @@ def resolve_api_key(given: Secret | None, from_environment: str | None) -> Secre
     key = given if given is not None else Secret(from_environment or "")
     if not key:
         missing = "is empty" if given is not None else "is not set"
-        raise ConfigurationError(f'No API key: {source} {missing}; pass Zenovay("zv_...") or set {KEY_VARIABLE}. {_GET_A_KEY}')
+        raise ConfigurationError(
+            f'No API key: {source} {missing}; pass Zenovay("zv_...") or set {KEY_VARIABLE}. {_GET_A_KEY}'
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
-            f"{source} contains whitespace or a character that no API key has; copy the key again, without quotes or spaces"
+            f"{source} contains whitespace or a character that no API key has; copy the key again, without spaces"
         )
     if not key.startswith("zv_"):
-        raise ConfigurationError(f"{source} is not a Zenovay API key: expected one that starts with 'zv_'. {_GET_A_KEY}")
+        raise ConfigurationError(
+            f"{source} is not a Zenovay API key: expected one that starts with 'zv_'. {_GET_A_KEY}"
+        )
     return key
 
 
@@ -136,7 +140,9 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigurationError(f"base_url={url!r}: invalid URL ({error}); expected such as {DEFAULT_BASE_URL!r}") from None
+        raise ConfigurationError(
+            f"base_url={url!r}: invalid URL ({error}); expected such as {DEFAULT_BASE_URL!r}"
+        ) from None
     if "@" in parts.netloc:
         raise ConfigurationError("base_url contains a user name or password: remove it and pass the key as api_key=")
     is_plain = url.isprintable() and " " not in url
@@ -144,6 +150,6 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
         raise ConfigurationError(f"base_url={url!r}: expected a URL such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
         raise ConfigurationError(
-            f"base_url={url!r} would send the API key unencrypted; use https, or pass allow_http=True on a trusted network"
+            f"base_url={url!r} would send the API key unencrypted; use https, or allow_http=True on a trusted network"
         )
     return url.rstrip("/")

@@ -64,7 +64,9 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
     inner = as_dict(outer.get("error"))
     code = _str_or_none(inner.get("code")) or _str_or_none(outer.get("code"))
     code = code.upper() if code else None
-    message = _str_or_none(inner.get("message")) or _str_or_none(outer.get("error")) or _str_or_none(outer.get("message"))
+    message = (
+        _str_or_none(inner.get("message")) or _str_or_none(outer.get("error")) or _str_or_none(outer.get("message"))
+    )
     cls = _class_of(raw.status, code)
     fields = _error_fields(raw)
     fields["request_id"] = fields["request_id"] or _str_or_none(inner.get("request_id"))
@@ -119,7 +121,8 @@ def _default_message(raw: RawResponse) -> str:
         return "Refused to follow a redirect, which would leak the API key; check base_url"
     if raw.status in _OK:
         return "The API responded with success: false and no message"
-    return f"The server responded with HTTP {raw.status} and no message ({raw.headers.get('Content-Type', 'no content type')})"
+    content_type = raw.headers.get("Content-Type", "no content type")
+    return f"The server responded with HTTP {raw.status} and no message ({content_type})"
 
 
 def _error_fields(raw: RawResponse) -> dict[str, Any]:

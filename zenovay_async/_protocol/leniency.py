@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 from msgspec import inspect as shapes
@@ -201,7 +201,13 @@ _SCALARS: dict[type[shapes.Type], tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-_DESCRIPTIONS: dict[type, str] = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+_DESCRIPTIONS: dict[type, str] = {
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def _describe(value: Any) -> str:

@@ -6,15 +6,17 @@ A query value that is text passes whatever it says, as the server may know more 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, quote_plus
 
 import msgspec
 
 from zenovay_async.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -132,7 +134,11 @@ def encode_query(parameters: Mapping[str, Any]) -> str:
         ConfigurationError: A value is neither text nor a number, or is not valid in a URL.
     """
     return "&".join(
-        [f"{_encode_name(name)}={_encode_value(name, value)}" for name, value in parameters.items() if value is not None]
+        [
+            f"{_encode_name(name)}={_encode_value(name, value)}"
+            for name, value in parameters.items()
+            if value is not None
+        ]
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from zenovay_async._protocol.decoding import loads_or_none
 from zenovay_async._protocol.headers import rate_limit_headers, usage_headers
-from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
+
+if TYPE_CHECKING:
+    from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
 
 T = TypeVar("T")
 

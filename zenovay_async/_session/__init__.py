@@ -1,0 +1,1 @@
+"""Carries out one call: permit, request, response, retry, under one deadline."""

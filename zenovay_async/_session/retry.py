@@ -1,15 +1,19 @@
-"""What is tried again, when, and how often: the judgement and the waits, in tenacity's terms.
+"""What is retried, when, and how often. The only module that imports tenacity.
 
 Three rules stand above all others. What cannot succeed is not repeated. A wait that cannot fit the deadline is not
-begun. And retries have a bounded share of the traffic, so that a failing server is not stormed by its callers.
+begun. And retries are a bounded share of the traffic, so that a failing server is not stormed by its callers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tenacity import wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from zenovay_async._session.state import MIN_ATTEMPT
+from zenovay_async.events import RetryScheduled, emit
 from zenovay_async.exceptions import (
     APIConnectionError,
     APIStatusError,
@@ -19,11 +23,16 @@ from zenovay_async.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from tenacity import RetryCallState
+    from collections.abc import Awaitable, Callable
 
+    from zenovay_async._limits.budget import Budget
     from zenovay_async._protocol.call import Call
+    from zenovay_async._session.state import CallState
+    from zenovay_async.events import OnEvent
 
-# 500 is what the API documents; 502 to 504 come from what stands in front of it; 520 to 524 are the same from
+T = TypeVar("T")
+
+# 500 is what the API documents; 502 to 504 come from a proxy in front of it; 520 to 524 are the same from
 # Cloudflare (its support page "Cloudflare 5xx errors"), behind whose edge the API is documented to be.
 TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -32,64 +41,109 @@ TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 BACKOFF_FIRST = 0.5
 BACKOFF_LONGEST = 8.0
 
+_logger = logging.getLogger("zenovay_async")
+
 
 def is_retryable(error: ZenovayError, call: Call[Any]) -> bool:
     """Whether the same call, sent again, may succeed and does no harm."""
     if isinstance(error, RateLimitError):
-        return True  # refused before it ran
+        return True  # rejected before it ran
+    idempotent = call.endpoint.idempotent
     if isinstance(error, APIConnectionError):
-        return not error.final and (call.idempotent or not error.sent)
+        return not error.final and (idempotent or not error.sent)
     if isinstance(error, ResponseDecodeError):
-        return error.truncated and call.idempotent
-    return isinstance(error, APIStatusError) and error.status in TRANSIENT and call.idempotent
+        return error.truncated and idempotent
+    return isinstance(error, APIStatusError) and error.status in TRANSIENT and idempotent
 
 
-class Backoff:
-    """The wait before the next attempt: what the server asked for, else exponential with full jitter.
-
-    A server's ``Retry-After`` gets a first backoff step on top, as everyone who was told "2" was told "2".
+class RetryPolicy:
+    """Retries a call that failed, until it succeeds, cannot succeed, or has no attempt or no time left.
 
     Args:
-        paced: Whether a rate limiter makes callers wait after a 429, so that no second wait is due here.
+        max_attempts: Requests that a call may send, the first included.
+        budget: Bounds retries to a share of the traffic, and makes callers wait after a 429 where it paces them.
+        on_event: Called before each retry.
     """
 
-    def __init__(self, *, paced: bool) -> None:
-        self._paced = paced
-        self._jitter = wait_random_exponential(multiplier=BACKOFF_FIRST, max=BACKOFF_LONGEST)
-        self._step = wait_random_exponential(multiplier=BACKOFF_FIRST, max=BACKOFF_FIRST)
+    def __init__(self, max_attempts: int, budget: Budget, on_event: OnEvent | None) -> None:
+        self._max_attempts = max_attempts
+        self._budget = budget
+        self._on_event = on_event
+        self._backoff = wait_random_exponential(multiplier=BACKOFF_FIRST, max=BACKOFF_LONGEST)
+        self._jitter = wait_random_exponential(multiplier=BACKOFF_FIRST, max=BACKOFF_FIRST)
 
-    def __call__(self, state: RetryCallState) -> float:
-        """Seconds to wait, for tenacity."""
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RateLimitError) and self._paced:
-            return 0.0
-        if isinstance(error, ZenovayError) and error.retry_after is not None:
-            return error.retry_after + self._step(state)
-        return self._jitter(state)
+    def applies(self, error: ZenovayError, state: CallState[Any]) -> bool:
+        """Whether a failure of the first attempt is one to retry; one before any attempt is not."""
+        return self._max_attempts > 1 and state.attempts > 0 and is_retryable(error, state.call)
+
+    async def resume(self, state: CallState[Any], attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make further attempts after the first failed; a call that succeeds at once never gets here.
+
+        Args:
+            state: The call, with the first failure as its last error.
+            attempt: Makes one attempt.
+
+        Raises:
+            ZenovayError: The last attempt failed, or a wait does not fit the deadline.
+        """
+        pending = state.last_error
+
+        async def replay_then_attempt() -> T:
+            # tenacity counts from the first attempt, so its failure is replayed.
+            nonlocal pending
+            if pending is not None:
+                error, pending = pending, None
+                raise error
+            return await attempt()
+
+        retrying = AsyncRetrying(
+            sleep=asyncio.sleep,
+            stop=lambda retry: self._stop(retry, state),
+            wait=self._wait,
+            retry=retry_if_exception(
+                lambda error: (
+                    isinstance(error, ZenovayError) and state.excess_wait is None and is_retryable(error, state.call)
+                )
+            ),
+            before_sleep=lambda retry: self._before_sleep(retry, state),
+            reraise=True,
+        )
+        return await retrying(replay_then_attempt)
+
+    def _wait(self, retry: RetryCallState) -> float:
+        """The wait before the next attempt: what the server asked for, else exponential backoff with full jitter."""
+        error = _error_of(retry)
+        if isinstance(error, RateLimitError) and self._budget.is_paced:
+            return 0.0  # the limiter makes the caller wait
+        if error is not None and error.retry_after is not None:
+            # With jitter on top, as every caller that was told "2" was told "2".
+            return error.retry_after + self._jitter(retry)
+        return self._backoff(retry)
+
+    def _stop(self, retry: RetryCallState, state: CallState[Any]) -> bool:
+        if retry.attempt_number >= self._max_attempts:
+            return True
+        remaining = state.remaining()
+        if retry.upcoming_sleep > remaining - MIN_ATTEMPT:
+            # With no time left at all, it is not the wait that does not fit.
+            state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
+            return True
+        error = _error_of(retry)
+        return error is not None and not self._budget.allow_retry(error)
+
+    def _before_sleep(self, retry: RetryCallState, state: CallState[Any]) -> None:
+        error, call, wait = _error_of(retry), state.call, retry.upcoming_sleep
+        if error is None:
+            return
+        _logger.info("%s: %s; attempt %d in %.2f s", call, error.message, retry.attempt_number + 1, wait)
+        emit(
+            self._on_event,
+            RetryScheduled(
+                operation=call.operation, call=str(call), attempt=retry.attempt_number, wait=wait, error=error
+            ),
+        )
 
 
-class RetryBudget:
-    """Bounds retries to a share of the traffic: each spends a token, each success earns a part of one back.
-
-    The scheme is gRPC's (proposal A6, "retry throttling"). Retries after a 429 do not count where a rate limiter paces
-    them, or the server named their time. With the figures below, a client whose server fails altogether sends 20
-    retries and from then on each call once; in steady state retries are at most a fifth of the calls that succeed.
-    """
-
-    CAPACITY = 20.0
-    EARNED = 0.2
-
-    def __init__(self) -> None:
-        self.tokens = self.CAPACITY
-        """Retries that may still be made."""
-
-    def earn(self) -> None:
-        """Give back a part of a token, for a call that succeeded."""
-        self.tokens = min(self.CAPACITY, self.tokens + self.EARNED)
-
-    def spend(self) -> bool:
-        """Take a token for one retry; False where there is none."""
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
+def _error_of(retry: RetryCallState) -> ZenovayError | None:
+    error = retry.outcome.exception() if retry.outcome else None
+    return error if isinstance(error, ZenovayError) else None

@@ -1,8 +1,4 @@
-"""A bounded number of places, for those who need one at a time.
-
-What ``asyncio.Semaphore`` does, in two steps for those who count microseconds: where a place is free, which is nearly
-always, they take it by counting ``free`` down, and call nothing.
-"""
+"""A semaphore that can also be taken without a coroutine."""
 
 from __future__ import annotations
 
@@ -10,27 +6,33 @@ import asyncio
 
 
 class Slots:
-    """So many places; those who find none wait, first come, first served.
+    """A fixed number of slots; callers that find none wait, first come, first served.
 
     Args:
-        places: How many there are.
+        total: How many there are.
 
     Attributes:
-        free: Slots that nobody has and nobody waits for.
+        available: Slots that nobody holds and nobody waits for.
     """
 
-    __slots__ = ("_queue", "_waiting", "free")
+    __slots__ = ("_queue", "_waiting", "available")
 
-    def __init__(self, places: int) -> None:
-        self.free = places
-        # While somebody waits, a place that gets free goes through the semaphore, which hands it to the next in line.
+    def __init__(self, total: int) -> None:
+        self.available = total
+        # While a caller waits, a released slot goes through the semaphore, which hands it to the next in line.
         self._queue = asyncio.Semaphore(0)
         self._waiting = 0
 
-    async def take(self) -> None:
-        """Take a place, once one is free."""
-        if self.free:
-            self.free -= 1
+    def acquire_nowait(self) -> bool:
+        """Take a slot if one is available; False if not."""
+        if not self.available:
+            return False
+        self.available -= 1
+        return True
+
+    async def acquire(self) -> None:
+        """Take a slot, once one is available."""
+        if self.acquire_nowait():
             return
         self._waiting += 1
         try:
@@ -38,9 +40,9 @@ class Slots:
         finally:
             self._waiting -= 1
 
-    def give_back(self) -> None:
-        """Somebody else may have the place."""
+    def release(self) -> None:
+        """Return a slot."""
         if self._waiting:
             self._queue.release()
         else:
-            self.free += 1
+            self.available += 1

@@ -1,23 +1,20 @@
-"""The only module that touches aiohttp: one request in, status, headers and bytes out.
+"""Sends one request: status, headers and bytes out. With ``aiohttp_tuning``, the only module that touches aiohttp.
 
-Five things aiohttp does that this module has an answer to:
+What aiohttp does, and what this module does about it:
 
-- It sends an idempotent request a second time, unseen, when a kept-alive connection turns out to be dead. Attempts
-  would be miscounted and the quota spent twice, so a client middleware makes of such an error one
-  that aiohttp does not know (:func:`_send_once`); trying again is the session's to decide.
-- Its timeouts run while a request waits for a free connection. So callers wait for a place above the pool, in
-  :meth:`Transport.enter`, and find a connection free when they have one.
-- They cost a timer for each request. Attempts are bounded here, by one timer for all (``zenovay_async._session.deadlines``).
-- It reads sockets in 256 KiB steps, which costs a memory mapping for each answer (:class:`_Socket`).
-- Its errors hold the request's headers. They are passed on as causes, but stripped of their tracebacks, so that no
-  frame with headers among its variables stays reachable.
+- It resends an idempotent request by itself when a kept-alive connection turns out to be dead. Attempts would be
+  miscounted and the quota spent twice, so :func:`~zenovay_async._session.aiohttp_tuning.send_once` prevents it.
+- Its timeouts run while a request waits for a connection. So callers wait for a slot above the pool, in
+  :meth:`Transport.acquire_slot`, and find a connection free when they have one.
+- Its timeouts cost a timer for each request. Attempts are bounded by one timer for all (``deadlines``).
+- Its errors hold the request's headers. They are kept as causes, but stripped of their tracebacks, so that no frame
+  with headers among its variables stays reachable.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +23,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from zenovay_async._protocol.response import RawResponse
+from zenovay_async._session.aiohttp_tuning import (
+    CONNECT_TIMEOUT,
+    PreparedRequest,
+    ResendSuppressed,
+    connect_timeout,
+    make_socket,
+    send_once,
+)
 from zenovay_async._session.deadlines import Deadline, DeadlineTimer
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import (
@@ -39,12 +44,9 @@ from zenovay_async.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
-_CONNECT_TIMEOUT = 10.0
-_RECV_BYTES = 64 * 1024
-
 
 class Transport:
-    """Sends requests over one aiohttp session: the caller's, which stays the caller's, or one made when needed.
+    """Owns the connections: of the caller's aiohttp session, which stays the caller's, or of one made when needed.
 
     A session made here lives on the event loop of the first request and is closed by :meth:`close`, or with that
     loop, as ``asyncio.run`` does on its way out. After that, the next request makes a new one.
@@ -53,7 +55,7 @@ class Transport:
         base_url: Where the API is.
         user_agent: The ``User-Agent`` to send.
         session: The caller's session; it is never closed here.
-        max_connections: Requests on their way at once; further ones wait for a place.
+        max_connections: Requests in flight at once; further ones wait for a slot.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Transport:
         self._headers = as_headers({**host, "User-Agent": user_agent, **encodings})
         self._max_connections = max_connections
         self._closed = False
-        self._wire: ConnectionPool | None = None
+        self._pool: ConnectionPool | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession] | None = None
 
     async def open(self) -> None:
@@ -82,103 +84,101 @@ class Transport:
         await self._start(asyncio.get_running_loop())
 
     async def close(self) -> None:
-        """Close the session if it was made here, with its connections; does nothing the second time."""
+        """Close the session if it was made here, with its connections; a second call does nothing."""
         self._closed = True
         owner, self._owner = self._owner, None
-        wire, self._wire = self._wire, None
-        if owner is not None and wire is not None and wire.loop is asyncio.get_running_loop():
+        pool, self._pool = self._pool, None
+        if owner is not None and pool is not None and pool.loop is asyncio.get_running_loop():
             await owner.aclose()
 
     def acquire_slot_nowait(self, loop: asyncio.AbstractEventLoop) -> ConnectionPool | None:
-        """A place among the requests on their way, if one is free; else ``None``, and :meth:`enter` is called.
+        """Take a slot if one is available; else ``None``.
 
         Args:
             loop: The running loop.
         """
-        wire = self._wire
-        if wire is None or wire.loop is not loop or not wire.places.free:
-            return None
-        wire.places.free -= 1
-        return wire
+        pool = self._pool
+        return pool if pool is not None and pool.loop is loop and pool.slots.acquire_nowait() else None
 
     async def acquire_slot(self, deadline: float | None) -> ConnectionPool:
-        """Wait for a place among the requests on their way.
+        """Wait for a slot.
 
         Args:
             deadline: Time of the event loop until which to wait; ``None`` for no bound.
 
         Returns:
-            What to send with, once; that gives the place back.
+            The pool to send one request with, which releases the slot.
 
         Raises:
-            APITimeoutError: No place got free in time.
+            APITimeoutError: No slot was released in time.
             ClientClosedError: The transport was closed.
         """
-        loop, wire = asyncio.get_running_loop(), self._wire
-        if wire is None or wire.loop is not loop or wire.session.closed:
+        loop, pool = asyncio.get_running_loop(), self._pool
+        if pool is None or pool.loop is not loop or pool.session.closed:
             if self._closed:
-                raise ClientClosedError("The client is closed; make the call inside its 'async with' block")
-            wire = await self._start(loop)
+                raise ClientClosedError("The client is closed; call it inside its 'async with' block")
+            pool = await self._start(loop)
         try:
             async with asyncio.timeout_at(deadline):
-                await wire.places.take()
+                await pool.slots.acquire()
         except TimeoutError:
-            error = APITimeoutError(f"No place got free in time: {self._max_connections} requests are on their way")
+            error = APITimeoutError(
+                f"Timed out waiting for a connection: all {self._max_connections} (max_connections) are in use"
+            )
             error.sent = False
             raise error from None
-        return wire
+        return pool
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> ConnectionPool:
-        old = self._wire
+        old = self._pool
         if old is not None and old.loop is loop and not old.session.closed:
             return old
         if old is not None and old.loop is not loop and not old.loop.is_closed():
-            raise ClientClosedError(
-                "The client is in use on another event loop that still exists; make one client for each loop"
-            )
+            raise ClientClosedError("The client is in use on another event loop; create one client for each loop")
         if self._given is None:
             self._owner = _own_session(self._max_connections, self._headers)
-            self._wire = ConnectionPool(loop, await anext(self._owner), self._max_connections)
+            self._pool = ConnectionPool(loop, await anext(self._owner), self._max_connections)
         else:
-            self._wire = ConnectionPool(loop, self._given, self._max_connections, headers=self._headers)
-        return self._wire
+            self._pool = ConnectionPool(loop, self._given, self._max_connections, headers=self._headers)
+        return self._pool
 
 
 class ConnectionPool:
-    """One session on one event loop.
+    """One aiohttp session on one event loop.
 
     Args:
         loop: The event loop.
         session: The session.
-        places: Requests on their way at once.
-        headers: The headers that are the same for all requests; ``None`` where the session has them, and the other
-            settings too, because it was made here.
+        slots: Requests in flight at once.
+        headers: The headers that all requests share; ``None`` if the session has them, and the other settings too,
+            because it was made here.
 
     Attributes:
         loop: As given.
         session: As given.
-        places: Those of the requests on their way.
+        slots: The slots of the requests in flight.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         session: aiohttp.ClientSession,
-        places: int,
+        slots: int,
         *,
         headers: CIMultiDict[str] | None = None,
     ) -> None:
         self.loop = loop
         self.session = session
-        self.places = Slots(places)
+        self.slots = Slots(slots)
         self._deadline_timer = DeadlineTimer(loop)
         self._headers = headers
         # Each option of a request costs a microsecond on its way through aiohttp.
         self._options: dict[str, Any] = {"allow_redirects": False}
         if headers is not None:
-            # Middlewares of a request stand in for those of its session, so the session's are named again.
-            middlewares = (_send_once, *getattr(session, "_middlewares", ()))
-            self._options |= {"timeout": _CONNECT_WITHIN[-1], "raise_for_status": False, "middlewares": middlewares}
+            # Middlewares of a request replace those of its session, so the session's are named again.
+            middlewares = (send_once, *getattr(session, "_middlewares", ()))
+            default = connect_timeout(math.inf)
+            self._options |= {"timeout": default, "raise_for_status": False, "middlewares": middlewares}
 
     async def send(
         self,
@@ -190,7 +190,7 @@ class ConnectionPool:
         attempt_timeout: float | None,
         deadline: float | None,
     ) -> RawResponse:
-        """Send one request, once, and read its answer whole; gives back the place that it was sent from.
+        """Send one request, once, and read its response whole; releases the slot.
 
         Args:
             method: HTTP method.
@@ -202,9 +202,9 @@ class ConnectionPool:
 
         Raises:
             APITimeoutError: The time ran out.
-            APIConnectionError: No complete answer came.
+            APIConnectionError: No complete response came.
             ClientClosedError: The session was closed.
-            ConfigurationError: aiohttp refuses the request, as with an ``auth=`` of the caller's session.
+            ConfigurationError: aiohttp rejects the request, as with an ``auth=`` of the caller's session.
         """
         now = self.loop.time()
         due = math.inf if attempt_timeout is None else now + attempt_timeout
@@ -213,30 +213,30 @@ class ConnectionPool:
         options: dict[str, Any] = self._options
         if self._headers is not None:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
-        if body is not None or due - now <= _CONNECT_TIMEOUT:
-            options = {**options, "data": body, "timeout": _connect_within(due - now)}
+        if body is not None or due - now <= CONNECT_TIMEOUT:
+            options = {**options, "data": body, "timeout": connect_timeout(due - now)}
         try:
             with Deadline(self._deadline_timer, due):
-                # Reading the body whole gives the connection back, and what fails on the way closes it: 'async with'
-                # would do the same once more.
+                # Reading the body whole releases the connection, and a failure closes it: 'async with' would do the
+                # same once more.
                 response = await self.session.request(method, url, headers=headers, **options)
                 return RawResponse(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
-            cause = error.error if isinstance(error, _ResendSuppressed) else error
+            cause = error.error if isinstance(error, ResendSuppressed) else error
             raise _translate(cause, self.session, due - now) from _without_tracebacks(cause)
         finally:
-            self.places.give_back()
+            self.slots.release()
 
 
 def url_builder(base_url: str) -> Callable[[str, str], URL]:
-    """What makes URLs of a quoted path below a base URL and an encoded query, without parsing the base each time."""
+    """Make the function that builds URLs from a quoted path and an encoded query, parsing the base URL only once."""
     base = URL(base_url)
     scheme, authority, root = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
 
-    def url(path: str, query: str) -> URL:
+    def build(path: str, query: str) -> URL:
         return URL.build(scheme=scheme, authority=authority, path=f"{root}/{path}", query_string=query, encoded=True)
 
-    return url
+    return build
 
 
 def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
@@ -251,12 +251,12 @@ async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> Async
     (``asyncio.loop.shutdown_asyncgens``, PEP 525), so a client that nobody closed ends without a warning.
     """
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections, socket_factory=_make_socket),
+        connector=aiohttp.TCPConnector(limit=max_connections, socket_factory=make_socket),
         headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=_Request,
-        timeout=_CONNECT_WITHIN[-1],
-        middlewares=(_send_once,),
+        request_class=PreparedRequest,
+        timeout=connect_timeout(math.inf),
+        middlewares=(send_once,),
     )
     try:
         yield session
@@ -264,31 +264,18 @@ async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> Async
         await session.close()
 
 
-# One of these for each tenth of a second, as making one takes longer than all else that a bound costs.
-_CONNECT_WITHIN = [
-    # aiohttp rounds timeouts above this threshold up to whole seconds; a deadline is meant as given.
-    aiohttp.ClientTimeout(total=None, sock_connect=tenths / 10, ceil_threshold=1e9)
-    for tenths in range(1, round(10 * _CONNECT_TIMEOUT) + 1)
-]
-
-
-def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
-    """The bound on connecting: a little less than the whole, so that it tells a request that was surely not sent."""
-    return _CONNECT_WITHIN[-1] if seconds > _CONNECT_TIMEOUT else _CONNECT_WITHIN[max(0, math.ceil(10 * seconds) - 2)]
-
-
 def _translate(error: Exception, session: aiohttp.ClientSession, seconds: float) -> ZenovayError:
     if not isinstance(error, (aiohttp.ClientError, OSError)):
         if isinstance(error, ValueError):
-            return ConfigurationError(f"aiohttp refuses to send this request: {error}")
+            return ConfigurationError(f"aiohttp rejected the request: {error}")
         if session.closed:
             return ClientClosedError("The session was closed before or during the call")
         raise error
     connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
     translated: APIConnectionError
     if isinstance(error, TimeoutError):
-        bound = min(seconds, _CONNECT_TIMEOUT) if connecting else seconds
-        translated = APITimeoutError(f"No {'connection' if connecting else 'complete answer'} within {bound:.3g} s")
+        bound = min(seconds, CONNECT_TIMEOUT) if connecting else seconds
+        translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {bound:.3g} s")
     else:
         phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
         translated = APIConnectionError(f"{phase}: {_reason(error)}")
@@ -297,13 +284,13 @@ def _translate(error: Exception, session: aiohttp.ClientSession, seconds: float)
     return translated
 
 
-# The first that fits, so the special ones stand first.
+# The first match counts, so the special ones stand first.
 _PHASES: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorDNSError, "The host was not found"),
     (aiohttp.ClientConnectorCertificateError, "The server's certificate is not trusted"),
     (aiohttp.ClientConnectorError, "No connection could be made"),
-    (aiohttp.ClientPayloadError, "The answer was cut short"),
-    (aiohttp.ServerDisconnectedError, "The server closed the connection without an answer"),
+    (aiohttp.ClientPayloadError, "The response was cut short"),
+    (aiohttp.ServerDisconnectedError, "The server closed the connection without a response"),
 )
 
 
@@ -323,58 +310,3 @@ def _without_tracebacks(error: BaseException) -> BaseException | None:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return None if isinstance(error, aiohttp.ClientResponseError) else error
-
-
-class _Request(aiohttp.ClientRequest):
-    """A request that is ready as it is: aiohttp would look in each for what was settled when the client was made."""
-
-    def update_host(self, url: URL) -> None:
-        """The base URL has a host, and no user in it."""
-
-    def update_headers(self, headers: Any) -> None:
-        """Take them as they are; aiohttp has made this copy for this request alone."""
-        self.headers = headers
-
-    def update_auto_headers(self, skip_auto_headers: Any) -> None:
-        """None are missing."""
-
-    def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
-        """Nothing is waited for before a body is sent."""
-
-
-class _ResendSuppressed(aiohttp.ClientError):
-    """Stands for an error after which aiohttp would send the request again by itself."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    try:
-        return await send(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _ResendSuppressed(error) from error
-
-
-_recv = socket.socket.recv
-
-
-class _Socket(socket.socket):
-    """A socket that reads at most 64 KiB at a time.
-
-    asyncio asks for 256 KiB, which the C library serves by mapping fresh memory and giving it back, 10 to 13 µs
-    for each read of an answer that is a few KiB long.
-    """
-
-    __slots__ = ()
-
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        return _recv(self, bufsize if bufsize < _RECV_BYTES else _RECV_BYTES, flags)
-
-
-def _make_socket(address: Any) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    return _Socket(family, kind, protocol)

@@ -15,7 +15,7 @@ from io import FileIO
 from typing import TYPE_CHECKING, TypeVar
 
 from zenovay_async import ConfigurationError
-from zenovay_async._protocol.call import quote_segment
+from zenovay_async._protocol.parameters import quote_segment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable
@@ -52,7 +52,7 @@ def count(file: FileIO) -> int | None:
     """How many ids a file holds; ``None`` where only reading it to the end would tell, as with a pipe."""
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return None
-    start = file.emit()
+    start = file.tell()
     with open(file.fileno(), encoding="utf-8-sig", errors="replace", closefd=False) as text:
         total = sum(1 for line in text if _id_in(line))
     file.seek(start)
@@ -80,7 +80,7 @@ def checked(website_id: str) -> str:
     if "\ufffd" in website_id:
         raise ValueError("this is not UTF-8")
     try:
-        quote_segment(website_id)
+        quote_segment("website_id", website_id)
     except ConfigurationError as error:
         # Not the command is wrong but this one of its ids.
         raise ValueError(str(error)) from error

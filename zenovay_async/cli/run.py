@@ -9,8 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from zenovay_async import ConfigurationError, Zenovay, ZenovayError
-from zenovay_async.batch import is_fatal
+from zenovay_async import ConfigurationError, Zenovay, ZenovayError, is_fatal
 from zenovay_async.cli.destination import destination, is_whole
 from zenovay_async.cli.ids import checked, count, opened, website_ids
 from zenovay_async.cli.output import Format, make_writer

@@ -1,10 +1,10 @@
-"""Made-up websites whose figures hang together: the same seed gives the same world, from every endpoint.
+"""Generated websites with figures that agree across endpoints and depend on the seed alone.
 
-All is drawn when it is asked for, from generators seeded with the website and the day, so that a world of a hundred
-thousand websites costs nothing until one of them is looked at. Domains are under ``.example`` (RFC 2606).
+Figures are generated on request, from random generators seeded with the website and the day, so that a hundred
+thousand websites cost nothing until they are read. Domains are under ``.example`` (RFC 2606).
 
-A range is so many whole days up to yesterday, in UTC, from every endpoint that has one; what is counted in these days
-is drawn in ``visits``, and shown here as the API shows it.
+A range is a number of whole days up to yesterday, in UTC. ``visits`` generates the counts of these days; this module
+gives them the shape of the API.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from zenovay_async.sandbox.visits import COUNTRIES, Dice, Visits
+from zenovay_async.sandbox.visits import COUNTRIES, SeededRandom, Visits
 
 if TYPE_CHECKING:
     import random
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 RANGE_DAYS = {"24h": 1, "7d": 7, "30d": 30, "90d": 90, "1y": 365}
 
-# From when on the websites were made, over three years.
-_FOUNDED = datetime(2020, 1, 1, tzinfo=UTC)
+# Websites are created within three years from here.
+_FIRST_CREATED = datetime(2020, 1, 1, tzinfo=UTC)
 
 _BROWSERS = (
     ("Chrome", "Windows", "desktop"),
@@ -62,24 +62,24 @@ _ERRORS = (
 
 
 def timestamp(when: datetime) -> str:
-    """A time as the API writes it: UTC, milliseconds, ``Z``."""
+    """Return a time in the format of the API: UTC, milliseconds, ``Z``."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
 
 
-class World:
+class FakeData:
     """The websites of a sandbox.
 
     Args:
-        websites: How many there are.
-        seed: Which world it is.
-        now: The time in it; figures run up to here.
+        websites: Number of websites.
+        seed: Seed of all figures.
+        now: Time at which the figures end, aware.
     """
 
     def __init__(self, websites: int, seed: int, now: datetime) -> None:
         self.now = now.astimezone(UTC)
         self._today = self.now.date()
-        self._dice = Dice(seed)
-        self._visits = Visits(self._dice)
+        self._random = SeededRandom(seed)
+        self._visits = Visits(self._random)
         self.team_id = self._id("team", 0)
         self.ids = [self._id("website", index) for index in range(websites)]
         self._index = {website_id: index for index, website_id in enumerate(self.ids)}
@@ -89,9 +89,9 @@ class World:
         return website_id in self._index
 
     def website(self, website_id: str) -> dict[str, Any]:
-        """A website as ``GET /websites`` lists it."""
+        """Return a website as listed by ``GET /websites``."""
         index = self._index[website_id]
-        draw = self._draw(website_id, "website")
+        rng = self._generator(website_id, "website")
         first, second = _FIRST[index % len(_FIRST)], _SECOND[index // len(_FIRST) % len(_SECOND)]
         round_ = index // (len(_FIRST) * len(_SECOND))
         return {
@@ -100,37 +100,37 @@ class World:
             "name": f"{first} {second}".title(),
             "tracking_code": f"ZV_{hashlib.sha256(website_id.encode()).hexdigest()[:9]}",
             "is_active": True,
-            "created_at": timestamp(_FOUNDED + timedelta(hours=draw.randint(0, 3 * 365 * 24))),
+            "created_at": timestamp(_FIRST_CREATED + timedelta(hours=rng.randint(0, 3 * 365 * 24))),
             "team_id": self.team_id,
         }
 
     def website_detail(self, website_id: str) -> dict[str, Any]:
-        """A website as ``GET /websites/{id}`` shows it."""
+        """Return a website as shown by ``GET /websites/{websiteId}``."""
         settings = dict.fromkeys(("track_outbound_links", "track_downloads", "session_replay", "heatmaps"), True)
         return {**self.website(website_id), "user_id": self._id("user", 0), "settings": settings}
 
     def _heatmap_pages(self, website_id: str) -> list[dict[str, Any]]:
-        """All pages of a website that have heatmap data, most interactions first."""
-        draw = self._draw(website_id, "heatmap")
+        """Return all pages with heatmap data, most interactions first."""
+        rng = self._generator(website_id, "heatmap")
         articles = [f"/blog/{topic}-{thing}" for topic in _TOPICS for thing in _THINGS]
-        draw.shuffle(articles)
+        rng.shuffle(articles)
         urls = [*_PAGES, *articles, *(f"/docs/{thing}" for thing in _THINGS), *(f"/help/{topic}" for topic in _TOPICS)]
-        # Most websites are entered through their front page, but not all.
-        front = draw.randrange(len(_PAGES) * 2)
+        # The front page is the busiest of most websites, but not of all.
+        front = rng.randrange(len(_PAGES) * 2)
         if front < len(_PAGES):
             urls.insert(0, urls.pop(front))
         elif front == len(_PAGES):
             urls.insert(0, urls.pop(len(_PAGES)))
-        busiest, updated = draw.randint(800, 60_000), self.now - timedelta(minutes=draw.randint(1, 50))
+        busiest, updated = rng.randint(800, 60_000), self.now - timedelta(minutes=rng.randint(1, 50))
         pages: list[dict[str, Any]] = []
-        for rank, url in enumerate(urls[: draw.randint(5, len(urls))], start=1):
-            updated -= timedelta(minutes=draw.randint(0, 180))
-            count = max(1, int(busiest / rank**1.1 * draw.uniform(0.85, 1.0)))
+        for rank, url in enumerate(urls[: rng.randint(5, len(urls))], start=1):
+            updated -= timedelta(minutes=rng.randint(0, 180))
+            count = max(1, int(busiest / rank**1.1 * rng.uniform(0.85, 1.0)))
             pages.append({"url": url, "total_interactions": count, "last_updated": timestamp(updated)})
         return sorted(pages, key=lambda page: page["total_interactions"], reverse=True)
 
     def daily_stats(self, website_id: str, days: int) -> list[dict[str, Any]]:
-        """One row a day, oldest first, up to yesterday."""
+        """Return one row per day, oldest first, up to yesterday."""
         return [
             {
                 "date": f"{day.date:%Y-%m-%d}",
@@ -143,7 +143,7 @@ class World:
         ]
 
     def overview(self, website_id: str, range_: str) -> dict[str, Any]:
-        """Totals and daily rows; the rows add up to the totals."""
+        """Return totals and daily rows; the totals are the sums of the rows."""
         days = RANGE_DAYS[range_]
         rows = self.daily_stats(website_id, days)
         website = self.website(website_id)
@@ -166,7 +166,7 @@ class World:
         }
 
     def countries(self, website_id: str, range_: str) -> list[dict[str, Any]]:
-        """Visitors by country, most first, as one would count them."""
+        """Return the visitors by country, most first."""
         counts, scores = dict.fromkeys(COUNTRIES, 0), dict.fromkeys(COUNTRIES, 0)
         for day in self._days(website_id, RANGE_DAYS[range_]):
             for country, visitors, score in self._visits.shares(website_id, day):
@@ -185,7 +185,7 @@ class World:
         return sorted(rows, key=lambda row: row["visitors"], reverse=True)
 
     def visitors(self, website_id: str, range_: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
-        """Visitors newest first, as many as the overview counts, and whether there are more."""
+        """Return a page of visitors, newest first, and whether more follow; the overview has the same total."""
         found: list[dict[str, Any]] = []
         passed = 0
         for day in self._days(website_id, RANGE_DAYS[range_]):
@@ -197,49 +197,49 @@ class World:
         return found, offset + limit < passed
 
     def sessions(self, website_id: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
-        """Recorded sessions newest first, and whether there are more."""
-        total = self._draw(website_id, "sessions").randint(60, 400)
+        """Return a page of recorded sessions, newest first, and whether more follow."""
+        total = self._generator(website_id, "sessions").randint(60, 400)
         chosen = range(offset, min(offset + limit, total))
         return [self._session(website_id, number) for number in chosen], offset + limit < total
 
     def error_groups(self, website_id: str) -> list[dict[str, Any]]:
-        """JavaScript errors, most frequent first."""
-        draw = self._draw(website_id, "errors")
+        """Return groups of JavaScript errors, most frequent first."""
+        rng = self._generator(website_id, "errors")
         groups: list[dict[str, Any]] = []
-        for number in range(draw.randint(3, 40)):
+        for number in range(rng.randint(3, 40)):
             kind, message = _ERRORS[number % len(_ERRORS)]
-            count = draw.randint(1, 400)
-            last = self.now - timedelta(hours=draw.randint(1, 200))
+            count = rng.randint(1, 400)
+            last = self.now - timedelta(hours=rng.randint(1, 200))
             groups.append(
                 {
                     "id": "eg_" + self._id(website_id + "error", number),
-                    "fingerprint": f"{kind}_{draw.getrandbits(24):06x}",
+                    "fingerprint": f"{kind}_{rng.getrandbits(24):06x}",
                     "message": message,
                     "type": kind,
-                    "status": draw.choice(("unresolved", "unresolved", "resolved", "ignored")),
+                    "status": rng.choice(("unresolved", "unresolved", "resolved", "ignored")),
                     "occurrence_count": count,
-                    "first_seen_at": timestamp(last - timedelta(days=draw.randint(1, 40))),
+                    "first_seen_at": timestamp(last - timedelta(days=rng.randint(1, 40))),
                     "last_seen_at": timestamp(last),
-                    "affected_users_count": draw.randint(1, count),
+                    "affected_users_count": rng.randint(1, count),
                 }
             )
         return sorted(groups, key=lambda group: group["occurrence_count"], reverse=True)
 
     def insights(self, website_id: str, range_: str) -> list[dict[str, Any]]:
-        """Insights of the range, newest first: each is about an anomaly."""
+        """Return one insight per anomaly of the range, newest first."""
         found: list[dict[str, Any]] = []
-        for day, anomaly in self._odd_days(website_id, range_):
-            draw = self._draw(website_id, f"insight{day:%Y%m%d}")
+        for day, anomaly in self._anomalous_days(website_id, range_):
+            rng = self._generator(website_id, f"insight{day:%Y%m%d}")
             actual, expected, change = (
                 anomaly[name] for name in ("actual_value", "expected_value", "deviation_percentage")
             )
-            called = anomaly["metric_name"].replace("_", " ")
+            label = anomaly["metric_name"].replace("_", " ")
             found.append(
                 {
                     "id": "ins_" + self._id(website_id + "insight", day.toordinal()),
-                    "type": draw.choice(("anomaly", "trend", "recommendation", "prediction")),
+                    "type": rng.choice(("anomaly", "trend", "recommendation", "prediction")),
                     "severity": anomaly["severity"],
-                    "title": f"Unusual {called}",
+                    "title": f"Unusual {label}",
                     "description": f"{actual:,} on {day:%Y-%m-%d} instead of {expected:,}: {change}% more.",
                     "metric_name": anomaly["metric_name"],
                     "metric_value": actual,
@@ -251,17 +251,17 @@ class World:
         return found
 
     def anomalies(self, website_id: str, range_: str) -> list[dict[str, Any]]:
-        """Anomalies of the range, newest first; where the day's row has the figure, it is the same."""
-        return [anomaly for _, anomaly in self._odd_days(website_id, range_)]
+        """Return the anomalies of the range, newest first; their figures are those of the daily rows."""
+        return [anomaly for _, anomaly in self._anomalous_days(website_id, range_)]
 
     def retention(self, website_id: str, range_: str, granularity: str, periods: int) -> list[dict[str, Any]]:
-        """One row for each cohort and period that has passed; a cohort only shrinks."""
+        """Return one row per cohort and past period; retained users never increase."""
         step = {"daily": 1, "weekly": 7, "monthly": 30}[granularity]
         rows: list[dict[str, Any]] = []
         for age in range(max(1, RANGE_DAYS[range_] // step), 0, -1):
             start = self._today - timedelta(days=age * step)
-            draw = self._draw(website_id, f"retention{start:%Y%m%d}{step}")
-            retained = total = self._newcomers(website_id, start, step)
+            rng = self._generator(website_id, f"retention{start:%Y%m%d}{step}")
+            retained = total = self._new_visitors(website_id, start, step)
             for period in range(min(periods, age)):
                 rows.append(
                     {
@@ -272,30 +272,30 @@ class World:
                         "retention_rate": round(retained / total * 100, 2),
                     }
                 )
-                retained = int(retained * draw.uniform(0.4, 0.9))
+                retained = int(retained * rng.uniform(0.4, 0.9))
         return rows
 
     def lifetime_value(self, website_id: str, range_: str, granularity: str) -> dict[str, Any]:
-        """Cohorts of customers; revenue per customer only grows."""
+        """Return cohorts of customers; cumulative revenue per customer never decreases."""
         step = {"weekly": 7, "monthly": 30}[granularity]
         cohorts: list[dict[str, Any]] = []
         for age in range(max(1, RANGE_DAYS[range_] // step), 0, -1):
             start = self._today - timedelta(days=age * step)
-            draw = self._draw(website_id, f"ltv{start:%Y%m%d}{step}")
-            value = draw.uniform(40, 60)
+            rng = self._generator(website_id, f"ltv{start:%Y%m%d}{step}")
+            value = rng.uniform(40, 60)
             periods: list[dict[str, Any]] = []
             for period in range(age):
                 periods.append({"period": period, "cumulative_revenue_per_customer": round(value, 2)})
-                value += draw.uniform(10, 30)
-            customers = max(1, int(self._newcomers(website_id, start, step) * draw.uniform(0.02, 0.08)))
+                value += rng.uniform(10, 30)
+            customers = max(1, int(self._new_visitors(website_id, start, step) * rng.uniform(0.02, 0.08)))
             cohorts.append({"cohort_date": f"{start:%Y-%m-%d}", "customers": customers, "periods": periods})
         first = [cohort["periods"][0]["cumulative_revenue_per_customer"] for cohort in cohorts]
         last = cohorts[0]["periods"][-1]["cumulative_revenue_per_customer"]
         summary = {"average_ltv_30d": round(sum(first) / len(first), 2), "average_ltv_90d": last}
         return {"cohorts": cohorts, "summary": summary}
 
-    def answer(self, website_id: str, question: str, range_: str) -> dict[str, Any]:
-        """An answer to a question, as far as its shape is documented: the visitors by country, whatever was asked."""
+    def query_answer(self, website_id: str, question: str, range_: str) -> dict[str, Any]:
+        """Return the documented part of an answer: visitors by country, for any question."""
         countries = self.countries(website_id, range_)
         total = sum(row["visitors"] for row in countries)
         rows = [[row["country_name"], row["visitors"], round(row["visitors"] / total * 100, 1)] for row in countries]
@@ -307,33 +307,33 @@ class World:
             "results": {"type": "table", "columns": ["country", "visitors", "percentage"], "rows": rows},
         }
 
-    def _odd_days(self, website_id: str, range_: str) -> list[tuple[date, dict[str, Any]]]:
-        """The days on which something was unusual, newest first, each with what it was."""
+    def _anomalous_days(self, website_id: str, range_: str) -> list[tuple[date, dict[str, Any]]]:
+        """Return the days with an anomaly, newest first, with the anomaly as the API shows it."""
         found: list[tuple[date, dict[str, Any]]] = []
         for day in self._days(website_id, RANGE_DAYS[range_]):
-            if day.odd is None:
+            if day.anomaly is None:
                 continue
-            metric, expected, actual = day.odd
-            draw = self._draw(website_id, f"anomaly{day.date:%Y%m%d}")
+            metric, expected, actual = day.anomaly
+            rng = self._generator(website_id, f"anomaly{day.date:%Y%m%d}")
             deviation = round((actual - expected) / expected * 100, 1)
-            detected = _midnight(day.date) + timedelta(minutes=draw.randrange(24 * 60))
+            detected = _midnight(day.date) + timedelta(minutes=rng.randrange(24 * 60))
             anomaly = {
                 "id": "anom_" + self._id(website_id + metric, day.date.toordinal()),
                 "metric_name": metric,
                 "expected_value": expected,
                 "actual_value": actual,
                 "deviation_percentage": deviation,
-                "severity": "critical" if deviation > 200 else "warning" if deviation > 80 else "info",  # noqa: PLR2004 - steps of a made-up scale
+                "severity": "critical" if deviation > 200 else "warning" if deviation > 80 else "info",  # noqa: PLR2004 - an invented scale
                 "detected_at": timestamp(detected),
-                "is_resolved": draw.random() < 0.5,  # noqa: PLR2004 - a coin
+                "is_resolved": rng.random() < 0.5,  # noqa: PLR2004 - even odds
             }
             found.append((day.date, anomaly))
         return found
 
     def _visitor(self, website_id: str, day: Day, visit: Visit) -> dict[str, Any]:
         topic = f"visitor{day.date:%Y%m%d}"
-        draw = self._draw(website_id, f"{topic}/{visit.number}")
-        browser, system, device = draw.choice(_BROWSERS)
+        rng = self._generator(website_id, f"{topic}/{visit.number}")
+        browser, system, device = rng.choice(_BROWSERS)
         return {
             "id": self._id(website_id + topic, visit.number),
             "country_code": visit.country.code,
@@ -344,44 +344,44 @@ class World:
             "os": system,
             "value_score": visit.score,
             "visited_at": timestamp(visit.at),
-            "landing_page": draw.choice(_PAGES),
-            "referrer": draw.choice(_REFERRERS),
-            "had_interaction": draw.random() < 0.6,  # noqa: PLR2004 - more often than not
+            "landing_page": rng.choice(_PAGES),
+            "referrer": rng.choice(_REFERRERS),
+            "had_interaction": rng.random() < 0.6,  # noqa: PLR2004 - three in five
         }
 
     def _session(self, website_id: str, number: int) -> dict[str, Any]:
-        draw = self._draw(website_id, f"session{number}")
-        browser, system, device = draw.choice(_BROWSERS)
-        duration = draw.randint(5, 900)
-        ended = self.now - timedelta(minutes=37 * number + draw.randint(0, 20))
+        rng = self._generator(website_id, f"session{number}")
+        browser, system, device = rng.choice(_BROWSERS)
+        duration = rng.randint(5, 900)
+        ended = self.now - timedelta(minutes=37 * number + rng.randint(0, 20))
         return {
             "id": "sr_" + self._id(website_id + "session", number),
-            "session_id": f"sess_{draw.getrandbits(48):012x}",
-            "page_url": draw.choice(_PAGES),
+            "session_id": f"sess_{rng.getrandbits(48):012x}",
+            "page_url": rng.choice(_PAGES),
             "device_type": device,
             "browser": browser,
             "os": system,
-            "country_code": draw.choice(COUNTRIES).code,
+            "country_code": rng.choice(COUNTRIES).code,
             "duration_seconds": duration,
-            "event_count": draw.randint(3, 400),
+            "event_count": rng.randint(3, 400),
             "started_at": timestamp(ended - timedelta(seconds=duration)),
             "ended_at": timestamp(ended),
         }
 
     def _days(self, website_id: str, days: int) -> list[Day]:
-        """So many days up to yesterday, newest first."""
+        """Return a number of days up to yesterday, newest first."""
         return [self._visits.day(website_id, self._today - timedelta(days=back)) for back in range(1, days + 1)]
 
-    def _newcomers(self, website_id: str, start: date, days: int) -> int:
-        """How many of the visitors of these days are new: more than half."""
+    def _new_visitors(self, website_id: str, start: date, days: int) -> int:
+        """Return the number of new visitors on these days."""
         unique = sum(self._visits.day(website_id, start + timedelta(days=passed)).unique for passed in range(days))
         return int(unique * 0.6)
 
-    def _draw(self, website_id: str, topic: str) -> random.Random:
-        return self._dice.draw(website_id, topic)
+    def _generator(self, website_id: str, topic: str) -> random.Random:
+        return self._random.generator(website_id, topic)
 
     def _id(self, topic: str, number: int) -> str:
-        return self._dice.new_id(topic, number)
+        return self._random.new_id(topic, number)
 
 
 def _midnight(day: date) -> datetime:

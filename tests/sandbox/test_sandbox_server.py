@@ -1,0 +1,59 @@
+"""The sandbox as a server: options, address, and no code of the client."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sandbox_calls import get
+
+import zenovay_async.sandbox
+from zenovay_async.sandbox import Sandbox
+
+
+def test_it_imports_nothing_of_the_client() -> None:
+    folder = Path(zenovay_async.sandbox.__file__).parent
+    imported = {
+        name
+        for file in folder.glob("*.py")
+        for name in re.findall(r"^(?:from|import) (zenovay_async\S*)", file.read_text(), re.MULTILINE)
+    }
+    assert all(name.startswith("zenovay_async.sandbox") for name in imported)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"websites": -1},
+        {"api_key": "x"},
+        {"plan": "gold"},
+        {"rate_limit": 0},
+        {"rate_limiter": "magic"},
+        {"rate_limit_window": 0},
+    ],
+)
+def test_options_out_of_range_are_rejected(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Sandbox(**options)
+
+
+async def test_it_listens_on_an_ipv6_address() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    async with Sandbox(websites=1, host="::1") as sandbox:
+        assert sandbox.url.startswith("http://[::1]:")
+        assert (await get(sandbox, "/usage"))[0] == 200
+
+
+async def test_a_port_in_use_leaves_nothing_running(sandbox: Sandbox) -> None:
+    port = int(sandbox.url.split(":")[2].partition("/")[0])
+    other = Sandbox(websites=1, port=port)
+    with pytest.raises(OSError, match="in use"):
+        await other.__aenter__()
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = other.url

@@ -1,0 +1,66 @@
+"""What one attempt tells the limits. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zenovay_async._protocol.headers import cached_parse_count, parse_count, usage_headers
+from zenovay_async.exceptions import (
+    APIConnectionError,
+    ClientClosedError,
+    ConfigurationError,
+    QuotaExceededError,
+    RateLimitError,
+    ZenovayError,
+)
+from zenovay_async.rate_limits import Outcome, UsageHeaders
+
+if TYPE_CHECKING:
+    from zenovay_async._protocol.response import RawResponse
+    from zenovay_async.rate_limits import OutcomeKind
+
+_UNSENT = Outcome(kind="unsent")
+_NO_RESPONSE = Outcome(kind="no_response")
+
+
+def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: UsageHeaders | None = None) -> Outcome:
+    """The outcome of one attempt.
+
+    Args:
+        raw: The response; ``None`` if none came.
+        error: What the attempt failed with; ``None`` if it succeeded.
+        usage: The monthly quota as the result stated it; it takes precedence over the headers.
+    """
+    if raw is None:
+        return _UNSENT if _never_sent(error) else _NO_RESPONSE
+    headers = raw.headers
+    stated = usage_headers(headers)
+    return Outcome(
+        kind="succeeded" if error is None else _kind_of(error),
+        limit=cached_parse_count(headers.get("X-RateLimit-Limit")),
+        remaining=parse_count(headers.get("X-RateLimit-Remaining")),
+        retry_after=error.retry_after if isinstance(error, ZenovayError) else None,
+        usage=stated if usage is None else _merge(usage, stated),
+    )
+
+
+def _never_sent(error: BaseException | None) -> bool:
+    # A closed session, and a request that aiohttp rejects, are noticed before anything is sent.
+    if isinstance(error, (ClientClosedError, ConfigurationError)):
+        return True
+    return isinstance(error, APIConnectionError) and not error.sent
+
+
+def _kind_of(error: BaseException) -> OutcomeKind:
+    if isinstance(error, QuotaExceededError):
+        return "quota_exhausted"
+    return "rate_limited" if isinstance(error, RateLimitError) else "failed"
+
+
+def _merge(usage: UsageHeaders, stated: UsageHeaders) -> UsageHeaders:
+    return UsageHeaders(
+        stated.monthly if usage.monthly is None else usage.monthly,
+        usage.limit or stated.limit,
+        usage.reset or stated.reset,
+        usage.total or stated.total,
+    )

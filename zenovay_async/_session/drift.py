@@ -1,0 +1,70 @@
+"""Reports schema drift: to the log and to one client's listener, each kind once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from zenovay_async.events import SchemaDrift, emit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from zenovay_async._protocol.auth import Auth
+    from zenovay_async._protocol.call import Call
+    from zenovay_async._protocol.decoding import Decoder
+    from zenovay_async._protocol.leniency import Drift
+    from zenovay_async.events import OnEvent
+
+# A server that sends ever new fields must not fill the memory with what was reported.
+_MAX_REPORTED = 1000
+# Seconds between two checks of bodies that decode: at the pace that the API allows, nearly every response is checked,
+# and where thousands come in a second, nobody notices.
+_CHECK_INTERVAL = 1.0
+
+_logger = logging.getLogger("zenovay_async")
+
+
+class DriftReporter:
+    """Decides which responses are compared with the schema, and reports each drift once in the life of a client.
+
+    Args:
+        auth: Takes the key out of what a server may have echoed.
+        on_event: Called with each drift.
+    """
+
+    __slots__ = ("_auth", "_next_check", "_on_event", "_reported")
+
+    def __init__(self, auth: Auth, on_event: OnEvent | None) -> None:
+        self._auth = auth
+        self._on_event = on_event
+        self._next_check: dict[Decoder[Any], float] = {}
+        self._reported: set[tuple[Decoder[Any], Drift]] = set()
+
+    def is_due(self, decoder: Decoder[Any], now: float) -> bool:
+        """Whether a response that decodes is to be compared with the schema as well; counts it as done if so.
+
+        Args:
+            decoder: Decodes the response.
+            now: Seconds of any clock.
+        """
+        if now < self._next_check.get(decoder, -math.inf):
+            return False
+        self._next_check[decoder] = now + _CHECK_INTERVAL
+        return True
+
+    def report(self, call: Call[Any], drifts: Iterable[Drift]) -> None:
+        """Log and emit the drifts that were not reported before."""
+        decoder = call.endpoint.decoder
+        for drift in drifts:
+            if (decoder, drift) in self._reported or len(self._reported) >= _MAX_REPORTED:
+                continue
+            self._reported.add((decoder, drift))
+            # A path has names out of the response, and a server may echo anything.
+            path, problem = self._auth.redact_text(drift.path), self._auth.redact_text(drift.problem)
+            _logger.warning("%s: response does not match the documented schema: %s: %s", call, path, problem)
+            emit(
+                self._on_event,
+                SchemaDrift(operation=call.operation, call=str(call), path=path, problem=problem),
+            )
