@@ -225,9 +225,9 @@ INVALID: list[tuple[Any, str]] = [
     (lambda c: c.request("GET", "usage", params="range=7d"), "params='range=7d'"),
     (lambda c: c.request("GET", "usage", params={7: "days"}), "params={7: 'days'}"),
     (lambda c: c.request("GET", "usage", params={"range": {"days": 7}}), "range={'days': 7}"),
-    (lambda c: c.request("POST", "query/x", json=object()), "json: this object cannot be encoded"),
-    (lambda c: c.request("POST", "query/x", json={"at": object()}), "json: this dict cannot be encoded"),
-    (lambda c: c.request("POST", "query/x", json=ENDLESS), "json: this list cannot be encoded"),
+    (lambda c: c.request("POST", "query/x", json=object()), "json: cannot encode this object as JSON"),
+    (lambda c: c.request("POST", "query/x", json={"at": object()}), "json: cannot encode this dict as JSON"),
+    (lambda c: c.request("POST", "query/x", json=ENDLESS), "json: cannot encode this list as JSON"),
     (lambda c: c.request("GET", "usage", result_type=[int]), "result_type=[<class 'int'>]"),
     (lambda c: c.request("GET", "usage", result_type=Resource), "msgspec does not know this class"),
 ]
