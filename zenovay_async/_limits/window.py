@@ -1,14 +1,12 @@
-"""The queue in front of the rate limit: who may send next, and who waits.
+"""The queue in front of the rate limit: whose turn it is.
 
-:class:`RateLimiter` is what a session needs of a limiter, so that one shared between processes can take the place of
-:class:`WindowLimiter`, which serves the callers of one process. *When* a request may go is decided in
-``zenovay_async._limits.pacing``; here it is decided *whose*.
+*When* a request may go is decided in ``zenovay_async._limits.pacing``; here it is decided *whose* request it is.
 
-Cancellation is normal: a web request that goes away while it waits gives its place to the next. So nothing in here
-sleeps on behalf of others. A waiter is a future in a queue; whoever changes the state (a grant, an answer, a
-cancellation, the one timer) hands out permits from the front. A waiter's time running out is one more who sets its
-future, so either a permit or an error is in it, never both; and a caller that is cancelled in the very moment in which
-it got a permit puts it back.
+Cancellation is normal: a web request that goes away while it waits makes room for the next. So nothing in here sleeps
+on behalf of others. A waiter is a future in a queue; whoever changes the state (a permit acquired or returned, a
+cancellation, the one timer) wakes waiters from the front. A waiter whose time has run out gets an error into its
+future, so either a permit or an error is in it, never both; and a caller that is canceled in the very moment in which
+it got a permit refunds it.
 """
 
 from __future__ import annotations
@@ -17,120 +15,76 @@ import asyncio
 import itertools
 import math
 import random
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.pacing import Grant, Pacer
+from zenovay_async._limits.pacing import Pacer, PermitRecord
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
 from zenovay_async.exceptions import ClientClosedError, RateLimitError
+from zenovay_async.rate_limits import Outcome, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zenovay_async.events import OnEvent
+    from zenovay_async.exceptions import ZenovayError
 
-# While calls made directly keep coming, one in four permits still goes to a batch that waits: it moves on at a
+# While direct calls keep coming, one in four permits still goes to background calls that wait: a batch moves on at a
 # quarter of the rate at least, and a direct call waits for one request longer at most.
-_BATCH_SHARE = 4
-_TOO_MANY = 429
+_BACKGROUND_SHARE = 4
+_UNSENT = Outcome(kind="unsent")
 
 
-class RateLimit(msgspec.Struct, frozen=True):
-    """The state of a rate limit.
+class Statistics(msgspec.Struct, frozen=True):
+    """What a :class:`WindowLimiter` holds at the moment.
 
     Attributes:
-        limit: Requests per window believed in.
-        remaining: How many could start now without waiting.
-        window: Seconds of the window.
-        reset_after: Seconds until another request could start; 0.0 for now.
-        learned: Whether an answer has stated the limit; until then it is that of the lowest plan.
+        in_flight: What of the limit is in flight: acquired and not returned yet.
+        direct_waiting: Direct calls that wait for a permit.
+        background_waiting: Background calls that wait for a permit.
+        next_wakeup: When the timer wakes waiters, in the time of the event loop; ``None`` if it does not run.
     """
 
-    limit: int
-    remaining: int
-    window: float
-    reset_after: float
-    learned: bool
+    in_flight: int
+    direct_waiting: int
+    background_waiting: int
+    next_wakeup: float | None
 
 
-@runtime_checkable
-class RateLimiter(Protocol):
-    """Gives out permits to send. Each is given back exactly once, to ``finish`` or to ``refund``."""
+class WindowPermit(msgspec.Struct, eq=False, gc=False):
+    """A permit of a :class:`WindowLimiter`; see :class:`~zenovay_async.rate_limits.Permit`."""
 
-    def acquire_nowait(self, *, cost: int = 1) -> Any:
-        """A permit, if a request may go now and nobody waits; else ``None``, and :meth:`acquire` is called.
+    # A Struct is made in a third of the time of another object.
+    _record: PermitRecord | None
+    _return: Callable[[PermitRecord, Outcome], None]
 
-        Args:
-            cost: What it takes of the limit.
-        """
-        ...
+    def settle(self, outcome: Outcome) -> None:
+        """Return the permit of a request that was sent."""
+        record, self._record = self._record, None
+        if record is None:
+            raise RuntimeError("Permit returned twice: settle or refund each permit exactly once")
+        self._return(record, outcome)
 
-    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Any:
-        """Wait for the turn of a request.
-
-        Args:
-            cost: What it takes of the limit.
-            max_wait: Seconds that it may wait; ``None`` for as long as it takes.
-            background: Whether direct calls may overtake it.
-
-        Returns:
-            A permit, to be given back.
-
-        Raises:
-            RateLimitError: The wait does not fit ``max_wait``; raised as soon as that is known. ``retry_after`` is the
-                wait that it would have been.
-        """
-        ...
-
-    def finish(
-        self,
-        permit: Any,
-        *,
-        status: int | None,
-        limit: int | None = None,
-        remaining: int | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        """Give a permit back with what the answer said.
-
-        Args:
-            permit: From :meth:`acquire`.
-            status: HTTP status; ``None`` where no answer came but the request may have reached the server.
-            limit: ``X-RateLimit-Limit``.
-            remaining: ``X-RateLimit-Remaining``.
-            retry_after: Seconds that a 429 asked for.
-        """
-        ...
-
-    def refund(self, permit: Any) -> None:
-        """Give a permit back unused: the request never reached the server."""
-        ...
-
-    def snapshot(self) -> RateLimit:
-        """The state now."""
-        ...
-
-    def forecast(self, n: int) -> float:
-        """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
-        ...
+    def refund(self) -> None:
+        """Return the permit unused."""
+        self.settle(_UNSENT)
 
 
 class _Waiter:
-    __slots__ = ("cost", "future", "give_up_at", "queue")
+    __slots__ = ("cost", "expires_at", "future", "queue")
 
-    def __init__(self, future: asyncio.Future[Grant], cost: int, give_up_at: float, queue: _Queue) -> None:
+    def __init__(self, future: asyncio.Future[WindowPermit], cost: int, expires_at: float, queue: _Queue) -> None:
         self.future = future
         self.cost = cost
-        self.give_up_at = give_up_at
+        self.expires_at = expires_at
         self.queue = queue
 
 
 class _Queue(dict[_Waiter, None]):
-    """Those who wait: in order, and a waiter that gives up is taken from anywhere at once.
+    """Waiters in order; one that gives up is removed from anywhere at once.
 
     Attributes:
-        cost: What they take of the limit together, so that whoever comes need not count them.
+        cost: What they take of the limit together, so that no newcomer need add it up.
     """
 
     cost = 0
@@ -151,14 +105,14 @@ class _Queue(dict[_Waiter, None]):
 class WindowLimiter:
     """Keeps the callers of one process within a limit per window; see ``zenovay_async._limits.pacing`` for how.
 
-    First come, first served; calls of a batch stand behind those made directly. It belongs to the event loop that
-    uses it; when that loop is gone, to the next, and what it knows of the limit stays.
+    First come, first served; background calls stand behind direct ones. It belongs to the event loop that uses it; when
+    that loop is gone, to the next, and what it knows of the limit stays.
 
     Args:
         limit: Requests per window never to be exceeded; ``None`` to learn the server's.
         window: Seconds of the window.
-        on_event: Told when a limit is learned and when a 429 closes the gate.
-        rng: Draws the jitter; left out, the usual randomness.
+        on_event: Called when a limit is learned and when a 429 stops all callers.
+        rng: Draws the jitter; omitted, a new one.
     """
 
     def __init__(
@@ -169,79 +123,48 @@ class WindowLimiter:
         on_event: OnEvent | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._pacer = Pacer(limit, window, rng or random.Random())  # noqa: S311 - jitter is no secret
+        self._pacer = Pacer.create(limit, window)
+        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._on_event = on_event
         self._loop: asyncio.AbstractEventLoop | None = None
         self._direct = _Queue()
-        self._batch = _Queue()
-        self._passed_over = 0
+        self._background = _Queue()
+        self._direct_streak = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def acquire_nowait(self, *, cost: int = 1) -> Grant | None:
-        """A permit, if a request may go now and nobody waits; see :class:`RateLimiter`."""
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> WindowPermit | None:  # noqa: ARG002 - if nobody waits, both go
+        """Take a permit if a request may go now and nobody waits."""
         loop, pacer = self._loop, self._pacer
         # Which loop runs is for acquire to find out, as up to Python 3.11 that takes a system call.
-        if self._direct or self._batch or loop is None or not loop.is_running():
+        if self._direct or self._background or loop is None or not loop.is_running():
             return None
         now = loop.time()
-        return pacer.grant(now, cost) if pacer.ready_at(now, cost) <= now else None
+        if pacer.ready_at(now, cost) > now:
+            return None
+        return WindowPermit(pacer.acquire(now, cost), self._return)
 
-    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Grant:
-        """Wait for the turn of a request; see :class:`RateLimiter`."""
+    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> WindowPermit:
+        """Wait until a request may go."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move_to(loop)
-        if (granted := self.acquire_nowait(cost=cost)) is not None:
-            return granted
+        if (permit := self.acquire_nowait(cost=cost)) is not None:
+            return permit
         now = loop.time()
-        give_up_at = math.inf if max_wait is None else now + max_wait
-        queue = self._batch if background else self._direct
-        waiter = _Waiter(loop.create_future(), self._pacer.fitting(cost), give_up_at, queue)
-        # Where the first answer is on its way it may allow more than the lowest plan does, so it is waited for.
-        if (expected := self._expected(waiter, now)) > give_up_at and not self._pacer.guessing:
-            raise _no_time(expected - now)
+        expires_at = math.inf if max_wait is None else now + max_wait
+        queue = self._background if background else self._direct
+        waiter = _Waiter(loop.create_future(), self._pacer.clamp_cost(cost), expires_at, queue)
+        # While the first response is awaited, which may state a larger limit than the lowest plan's, nobody is turned
+        # away.
+        if (expected := self._expected_start(waiter, now)) > expires_at and not self._pacer.is_default_limit:
+            raise _deadline_error(expected - now)
         queue.add(waiter)
-        self._hand_out()
+        self._wake_waiters()
         return await self._wait(waiter, loop)
 
-    def finish(
-        self,
-        permit: Grant,
-        *,
-        status: int | None,
-        limit: int | None = None,
-        remaining: int | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        """Give a permit back with what the answer said; see :class:`RateLimiter`."""
-        now = self._loop.time() if self._loop is not None else 0.0
-        # What those who wait were not refused for may be known now.
-        news, closed_until = self._pacer.guessing, self._pacer.closed_until
-        if status is None:
-            self._pacer.unanswered(permit, now)
-        elif status == _TOO_MANY:
-            seconds = self._pacer.refused(permit, now, retry_after, limit)
-            if seconds is not None:
-                emit(self._on_event, RateLimited(seconds, retry_after is not None))
-            news = news or seconds is not None or self._pacer.closed_until > closed_until
-        else:
-            before = self._pacer.answered(permit, now, limit=limit, remaining=remaining)
-            if before is not None:
-                emit(self._on_event, RateLimitUpdated(before, self._pacer.limit))
-        if self._direct or self._batch or self._timer:
-            if news:
-                self._refuse_the_late(now)
-            self._hand_out()
-
-    def refund(self, permit: Grant) -> None:
-        """Give a permit back unused; see :class:`RateLimiter`."""
-        self._pacer.refund(permit)
-        if self._direct or self._batch:
-            self._hand_out()
-
-    def fail_all(self, make_error: Callable[[], Exception]) -> None:
-        """Let every caller that waits fail at once."""
-        for queue in (self._direct, self._batch):
+    def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
+        """Let every caller that waits fail now."""
+        for queue in (self._direct, self._background):
             for waiter in queue:
                 if not waiter.future.done():
                     waiter.future.set_exception(make_error())
@@ -252,63 +175,98 @@ class WindowLimiter:
         """The state now."""
         now, pacer = self._now(), self._pacer
         ready = pacer.ready_at(now)
-        # Where it takes an answer to know, a paced request's time is the nearest guess.
-        wait = max(0.0, (pacer.free_at(now, 0) if math.isinf(ready) else ready) - now)
+        # Where it takes a response to know, a paced request's time is the nearest estimate.
+        wait = max(0.0, (pacer.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
         return RateLimit(pacer.limit, pacer.remaining(now), pacer.window, wait, pacer.learned)
 
     def forecast(self, n: int) -> float:
         """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
         now = self._now()
-        ahead = self._direct.cost + self._batch.cost
-        return 0.0 if n <= 0 else max(0.0, self._pacer.free_at(now, ahead + n - 1) - now)
+        ahead = self._direct.cost + self._background.cost
+        return 0.0 if n <= 0 else max(0.0, self._pacer.earliest_start(now, ahead + n - 1) - now)
 
-    async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> Grant:
-        alarm = None if math.isinf(waiter.give_up_at) else loop.call_at(waiter.give_up_at, self._give_up, waiter)
+    def statistics(self) -> Statistics:
+        """What is in flight and who waits."""
+        wakeup = None if self._timer is None else self._timer.when()
+        return Statistics(self._pacer.log.in_flight, len(self._direct), len(self._background), wakeup)
+
+    async def aclose(self) -> None:
+        """Nothing to report or release: all state is in this process."""
+
+    def _return(self, record: PermitRecord, outcome: Outcome) -> None:
+        """A permit is settled or refunded."""
+        loop, pacer, kind = self._loop, self._pacer, outcome.kind
+        now = 0.0 if loop is None else loop.time()
+        # Those who wait may be hopeless as of now.
+        news, closed_until = pacer.is_default_limit, pacer.gate.closed_until
+        if kind in {"succeeded", "failed"}:
+            before = pacer.on_response(record, now, limit=outcome.limit, remaining=outcome.remaining)
+            if before is not None:
+                emit(self._on_event, RateLimitUpdated(before, pacer.limit))
+        elif kind == "rate_limited":
+            seconds = pacer.on_rate_limited(
+                record, now, retry_after=outcome.retry_after, limit=outcome.limit, jitter=self._rng.random()
+            )
+            if seconds is not None:
+                emit(self._on_event, RateLimited(seconds, outcome.retry_after is not None))
+            news = news or seconds is not None or pacer.gate.closed_until > closed_until
+        elif kind == "unsent":
+            pacer.refund(record)
+            news = False
+        else:
+            pacer.on_no_response(record, now)
+        if self._direct or self._background or self._timer:
+            if news:
+                self._reject_hopeless(now)
+            self._wake_waiters()
+
+    async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> WindowPermit:
+        timer = None if math.isinf(waiter.expires_at) else loop.call_at(waiter.expires_at, self._expire_waiter, waiter)
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            self._withdraw(waiter)
+            self._cancel_waiter(waiter)
             raise
         finally:
-            if alarm is not None:
-                alarm.cancel()
+            if timer is not None:
+                timer.cancel()
 
-    def _give_up(self, waiter: _Waiter) -> None:
-        """A waiter's time has run out."""
-        # After a delay of the loop its turn may be due in the same moment.
-        self._hand_out()
+    def _expire_waiter(self, waiter: _Waiter) -> None:
+        # After a delay of the loop its permit may be due in the same moment.
+        self._wake_waiters()
         if not waiter.future.done():
             now = self._now()
-            self._refuse(waiter, max(self._expected(waiter, now), now) - now)
-            self._hand_out()
+            self._reject(waiter, max(self._expected_start(waiter, now), now) - now)
+            self._wake_waiters()
 
-    def _withdraw(self, waiter: _Waiter) -> None:
-        """A waiter's caller was cancelled: its place, or the permit that it has got already, goes to the next."""
+    def _cancel_waiter(self, waiter: _Waiter) -> None:
+        """Pass a canceled caller's place in the queue, or the permit that it has got already, to the next."""
         future = waiter.future
         if future.done() and not future.cancelled() and future.exception() is None:
-            self.refund(future.result())
+            future.result().refund()
         elif waiter in waiter.queue:
             waiter.queue.remove(waiter)
-            self._hand_out()
+            self._wake_waiters()
 
-    def _hand_out(self) -> None:
+    def _wake_waiters(self) -> None:
         now = self._now()
         while (waiter := self._next()) is not None:
-            # A future that is done belongs to a caller about to be cancelled.
+            # A future that is done belongs to a caller about to be canceled.
             if not waiter.future.done():
                 ready = self._pacer.ready_at(now, waiter.cost)
                 if ready > now:
                     self._set_timer(ready)
                     return
-                self._passed_over = self._passed_over + 1 if waiter.queue is self._direct and self._batch else 0
-                waiter.future.set_result(self._pacer.grant(now, waiter.cost))
+                overtaking = waiter.queue is self._direct and self._background
+                self._direct_streak = self._direct_streak + 1 if overtaking else 0
+                waiter.future.set_result(WindowPermit(self._pacer.acquire(now, waiter.cost), self._return))
             waiter.queue.remove(waiter)
         self._set_timer(None)
 
     def _next(self) -> _Waiter | None:
-        direct, batch = next(iter(self._direct), None), next(iter(self._batch), None)
-        if batch is not None and (direct is None or self._passed_over >= _BATCH_SHARE - 1):
-            return batch
+        direct, background = next(iter(self._direct), None), next(iter(self._background), None)
+        if background is not None and (direct is None or self._direct_streak >= _BACKGROUND_SHARE - 1):
+            return background
         return direct
 
     def _set_timer(self, when: float | None) -> None:
@@ -322,42 +280,42 @@ class WindowLimiter:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._hand_out()
+        self._wake_waiters()
 
-    def _expected(self, waiter: _Waiter, now: float) -> float:
-        """When this waiter's turn comes at the earliest, if no further direct call overtakes it."""
+    def _expected_start(self, waiter: _Waiter, now: float) -> float:
+        """When this waiter's request may start at the earliest, if no further direct call overtakes it."""
         queue = waiter.queue
         ahead = 0 if queue is self._direct else self._direct.cost
         if waiter in queue:
             ahead += sum(other.cost for other in itertools.takewhile(lambda other: other is not waiter, queue))
         else:
             ahead += queue.cost
-        return self._pacer.free_at(now, ahead, waiter.cost)
+        return self._pacer.earliest_start(now, ahead, waiter.cost)
 
-    def _refuse_the_late(self, now: float) -> None:
-        """Those whose wait does not fit, as is known now, need not wait to hear it."""
+    def _reject_hopeless(self, now: float) -> None:
+        """Fail those whose wait does not fit their timeout, as is known now."""
         ahead = 0
-        for queue in (self._direct, self._batch):
+        for queue in (self._direct, self._background):
             for waiter in list(queue):
-                expected = self._pacer.free_at(now, ahead, waiter.cost)
-                if expected > waiter.give_up_at and not waiter.future.done():
-                    self._refuse(waiter, expected - now)
+                expected = self._pacer.earliest_start(now, ahead, waiter.cost)
+                if expected > waiter.expires_at and not waiter.future.done():
+                    self._reject(waiter, expected - now)
                 else:
                     ahead += waiter.cost
 
-    def _refuse(self, waiter: _Waiter, seconds: float) -> None:
+    def _reject(self, waiter: _Waiter, seconds: float) -> None:
         waiter.queue.remove(waiter)
-        waiter.future.set_exception(_no_time(seconds))
+        waiter.future.set_exception(_deadline_error(seconds))
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """The first use on this loop: whoever waited on the one before is gone with it."""
-        if (self._direct or self._batch) and self._loop is not None and not self._loop.is_closed():
+        if (self._direct or self._background) and self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._direct.clear()
-        self._batch.clear()
+        self._background.clear()
         self._loop = loop
         self._pacer.abandon(loop.time())
 
@@ -365,8 +323,8 @@ class WindowLimiter:
         return 0.0 if self._loop is None else self._loop.time()
 
 
-def _no_time(seconds: float) -> RateLimitError:
+def _deadline_error(seconds: float) -> RateLimitError:
     return RateLimitError(
-        f"The rate limit makes this call wait {seconds:.1f} s, which does not fit its timeout; nothing was sent",
+        f"Rate limited: the call would wait {seconds:.1f} s, longer than its timeout; no request was sent",
         retry_after=seconds,
     )
