@@ -335,7 +335,7 @@ class Gate(msgspec.Struct, array_like=True):
             self.closed_until = now + retry_after
 
     def _backoff(self, window: float, jitter: float) -> float:
-        bound = min(window, window * _FIRST_BACKOFF * 2**self.backoffs)
+        bound = min(window, window * _FIRST_BACKOFF * 2.0**self.backoffs)
         self.backoffs = min(self.backoffs + 1, _MOST_BACKOFFS)
         return bound * jitter
 
