@@ -21,7 +21,7 @@ test: $(VENV)/.tox ## Run all checks: style, types, docs, speed, and the tests u
 	@$(BIN)/tox run
 
 quick: $(VENV)/.dev ## Run the tests once, on the tree, with the Python of .venv.
-	@$(BIN)/pytest --numprocesses=auto
+	@$(BIN)/pytest --numprocesses=auto --dist=worksteal
 
 fix: $(VENV)/.dev ## Correct style where that can be done automatically.
 	@$(BIN)/ruff check --fix
