@@ -431,9 +431,7 @@ async def wire(unused_tcp_port: int) -> AsyncIterator[ConnectionPool]:
 
 
 @pytest.mark.parametrize("own_session", [True, False])
-async def test_no_request_is_sent_that_is_not_counted(
-    wire: ConnectionPool, unused_tcp_port: int, own_session: bool
-) -> None:  # noqa: FBT001 - a table's column
+async def test_no_request_is_sent_that_is_not_counted(wire: ConnectionPool, unused_tcp_port: int, own_session: bool) -> None:  # noqa: FBT001 - a table's column
     """By itself, aiohttp sends a GET again, unseen, when a kept-alive connection dies under it."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     async with aiohttp.ClientSession() as session:
