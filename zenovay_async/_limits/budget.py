@@ -136,16 +136,13 @@ class Budget:
             cost: What it was acquired for.
             outcome: How the request ended.
         """
-        if outcome.kind == "unsent":
-            self.refund(permit, cost)
-            return
-        shared = self._shared
-        shared.quota.in_flight -= cost
+        shared, quota, kind = self._shared, self._shared.quota, outcome.kind
+        quota.in_flight -= cost
         if outcome.usage is not None:
-            shared.quota.update(outcome.usage)
-        if outcome.kind == "succeeded":
+            quota.update(outcome.usage)
+        if kind == "succeeded":
             shared.retries.earn()
-        elif outcome.kind == "quota_exhausted":
+        elif kind == "quota_exhausted":
             # Before the permit is returned, or the next in line would be sent to hear the same.
             shared.on_quota_exhausted(outcome.retry_after)
         permit.settle(outcome)
