@@ -64,7 +64,7 @@ class WindowPermit(msgspec.Struct, eq=False, gc=False):
         record, self._record = self._record, None
         if record is None:
             raise RuntimeError("Permit returned twice: settle or refund each permit exactly once")
-        self._limiter.settle(record, outcome)
+        self._limiter.return_permit(record, outcome)
 
     def refund(self) -> None:
         """Return the permit unused."""
@@ -194,17 +194,18 @@ class WindowLimiter:
     async def aclose(self) -> None:
         """Nothing to report or release: all state is in this process."""
 
-    def settle(self, record: PermitRecord, outcome: Outcome) -> None:
-        """Learn how a request ended, and wake those who may go now; called by its permit."""
+    def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
+        """Settle or refund a permit; called by the permit, once."""
         loop, pacer, kind = self._loop, self._pacer, outcome.kind
         now = 0.0 if loop is None else loop.time()
         # Those who wait may be hopeless as of now.
-        news, closed_until = pacer.is_default_limit, pacer.gate.closed_until
+        news = pacer.is_default_limit
         if kind in {"succeeded", "failed"}:
             before = pacer.on_response(record, now, limit=outcome.limit, remaining=outcome.remaining)
             if before is not None:
                 emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
         elif kind == "rate_limited":
+            closed_until = pacer.gate.closed_until
             seconds = pacer.on_rate_limited(
                 record, now, retry_after=outcome.retry_after, limit=outcome.limit, jitter=self._rng.random()
             )
