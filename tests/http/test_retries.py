@@ -23,7 +23,7 @@ from zenovay_async import (
     ZenovayError,
 )
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL
-from zenovay_async._session.retry import RetryBudget
+from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async.events import Event, RateLimited, RetryScheduled
 
 if TYPE_CHECKING:
