@@ -55,7 +55,7 @@ async def test_a_patched_method_is_used(zenovay: Zenovay, sandbox: Sandbox, monk
 async def test_an_autospec_of_a_client_has_its_resources() -> None:
     mocked: Any = create_autospec(Zenovay, instance=True)
     mocked.heatmaps.pages.return_value = HeatmapPages(pages=())
-    assert isinstance(mocked.heatmaps, Heatmaps)
     assert (await mocked.heatmaps.pages("x", limit=1)).pages == ()
     with pytest.raises(TypeError):
         mocked.heatmaps.pages("x", unknown=1)
+    assert isinstance(mocked.heatmaps, Heatmaps)
