@@ -145,7 +145,7 @@ class Session:
             state.record_failure(error)
             raise
         if result.drifts:
-            self._drift.report(call, result.drifts)
+            self._drift.report(call, result.drifts, self._auth)
         return Response(result.data, raw.status, raw.headers, raw.body, result.timestamp, state.attempts, state.waits)
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[Permit, ConnectionPool] | None:
