@@ -248,8 +248,8 @@ async def test_outside_of_a_task_a_deadline_is_rejected(timer: DeadlineTimer) ->
     assert not timer.pending
 
 
-# Whole seconds for starts, and different fractions for deadlines, work and cancellations: the order of two timers of the
-# same time is not specified.
+# Whole seconds for starts, and different fractions for deadlines, work and cancellations: the order of two timers at
+# the same time is not specified.
 _DEADLINES = st.one_of(st.just(math.inf), st.integers(0, 6).map(lambda whole: whole + 0.25))
 _CASES = st.lists(
     st.tuples(
