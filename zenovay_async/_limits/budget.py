@@ -222,7 +222,10 @@ class _Shared:
         """The server said that the quota is exhausted, so nobody needs to wait for a permit any more."""
         self.quota.mark_exhausted(retry_after)
         # A limiter of the caller's may serve other keys, too; callers of this key then hear of it at their turn.
-        if self.limiter is not None and sum(other.limiter is self.limiter for other in _registry.values()) <= 1:
+        # References, as other threads may add budgets meanwhile, which iterating over the registry itself forbids.
+        budgets = [reference() for reference in _registry.valuerefs()]
+        users = [each for each in budgets if each is not None and each.limiter is self.limiter]
+        if self.limiter is not None and len(users) <= 1:
             self.limiter.fail_waiters(self.quota.exhausted_error)
 
     def _emit(self, event: Event) -> None:
