@@ -12,7 +12,7 @@ from raw_server import PAGES, RawServer
 
 import zenovay_async
 from zenovay_async import APIConnectionError, APITimeoutError, Zenovay
-from zenovay_async._session import transport
+from zenovay_async._session import aiohttp_tuning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -113,7 +113,7 @@ async def test_the_tuned_request_class_sends_the_same_bytes(
             super().__init__(*args, **kwargs)
 
     tuned = await calls()
-    monkeypatch.setattr(transport, "PreparedRequest", Plain)
+    monkeypatch.setattr(aiohttp_tuning, "PreparedRequest", Plain)
     assert await calls() == tuned
     assert used == [Plain] * 3
     assert [request.partition(b" ")[0] for request in tuned] == [b"GET", b"GET", b"POST"]

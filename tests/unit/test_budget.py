@@ -144,7 +144,7 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
     give_back(first, 5)
     before = state()
     assert budget.in_flight == 1
-    with pytest.raises(RuntimeError, match="settled or refunded before"):
+    with pytest.raises(RuntimeError, match="settle or refund each permit exactly once"):
         give_back(second, 6)
     assert state() == before
     other.refund()

@@ -137,8 +137,7 @@ class Session:
                 failure = error
                 raise
             finally:
-                outcome = outcome_of(raw, failure, None if result is None else result.usage)
-                self._budget.settle(permit, endpoint.cost, outcome)
+                permit.settle(outcome_of(raw, failure, None if result is None else result.usage))
                 del failure
         except ZenovayError as error:
             self._auth.redact(error)
@@ -171,7 +170,7 @@ class Session:
             state.check_deadline()
             pool = await self._transport.acquire_slot(None if state.background else state.deadline)
         except BaseException:
-            self._budget.refund(permit, cost)
+            permit.refund()
             raise
         if state.background and state.deadline is not None:
             state.deadline += state.loop.time() - began
