@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from raw_server import RawServer
 
-from zenovay_async import AuthenticationError, Event, SchemaDrift, Zenovay
+from zenovay_async import AuthenticationError, Event, RateLimitError, SchemaDrift, ServerError, Zenovay
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
@@ -23,16 +24,50 @@ DRIFTED: dict[str, Any] = {
 }
 
 
-def test_siblings_share_connections_and_differ_in_their_options() -> None:
-    """Siblings share connections, and differ in the options that were given."""
-    zenovay = Zenovay("zv_one", timeout=5)
-    other = zenovay.with_options(api_key="zv_two", max_attempts=1)
-    assert other._transport is zenovay._transport
-    assert other._options.timeout == 5
-    assert (zenovay._options.max_attempts, other._options.max_attempts) == (4, 1)
-    assert other._budget is not zenovay._budget
-    assert zenovay.with_options(timeout=None)._budget is zenovay._budget
-    assert Zenovay("zv_one")._budget is zenovay._budget
+async def test_siblings_share_connections() -> None:
+    """Siblings share the connections of the client that was made first, and do not close them."""
+    async with RawServer() as server, Zenovay("zv_one", base_url=server.url, rate_limit=None) as zenovay:
+        other = zenovay.with_options(api_key="zv_two", auth="bearer", max_attempts=1)
+        for client in (zenovay, other, zenovay, other):
+            await client.heatmaps.pages("x")
+        await other.close()
+        await zenovay.heatmaps.pages("x")
+        assert (server.requests, server.connections) == (5, 1)
+
+
+@pytest.mark.looptime
+async def test_siblings_differ_in_the_options_that_were_given(canned: aioresponses) -> None:
+    """Siblings differ in the options that were given; the others keep their values."""
+    zenovay = Zenovay("zv_options_one", timeout=5, rate_limit=None)
+    other = zenovay.with_options(api_key="zv_options_two", max_attempts=1)
+    canned.get(URL, status=500, repeat=True)
+    for client, attempts in ((zenovay, 4), (other, 1), (other.with_options(max_attempts=2), 2), (zenovay, 4)):
+        with pytest.raises(ServerError) as failed:
+            await client.heatmaps.pages("x")
+        assert failed.value.attempts == attempts
+    canned.clear()
+    canned.get(URL, status=429, headers={"Retry-After": "10"}, repeat=True)
+    for client in (zenovay, zenovay.with_options(api_key="zv_options_three")):
+        with pytest.raises(RateLimitError, match="longer than the timeout of 5 s"):
+            await client.heatmaps.pages("x")
+    with pytest.raises(RateLimitError, match="longer than the timeout of 7 s"):
+        await zenovay.with_options(timeout=7).heatmaps.pages("x")
+
+
+async def test_clients_of_one_key_share_a_budget(canned: aioresponses) -> None:
+    """Clients of one key share a budget, siblings or not; one with another key has its own."""
+    canned.get(URL, payload=DRIFTED, headers={"X-Usage-Monthly": "7", "X-RateLimit-Limit": "120"})
+    zenovay = Zenovay("zv_budget_one")
+    other = zenovay.with_options(api_key="zv_budget_two")
+    sibling = zenovay.with_options(timeout=None)
+    await sibling.heatmaps.pages("x")
+    for client in (zenovay, sibling, Zenovay("zv_budget_one")):
+        assert client.quota.used == 7
+        assert client.rate_limit is not None
+        assert client.rate_limit.limit == 120
+    assert other.quota.used is None
+    assert other.rate_limit is not None
+    assert other.rate_limit.limit == 30
 
 
 async def test_each_sibling_calls_with_its_own_key(sandbox: Sandbox, zenovay: Zenovay) -> None:
