@@ -128,12 +128,17 @@ class Session:
                     attempt_timeout=self._options.attempt_timeout,
                     deadline=state.deadline,
                 )
-                result = self._parse(state, raw)
+                if _logger.isEnabledFor(logging.DEBUG):
+                    self._log_response(state, raw)
+                now = time.time()
+                find_drift = self._drift.is_due(endpoint.decoder, now)
+                result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 failure = error
                 raise
             finally:
-                permit.settle(outcome_of(raw, failure, None if result is None else result.usage))
+                outcome = outcome_of(raw, failure, None if result is None else result.usage)
+                self._budget.settle(permit, endpoint.cost, outcome)
                 del failure
         except ZenovayError as error:
             self._auth.redact(error)
@@ -156,11 +161,9 @@ class Session:
 
     async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
         """Wait for both, within the deadline; the deadline of a background call starts after the wait."""
-        began = state.loop.time()
+        began, cost = state.loop.time(), state.call.endpoint.cost
         try:
-            permit = await self._budget.acquire(
-                state.call.endpoint.cost, max_wait=state.max_wait(), background=state.background
-            )
+            permit = await self._budget.acquire(cost, max_wait=state.max_wait(), background=state.background)
         except RateLimitError as error:
             state.excess_wait = error.retry_after or 0.0
             raise
@@ -168,21 +171,12 @@ class Session:
             state.check_deadline()
             pool = await self._transport.acquire_slot(None if state.background else state.deadline)
         except BaseException:
-            permit.refund()
+            self._budget.refund(permit, cost)
             raise
         if state.background and state.deadline is not None:
             state.deadline += state.loop.time() - began
         return permit, pool
 
-    def _parse(self, state: CallState[T], raw: RawResponse) -> Result[T]:
-        if _logger.isEnabledFor(logging.DEBUG):
-            request_id = self._auth.redact_text(raw.headers.get("x-request-id", "without id"))
-            _logger.debug("%s: HTTP %d, attempt %d, request %s", state.call, raw.status, state.attempts, request_id)
-        now, strict = time.time(), self._options.strict
-        return parse_response(
-            state.call,
-            raw,
-            now,
-            strict=strict,
-            find_drift=not strict and self._drift.is_due(state.call.endpoint.decoder, now),
-        )
+    def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
+        request_id = self._auth.redact_text(raw.headers.get("x-request-id", "without ID"))
+        _logger.debug("%s: HTTP %d, attempt %d, request %s", state.call, raw.status, state.attempts, request_id)
