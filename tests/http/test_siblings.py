@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import URL, make_client, unique_key
 from raw_server import RawServer
 
 from zenovay_async import AuthenticationError, Event, RateLimitError, SchemaDrift, ServerError, Zenovay
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from zenovay_async.sandbox import Sandbox
 
-URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
 DRIFTED: dict[str, Any] = {
     "success": True,
     "data": {"pages": [{"url": "/", "total_interactions": "5", "last_updated": "2026-02-07T12:00:00Z"}]},
@@ -38,8 +37,8 @@ async def test_siblings_share_connections() -> None:
 @pytest.mark.looptime
 async def test_siblings_differ_in_the_options_that_were_given(canned: aioresponses) -> None:
     """Siblings differ in the options that were given; the others keep their values."""
-    zenovay = Zenovay("zv_options_one", timeout=5, rate_limit=None)
-    other = zenovay.with_options(api_key="zv_options_two", max_attempts=1)
+    zenovay = make_client(timeout=5)
+    other = zenovay.with_options(api_key=unique_key(), max_attempts=1)
     canned.get(URL, status=500, repeat=True)
     for client, attempts in ((zenovay, 4), (other, 1), (other.with_options(max_attempts=2), 2), (zenovay, 4)):
         with pytest.raises(ServerError) as failed:
@@ -47,7 +46,7 @@ async def test_siblings_differ_in_the_options_that_were_given(canned: aiorespons
         assert failed.value.attempts == attempts
     canned.clear()
     canned.get(URL, status=429, headers={"Retry-After": "10"}, repeat=True)
-    for client in (zenovay, zenovay.with_options(api_key="zv_options_three")):
+    for client in (zenovay, zenovay.with_options(api_key=unique_key())):
         with pytest.raises(RateLimitError, match="longer than the timeout of 5 s"):
             await client.heatmaps.pages("x")
     with pytest.raises(RateLimitError, match="longer than the timeout of 7 s"):
@@ -57,11 +56,12 @@ async def test_siblings_differ_in_the_options_that_were_given(canned: aiorespons
 async def test_clients_of_one_key_share_a_budget(canned: aioresponses) -> None:
     """Clients of one key share a budget, siblings or not; one with another key has its own."""
     canned.get(URL, payload=DRIFTED, headers={"X-Usage-Monthly": "7", "X-RateLimit-Limit": "120"})
-    zenovay = Zenovay("zv_budget_one")
-    other = zenovay.with_options(api_key="zv_budget_two")
+    key = unique_key()
+    zenovay = Zenovay(key)
+    other = zenovay.with_options(api_key=unique_key())
     sibling = zenovay.with_options(timeout=None)
     await sibling.heatmaps.pages("x")
-    for client in (zenovay, sibling, Zenovay("zv_budget_one")):
+    for client in (zenovay, sibling, Zenovay(key)):
         assert client.quota.used == 7
         assert client.rate_limit is not None
         assert client.rate_limit.limit == 120
@@ -89,9 +89,10 @@ async def test_each_client_hears_the_drift_that_it_meets_once(
     canned.get(URL, payload=DRIFTED, repeat=True)
     heard: list[list[Event]] = [[], []]
     # One key, and so one budget, which makes no difference to the drift.
+    key = unique_key()
     async with (
-        Zenovay("zv_drift", rate_limit=None, on_event=heard[0].append) as one,
-        Zenovay("zv_drift", rate_limit=None, on_event=heard[1].append) as two,
+        Zenovay(key, rate_limit=None, on_event=heard[0].append) as one,
+        Zenovay(key, rate_limit=None, on_event=heard[1].append) as two,
     ):
         for zenovay in (one, two, one, two):
             assert (await zenovay.heatmaps.pages("x")).pages[0].total_interactions == 5
@@ -105,7 +106,7 @@ async def test_each_client_hears_the_drift_that_it_meets_once(
 OPTIONS: list[Callable[[Zenovay], Zenovay]] = [
     lambda zenovay: zenovay.with_options(timeout=5),
     lambda zenovay: zenovay.with_options(auth="bearer", rate_limit=30),
-    lambda zenovay: zenovay.with_options(api_key="zv_drift_two"),
+    lambda zenovay: zenovay.with_options(api_key=unique_key()),
 ]
 
 
@@ -115,7 +116,7 @@ async def test_siblings_with_one_listener_report_a_drift_once(
 ) -> None:
     canned.get(URL, payload=DRIFTED, repeat=True)
     heard: list[Event] = []
-    async with Zenovay("zv_drift", rate_limit=None, on_event=heard.append) as zenovay:
+    async with make_client(on_event=heard.append) as zenovay:
         await make_sibling(zenovay).heatmaps.pages("x")
         await zenovay.heatmaps.pages("x")
         await make_sibling(zenovay).heatmaps.pages("x")
@@ -126,7 +127,7 @@ async def test_a_sibling_with_its_own_listener_hears_the_drift_itself(canned: ai
     canned.get(URL, payload=DRIFTED, repeat=True)
     heard: list[Event] = []
     heard_by_sibling: list[Event] = []
-    async with Zenovay("zv_drift", rate_limit=None, on_event=heard.append) as zenovay:
+    async with make_client(on_event=heard.append) as zenovay:
         sibling = zenovay.with_options(on_event=heard_by_sibling.append)
         for client in (zenovay, sibling, zenovay, sibling):
             await client.heatmaps.pages("x")

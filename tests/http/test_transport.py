@@ -12,7 +12,7 @@ from raw_server import PAGES, RawServer
 
 import zenovay_async
 from zenovay_async import APIConnectionError, APITimeoutError, Zenovay
-from zenovay_async._session import transport
+from zenovay_async._session import aiohttp_tuning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,8 +27,16 @@ async def server() -> AsyncIterator[RawServer]:
 
 
 @pytest.mark.parametrize("own_session", [True, False])
-async def test_every_request_that_is_sent_is_counted(server: RawServer, own_session: bool) -> None:  # noqa: FBT001 - a table's column
+@pytest.mark.parametrize("has_switch", [True, False], ids=["this aiohttp", "an aiohttp without the switch"])
+async def test_every_request_that_is_sent_is_counted(
+    server: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+    own_session: bool,  # noqa: FBT001 - a table's column
+    has_switch: bool,  # noqa: FBT001 - same
+) -> None:
     """By itself, aiohttp sends a GET again, unseen, when a kept-alive connection dies under it."""
+    if not has_switch:
+        monkeypatch.setattr(aiohttp_tuning, "hasattr", lambda *_: False, raising=False)
     async with aiohttp.ClientSession() as session:
         given = None if own_session else session
         async with Zenovay("zv_x", base_url=server.url, max_attempts=1, rate_limit=None, session=given) as zenovay:
@@ -110,7 +118,7 @@ async def test_the_tuned_request_class_sends_the_same_bytes(
             super().__init__(*args, **kwargs)
 
     tuned = await calls()
-    monkeypatch.setattr(transport, "PreparedRequest", Plain)
+    monkeypatch.setattr(aiohttp_tuning, "PreparedRequest", Plain)
     assert await calls() == tuned
     assert used == [Plain] * 3
     assert [request.partition(b" ")[0] for request in tuned] == [b"GET", b"GET", b"POST"]
