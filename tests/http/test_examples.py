@@ -6,15 +6,16 @@ import asyncio
 import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zenovay_async.sandbox import Sandbox
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 
