@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OK = range(200, 300)
+
 _logger = logging.getLogger("zenovay_async")
 
 
@@ -184,5 +186,5 @@ class Session:
             raw,
             now,
             strict=strict,
-            find_drift=not strict and self._drift.is_due(state.call.endpoint.decoder, now),
+            find_drift=not strict and raw.status in _OK and self._drift.is_due(state.call.endpoint.decoder, now),
         )
