@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OK = range(200, 300)
+
 _logger = logging.getLogger("zenovay_async")
 
 
@@ -131,7 +133,7 @@ class Session:
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
                 now = time.time()
-                find_drift = self._drift.is_due(endpoint.decoder, now)
+                find_drift = raw.status in _OK and self._drift.is_due(endpoint.decoder, now)
                 result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 failure = error
