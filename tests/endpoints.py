@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 
 class Endpoint(NamedTuple):
-    """One endpoint; ``{}`` in its path stands for the website's id."""
+    """One endpoint: the name of its operation, and its path, ``{}`` in place of the website's ID."""
 
     name: str
     path: str

@@ -1,4 +1,4 @@
-"""A list that comes in pages is one page when awaited, and every item once when iterated over."""
+"""A paged list: one page when awaited, every item once when iterated over."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Server:
 
     def __init__(self, canned: aioresponses, items: list[int], *, pagination: bool = True) -> None:
         self.items = items
-        self.asked: list[dict[str, str]] = []
+        self.requests: list[dict[str, str]] = []
         self.before_each: list[int] = []
         self.always_more = False
-        self.counts_on = True
+        self.honors_offset = True
         self._pagination = pagination
         url = f"{DEFAULT_BASE_URL}/analytics/x/visitors"
-        canned.get(re.compile(f"^{re.escape(url)}"), callback=self._answer, repeat=True)
+        canned.get(re.compile(f"^{re.escape(url)}"), callback=self._respond, repeat=True)
 
-    def _answer(self, url: URL, **_: Any) -> CallbackResult:
-        if self.asked:
+    def _respond(self, url: URL, **_: Any) -> CallbackResult:
+        if self.requests:
             self.items[:0] = self.before_each
             self.before_each = []
-        self.asked.append(dict(url.query))
+        self.requests.append(dict(url.query))
         limit, offset = int(url.query.get("limit", "100")), int(url.query.get("offset", "0"))
-        start = offset if self.counts_on else 0
+        start = offset if self.honors_offset else 0
         shown = self.items[start : start + limit]
-        more = self.always_more or not self.counts_on or offset + limit < len(self.items)
+        more = self.always_more or not self.honors_offset or offset + limit < len(self.items)
         data: dict[str, Any] = {"visitors": [{"id": str(item)} for item in shown]}
         if self._pagination:
             data["pagination"] = {"limit": limit, "offset": offset, "has_more": more}
@@ -90,27 +90,28 @@ async def test_every_paged_list_is_iterated_over(zenovay: Zenovay, sandbox: Sand
     assert len(at_once) > 7
 
 
-async def test_iterating_asks_for_the_largest_pages_as_each_costs_one_request(canned: aioresponses) -> None:
+async def test_iterating_requests_the_largest_pages(canned: aioresponses) -> None:
+    """Each page costs one request, whatever its size."""
     server = Server(canned, list(range(2500)))
     async with client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x")]
     assert ids(visitors) == list(range(2500))
-    assert [asked["limit"] for asked in server.asked] == ["1000"] * 3
+    assert [request["limit"] for request in server.requests] == ["1000"] * 3
 
 
-async def test_a_page_is_asked_for_when_its_first_item_is_wanted(canned: aioresponses) -> None:
+async def test_a_page_is_requested_when_its_first_item_is_wanted(canned: aioresponses) -> None:
     server = Server(canned, list(range(10)))
     async with client() as zenovay:
         found = aiter(zenovay.analytics.visitors("x", limit=3))
-        assert server.asked == []
+        assert server.requests == []
         for _ in range(3):
             await anext(found)
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
         await anext(found)
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
-async def test_take_ends_after_so_many_and_asks_for_no_more(canned: aioresponses) -> None:
+async def test_take_ends_after_n_items_and_requests_no_more(canned: aioresponses) -> None:
     server = Server(canned, list(range(100)))
     async with client() as zenovay:
         assert ids([visitor async for visitor in zenovay.analytics.visitors("x").take(5)]) == [0, 1, 2, 3, 4]
@@ -120,13 +121,13 @@ async def test_take_ends_after_so_many_and_asks_for_no_more(canned: aioresponses
             3,
             4,
         ]
-    assert [asked["limit"] for asked in server.asked] == ["5", "3", "3"]
+    assert [request["limit"] for request in server.requests] == ["5", "3", "3"]
 
 
 @pytest.mark.parametrize(
     ("limit", "wanted", "sizes"), [(None, 50, [50]), (None, 2500, [1000, 1000, 500]), (30, 50, [30, 20]), (30, 5, [5])]
 )
-async def test_pages_too_end_after_as_many_items_as_were_to_be_taken(
+async def test_pages_end_after_the_items_to_take_too(
     canned: aioresponses, limit: int | None, wanted: int, sizes: list[int]
 ) -> None:
     server = Server(canned, list(range(12_748)))
@@ -134,26 +135,22 @@ async def test_pages_too_end_after_as_many_items_as_were_to_be_taken(
         pages = [list(page) async for page in zenovay.analytics.visitors("x", limit=limit).take(wanted).pages()]
     assert [len(page) for page in pages] == sizes
     assert [visitor for page in pages for visitor in ids(page)] == list(range(wanted))
-    assert len(server.asked) == len(sizes)
+    assert len(server.requests) == len(sizes)
 
 
-@pytest.mark.parametrize(
-    ("limit", "wanted", "asked"), [(None, 5, "5"), (3, 5, "3"), (50, 5, "5"), (None, 5000, "1000")]
-)
-async def test_one_page_is_asked_for_with_no_more_items_than_are_to_be_taken(
-    canned: aioresponses, limit: int | None, wanted: int, asked: str
+@pytest.mark.parametrize(("limit", "wanted", "sent"), [(None, 5, "5"), (3, 5, "3"), (50, 5, "5"), (None, 5000, "1000")])
+async def test_one_page_has_no_more_items_than_are_to_be_taken(
+    canned: aioresponses, limit: int | None, wanted: int, sent: str
 ) -> None:
     server = Server(canned, list(range(2000)))
     async with client() as zenovay:
         page = await zenovay.analytics.visitors("x", limit=limit).take(wanted)
         task = await asyncio.create_task(zenovay.analytics.visitors("x", limit=limit).take(wanted))
-    assert len(page.visitors) == len(task.visitors) == int(asked)
-    assert server.asked == [{"limit": asked}] * 2
+    assert len(page.visitors) == len(task.visitors) == int(sent)
+    assert server.requests == [{"limit": sent}] * 2
 
 
-async def test_what_is_to_be_taken_may_be_more_than_a_thousand_pages(
-    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_take_may_span_more_than_a_thousand_pages(canned: aioresponses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "MAX_PAGES", 4)
     Server(canned, list(range(100)))
     async with client() as zenovay:
@@ -167,10 +164,10 @@ async def test_without_a_pagination_object_a_short_page_is_the_last(canned: aior
     async with client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)]
     assert ids(visitors) == list(range(count))
-    assert len(server.asked) == count // 5 + 1
+    assert len(server.requests) == count // 5 + 1
 
 
-async def test_items_that_new_ones_push_onto_the_next_page_come_once(canned: aioresponses) -> None:
+async def test_items_pushed_onto_the_next_page_come_once(canned: aioresponses) -> None:
     server = Server(canned, list(range(10, 22)))
     server.before_each = [7, 8, 9]
     async with client() as zenovay:
@@ -179,37 +176,38 @@ async def test_items_that_new_ones_push_onto_the_next_page_come_once(canned: aio
 
 
 @pytest.mark.parametrize("pagination", [True, False])
-async def test_items_behind_a_whole_page_of_new_ones_still_come(canned: aioresponses, pagination: bool) -> None:  # noqa: FBT001 - a table's column
+async def test_items_behind_a_whole_page_of_new_items_still_come(canned: aioresponses, pagination: bool) -> None:  # noqa: FBT001 - a table's column
     server = Server(canned, list(range(10, 22)), pagination=pagination)
     server.before_each = [5, 6, 7, 8, 9]
     async with client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)]
     assert ids(visitors) == list(range(10, 22))
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
-async def test_a_server_that_has_nothing_does_not_keep_it_going(canned: aioresponses) -> None:
+async def test_an_empty_page_ends_the_list(canned: aioresponses) -> None:
+    """Whatever the server says of there being more."""
     server = Server(canned, [])
     server.always_more = True
     async with client() as zenovay:
         assert [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)] == []
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("wanted", [None, 50])
-async def test_a_server_that_does_not_count_on_is_asked_for_two_pages_in_vain(
+async def test_a_server_that_ignores_the_offset_gets_two_further_requests(
     canned: aioresponses, wanted: int | None
 ) -> None:
     server = Server(canned, list(range(5)))
-    server.counts_on = False
+    server.honors_offset = False
     async with client() as zenovay:
         visitors = zenovay.analytics.visitors("x", limit=5)
         pages = [ids(list(page)) async for page in (visitors if wanted is None else visitors.take(wanted)).pages()]
     assert pages == [[0, 1, 2, 3, 4]]
-    assert len(server.asked) == 1 + 2
+    assert len(server.requests) == 1 + 2
 
 
-async def test_a_list_without_end_is_an_error_that_says_what_to_do(
+async def test_an_endless_list_is_an_error_that_suggests_take(
     canned: aioresponses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paging, "MAX_PAGES", 4)
@@ -222,7 +220,7 @@ async def test_a_list_without_end_is_an_error_that_says_what_to_do(
     assert len(seen) == 20
 
 
-async def test_one_page_may_become_a_task_and_be_cancelled(zenovay: Zenovay, sandbox: Sandbox) -> None:
+async def test_one_page_runs_as_a_task_that_can_be_canceled(zenovay: Zenovay, sandbox: Sandbox) -> None:
     site = sandbox.website_ids[0]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(zenovay.analytics.visitors(site, limit=2)) for _ in range(3)]

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
         assert_type((await zenovay.query(site, "?")).extra, dict[str, Any])
         assert_type(await zenovay.request("GET", "websites", result_type=Mine), Mine)
         assert_type(await zenovay.stats.aggregate(site_id=site), Any)
+        assert_type(await zenovay.analytics.pages(site, range="7d"), Any)
+        assert_type(await zenovay.analytics.technology(site), Any)
+
+    def resources(zenovay: z.Zenovay) -> None:
+        assert_type(zenovay.heatmaps, z.Heatmaps)
+        assert_type(z.Zenovay.heatmaps, type[z.Heatmaps])
+        assert_type(zenovay.analytics.visitors("x", limit=5).take(2), z.Paged[z.VisitorPage, z.Visitor])
 
     async def responses(zenovay: z.Zenovay, site: str) -> None:
         response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(site, limit=3)

@@ -1,40 +1,48 @@
-"""The pace keeps a server from refusing, however it counts, and wastes little of what it allows. Time is virtual."""
+"""The pacer keeps within the limit, however the server counts, and wastes little of it. Time is virtual."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_servers import KINDS, Server
 
-from zenovay_async._limits.pacing import LOWEST_LIMIT, Grant, Pacer
+from zenovay_async._limits.pacing import LOWEST_LIMIT, Pacer, PermitRecord
 from zenovay_async._limits.window import WindowLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zenovay_async.sandbox.limits import Kind
 
 EXACT: tuple[Kind, ...] = ("fixed", "sliding", "bucket")
 LATENCIES = [(0.0, 0.0), (0.2, 0.0), (0.2, 0.1)]
 
 
-def pacer(limit: int | None = None, window: float = 60.0) -> Pacer:
-    return Pacer(limit, window, random.Random(1))
+def respond(
+    pacer: Pacer, permit: PermitRecord, now: float, limit: int | None = 30, remaining: int | None = None
+) -> int | None:
+    return pacer.on_response(permit, now, limit=limit, remaining=remaining)
+
+
+def rate_limit(pacer: Pacer, permit: PermitRecord, now: float, retry_after: float | None) -> float | None:
+    return pacer.on_rate_limited(permit, now, retry_after=retry_after, limit=None, jitter=0.5)
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
 @pytest.mark.parametrize("limit", [30, 60, 120])
 @pytest.mark.parametrize("kind", EXACT)
-async def test_no_request_is_refused_and_97_percent_of_the_rate_is_used(
-    kind: Kind, limit: int, latency: float, jitter: float
-) -> None:
+async def test_exact_kinds(kind: Kind, limit: int, latency: float, jitter: float) -> None:
+    """No request is rate limited, and 97 % of the rate is used."""
     server = Server(kind, limit, 60.0, latency=latency, jitter=jitter)
     seconds = await server.run(WindowLimiter(), 10 * limit, 32)
-    assert server.refused == 0
+    assert server.rate_limited == 0
     assert 9 * 60 / seconds >= 0.97
 
 
@@ -42,24 +50,22 @@ async def test_no_request_is_refused_and_97_percent_of_the_rate_is_used(
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
 @pytest.mark.parametrize("remaining", [0.0, 0.3])
 @pytest.mark.parametrize("kind", EXACT)
-async def test_without_the_remaining_header_no_request_is_refused_and_one_window_is_lost_at_most(
-    kind: Kind, remaining: float, latency: float, jitter: float
-) -> None:
+async def test_exact_kinds_without_remaining(kind: Kind, remaining: float, latency: float, jitter: float) -> None:
+    """Without the Remaining header no request is rate limited, and one window is lost at most."""
     server = Server(kind, 60, 60.0, latency=latency, jitter=jitter, remaining=remaining)
     seconds = await server.run(WindowLimiter(), 600, 32)
-    assert server.refused == 0
+    assert server.rate_limited == 0
     assert seconds <= (540 + 60) / 0.97
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("remaining", [0.0, 1.0])
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
-async def test_a_sliding_counter_refuses_one_in_a_hundred_at_most(
-    latency: float, jitter: float, remaining: float
-) -> None:
+async def test_sliding_counter(latency: float, jitter: float, remaining: float) -> None:
+    """A sliding counter rate limits one request in a hundred at most."""
     server = Server("counter", 60, 60.0, latency=latency, jitter=jitter, remaining=remaining)
     await server.run(WindowLimiter(), 600, 32)
-    assert server.refused <= 6
+    assert server.rate_limited <= 6
 
 
 @pytest.mark.looptime
@@ -67,48 +73,49 @@ async def test_a_sliding_counter_refuses_one_in_a_hundred_at_most(
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
 @pytest.mark.parametrize("remaining", [0.0, 1.0])
 @pytest.mark.parametrize("limit", [30, 50, 60])
-async def test_a_sliding_counter_refuses_one_in_a_hundred_at_most_whenever_the_work_begins(
+async def test_sliding_counter_at_any_phase(
     limit: int, remaining: float, latency: float, jitter: float, phase: float
 ) -> None:
+    """A sliding counter rate limits one request in a hundred at most, whenever the work begins."""
     server = Server("counter", limit, 60.0, latency=latency, jitter=jitter, remaining=remaining, phase=phase)
     await server.run(WindowLimiter(), 10 * limit, 32)
-    assert server.refused <= limit / 10
+    assert server.rate_limited <= limit / 10
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("phase", [0.003, 0.28, 0.53, 0.78])
 @pytest.mark.parametrize("limit", [30, 50])
 @pytest.mark.parametrize("kind", EXACT)
-async def test_a_small_limit_is_used_to_97_percent_whenever_the_work_begins(
-    kind: Kind, limit: int, phase: float
-) -> None:
+async def test_small_limits_at_any_phase(kind: Kind, limit: int, phase: float) -> None:
+    """A small limit is used to 97 %, whenever the work begins."""
     server = Server(kind, limit, 60.0, latency=0.2, jitter=0.1, phase=phase)
     seconds = await server.run(WindowLimiter(), 10 * limit, 32)
-    assert server.refused == 0
+    assert server.rate_limited == 0
     assert 9 * 60 / seconds >= 0.97
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(("calls", "phase"), [(600, 0.85), (1200, 0.85), (1200, 0.95)])
-async def test_a_burst_across_the_end_of_a_sliding_counters_window_is_not_followed_by_one_refusal_after_another(
-    calls: int, phase: float
-) -> None:
+async def test_burst_across_the_end_of_a_sliding_counters_window(calls: int, phase: float) -> None:
+    """A burst across the end of a sliding counter's window is not followed by one 429 after another."""
     server = Server("counter", 50, 5.0, latency=0.1, jitter=0.1, phase=phase)
     await server.run(WindowLimiter(window=5.0), calls, 64)
-    assert server.refused <= calls / 100
+    assert server.rate_limited <= calls / 100
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("kind", KINDS)
-async def test_fifty_per_five_seconds_takes_fifteen_for_two_hundred(kind: Kind) -> None:
+async def test_fifty_per_five_seconds(kind: Kind) -> None:
+    """Fifty per five seconds: two hundred take fifteen seconds."""
     server = Server(kind, 50, 5.0)
     seconds = await server.run(WindowLimiter(window=5.0), 200, 64)
-    assert (server.admitted, server.refused) == (200, 0)
+    assert (server.admitted, server.rate_limited) == (200, 0)
     assert kind == "counter" or seconds <= 15.5
 
 
 @pytest.mark.looptime
-async def test_the_first_caller_goes_alone_and_learns_the_limit_for_all() -> None:
+async def test_first_caller_learns_the_limit_for_all() -> None:
+    """The first caller goes alone and learns the limit for all."""
     server = Server("fixed", 120, 60.0, latency=0.2)
     limiter = WindowLimiter()
     assert limiter.snapshot().limit == LOWEST_LIMIT
@@ -119,19 +126,21 @@ async def test_the_first_caller_goes_alone_and_learns_the_limit_for_all() -> Non
 
 
 @pytest.mark.looptime
-async def test_a_single_call_now_and_then_never_waits() -> None:
+async def test_single_calls_never_wait() -> None:
+    """A single call now and then never waits."""
     server = Server("sliding", 30, 60.0)
     limiter = WindowLimiter()
     for _ in range(100):
         began = asyncio.get_running_loop().time()
-        await server.until_allowed(limiter)
+        await server.until_admitted(limiter)
         assert asyncio.get_running_loop().time() == began
         await asyncio.sleep(2.2)
-    assert server.refused == 0
+    assert server.rate_limited == 0
 
 
 @pytest.mark.looptime
-async def test_a_figure_is_kept_below_even_if_the_server_allows_more() -> None:
+async def test_ceiling() -> None:
+    """A ceiling is not exceeded even if the server allows more."""
     server = Server("fixed", 120, 60.0)
     limiter = WindowLimiter(limit=10)
     seconds = await server.run(limiter, 30, 30)
@@ -140,38 +149,44 @@ async def test_a_figure_is_kept_below_even_if_the_server_allows_more() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_key_that_another_process_uses_as_well_is_refused_one_request_in_four_at_most() -> None:
-    """Who only retries is refused every second one."""
+async def test_two_processes_on_one_key() -> None:
+    """On a key that another process uses as well, one request in four is rate limited at most.
+
+    With retries alone it is every second one.
+    """
     server = Server("sliding", 60, 60.0)
     one, two = WindowLimiter(), WindowLimiter()
     await asyncio.gather(server.run(one, 150, 16), server.run(two, 150, 16))
-    assert server.refused <= 300 / 4
+    assert server.rate_limited <= 300 / 4
 
 
-def test_a_late_answer_does_not_raise_what_a_newer_one_lowered() -> None:
-    paced = pacer()
-    old, new = _two_on_their_way(paced)
-    paced.answered(new, 2.0, limit=30, remaining=1)
-    before = paced.remaining(2.0)
-    paced.answered(old, 2.1, limit=120, remaining=100)
-    assert paced.limit == 30
-    assert paced.remaining(2.1) <= before == 1
+def test_late_response() -> None:
+    """A late response does not raise what a newer one lowered."""
+    pacer = Pacer.create(None, 60.0)
+    old, new = _two_in_flight(pacer)
+    respond(pacer, new, 2.0, remaining=1)
+    before = pacer.remaining(2.0)
+    respond(pacer, old, 2.1, limit=120, remaining=100)
+    assert pacer.limit == 30
+    assert pacer.remaining(2.1) <= before == 1
 
 
-def test_a_change_of_plan_is_followed_up_and_down() -> None:
-    paced = pacer()
+def test_change_of_plan() -> None:
+    """A change of plan is followed, up and down."""
+    pacer = Pacer.create(None, 60.0)
     for at, limit in enumerate((30, 120, 60)):
-        paced.answered(paced.grant(at * 300.0), at * 300.0 + 1, limit=limit, remaining=None)
-        assert paced.limit == limit
+        respond(pacer, pacer.acquire(at * 300.0), at * 300.0 + 1, limit=limit)
+        assert pacer.limit == limit
 
 
-def test_one_refusal_closes_the_gate_once_for_all_that_were_on_their_way() -> None:
-    paced = pacer()
-    one, two = _two_on_their_way(paced)
-    assert paced.refused(one, 2.0, 42.0, None) == 42.0
-    assert paced.refused(two, 3.0, 42.0, None) is None
-    assert paced.ready_at(3.0) == 44.0
-    assert paced.remaining(3.0) == 0
+def test_one_429_closes_the_gate_once() -> None:
+    """One 429 closes the gate once for all that were in flight."""
+    pacer = Pacer.create(None, 60.0)
+    one, two = _two_in_flight(pacer)
+    assert rate_limit(pacer, one, 2.0, 42.0) == 42.0
+    assert rate_limit(pacer, two, 3.0, 42.0) is None
+    assert pacer.ready_at(3.0) == 44.0
+    assert pacer.remaining(3.0) == 0
 
 
 @pytest.mark.parametrize(
@@ -184,181 +199,301 @@ def test_one_refusal_closes_the_gate_once_for_all_that_were_on_their_way() -> No
         (60.0, 59.5, 62.0),  # the same, rounded up to whole seconds
     ],
 )
-def test_of_refusals_of_one_time_the_longest_wait_that_is_named_holds(
-    first: float | None, then: float | None, opens: float
-) -> None:
-    paced = pacer()
-    one, two = _two_on_their_way(paced)
-    paced.refused(one, 2.0, first, None)
-    paced.refused(two, 3.0, then, None)
-    assert paced.ready_at(3.0) == opens
-    # One refusal it was all the same: the pace is slowed down once, and nothing backs off further.
-    assert paced._slow == 2
-    assert paced._backoffs <= 1
+def test_concurrent_429s_keep_the_longest_retry_after(first: float | None, then: float | None, opens: float) -> None:
+    """Of concurrent 429s, the longest wait that is named holds."""
+    pacer = Pacer.create(None, 60.0)
+    one, two = _two_in_flight(pacer)
+    rate_limit(pacer, one, 2.0, first)
+    rate_limit(pacer, two, 3.0, then)
+    assert pacer.ready_at(3.0) == opens
+    # One incident all the same: the pace is slowed down once, and nothing backs off further.
+    assert pacer.credit.slowdown == 2
+    assert pacer.gate.backoffs <= 1
 
 
 @pytest.mark.parametrize("late", [[1], [0, 1], [1, 0]])
-def test_answers_that_were_on_their_way_when_a_refusal_came_neither_win_back_the_pace_nor_open_a_burst(
+def test_responses_in_flight_at_a_429(
     late: list[int],
 ) -> None:
-    paced = pacer(limit=60)
-    paced.answered(paced.grant(0.0), 0.5, limit=60, remaining=59)
-    refused, *others = (paced.grant(1.0) for _ in range(3))
-    paced.refused(refused, 1.5, 10.0, None)
+    """Responses to what was in flight when a 429 came neither regain the pace nor open a burst."""
+    pacer = Pacer.create(60, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.5, limit=60, remaining=59)
+    limited, *others = (pacer.acquire(1.0) for _ in range(3))
+    rate_limit(pacer, limited, 1.5, 10.0)
     for which in late:
-        paced.answered(others[which], 1.6, limit=60, remaining=40)
-    assert paced.ready_at(1.6) == 11.5
-    probe = paced.grant(11.5)
-    assert paced.ready_at(11.5) > 11.5
-    paced.answered(probe, 11.6, limit=60, remaining=None)
+        respond(pacer, others[which], 1.6, limit=60, remaining=40)
+    assert pacer.ready_at(1.6) == 11.5
+    probe = pacer.acquire(11.5)
+    assert pacer.ready_at(11.5) > 11.5
+    respond(pacer, probe, 11.6, limit=60)
     # Everyone else comes one by one, at nearly half the pace.
     gaps: list[float] = []
     at = 11.6
     for _ in range(5):
-        turn = paced.ready_at(at)
-        gaps.append(turn - at)
-        paced.answered(paced.grant(turn), turn, limit=60, remaining=None)
-        at = turn
+        start = pacer.ready_at(at)
+        gaps.append(start - at)
+        respond(pacer, pacer.acquire(start), start, limit=60)
+        at = start
     assert gaps == pytest.approx([2.04, 1.84, 1.65, 1.49, 1.34], abs=0.2)
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("remaining", [0.0, 0.3, 1.0])
-async def test_a_key_whose_minute_others_have_used_up_is_not_stormed_when_the_gate_opens(remaining: float) -> None:
+async def test_no_storm_when_the_gate_opens(remaining: float) -> None:
+    """A key whose window others have spent is not stormed when the gate opens."""
     server = Server("fixed", 60, 60.0, latency=0.4, jitter=0.3, remaining=remaining)
     limiter, others = WindowLimiter(), WindowLimiter(limit=60)
-    await server.until_allowed(limiter)
+    await server.until_admitted(limiter)
     await server.run(others, 40, 40)
     await server.run(limiter, 120, 64)
-    # Those on their way together when the count was less than believed, and one or two that went first afterwards.
-    assert server.refused <= 60
+    # Those in flight together when less was left than expected, and one or two probes afterwards.
+    assert server.rate_limited <= 60
 
 
-def test_when_the_gate_opens_one_goes_first() -> None:
-    paced = pacer()
-    one, two = _two_on_their_way(paced)
-    paced.refused(one, 2.0, 10.0, None)
-    paced.refused(two, 2.0, 10.0, None)
-    opens = max(paced.ready_at(12.0), 12.0)
-    paced.grant(opens)
-    assert paced.ready_at(opens) > opens
+def test_probe() -> None:
+    """When the gate opens, one request goes first."""
+    pacer = Pacer.create(None, 60.0)
+    one, two = _two_in_flight(pacer)
+    rate_limit(pacer, one, 2.0, 10.0)
+    rate_limit(pacer, two, 2.0, 10.0)
+    opens = max(pacer.ready_at(12.0), 12.0)
+    pacer.acquire(opens)
+    assert pacer.ready_at(opens) > opens
 
 
-def test_a_refusal_without_a_time_backs_off_further_each_time() -> None:
-    bounds: list[float] = []
-    for _ in range(200):
-        paced = Pacer(None, 60.0, random.Random())
-        now, waits = 0.0, []
-        for _ in range(6):
-            now = max(now, paced.ready_at(now))
-            wait = paced.refused(paced.grant(now), now, None, None)
-            assert wait is not None
-            waits.append(wait)
-            now += wait
-        bounds = [max(pair) for pair in zip(waits, bounds or waits, strict=True)]
-    assert bounds == pytest.approx([4, 8, 16, 32, 60, 60], rel=0.2)
+@pytest.mark.parametrize("jitter", [0.0, 0.25, 0.99])
+def test_429_without_a_time(jitter: float) -> None:
+    """A 429 that names no time backs off further each time, at random up to a bound."""
+    pacer, now, waits = Pacer.create(None, 60.0), 0.0, list[float]()
+    for _ in range(6):
+        now = max(now, pacer.ready_at(now))
+        permit = pacer.acquire(now)
+        wait = pacer.on_rate_limited(permit, now, retry_after=None, limit=None, jitter=jitter)
+        assert wait is not None
+        waits.append(wait)
+        now += wait
+    assert waits == pytest.approx([jitter * bound for bound in (4, 8, 16, 32, 60, 60)])
 
 
-def test_a_refund_gives_back_what_was_taken() -> None:
-    paced = pacer()
-    paced.answered(paced.grant(0.0), 0.1, limit=30, remaining=29)
-    before = paced.remaining(0.2)
-    paced.refund(paced.grant(0.2))
-    assert paced.remaining(0.2) == before == 29
+def test_refund() -> None:
+    """A refund restores what was taken."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.1, remaining=29)
+    before = pacer.remaining(0.2)
+    pacer.refund(pacer.acquire(0.2))
+    assert pacer.remaining(0.2) == before == 29
 
 
-def test_after_a_refusal_no_refund_brings_credit_back() -> None:
-    paced = pacer()
-    one, two = _two_on_their_way(paced)
-    paced.refused(two, 2.0, 1.0, None)
-    paced.refund(one)
-    assert paced._credit == 0
+def test_refund_after_a_429() -> None:
+    """After a 429 no refund restores credit."""
+    pacer = Pacer.create(None, 60.0)
+    one, two = _two_in_flight(pacer)
+    rate_limit(pacer, two, 2.0, 1.0)
+    pacer.refund(one)
+    assert pacer.credit.available == 0
 
 
-def test_a_paced_request_that_never_left_leaves_neither_credit_nor_a_wait() -> None:
-    paced = pacer()
-    paced.answered(paced.grant(0.0), 0.1, limit=30, remaining=0)
-    turn = paced.ready_at(0.1)
-    assert turn > 0.1
-    paced.refund(paced.grant(turn))
-    assert paced._credit == 0
-    assert paced.ready_at(turn) == turn
+def test_refund_of_a_paced_request() -> None:
+    """A paced request that never left leaves neither credit nor a wait."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.1, remaining=0)
+    start = pacer.ready_at(0.1)
+    assert start > 0.1
+    pacer.refund(pacer.acquire(start))
+    assert pacer.credit.available == 0
+    assert pacer.ready_at(start) == start
 
 
-def test_a_refund_adds_nothing_to_what_a_newer_answer_proved() -> None:
-    paced = pacer()
-    old, new = _two_on_their_way(paced)
-    paced.answered(new, 2.0, limit=30, remaining=5)
-    proved = paced._credit
-    paced.refund(old)
-    assert paced._credit == proved == 5
+def test_refund_after_a_newer_response() -> None:
+    """A refund adds nothing to what a newer response proved."""
+    pacer = Pacer.create(None, 60.0)
+    old, new = _two_in_flight(pacer)
+    respond(pacer, new, 2.0, remaining=5)
+    proved = pacer.credit.available
+    pacer.refund(old)
+    assert pacer.credit.available == proved == 5
 
 
-@given(st.lists(st.tuples(st.sampled_from(["grant", "answer", "refuse", "refund", "lose"]), st.integers(0, 9))))
-def test_no_refund_leaves_more_credit_than_if_the_request_had_not_been_granted(steps: list[tuple[str, int]]) -> None:
-    paced, now = pacer(limit=10), 0.0
-    held: list[Grant] = []
+@given(st.lists(st.tuples(st.sampled_from(["acquire", "respond", "rate limit", "refund", "lose"]), st.integers(0, 9))))
+def test_refunds_under_any_schedule(steps: list[tuple[str, int]]) -> None:
+    """No refund leaves more credit than if the request had never been let go."""
+    pacer, now = Pacer.create(10, 60.0), 0.0
+    held: list[PermitRecord] = []
     for step, which in steps:
-        now = max(now + 0.3, min(paced.ready_at(now), now + 60))
-        if step == "grant" and paced.ready_at(now) <= now:
-            without = paced._credit
-            granted = paced.grant(now)
-            paced.refund(granted)
-            assert paced._credit == without
-            held.append(paced.grant(now))
+        now = max(now + 0.3, min(pacer.ready_at(now), now + 60))
+        if step == "acquire" and pacer.ready_at(now) <= now:
+            without = pacer.credit.available
+            permit = pacer.acquire(now)
+            pacer.refund(permit)
+            assert pacer.credit.available == without
+            held.append(pacer.acquire(now))
         elif held:
-            granted, before = held.pop(which % len(held)), paced._credit
-            if step == "answer":
-                paced.answered(granted, now, limit=10, remaining=which)
-                assert paced._credit <= max(before, which)
-            elif step == "refuse":
-                paced.refused(granted, now, 5.0, None)
-                assert paced._credit == 0
+            permit, before = held.pop(which % len(held)), pacer.credit.available
+            if step == "respond":
+                respond(pacer, permit, now, limit=10, remaining=which)
+                assert pacer.credit.available <= max(before, which)
+            elif step == "rate limit":
+                rate_limit(pacer, permit, now, 5.0)
+                assert pacer.credit.available == 0
             elif step == "refund":
-                paced.refund(granted)
-                assert before <= paced._credit <= before + granted.paid
+                pacer.refund(permit)
+                assert before <= pacer.credit.available <= before + permit.credit_used
             else:
-                paced.unanswered(granted, now)
-        assert 0 <= paced._credit <= paced.limit
-        assert paced.in_flight == len(held)
+                pacer.on_no_response(permit, now)
+        assert 0 <= pacer.credit.available <= pacer.limit
+        assert pacer.log.in_flight == len(held)
 
 
-def test_two_idle_windows_after_a_refusal_give_the_whole_limit_back() -> None:
-    paced = pacer()
-    paced.answered(paced.grant(0.0), 0.5, limit=30, remaining=None)
-    paced.refused(paced.grant(3.0), 3.0, 10.0, None)
-    assert paced.ready_at(150.0) == 150.0
-    paced.answered(paced.grant(150.0), 150.0, limit=30, remaining=None)
-    assert paced.remaining(150.0) == 29
-    assert paced.free_at(150.0, 28) == 150.0
+def test_two_idle_windows_after_a_429() -> None:
+    """Two idle windows after a 429 restore the whole limit."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.5)
+    rate_limit(pacer, pacer.acquire(3.0), 3.0, 10.0)
+    assert pacer.ready_at(150.0) == 150.0
+    respond(pacer, pacer.acquire(150.0), 150.0)
+    assert pacer.remaining(150.0) == 29
+    assert pacer.earliest_start(150.0, 28) == 150.0
 
 
-def test_the_state_tells_of_the_one_that_goes_first() -> None:
-    paced = pacer()
-    assert paced.remaining(0.0) == 1
-    first = paced.grant(0.0)
-    assert paced.remaining(0.1) == 0
-    paced.answered(first, 0.2, limit=30, remaining=29)
-    assert paced.remaining(0.2) == 29
-    paced.refused(paced.grant(1.0), 1.0, 10.0, None)
-    assert paced.remaining(2.0) == 0
-    assert paced.remaining(11.0) == 1
-    paced.grant(11.0)
-    assert paced.remaining(11.0) == 0
+def test_remaining_counts_the_probe() -> None:
+    """While a probe goes first, one request at most remains."""
+    pacer = Pacer.create(None, 60.0)
+    assert pacer.remaining(0.0) == 1
+    first = pacer.acquire(0.0)
+    assert pacer.remaining(0.1) == 0
+    respond(pacer, first, 0.2, remaining=29)
+    assert pacer.remaining(0.2) == 29
+    rate_limit(pacer, pacer.acquire(1.0), 1.0, 10.0)
+    assert pacer.remaining(2.0) == 0
+    assert pacer.remaining(11.0) == 1
+    pacer.acquire(11.0)
+    assert pacer.remaining(11.0) == 0
 
 
-def test_a_call_of_three_takes_three() -> None:
-    paced = pacer()
-    paced.answered(paced.grant(0.0), 0.1, limit=30, remaining=29)
-    paced.grant(0.2, 3)
-    assert paced.remaining(0.2) == 26
+def test_cost() -> None:
+    """A call of three takes three."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.1, remaining=29)
+    pacer.acquire(0.2, 3)
+    assert pacer.remaining(0.2) == 26
 
 
-def test_a_call_that_costs_more_than_the_limit_still_goes_some_time() -> None:
-    paced = pacer(limit=2)
-    assert paced.ready_at(0.0, 3) == 0.0
+def test_cost_above_the_limit() -> None:
+    """A call that costs more than the limit still goes some time."""
+    pacer = Pacer.create(2, 60.0)
+    assert pacer.ready_at(0.0, 3) == 0.0
 
 
-def _two_on_their_way(paced: Pacer) -> tuple[Grant, Grant]:
-    paced.answered(paced.grant(0.0), 0.5, limit=30, remaining=29)
-    return paced.grant(1.0), paced.grant(1.1)
+_Step: TypeAlias = tuple[str, float, int, int | None]
+
+_STEPS: st.SearchStrategy[list[_Step]] = st.lists(
+    st.tuples(
+        st.sampled_from(["acquire", "acquire", "respond", "rate limit", "refund", "lose", "abandon"]),
+        st.sampled_from([0.0, 0.001, 0.5, 2.0, 7.0, 61.0, 130.0, math.inf]),
+        st.integers(1, 9),
+        st.sampled_from([None, 0, 1, 5, 30]),
+    ),
+    max_size=80,
+)
+
+
+def drive(
+    pacer: Pacer,
+    steps: list[_Step],
+    between: Callable[[Pacer], Pacer] = lambda pacer: pacer,
+    keep: Callable[[PermitRecord], PermitRecord] = lambda permit: permit,
+) -> list[tuple[object, ...]]:
+    """Take a pacer through a schedule, in which ``math.inf`` waits until a request may go; returns all it decided."""
+    decided: list[tuple[object, ...]] = []
+    held: list[PermitRecord] = []
+    now = 0.0
+    for step, pause, number, stated in steps:
+        ready = pacer.ready_at(now, number)
+        now = now + pause if pause < math.inf else ready if ready < math.inf else now
+        made: object = None
+        pacer = between(pacer)
+        if step == "acquire":
+            if pacer.ready_at(now, number) <= now:
+                made = pacer.acquire(now, number)
+                held.append(keep(made))
+        elif step == "abandon":
+            pacer.abandon(now)
+        elif held:
+            permit = held.pop(number % len(held))
+            if step == "respond":
+                made = pacer.on_response(permit, now, limit=stated, remaining=stated)
+            elif step == "rate limit":
+                made = pacer.on_rate_limited(permit, now, retry_after=stated, limit=None, jitter=number / 10)
+            elif step == "refund":
+                pacer.refund(permit)
+            else:
+                pacer.on_no_response(permit, now)
+        pacer = between(pacer)
+        decided.append((now, made, pacer.remaining(now), pacer.earliest_start(now, number, 2), pacer.ready_at(now)))
+    return decided
+
+
+@given(st.sampled_from([None, 1, 3, 10]), _STEPS)
+def test_pacer_is_a_value(ceiling: int | None, steps: list[_Step]) -> None:
+    """A pacer that is encoded and decoded between any two steps decides the same as one that is not."""
+    decode = msgspec.msgpack.Decoder(Pacer).decode
+    decode_permit = msgspec.msgpack.Decoder(PermitRecord).decode
+
+    def between(pacer: Pacer) -> Pacer:
+        again = decode(msgspec.msgpack.encode(pacer))
+        assert again == pacer
+        return again
+
+    here = drive(Pacer.create(ceiling, 60.0), steps)
+    moved = drive(
+        Pacer.create(ceiling, 60.0), steps, between, lambda permit: decode_permit(msgspec.msgpack.encode(permit))
+    )
+    assert moved == here
+
+
+@given(st.integers(1, 10), _STEPS)
+def test_no_window_has_more_than_the_limit(limit: int, steps: list[_Step]) -> None:
+    """Under any schedule no window contains more of a ceiling's requests than it allows, those in flight included."""
+    pacer = Pacer.create(limit, 60.0)
+
+    def check(pacer: Pacer) -> Pacer:
+        times = pacer.log.times
+        assert pacer.log.in_flight <= limit
+        assert all(later - earlier >= 60.0 for earlier, later in zip(times, times[limit:], strict=False))
+        return pacer
+
+    drive(pacer, [step for step in steps if step[0] != "abandon"], check)
+
+
+@given(st.sampled_from([None, 2, 10]), _STEPS)
+def test_a_request_goes_when_all_three_parts_agree(ceiling: int | None, steps: list[_Step]) -> None:
+    """A request goes at once only while the gate is open, a window has room and credit or the pace allows it."""
+
+    def check(pacer: Pacer) -> Pacer:
+        for now in (0.0, 3.0, 70.0, 200.0):
+            copy = msgspec.convert(msgspec.to_builtins(pacer), Pacer)
+            if copy.ready_at(now) > now:
+                continue
+            # As the pacer does, its parts take a wait shorter than a tick for none.
+            assert copy.gate.ready_at(now) <= now
+            assert copy.log.ready_at(now, 1, copy.limit, 60.0) <= now + 1e-5
+            assert copy.credit.ready_at(now, 1) <= now + 1e-5
+        return pacer
+
+    drive(Pacer.create(ceiling, 60.0), steps, check)
+
+
+def test_versions() -> None:
+    """Fields that a newer pacer appends are ignored; another version of the encoded form is not decoded."""
+    pacer = Pacer.create(None, 60.0)
+    pacer.acquire(0.0)
+    fields = msgspec.to_builtins(pacer)
+    assert msgspec.convert([*fields, "newer"], Pacer) == pacer
+    assert msgspec.convert(fields[:-3], Pacer).is_default_limit
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert([2, *fields[1:]], Pacer)
+
+
+def _two_in_flight(pacer: Pacer) -> tuple[PermitRecord, PermitRecord]:
+    respond(pacer, pacer.acquire(0.0), 0.5, remaining=29)
+    return pacer.acquire(1.0), pacer.acquire(1.1)

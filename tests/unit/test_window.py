@@ -1,4 +1,4 @@
-"""Whoever waits gets a turn, in order, however many others come, go or give up. Time is virtual."""
+"""Whoever waits gets a permit, in order, however many others come, go or give up. Time is virtual."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from looptime import LoopTimeEventLoop, new_event_loop
 from simulated_servers import Server
 
 from zenovay_async import ClientClosedError, QuotaExceededError, RateLimitError
-from zenovay_async._limits.window import RateLimiter, WindowLimiter
+from zenovay_async._limits.window import Statistics, WindowLimiter
 from zenovay_async.events import Event, RateLimited, RateLimitUpdated
+from zenovay_async.rate_limits import Outcome, OutcomeKind, Permit, RateLimit, RateLimiter
 from zenovay_async.sandbox.limits import make_limiter
 
 if TYPE_CHECKING:
@@ -30,22 +31,33 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def succeeded(limit: int | None = None, remaining: int | None = None) -> Outcome:
+    return Outcome(kind="succeeded", limit=limit, remaining=remaining)
+
+
+def rate_limited(retry_after: float | None = None, limit: int | None = None) -> Outcome:
+    return Outcome(kind="rate_limited", limit=limit, retry_after=retry_after)
+
+
+NO_RESPONSE = Outcome(kind="no_response")
+
+
 def hold_up(seconds: float) -> None:
-    """Let time pass as if a callback kept the loop busy: all timers due by then come in one turn."""
+    """Let time pass as if a callback kept the loop busy: all timers due by then fire in one iteration."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, LoopTimeEventLoop)
     loop.setup_looptime(start=loop.time() + seconds)
 
 
 async def spend(limiter: WindowLimiter, limit: int = 30) -> None:
-    """Use up the window at once."""
+    """Spend the window at once."""
     for used in range(1, limit + 1):
         permit = await limiter.acquire()
-        limiter.finish(permit, status=200, limit=limit, remaining=limit - used)
+        permit.settle(succeeded(limit=limit, remaining=limit - used))
 
 
-async def refused(limiter: WindowLimiter, max_wait: float, cost: int = 1) -> float | None:
-    """The wait that a refusal names; ``None`` where a permit was given."""
+async def rejected(limiter: WindowLimiter, max_wait: float, cost: int = 1) -> float | None:
+    """The wait that the error states; ``None`` if a permit was acquired."""
     try:
         await limiter.acquire(cost=cost, max_wait=max_wait)
     except RateLimitError as error:
@@ -54,8 +66,8 @@ async def refused(limiter: WindowLimiter, max_wait: float, cost: int = 1) -> flo
 
 
 def idle(limiter: WindowLimiter) -> bool:
-    """Nobody waits, nothing is on its way, no timer runs."""
-    return not (limiter._direct or limiter._batch or limiter._timer or limiter._pacer.in_flight)
+    """Nobody waits, nothing is in flight, no timer runs."""
+    return limiter.statistics() == Statistics(0, 0, 0, None)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -66,11 +78,12 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         loop.close()
 
 
-async def test_a_wait_that_does_not_fit_fails_at_once_and_says_how_long_it_would_have_been() -> None:
+async def test_hopeless_wait_fails_at_once() -> None:
+    """A wait that does not fit fails at once and says how long it would have been."""
     limiter = WindowLimiter(window=5.0)
     await spend(limiter)
     began = now()
-    with pytest.raises(RateLimitError, match="does not fit its timeout; nothing was sent") as caught:
+    with pytest.raises(RateLimitError, match=r"wait 5\.\d s, longer than its timeout; no request was sent") as caught:
         await limiter.acquire(max_wait=1.0)
     assert now() - began < 0.02
     assert caught.value.retry_after == pytest.approx(5.01, abs=0.05)
@@ -78,18 +91,20 @@ async def test_a_wait_that_does_not_fit_fails_at_once_and_says_how_long_it_would
     assert idle(limiter)
 
 
-async def test_a_wait_that_fits_is_waited_for() -> None:
+async def test_wait_that_fits() -> None:
+    """A wait that fits is waited for."""
     limiter = WindowLimiter(window=5.0)
     await spend(limiter)
-    limiter.finish(await limiter.acquire(max_wait=6.0), status=200, limit=30, remaining=29)
+    (await limiter.acquire(max_wait=6.0)).settle(succeeded(limit=30, remaining=29))
     assert now() == pytest.approx(5.01)
     assert idle(limiter)
 
 
 @pytest.mark.parametrize("cost", [1, 3])
-async def test_where_the_server_says_that_nothing_is_left_a_wait_that_does_not_fit_fails_at_once(cost: int) -> None:
+async def test_hopeless_wait_when_the_server_is_empty(cost: int) -> None:
+    """If the server says that nothing remains, a wait that does not fit fails at once."""
     limiter = WindowLimiter()
-    limiter.finish(await limiter.acquire(), status=200, limit=30, remaining=0)
+    (await limiter.acquire()).settle(succeeded(limit=30, remaining=0))
     began = now()
     with pytest.raises(RateLimitError) as caught:
         await limiter.acquire(cost=cost, max_wait=1.0)
@@ -101,12 +116,12 @@ async def test_where_the_server_says_that_nothing_is_left_a_wait_that_does_not_f
 
 @pytest.mark.parametrize("remaining", [None, 0, 1])
 @pytest.mark.parametrize("limit", [1, 2, 4])
-async def test_a_call_that_costs_more_than_others_waits_its_real_time_and_is_not_refused_where_that_fits(
-    limit: int, remaining: int | None
-) -> None:
+async def test_costly_call_is_told_its_real_wait(limit: int, remaining: int | None) -> None:
+    """A call that costs more than others waits its real time, and is not rejected if that fits."""
+
     async def used() -> WindowLimiter:
         limiter = WindowLimiter(limit=limit)
-        limiter.finish(await limiter.acquire(cost=3), status=200, limit=60, remaining=remaining)
+        (await limiter.acquire(cost=3)).settle(succeeded(limit=60, remaining=remaining))
         return limiter
 
     began, patient = now(), await used()
@@ -114,15 +129,15 @@ async def test_a_call_that_costs_more_than_others_waits_its_real_time_and_is_not
     real = now() - began
     assert 2 < real < 130
     began = now()
-    assert await refused(await used(), real - 0.01, cost=3) == pytest.approx(real)
+    assert await rejected(await used(), real - 0.01, cost=3) == pytest.approx(real)
     assert now() == began
-    assert await refused(await used(), real + 0.01, cost=3) is None
+    assert await rejected(await used(), real + 0.01, cost=3) is None
     assert now() - began == pytest.approx(real)
 
 
 _HISTORY = st.lists(
     st.tuples(
-        st.sampled_from([0.0, 0.5, 7.0, 61.0]), st.integers(1, 3), st.sampled_from([None, 0, 1, 2, 5, "refused"])
+        st.sampled_from([0.0, 0.5, 7.0, 61.0]), st.integers(1, 3), st.sampled_from([None, 0, 1, 2, 5, "rate limited"])
     ),
     max_size=8,
 )
@@ -130,18 +145,19 @@ _HISTORY = st.lists(
 
 @given(st.sampled_from([None, 1, 2, 5]), _HISTORY, st.integers(1, 3))
 @settings(max_examples=200, deadline=None)
-def test_who_comes_alone_is_told_the_wait_that_it_would_really_have(
+def test_single_caller_is_told_its_real_wait(
     limit: int | None, history: list[tuple[float, int, Any]], cost: int
 ) -> None:
+    """A single caller is told the wait that it would really have."""
+
     async def main() -> None:
         limiter = WindowLimiter(limit=limit, rng=random.Random(1))
-        for pause, spent, told in history:
+        for pause, spent, stated in history:
             await asyncio.sleep(pause)
             permit = await limiter.acquire(cost=spent)
-            status, remaining = (429, None) if told == "refused" else (200, told)
-            limiter.finish(permit, status=status, limit=8, remaining=remaining)
+            permit.settle(rate_limited(limit=8) if stated == "rate limited" else succeeded(8, stated))
         began = now()
-        told = await refused(limiter, 0.0, cost) or 0.0
+        told = await rejected(limiter, 0.0, cost) or 0.0
         if told:
             assert now() == began
             await limiter.acquire(cost=cost)
@@ -151,14 +167,15 @@ def test_who_comes_alone_is_told_the_wait_that_it_would_really_have(
 
 
 @pytest.mark.parametrize(
-    ("limit", "tells", "served"),
+    ("limit", "states_remaining", "served"),
     [(120, True, 100), (60, True, 60), (30, True, 30), (120, False, 100), (30, False, 30)],
 )
-async def test_a_crowd_that_comes_before_the_first_answer_is_served_as_far_as_that_allows_and_the_rest_hears_at_once(
+async def test_crowd_before_the_first_response(
     limit: int,
-    tells: bool,  # noqa: FBT001 - a table's column
+    states_remaining: bool,  # noqa: FBT001 - a table's column
     served: int,
 ) -> None:
+    """A crowd that comes before the first response is served as far as that allows, and the rest fails at once."""
     limiter, left = WindowLimiter(), limit
 
     async def caller() -> bool | None:
@@ -169,11 +186,11 @@ async def test_a_crowd_that_comes_before_the_first_answer_is_served_as_far_as_th
             return error.retry_after is not None and error.retry_after > 29 and now() == pytest.approx(0.2)
         await asyncio.sleep(0.2)
         left -= 1
-        limiter.finish(permit, status=200, limit=limit, remaining=left if tells else None)
+        permit.settle(succeeded(limit=limit, remaining=left if states_remaining else None))
         return None
 
     ended = await asyncio.gather(*(caller() for _ in range(100)))
-    assert ended.parse_count(None) == served
+    assert ended.count(None) == served
     assert ended.count(True) == 100 - served
 
 
@@ -182,12 +199,14 @@ _CROWD = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 2.0, 20.0]), st.integers(
 
 @given(st.sampled_from(["fixed", "sliding"]), st.integers(3, 40), st.booleans(), _CROWD)
 @settings(max_examples=150, deadline=None)
-def test_nobody_is_refused_whose_wait_would_have_fit(
+def test_nobody_is_rejected_whose_wait_would_have_fit(
     kind: Kind,
     limit: int,
-    tells: bool,  # noqa: FBT001 - drawn
+    states_remaining: bool,  # noqa: FBT001 - drawn
     crowd: list[tuple[float, int]],
 ) -> None:
+    """Nobody is rejected whose wait would have fit."""
+
     async def waits(allowed: list[float] | None) -> list[float | None]:
         limiter, counter = WindowLimiter(rng=random.Random(1)), make_limiter(kind, limit, 60.0)
 
@@ -198,14 +217,13 @@ def test_nobody_is_refused_whose_wait_would_have_fit(
             except RateLimitError:
                 return None
             waited = now() - began
-            # No two answers at the same time: which of them comes first is for nobody to say.
+            # No two responses at the same time, as their order would be arbitrary.
             await asyncio.sleep(0.1 + number / 1000)
             admitted = [counter.admit(1000 + now()) for _ in range(min(cost, limit))]
             left, wait = counter.remaining(1000 + now()), counter.reset_after(1000 + now())
             await asyncio.sleep(0.1)
-            told = left if tells else None
-            status = 200 if all(admitted) else 429
-            limiter.finish(permit, status=status, limit=limit, remaining=told, retry_after=float(int(wait) + 1))
+            ok = succeeded(limit, left if states_remaining else None)
+            permit.settle(ok if all(admitted) else rate_limited(float(int(wait) + 1), limit))
             return waited
 
         tasks: list[asyncio.Task[float | None]] = []
@@ -225,27 +243,29 @@ def test_nobody_is_refused_whose_wait_would_have_fit(
     assert bounded == pytest.approx(patient, abs=0.001)
 
 
-async def test_who_waits_hears_at_once_when_a_429_makes_the_wait_too_long() -> None:
+async def test_429_that_makes_a_wait_hopeless() -> None:
+    """Who waits fails at once when a 429 makes the wait too long."""
     limiter = WindowLimiter()
     first, second = await _two_permits(limiter)
     waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
     await asyncio.sleep(1)
-    limiter.finish(first, status=429, retry_after=600.0)
+    first.settle(rate_limited(600.0))
     with pytest.raises(RateLimitError) as caught:
         await waiting
     assert now() == pytest.approx(1)
     assert caught.value.retry_after == pytest.approx(600, abs=1)
-    limiter.finish(second, status=200)
+    second.settle(succeeded())
 
 
-async def test_who_waits_hears_at_once_when_a_later_429_names_a_longer_time() -> None:
+async def test_later_429_that_makes_a_wait_hopeless() -> None:
+    """Who waits fails at once when a later 429 names a longer time."""
     limiter = WindowLimiter()
     first, second = await _two_permits(limiter)
     waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
     patient = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=700.0))
     await asyncio.sleep(1)
-    limiter.finish(first, status=429, retry_after=1.0)
-    limiter.finish(second, status=429, retry_after=600.0)
+    first.settle(rate_limited(1.0))
+    second.settle(rate_limited(600.0))
     with pytest.raises(RateLimitError) as caught:
         await waiting
     assert now() == pytest.approx(1)
@@ -254,8 +274,8 @@ async def test_who_waits_hears_at_once_when_a_later_429_names_a_longer_time() ->
     assert now() == pytest.approx(601)
 
 
-async def _two_permits(limiter: WindowLimiter) -> tuple[Any, Any]:
-    limiter.finish(await limiter.acquire(), status=200, limit=3, remaining=2)
+async def _two_permits(limiter: WindowLimiter) -> tuple[Permit, Permit]:
+    (await limiter.acquire()).settle(succeeded(limit=3, remaining=2))
     return await limiter.acquire(), await limiter.acquire()
 
 
@@ -263,87 +283,101 @@ async def _hold_all_and_wait(limiter: WindowLimiter, *, max_wait: float) -> None
     await limiter.acquire(max_wait=max_wait)
 
 
-async def test_one_429_holds_back_every_caller_and_then_lets_one_go_first() -> None:
-    limiter = WindowLimiter()
+async def test_one_429_stops_all() -> None:
+    """One 429 holds back every caller, and then lets one go first."""
     events: list[Event] = []
-    limiter._on_event = events.append
+    limiter = WindowLimiter(on_event=events.append)
     permit = await limiter.acquire()
-    turns: list[float] = []
+    starts: list[float] = []
 
     async def call() -> None:
         got = await limiter.acquire()
-        turns.append(now())
+        starts.append(now())
         await asyncio.sleep(0.5)
-        limiter.finish(got, status=200, limit=30, remaining=20)
+        got.settle(succeeded(limit=30, remaining=20))
 
     waiting = [asyncio.create_task(call()) for _ in range(5)]
     await asyncio.sleep(0.1)
-    limiter.finish(permit, status=429, limit=30, remaining=0, retry_after=42.0)
+    permit.settle(Outcome(kind="rate_limited", limit=30, remaining=0, retry_after=42.0))
     await asyncio.gather(*waiting)
-    assert turns[0] == pytest.approx(42.1)
-    assert all(turn >= 42.6 for turn in turns[1:])
-    assert events == [RateLimited(42.0, stated=True)]
+    assert starts[0] == pytest.approx(42.1)
+    assert all(start >= 42.6 for start in starts[1:])
+    assert events == [RateLimited(42.0, True)]  # noqa: FBT003 - whether the time is the server's
 
 
-async def test_a_learnt_limit_is_told() -> None:
+async def test_learned_limit_is_emitted() -> None:
+    """A limit that a response states for the first time is emitted."""
     events: list[Event] = []
     limiter = WindowLimiter(on_event=events.append)
-    limiter.finish(await limiter.acquire(), status=200, limit=120, remaining=119)
+    (await limiter.acquire()).settle(succeeded(limit=120, remaining=119))
     assert events == [RateLimitUpdated(30, 120)]
 
 
-async def test_first_come_is_first_served() -> None:
+async def test_jitter_of_a_429_without_a_time() -> None:
+    """After a 429 that names no time, callers wait a random share of a fifteenth of the window."""
+    for seed in range(20):
+        events: list[Event] = []
+        limiter = WindowLimiter(on_event=events.append, rng=random.Random(seed))
+        (await limiter.acquire()).settle(rate_limited())
+        assert events == [RateLimited(4.0 * random.Random(seed).random(), False)]  # noqa: FBT003 - a backoff
+
+
+async def test_first_come_first_served() -> None:
+    """First come, first served."""
     limiter = WindowLimiter(limit=2, window=1.0)
     order: list[int] = []
 
     async def call(number: int) -> None:
         permit = await limiter.acquire()
         order.append(number)
-        limiter.finish(permit, status=200)
+        permit.settle(succeeded())
 
     await asyncio.gather(*(call(number) for number in range(9)))
     assert order == list(range(9))
     assert idle(limiter)
 
 
-async def test_direct_calls_overtake_a_batch_which_still_moves() -> None:
+async def test_direct_calls_overtake_background_calls() -> None:
+    """Direct calls overtake background calls, which still move on."""
     limiter = WindowLimiter(limit=1, window=1.0)
     order: list[str] = []
 
     async def call(kind: str) -> None:
-        permit = await limiter.acquire(background=kind == "batch")
+        permit = await limiter.acquire(background=kind == "background")
         order.append(kind)
-        limiter.finish(permit, status=200)
+        permit.settle(succeeded())
 
     await call("first")
-    batch = [asyncio.create_task(call("batch")) for _ in range(3)]
+    background = [asyncio.create_task(call("background")) for _ in range(3)]
     await asyncio.sleep(0)
     direct = [asyncio.create_task(call("direct")) for _ in range(7)]
-    await asyncio.gather(*batch, *direct)
-    assert order[1:] == ["direct", "direct", "direct", "batch"] * 2 + ["direct", "batch"]
+    await asyncio.gather(*background, *direct)
+    assert order[1:] == ["direct", "direct", "direct", "background"] * 2 + ["direct", "background"]
 
 
-async def test_direct_calls_that_need_not_wait_do_not_starve_a_batch_that_needs_more() -> None:
+async def test_costly_background_call_is_not_starved() -> None:
+    """Direct calls that need not wait do not starve a background call that costs more."""
     limiter = WindowLimiter(limit=4, window=1.0)
     order: list[str] = []
 
     async def call(kind: str, cost: int) -> None:
-        permit = await limiter.acquire(cost=cost, background=kind == "batch")
+        permit = await limiter.acquire(cost=cost, background=kind == "background")
         order.append(kind)
-        limiter.finish(permit, status=200, limit=4, remaining=3)
+        permit.settle(succeeded(limit=4, remaining=3))
 
     await call("direct", 1)
     await call("direct", 1)
-    batch = asyncio.create_task(call("batch", 3))
+    background = asyncio.create_task(call("background", 3))
     for _ in range(12):
         await asyncio.sleep(0.34)
         await call("direct", 1)
-    await batch
-    assert order.index("batch") == 5
+    await background
+    assert order.index("background") == 5
     assert idle(limiter)
 
 
-async def test_forty_who_give_up_do_not_stand_in_the_way_of_the_next_ten() -> None:
+async def test_canceled_waiters_do_not_delay_the_next() -> None:
+    """Forty who give up do not stand in the way of the next ten."""
     server = Server("fixed", 50, 5.0)
     limiter = WindowLimiter(window=5.0)
     await server.run(limiter, 50, 64)
@@ -352,15 +386,17 @@ async def test_forty_who_give_up_do_not_stand_in_the_way_of_the_next_ten() -> No
     for task in leaving:
         task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
-    await asyncio.gather(*(server.until_allowed(limiter) for _ in range(10)))
+    await asyncio.gather(*(server.until_admitted(limiter) for _ in range(10)))
     assert now() < 5.5
     assert idle(limiter)
 
 
-async def test_a_crowd_that_queues_at_once_costs_each_of_it_the_same() -> None:
+async def test_cost_of_queuing_does_not_grow_with_the_queue() -> None:
+    """A crowd that queues at once costs each caller the same."""
+
     async def crowd(callers: int) -> float:
         limiter = WindowLimiter()
-        limiter.finish(await limiter.acquire(), status=200, limit=60, remaining=59)
+        (await limiter.acquire()).settle(succeeded(limit=60, remaining=59))
         began = time.process_time()
         waiting = [asyncio.create_task(limiter.acquire(max_wait=1e9)) for _ in range(callers)]
         await asyncio.sleep(0)
@@ -374,57 +410,62 @@ async def test_a_crowd_that_queues_at_once_costs_each_of_it_the_same() -> None:
     assert min([await crowd(8000) for _ in range(3)]) < 9 * min([await crowd(2000) for _ in range(3)])
 
 
-async def test_a_caller_cancelled_in_the_moment_of_its_turn_gives_it_to_the_next() -> None:
+async def test_caller_canceled_with_its_permit_passes_it_on() -> None:
+    """A caller canceled in the very moment in which it gets a permit passes it on to the next."""
     limiter = WindowLimiter(limit=1, window=10.0)
     permit = await limiter.acquire()
     one = asyncio.create_task(limiter.acquire())
     two = asyncio.create_task(limiter.acquire())
     await asyncio.sleep(0)
-    limiter.refund(permit)
+    permit.refund()
     one.cancel()
-    limiter.finish(await two, status=200)
+    (await two).settle(succeeded())
     assert one.cancelled()
     assert now() == 0
-    assert not limiter._pacer.in_flight
+    assert idle(limiter)
 
 
-async def test_a_callers_own_timeout_is_obeyed() -> None:
+async def test_own_timeout_of_a_caller() -> None:
+    """A caller's own timeout is obeyed."""
     limiter = WindowLimiter(limit=1)
     await limiter.acquire()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(3):
             await limiter.acquire()
     assert now() == 3
-    assert not limiter._direct
+    assert limiter.statistics().direct_waiting == 0
 
 
 @pytest.mark.parametrize("held", [0.11, 0.3])
-async def test_a_permit_that_comes_in_the_same_turn_as_the_timeout_is_not_lost(held: float) -> None:
+async def test_permit_at_the_moment_of_the_timeout(held: float) -> None:
+    """A permit that becomes due in the same moment as the timeout is not lost."""
     limiter = WindowLimiter(window=1.0, limit=2)
     for _ in range(2):
-        limiter.finish(await limiter.acquire(), status=200)
-    free = limiter._pacer.ready_at(now())
-    waiting = asyncio.create_task(limiter.acquire(max_wait=free - now() + 0.02))
-    await asyncio.sleep(free - now() - 0.1)
+        (await limiter.acquire()).settle(succeeded())
+    wait = limiter.snapshot().reset_after
+    waiting = asyncio.create_task(limiter.acquire(max_wait=wait + 0.02))
+    await asyncio.sleep(wait - 0.1)
     hold_up(held)
-    limiter.finish(await waiting, status=200)
+    (await waiting).settle(succeeded())
     assert idle(limiter)
 
 
-async def test_a_timeout_in_the_moment_in_which_a_permit_is_given_back_leaves_nothing_behind() -> None:
+async def test_timeout_at_the_moment_of_a_refund() -> None:
+    """A timeout in the moment in which a permit is refunded leaves nothing behind."""
     limiter = WindowLimiter(limit=1)
     permit = await limiter.acquire()
     longest = limiter.forecast(1)
     waiting = asyncio.create_task(limiter.acquire(max_wait=longest))
-    asyncio.get_running_loop().call_at(longest, limiter.refund, permit)
-    limiter.refund(await waiting)
+    asyncio.get_running_loop().call_at(longest, permit.refund)
+    (await waiting).refund()
     assert idle(limiter)
 
 
-async def test_who_gives_up_makes_room_for_the_next_at_once() -> None:
+async def test_expired_waiter_makes_room_at_once() -> None:
+    """Who gives up makes room for the next at once."""
     limiter = WindowLimiter(limit=3, window=1.0)
     kept = [await limiter.acquire()]
-    limiter.finish(kept.pop(), status=200, limit=3, remaining=2)
+    kept.pop().settle(succeeded(limit=3, remaining=2))
     kept = [await limiter.acquire()]
     large = asyncio.create_task(limiter.acquire(cost=3, max_wait=5.0))
     await asyncio.sleep(2.0)
@@ -435,23 +476,25 @@ async def test_who_gives_up_makes_room_for_the_next_at_once() -> None:
     assert now() == pytest.approx(5.0)
 
 
-async def test_all_who_wait_can_be_let_go_with_an_error() -> None:
+async def test_fail_waiters() -> None:
+    """All who wait can be made to fail at once."""
     limiter = WindowLimiter(limit=1)
     permit = await limiter.acquire()
     waiting = [asyncio.create_task(limiter.acquire(background=odd)) for odd in (True, False)]
     await asyncio.sleep(0)
-    limiter.fail_all(lambda: QuotaExceededError("The month is over"))
+    limiter.fail_waiters(lambda: QuotaExceededError("Monthly quota exhausted"))
     for task in waiting:
         with pytest.raises(QuotaExceededError):
             await task
-    limiter.finish(permit, status=200)
+    permit.settle(succeeded())
     assert idle(limiter)
 
 
-async def test_the_forecast_is_what_it_then_takes() -> None:
+async def test_forecast() -> None:
+    """The forecast is what it then takes."""
     server = Server("fixed", 60, 60.0)
     limiter = WindowLimiter()
-    await server.until_allowed(limiter)
+    await server.until_admitted(limiter)
     expected = limiter.forecast(299)
     began = now()
     await server.run(limiter, 299, 8)
@@ -461,32 +504,103 @@ async def test_the_forecast_is_what_it_then_takes() -> None:
 
 @pytest.mark.parametrize("n", [10, 60, 90, 150])
 @pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket"])
-async def test_the_forecast_is_what_it_then_takes_where_no_answer_tells_what_is_left(kind: Kind, n: int) -> None:
+async def test_forecast_without_remaining(kind: Kind, n: int) -> None:
+    """The forecast is what it then takes where no response states what remains."""
     server = Server(kind, 60, 60.0, remaining=0.0)
     limiter = WindowLimiter()
-    await server.until_allowed(limiter)
+    await server.until_admitted(limiter)
     expected = limiter.forecast(n)
     began = now()
     await server.run(limiter, n, 8)
-    assert server.refused == 0
+    assert server.rate_limited == 0
     assert now() - began == pytest.approx(expected, rel=0.02)
 
 
-async def test_the_forecast_after_a_refusal_counts_on_the_pace_that_is_won_back() -> None:
+async def test_forecast_after_a_429() -> None:
+    """The forecast after a 429 counts on the pace that is regained."""
     limiter = WindowLimiter()
-    limiter.finish(await limiter.acquire(), status=200, limit=60)
-    limiter.finish(await limiter.acquire(), status=429, retry_after=5.0)
+    (await limiter.acquire()).settle(succeeded(limit=60))
+    (await limiter.acquire()).settle(rate_limited(5.0))
     expected, began = limiter.forecast(20), now()
     for _ in range(20):
-        limiter.finish(await limiter.acquire(), status=200, limit=60)
+        (await limiter.acquire()).settle(succeeded(limit=60))
     assert now() - began == pytest.approx(expected, rel=0.02)
 
 
-async def test_the_default_limiter_is_a_rate_limiter() -> None:
-    assert isinstance(WindowLimiter(), RateLimiter)
+async def test_window_limiter_is_a_rate_limiter() -> None:
+    """The default limiter keeps to the public protocol, and so do its permits."""
+    limiter: RateLimiter = WindowLimiter()
+    assert isinstance(limiter, RateLimiter)
+    permit: Permit = await limiter.acquire(background=True)
+    permit.settle(succeeded(30, 29))
+    another = limiter.acquire_nowait(background=True)
+    assert another is not None
+    another.refund()
+    await limiter.aclose()
+    await limiter.aclose()
+    assert limiter.snapshot().remaining == 29
 
 
-def test_what_is_known_of_the_limit_survives_the_event_loop() -> None:
+@pytest.mark.parametrize("first", ["settle", "refund"])
+@pytest.mark.parametrize("second", ["settle", "refund"])
+async def test_permit_is_returned_once(first: str, second: str) -> None:
+    """A permit that is settled or refunded a second time says so, and counts once."""
+    limiter = WindowLimiter(limit=2)
+    permit = await limiter.acquire()
+
+    def give(how: str) -> None:
+        permit.refund() if how == "refund" else permit.settle(succeeded())
+
+    give(first)
+    before = limiter.snapshot()
+    with pytest.raises(RuntimeError, match="settle or refund each permit exactly once"):
+        give(second)
+    assert limiter.snapshot() == before
+    assert idle(limiter)
+
+
+@pytest.mark.parametrize(
+    ("kind", "same_as"),
+    [("failed", "succeeded"), ("quota_exhausted", "no_response"), ("unsent", None)],
+)
+async def test_outcomes(kind: OutcomeKind, same_as: OutcomeKind | None) -> None:
+    """A failure is a response like any other, an exhausted quota says nothing of the rate, the unsent is free."""
+
+    async def then(end: OutcomeKind | None) -> tuple[RateLimit, float]:
+        limiter = WindowLimiter(limit=40)
+        (await limiter.acquire()).settle(succeeded(30, 20))
+        permit = await limiter.acquire()
+        if end is None:
+            permit.refund()
+        else:
+            permit.settle(Outcome(kind=end, limit=25, remaining=7))
+        assert idle(limiter)
+        return limiter.snapshot(), limiter.forecast(30)
+
+    assert await then(kind) == await then(same_as)
+
+
+async def test_statistics() -> None:
+    """The statistics count what is in flight and who waits, and say when the timer runs next."""
+    limiter = WindowLimiter(limit=3)
+    permit = await limiter.acquire(cost=2)
+    permit.settle(succeeded(3, 1))
+    permit = await limiter.acquire()
+    waiting = [asyncio.create_task(limiter.acquire(cost=3, background=odd)) for odd in (True, False, True)]
+    await asyncio.sleep(0)
+    assert limiter.statistics() == Statistics(1, 1, 2, None)
+    permit.settle(succeeded(3, 0))
+    statistics = limiter.statistics()
+    assert (statistics.in_flight, statistics.direct_waiting, statistics.background_waiting) == (0, 1, 2)
+    assert statistics.next_wakeup == pytest.approx(60.12)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert idle(limiter)
+
+
+def test_limit_survives_the_event_loop() -> None:
+    """What is known of the limit survives the event loop."""
     limiter = WindowLimiter()
     found: list[Any] = []
 
@@ -498,7 +612,7 @@ def test_what_is_known_of_the_limit_survives_the_event_loop() -> None:
 
     async def second() -> None:
         found.append(limiter.snapshot().limit)
-        limiter.finish(await limiter.acquire(), status=200)
+        (await limiter.acquire()).settle(succeeded())
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner, pytest.raises(TimeoutError):
         runner.run(asyncio.wait_for(first(), 5))
@@ -506,9 +620,10 @@ def test_what_is_known_of_the_limit_survives_the_event_loop() -> None:
     assert found == [60]
 
 
-def test_a_permit_of_an_event_loop_that_is_gone_counts_once() -> None:
+def test_permit_of_a_closed_event_loop_counts_once() -> None:
+    """A permit of an event loop that is gone counts once."""
     limiter = WindowLimiter(limit=2)
-    kept: list[Any] = []
+    kept: list[Permit] = []
 
     async def first() -> None:
         kept.extend([await limiter.acquire(), await limiter.acquire(max_wait=5.0)])
@@ -516,15 +631,16 @@ def test_a_permit_of_an_event_loop_that_is_gone_counts_once() -> None:
     async def second() -> None:
         with pytest.raises(RateLimitError):
             await limiter.acquire(max_wait=5.0)
-        limiter.finish(kept[0], status=None)
-        limiter.refund(kept[1])
+        kept[0].settle(NO_RESPONSE)
+        kept[1].refund()
         assert idle(limiter)
 
     run(first())
     run(second())
 
 
-async def test_callers_on_two_loops_at_once_are_refused_with_advice() -> None:
+async def test_two_event_loops_at_once() -> None:
+    """Callers on two event loops at once get an error with advice."""
     limiter = WindowLimiter(limit=1)
     await limiter.acquire()
     waiting = asyncio.create_task(limiter.acquire())
@@ -540,7 +656,7 @@ ACTIONS = st.lists(
             st.just("call"), st.integers(1, 3), st.booleans(), st.sampled_from([None, 0.5, 5.0, 60.2, "just fits"])
         ),
         st.tuples(st.just("cancel"), st.integers(0, 50)),
-        st.tuples(st.sampled_from(["finish", "refuse", "refund", "lose"]), st.integers(0, 50)),
+        st.tuples(st.sampled_from(["succeed", "rate limit", "refund", "lose"]), st.integers(0, 50)),
         st.tuples(st.sampled_from(["sleep", "hold up"]), st.sampled_from([0.0, 0.01, 0.7, 5.0, 61.0])),
         st.tuples(st.just("close")),
     ),
@@ -549,15 +665,15 @@ ACTIONS = st.lists(
 
 
 class Schedule:
-    """Any number of callers in any order; every permit that was given is known, and so is every caller."""
+    """Any number of callers in any order; every acquired permit is known, and so is every caller."""
 
     def __init__(self, limit: int) -> None:
         self.limiter = WindowLimiter(limit=limit)
         self.limit = limit
-        self.held: list[tuple[Any, int]] = []
+        self.held: list[tuple[Permit, int]] = []
         self.callers: list[asyncio.Task[None]] = []
         self.order: dict[bool, list[int]] = {True: [], False: []}
-        self.granted = 0
+        self.acquired = 0
 
     async def call(self, number: int, cost: int, background: bool, max_wait: float | str | None) -> None:  # noqa: FBT001 - a schedule's row
         if isinstance(max_wait, str):
@@ -568,7 +684,7 @@ class Schedule:
             return
         self.held.append((permit, min(cost, self.limit)))
         self.order[background].append(number)
-        self.granted += 1
+        self.acquired += 1
 
     async def do(self, action: tuple[Any, ...]) -> None:
         match action:
@@ -577,37 +693,36 @@ class Schedule:
                 self.callers.append(asyncio.create_task(self.call(number, cost, background, max_wait)))
             case ("cancel", which) if self.callers:
                 self.callers[which % len(self.callers)].cancel()
-            case ("finish" | "refuse" | "refund" | "lose" as end, which) if self.held:
-                self.give_back(end, self.held.pop(which % len(self.held))[0])
+            case ("succeed" | "rate limit" | "refund" | "lose" as end, which) if self.held:
+                self.end(end, self.held.pop(which % len(self.held))[0])
             case ("sleep", seconds):
                 await asyncio.sleep(seconds)
             case ("hold up", seconds):
                 hold_up(seconds)
             case ("close",):
-                self.limiter.fail_all(lambda: RateLimitError("closed"))
+                self.limiter.fail_waiters(lambda: RateLimitError("closed"))
             case _:
                 pass
 
-    def give_back(self, end: str, permit: Any) -> None:
-        if end == "refund":
-            self.limiter.refund(permit)
+    def end(self, how: str, permit: Permit) -> None:
+        if how == "refund":
+            permit.refund()
         else:
-            status = {"finish": 200, "refuse": 429, "lose": None}[end]
-            self.limiter.finish(permit, status=status, retry_after=3.0 if end == "refuse" else None)
+            permit.settle({"succeed": succeeded(), "rate limit": rate_limited(3.0), "lose": NO_RESPONSE}[how])
 
     def check(self) -> None:
-        # A permit is held by a caller, or was given to one that has yet to wake: none is lost, none is doubled.
-        waking = self.limiter._pacer.in_flight - sum(cost for _, cost in self.held)
-        assert waking >= 0
-        assert self.limiter._pacer.in_flight <= self.limit
+        # A permit is held by a caller, or by one that has yet to wake: none is lost, none is doubled.
+        in_flight = self.limiter.statistics().in_flight
+        assert in_flight >= sum(cost for _, cost in self.held)
+        assert in_flight <= self.limit
 
     async def drain(self) -> None:
-        """Everyone who is left gets a turn, and nothing is left behind."""
+        """Everyone who is left gets a permit, and nothing is left behind."""
         for _ in range(2000):
             if not self.held and all(caller.done() for caller in self.callers):
                 break
             while self.held:
-                self.give_back("finish", self.held.pop()[0])
+                self.end("succeed", self.held.pop()[0])
             await asyncio.sleep(1.0)
         assert all(caller.done() for caller in self.callers)
         assert idle(self.limiter)
@@ -617,9 +732,9 @@ class Schedule:
 
 @given(st.integers(1, 5), ACTIONS)
 @settings(max_examples=300, deadline=None)
-def test_under_any_schedule_no_permit_is_lost_or_doubled_and_everyone_who_is_left_gets_a_turn(
-    limit: int, actions: list[tuple[Any, ...]]
-) -> None:
+def test_any_schedule(limit: int, actions: list[tuple[Any, ...]]) -> None:
+    """Under any schedule no permit is lost or doubled, and everyone who is left gets one."""
+
     async def main() -> None:
         schedule = Schedule(limit)
         for action in actions:
@@ -635,7 +750,9 @@ def test_under_any_schedule_no_permit_is_lost_or_doubled_and_everyone_who_is_lef
 @given(st.integers(1, 4), st.integers(0, 12), st.sets(st.integers(0, 11)), st.integers(0, 11))
 @settings(max_examples=100, deadline=None)
 def test_nobody_waits_longer_because_others_gave_up(limit: int, callers: int, leaving: set[int], when: int) -> None:
-    async def turns(*, with_leaving: bool) -> dict[int, float]:
+    """Nobody waits longer because others gave up."""
+
+    async def starts(*, with_leaving: bool) -> dict[int, float]:
         limiter = WindowLimiter(limit=limit)
         got: dict[int, float] = {}
 
@@ -643,7 +760,7 @@ def test_nobody_waits_longer_because_others_gave_up(limit: int, callers: int, le
             permit = await limiter.acquire(background=number % 3 == 0)
             got[number] = now()
             await asyncio.sleep(0.3)
-            limiter.finish(permit, status=200)
+            permit.settle(succeeded())
 
         tasks = [asyncio.create_task(call(number)) for number in range(callers)]
         await asyncio.sleep(when * 10.0)
@@ -656,7 +773,7 @@ def test_nobody_waits_longer_because_others_gave_up(limit: int, callers: int, le
     found: list[dict[int, float]] = []
 
     async def main(*, with_leaving: bool) -> None:
-        found.append(await turns(with_leaving=with_leaving))
+        found.append(await starts(with_leaving=with_leaving))
 
     run(main(with_leaving=False))
     run(main(with_leaving=True))

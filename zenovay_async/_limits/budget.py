@@ -99,10 +99,10 @@ class Budget:
         """Take a permit if a request may go now and nobody waits; else ``None``."""
         shared = self._shared
         limiter = shared.limiter
-        if limiter is None:
-            return _BudgetPermit(shared, cost, None)
-        permit = limiter.acquire_nowait(cost=cost, background=background)
-        return None if permit is None else _BudgetPermit(shared, cost, permit)
+        permit = UNPACED if limiter is None else limiter.acquire_nowait(cost=cost, background=background)
+        if permit is not None:
+            shared.quota.in_flight += cost
+        return permit
 
     async def acquire(self, cost: int, *, max_wait: float | None, background: bool) -> Permit:
         """Wait for a permit, and check the quota again, which others may have spent in the meantime.
@@ -117,15 +117,43 @@ class Budget:
             QuotaExceededError: As :meth:`check`.
         """
         shared = self._shared
-        if shared.limiter is None:
-            return _BudgetPermit(shared, cost, None)
-        permit = await shared.limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+        permit: Permit = UNPACED
+        if shared.limiter is not None:
+            permit = await shared.limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+        shared.quota.in_flight += cost
         try:
-            self.check(cost, background=background)
+            shared.quota.check(0, reserve=self._reserve if background else 0)
         except BaseException:
-            permit.refund()
+            self.refund(permit, cost)
             raise
-        return _BudgetPermit(shared, cost, permit)
+        return permit
+
+    def settle(self, permit: Permit, cost: int, outcome: Outcome) -> None:
+        """Return the permit of a request; quota, limiter and retry budget learn its outcome here and nowhere else.
+
+        Args:
+            permit: From :meth:`acquire` or :meth:`acquire_nowait`.
+            cost: What it was acquired for.
+            outcome: How the request ended.
+        """
+        if outcome.kind == "unsent":
+            self.refund(permit, cost)
+            return
+        shared = self._shared
+        shared.quota.in_flight -= cost
+        if outcome.usage is not None:
+            shared.quota.update(outcome.usage)
+        if outcome.kind == "succeeded":
+            shared.retries.earn()
+        elif outcome.kind == "quota_exhausted":
+            # Before the permit is returned, or the next in line would be sent to hear the same.
+            shared.on_quota_exhausted(outcome.retry_after)
+        permit.settle(outcome)
+
+    def refund(self, permit: Permit, cost: int) -> None:
+        """Return a permit unused: no request was sent."""
+        self._shared.quota.in_flight -= cost
+        permit.refund()
 
     def allow_retry(self, error: ZenovayError) -> bool:
         """Whether a retry after this error fits the retry budget; spends it if so.
@@ -166,45 +194,19 @@ class Budget:
             await self._shared.own_limiter.aclose()
 
 
-class _BudgetPermit:
-    """The limiter's permit, and the quota's count of what is in flight; settled or refunded exactly once."""
+class _Unpaced:
+    """The permit of a request that no limiter holds back."""
 
-    __slots__ = ("_cost", "_permit", "_shared")
-
-    def __init__(self, shared: _Shared, cost: int, permit: Permit | None) -> None:
-        self._shared: _Shared | None = shared
-        self._cost = cost
-        self._permit = permit
-        shared.quota.in_flight += cost
+    __slots__ = ()
 
     def settle(self, outcome: Outcome) -> None:
-        """Let quota, limiter and retry budget learn how the attempt ended; here and nowhere else."""
-        if outcome.kind == "unsent":
-            self.refund()
-            return
-        shared = self._return()
-        if outcome.usage is not None:
-            shared.quota.update(outcome.usage)
-        if outcome.kind == "succeeded":
-            shared.retries.earn()
-        elif outcome.kind == "quota_exhausted":
-            # Before the permit is returned, or the next in line would be sent to hear the same.
-            shared.on_quota_exhausted(outcome.retry_after)
-        if self._permit is not None:
-            self._permit.settle(outcome)
+        """Nothing to learn."""
 
     def refund(self) -> None:
-        """Return it unused."""
-        self._return()
-        if self._permit is not None:
-            self._permit.refund()
+        """Nothing to return."""
 
-    def _return(self) -> _Shared:
-        shared, self._shared = self._shared, None
-        if shared is None:
-            raise RuntimeError("This permit was settled or refunded before")
-        shared.quota.in_flight -= self._cost
-        return shared
+
+UNPACED: Permit = _Unpaced()
 
 
 class _Shared:

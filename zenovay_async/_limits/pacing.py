@@ -65,7 +65,7 @@ import msgspec
 
 # The lowest paid plan (help "Rate limits"); the first response states the real limit.
 LOWEST_LIMIT = 30
-# Clocks of client and server drift apart a little, and a server may round to its own ticks: 0.2 % of a minute is 120 ms.
+# The clocks of client and server drift apart, and a server may round to its own ticks: 0.2 % of a minute is 120 ms.
 _WINDOW_MARGIN = 1.002
 # A request is dated at its response, but not later than this share of the window after it left: 2 s of a minute. A
 # server counts a request when it arrives, and a response that took longer took its time after that.
@@ -335,7 +335,7 @@ class Gate(msgspec.Struct, array_like=True):
             self.closed_until = now + retry_after
 
     def _backoff(self, window: float, jitter: float) -> float:
-        bound = min(window, window * _FIRST_BACKOFF * 2**self.backoffs)
+        bound = min(window, window * _FIRST_BACKOFF * 2.0**self.backoffs)
         self.backoffs = min(self.backoffs + 1, _MOST_BACKOFFS)
         return bound * jitter
 

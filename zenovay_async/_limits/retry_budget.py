@@ -22,8 +22,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """Return a part of a token, for a call that succeeded."""
-        tokens = self.tokens + self.EARNED
-        self.tokens = tokens if tokens < self.CAPACITY else self.CAPACITY
+        if self.tokens < self.CAPACITY:
+            self.tokens = min(self.CAPACITY, self.tokens + self.EARNED)
 
     def spend(self) -> bool:
         """Take a token for one retry; False if there is none."""

@@ -25,8 +25,8 @@ _IN_SECONDS = re.compile(r"(?:again in|retry after)\s+(\d{1,9}(?:\.\d{1,6})?)\s*
 
 def parse_count(text: str | None) -> int | None:
     """An integer >= 0 from a header, else ``None``."""
-    # isdecimal alone would let in digits of other scripts; a count of more than 18 digits is no count.
-    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) <= 18 else None  # noqa: PLR2004 - said above
+    # isdecimal alone would accept digits of other scripts; a count of more than 18 digits is no count.
+    return int(text) if text and len(text) <= 18 and text.isdecimal() and text.isascii() else None  # noqa: PLR2004 - said above
 
 
 cached_parse_count = lru_cache(maxsize=64)(parse_count)

@@ -133,7 +133,8 @@ class Session:
                 failure = error
                 raise
             finally:
-                permit.settle(outcome_of(raw, failure, None if result is None else result.usage))
+                outcome = outcome_of(raw, failure, None if result is None else result.usage)
+                self._budget.settle(permit, endpoint.cost, outcome)
                 del failure
         except ZenovayError as error:
             self._auth.redact(error)
@@ -156,11 +157,9 @@ class Session:
 
     async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
         """Wait for both, within the deadline; the deadline of a background call starts after the wait."""
-        began = state.loop.time()
+        began, cost = state.loop.time(), state.call.endpoint.cost
         try:
-            permit = await self._budget.acquire(
-                state.call.endpoint.cost, max_wait=state.max_wait(), background=state.background
-            )
+            permit = await self._budget.acquire(cost, max_wait=state.max_wait(), background=state.background)
         except RateLimitError as error:
             state.excess_wait = error.retry_after or 0.0
             raise
@@ -168,7 +167,7 @@ class Session:
             state.check_deadline()
             pool = await self._transport.acquire_slot(None if state.background else state.deadline)
         except BaseException:
-            permit.refund()
+            self._budget.refund(permit, cost)
             raise
         if state.background and state.deadline is not None:
             state.deadline += state.loop.time() - began

@@ -40,30 +40,19 @@ class CallState(Generic[T]):
         excess_wait: The wait that did not fit the deadline, if one did not.
     """
 
-    __slots__ = (
-        "_failed_at",
-        "_timeout",
-        "attempts",
-        "background",
-        "call",
-        "deadline",
-        "excess_wait",
-        "last_error",
-        "loop",
-        "waits",
-    )
+    # Defaults of the class, as most calls change none of them.
+    attempts = 0
+    waits: tuple[float, ...] = ()
+    last_error: ZenovayError | None = None
+    excess_wait: float | None = None
+    _failed_at = 0.0
 
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
         self.loop = asyncio.get_running_loop()
         self.deadline = None if timeout is None else self.loop.time() + timeout
         self.background = BACKGROUND.get()
-        self.attempts = 0
-        self.waits: tuple[float, ...] = ()
-        self.last_error: ZenovayError | None = None
-        self.excess_wait: float | None = None
         self._timeout = timeout
-        self._failed_at = 0.0
 
     def remaining(self) -> float:
         """Seconds until the deadline."""

@@ -79,6 +79,7 @@ class DailyStats(ExtraFields, frozen=True, kw_only=True):
     total_visitors: int | None = None
     unique_visitors: int | None = None
     page_views: int | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 class AnalyticsOverview(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ Source: docs "GET /anomalies/:websiteId", whose example is known in part only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
@@ -49,6 +51,7 @@ class AnomalyPage(ExtraFields, frozen=True, kw_only=True):
 
     anomalies: tuple[Anomaly, ...]
     pagination: Pagination | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 _LIST = PagedEndpoint(

@@ -5,7 +5,7 @@ Source: docs "GET /errors/:websiteId/groups", whose example is known in part onl
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -54,6 +54,7 @@ class ErrorGroupList(ExtraFields, frozen=True, kw_only=True):
     """
 
     error_groups: tuple[ErrorGroup, ...]
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 _GROUPS = Endpoint("errors.groups", "errors/{website_id}/groups", Decoder(ErrorGroupList))

@@ -5,7 +5,7 @@ Source: docs "GET /insights/:websiteId", whose example is known in part only.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -58,6 +58,7 @@ class InsightPage(ExtraFields, frozen=True, kw_only=True):
 
     insights: tuple[Insight, ...]
     pagination: Pagination | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 _LIST = PagedEndpoint(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from zenovay_async._protocol.call import Call, Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
@@ -32,6 +34,7 @@ class QueryResults(ExtraFields, frozen=True, kw_only=True):
     type: str | None = None
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[Any, ...], ...] = ()
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 class QueryAnswer(ExtraFields, frozen=True, kw_only=True):
@@ -51,6 +54,7 @@ class QueryAnswer(ExtraFields, frozen=True, kw_only=True):
     intent: str | None = None
     confidence: float | None = None
     time_range: str | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 QUERY = Endpoint("query", "query/{website_id}", Decoder(QueryAnswer), method="POST", idempotent=False, cost=3)

@@ -6,7 +6,7 @@ Source: docs "GET /retention/:websiteId", whose example is known in part only.
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -47,6 +47,7 @@ class RetentionCohorts(ExtraFields, frozen=True, kw_only=True):
     """
 
     cohorts: tuple[RetentionPeriod, ...]
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 _COHORTS = Endpoint("retention.cohorts", "retention/{website_id}", Decoder(RetentionCohorts))

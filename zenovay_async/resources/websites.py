@@ -5,6 +5,8 @@ Sources: docs "GET /websites", "GET /websites/:websiteId".
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from zenovay_async._protocol.call import Endpoint
@@ -63,6 +65,7 @@ class WebsiteSettings(ExtraFields, frozen=True, kw_only=True):
     track_downloads: bool | None = None
     session_replay: bool | None = None
     heatmaps: bool | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 class WebsiteDetail(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,11 @@
 # ruff: noqa: T201 - it prints its results
-"""How well the client keeps to a rate limit, measured over real HTTP on the loopback. Takes less than two minutes;
-with ``--minute``, five.
+"""Run the measurement: ``python -m tests.benchmarks.pacing``, from the root of the repository.
 
-All runs go on at the same time, in one event loop. Each has a server of its own and starts at a set point of that
-server's window: so the bursts of one do not fall on those of another, and one measurement compares with the next.
+It takes less than two minutes; with ``--quick`` half a minute, with ``--minute`` five. All runs go on at the same time,
+in one event loop. Each has a server of its own and starts at a set point of that server's window, so that the bursts of
+one do not coincide with those of another, and one measurement compares with the next.
 
-Figures are printed, not judged. Only a call without an answer makes the exit status 1. ``docs/pacing.md`` explains
+Figures are printed, not judged. Only a call without a result makes the exit status 1. ``docs/pacing.md`` explains
 the columns.
 """
 
@@ -19,20 +19,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from servers import LONG, MINUTE, SHORT, Row, Run, measure, runs_of
 
 from zenovay_async import Zenovay
 from zenovay_async._limits.window import WindowLimiter
+from zenovay_async.rate_limits import Outcome
 from zenovay_async.sandbox import Sandbox
+
+from .servers import LONG, MINUTE, SHORT, Row, Run, measure, runs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Cancelled(msgspec.Struct, frozen=True):
-    """What became of the next callers after others were cancelled in the queue."""
+class Canceled(msgspec.Struct, frozen=True):
+    """What became of the next callers after others were canceled in the queue."""
 
-    cancelled: int
+    canceled: int
     next: int
     returned: int
     seconds: float
@@ -43,48 +45,49 @@ class Report(msgspec.Struct, frozen=True):
     """All results, as ``--json`` writes them."""
 
     runs: list[Row]
-    cancelled: Cancelled
+    canceled: Canceled
     permit_us: float
     loop_late_ms: float
     took: float
 
 
 async def measure_all(runs: Sequence[Run]) -> Report:
-    """The cost in CPU alone, then all that is mostly waiting, at the same time."""
+    """Measure the cost in CPU by itself, then all that mostly waits, at the same time."""
     began = time.monotonic()
     permit_us = await cost_of_a_permit()
     late: list[float] = []
     watch = asyncio.create_task(watch_the_loop(late))
-    cancelled, rows = await asyncio.gather(cancel_the_queue(), asyncio.gather(*map(measure, runs)))
+    canceled, rows = await asyncio.gather(cancel_the_queue(), asyncio.gather(*map(measure, runs)))
     watch.cancel()
-    return Report(rows, cancelled, permit_us, 1000 * sorted(late)[len(late) * 99 // 100], time.monotonic() - began)
+    return Report(rows, canceled, permit_us, 1000 * sorted(late)[len(late) * 99 // 100], time.monotonic() - began)
 
 
 async def cost_of_a_permit(rounds: int = 100, calls: int = 2_000) -> float:
-    """CPU time of ``acquire`` and ``finish`` in µs where nobody has to wait; the best round, as others disturb."""
+    """CPU time in µs of a permit acquired and settled where nobody has to wait; the best round, as others disturb."""
     best = float("inf")
     limit = 10 * calls
+    outcome = Outcome(kind="succeeded", limit=limit, remaining=limit - 1)
     for _ in range(rounds):
         # The window is so short that requests leave the log as fast as they come in, as in a long run.
         limiter = WindowLimiter(window=0.001)
-        limiter.finish(await limiter.acquire(), status=200, limit=limit, remaining=limit - 1)
+        (await limiter.acquire()).settle(outcome)
         began = time.process_time()
         for _ in range(calls):
             permit = await limiter.acquire(max_wait=30.0)
-            limiter.finish(permit, status=200, limit=limit, remaining=limit - 1)
+            permit.settle(outcome)
         best = min(best, (time.process_time() - began) / calls)
     return 1e6 * best
 
 
-async def cancel_the_queue(cancelled: int = 40, after: int = 10) -> Cancelled:
-    """Use up a window, cancel callers that wait for the next one, and see whether the callers after them return."""
+async def cancel_the_queue(canceled: int = 40, after: int = 10) -> Canceled:
+    """Spend a window, cancel callers that wait for the next one, and see whether the callers after them return."""
     async with (
         Sandbox(websites=1, rate_limit=SHORT.limit, rate_limit_window=SHORT.window, rate_limiter="sliding") as sandbox,
         Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit_window=SHORT.window) as zenovay,
     ):
         site = sandbox.website_ids[0]
         await asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(SHORT.limit)))
-        queued = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(cancelled)]
+        queued = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(canceled)]
         await asyncio.sleep(0.5)
         for task in queued:
             task.cancel()
@@ -96,7 +99,7 @@ async def cancel_the_queue(cancelled: int = 40, after: int = 10) -> Cancelled:
             task.cancel()
         await asyncio.gather(*queued, *calls, return_exceptions=True)
         returned = sum(task.exception() is None for task in done)
-        return Cancelled(cancelled, after, returned, seconds, sandbox.count())
+        return Canceled(canceled, after, returned, seconds, sandbox.count())
 
 
 async def watch_the_loop(late: list[float]) -> None:
@@ -109,11 +112,11 @@ async def watch_the_loop(late: list[float]) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """The results as a table in Markdown."""
-    head = ("server", "latency", "Remaining", "calls", "answers", "requests", "429s", "seconds", "ideal", "share")
+    head = ("server", "latency", "Remaining", "calls", "results", "requests", "429s", "seconds", "ideal", "share")
     cells = [head, *map(cells_of, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
-        # The server's name stands to the left, all else to the right.
+        # The server's name is aligned to the left, all else to the right.
         [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
         for line in cells
     ]
@@ -127,9 +130,9 @@ def cells_of(row: Row) -> tuple[str, ...]:
         f"{row.latency_ms} ms",
         "yes" if row.remaining else "no",
         str(row.calls),
-        str(row.answers),
+        str(row.results),
         str(row.requests),
-        str(row.refused),
+        str(row.rate_limited),
         f"{row.seconds:.1f}",
         f"{row.ideal:.1f}",
         f"{100 * row.share:.1f} %",
@@ -142,32 +145,34 @@ def show(report: Report) -> None:
         if rows := [row for row in report.runs if (row.limit, row.window) == (work.limit, work.window)]:
             print(f"{work.calls} calls, {work.concurrency} at a time; {work.limit} allowed per {work.window:g} s\n")
             print(table(rows), end="\n\n")
-    queue = report.cancelled
+    queue = report.canceled
     print(
-        f"{queue.cancelled} callers cancelled in the queue: of the next {queue.next}, {queue.returned} returned, "
+        f"{queue.canceled} callers canceled in the queue: of the next {queue.next}, {queue.returned} returned, "
         f"the last after {queue.seconds:.1f} s; {queue.requests} requests in all"
     )
-    print(f"A permit taken and given back without a wait: {report.permit_us:.1f} µs of CPU")
+    print(f"A permit acquired and settled without a wait: {report.permit_us:.1f} µs of CPU")
     print(f"99 of 100 wake-ups of the event loop were at most {report.loop_late_ms:.0f} ms late")
     print(f"Took {report.took:.0f} s")
 
 
 def complaints(report: Report) -> list[str]:
-    """A sentence for each run in which a call got no answer."""
+    """A sentence for each run in which a call got no result."""
     sentences = [
-        f"{row.calls - row.answers} of {row.calls} calls got no answer ({row.server}, {row.latency_ms} ms, "
+        f"{row.calls - row.results} of {row.calls} calls got no result ({row.server}, {row.latency_ms} ms, "
         f"{row.limit} per {row.window:g} s), the first because of {row.error}."
         for row in report.runs
-        if row.answers < row.calls
+        if row.results < row.calls
     ]
-    if lost := report.cancelled.next - report.cancelled.returned:
-        sentences.append(f"{lost} of the callers after those cancelled in the queue got no answer.")
+    if lost := report.canceled.next - report.canceled.returned:
+        sentences.append(f"{lost} of the callers after those canceled in the queue got no result.")
     return sentences
 
 
 def main() -> None:
     """Measure as the options say."""
-    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.pacing", description="Measure how well the client keeps to a rate limit."
+    )
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
     options.add_argument("--quick", action="store_true", help="short window, no latency: half a minute")
     options.add_argument("--minute", action="store_true", help="only the real limit of the lowest plan: five minutes")

@@ -24,12 +24,12 @@ NAMES: dict[Kind, str] = {
     "bucket": "token bucket",
     "counter": "sliding counter",
 }
-# A client that is not paced gets to ask as often as it takes, so that it ends with all its answers, too.
+# A client that is not paced may retry as often as it takes, so that it ends with all results, too.
 ATTEMPTS_UNPACED = 20
 
 
 class Work(msgspec.Struct, frozen=True):
-    """So many calls, so many at a time, where so many are allowed per window; each with each latency, in seconds."""
+    """Calls to make, how many of them at a time, and the server's limit per window; run with each latency (seconds)."""
 
     calls: int
     concurrency: int
@@ -42,8 +42,6 @@ class Work(msgspec.Struct, frozen=True):
 SHORT = Work(calls=200, concurrency=64, limit=50, window=5.0, latencies=(0.0, 0.2))
 # The lowest plan's minute in a third of the time: 200 ms are to a minute what 67 ms are to 20 s.
 LONG = Work(calls=120, concurrency=64, limit=30, window=20.0, latencies=(0.2 / 3, 0.2))
-
-
 # The lowest plan's minute as it is.
 MINUTE = Work(calls=120, concurrency=64, limit=30, window=60.0, latencies=(0.0, 0.2))
 
@@ -54,9 +52,8 @@ class Run(msgspec.Struct, frozen=True):
     Attributes:
         work: What is to be done.
         kind: How the server counts.
-        latency: Seconds that a request and its answer are on their way, on average; each time half to one and a half
-            of it.
-        remaining: Whether answers have ``X-RateLimit-Remaining``.
+        latency: Seconds that a request and its response take on average; each time half to one and a half of it.
+        remaining: Whether responses have ``X-RateLimit-Remaining``.
         phase: The share of the server's window that is over at the start.
         paced: Whether the client paces itself, or only waits as long as each 429 asks for.
     """
@@ -72,14 +69,14 @@ class Run(msgspec.Struct, frozen=True):
     def ideal(self) -> float:
         """Seconds that the work takes at least: one burst is free, the rest goes at the allowed rate.
 
-        A sliding counter lets nothing more through until the window in which the burst fell is over.
+        A sliding counter admits nothing more until the window in which the burst fell is over.
         """
         seconds = (self.work.calls / self.work.limit - 1) * self.work.window
         return seconds + (1 - self.phase) * self.work.window if self.kind == "counter" else seconds
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What a run gave; ``requests`` and ``refused`` are what the server counted."""
+    """What a run gave; ``requests`` and ``rate_limited`` are what the server counted."""
 
     server: str
     limit: int
@@ -88,9 +85,9 @@ class Row(msgspec.Struct, frozen=True):
     remaining: bool
     paced: bool
     calls: int
-    answers: int
+    results: int
     requests: int
-    refused: int
+    rate_limited: int
     seconds: float
     ideal: float
     share: float
@@ -111,7 +108,7 @@ def runs_of(work: Work, latencies: Sequence[float]) -> list[Run]:
 async def measure(run: Run) -> Row:
     """Make a run's calls with ``zenovay.batch``, against a sandbox of its own."""
     work = run.work
-    # Half of the latency is the request's, which the sandbox has, and half the answer's, which it has not.
+    # Half of the latency is the request's, which the sandbox simulates; the other half is the response's.
     least, most = run.latency / 4, run.latency * 3 / 4
 
     async def way_back(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -160,9 +157,9 @@ async def measure(run: Run) -> Row:
         remaining=run.remaining,
         paced=run.paced,
         calls=work.calls,
-        answers=work.calls - len(errors),
+        results=work.calls - len(errors),
         requests=sandbox.count(),
-        refused=sandbox.count(status=429),
+        rate_limited=sandbox.count(status=429),
         seconds=seconds,
         ideal=run.ideal,
         share=run.ideal / seconds,

@@ -1,0 +1,1 @@
+"""How well the client keeps to a rate limit, measured over real HTTP on the loopback."""
