@@ -8,34 +8,59 @@ empty :=
 space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
-.PHONY: demo test lint types docs bench speed clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick tox fix lint types docs docs-serve build bench speed snapshot hooks clean
 
-# The main job against the embedded sandbox: heatmap pages of 200 websites.
-demo: $(VENV)/.cli
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.cli ## Fetch the heatmap pages of 200 websites from the embedded sandbox.
 	@$(BIN)/zenovay-async heatmaps pages --sandbox 200 --limit 5
 
-# Style, types, and the tests under each supported Python that is installed.
-test: $(VENV)/.dev
+test: $(VENV)/.tox ## Run all checks: style, types, docs, speed, and the tests under each Python that is installed.
 	@$(BIN)/tox run
 
-lint: $(VENV)/.dev
+quick: $(VENV)/.dev ## Run the tests once, on the tree, with the Python of .venv.
+	@$(BIN)/pytest --numprocesses=auto --dist=worksteal
+
+fix: $(VENV)/.dev ## Correct style where that can be done automatically.
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+tox: $(VENV)/.tox ## Run one environment of tox: make tox ENV=3.12.
+	@$(BIN)/tox run --skip-missing-interpreters=false -e $(ENV)
+
+lint: $(VENV)/.tox ## Check style.
 	@$(BIN)/tox run -e lint
 
-types: $(VENV)/.dev
+types: $(VENV)/.tox ## Check types with mypy and pyright.
 	@$(BIN)/tox run -e types
 
-docs: $(VENV)/.dev
+docs: $(VENV)/.tox ## Build the documentation into site/.
 	@$(BIN)/tox run -e docs
 
-# How well the client keeps to a rate limit; what a call costs, side by side with what others would write.
-bench: $(VENV)/.dev
-	@$(BIN)/python tests/benchmarks/pacing.py
+docs-serve: $(VENV)/.dev ## Serve the documentation, rebuilt on each change.
+	@$(BIN)/zensical serve
 
-speed: $(VENV)/.peers
+build: $(VENV)/.build ## Build the source distribution and the wheel into dist/, and check them.
+	@rm -rf dist
+	@$(BIN)/python -m build
+	@$(BIN)/twine check --strict dist/*
+
+bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two minutes).
+	@$(BIN)/python -m tests.benchmarks.pacing
+
+speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (five minutes).
 	@$(BIN)/python -m tests.benchmarks.speed
 
-clean:
-	rm -rf $(VENV) .tox dist site
+snapshot: $(VENV)/.dev ## Write the public API into tests/unit/public_api.txt.
+	@$(BIN)/python tests/unit/test_public_api.py
+
+hooks: $(VENV)/.hooks ## Check each commit before it is made.
+	@$(BIN)/pre-commit install
+
+clean: ## Remove everything that was made here.
+	rm -rf $(VENV) .tox dist site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
@@ -45,8 +70,21 @@ $(VENV)/.cli: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --editable '.[cli]'
 	@touch $@
 
+# tox makes environments of its own.
+$(VENV)/.tox: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/pip install --quiet 'tox>=4.24'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --editable '.[cli]' --group dev
+	@touch $@
+
+$(VENV)/.build: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/pip install --quiet --group build
+	@touch $@
+
+$(VENV)/.hooks: pyproject.toml | $(VENV)/.dev
+	@$(BIN)/pip install --quiet --group hooks
 	@touch $@
 
 $(VENV)/.peers: pyproject.toml | $(VENV)/bin/python

@@ -1,10 +1,11 @@
-"""What the tests share: a sandbox over real HTTP, a client of it, and canned answers."""
+"""What the tests share: a sandbox over real HTTP, a client of it, and canned responses."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
+import zenovay_async
 from zenovay_async import Zenovay
 from zenovay_async.sandbox import Sandbox
 
@@ -26,6 +28,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # looptime asks for the current loop around every test. Where none was ever set, Python makes one then, which nobody
 # closes; with none set on purpose, it does not.
 asyncio.set_event_loop(None)
+
+
+def pytest_report_header() -> str:
+    """Say which package is tested: the tree, or a wheel that is installed."""
+    return f"testing: {Path(zenovay_async.__file__).parent}"
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +64,7 @@ class _Response(aiohttp.ClientResponse):
 
 @pytest.fixture
 def canned(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
-    """Canned answers, and no socket."""
+    """Canned responses, and no socket."""
     monkeypatch.setattr("aioresponses.core.ClientResponse", _Response)
     with aioresponses() as mocked:
         yield mocked

@@ -162,7 +162,7 @@ class Zenovay(ClientMethods):
                 strict=strict,
             ),
             Limits(rate_limit, rate_limit_window, quota_reserve),
-            DriftReporter(style, on_event),
+            DriftReporter(on_event),
         )
 
     def _assemble(self, auth: Auth, options: Options, limits: Limits, drift: DriftReporter) -> None:
@@ -211,11 +211,10 @@ class Zenovay(ClientMethods):
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False
         sibling._base_url = self._base_url
-        new_auth = Auth(key, auth or self._auth.style)
         # The same listener hears of each drift once, from whichever sibling.
-        is_same_listener = api_key is None and (on_event is None or on_event == old.on_event)
+        is_same_listener = on_event is None or on_event == old.on_event
         sibling._assemble(
-            new_auth,
+            Auth(key, auth or self._auth.style),
             msgspec.structs.replace(
                 old,
                 timeout=old.timeout if timeout is NOT_GIVEN else timeout,
@@ -228,7 +227,7 @@ class Zenovay(ClientMethods):
                 limits.window,
                 limits.quota_reserve if quota_reserve is None else quota_reserve,
             ),
-            self._drift if is_same_listener else DriftReporter(new_auth, on_event or old.on_event),
+            self._drift if is_same_listener else DriftReporter(on_event),
         )
         return sibling
 

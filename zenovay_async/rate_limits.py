@@ -32,7 +32,7 @@ class RateLimitHeaders(msgspec.Struct, frozen=True):
     reset: float | None = None
 
 
-class UsageHeaders(msgspec.Struct, frozen=True):
+class UsageHeaders(msgspec.Struct, frozen=True, gc=False):
     """The monthly quota, as one response stated it.
 
     Attributes:
@@ -113,7 +113,7 @@ OutcomeKind: TypeAlias = Literal["succeeded", "failed", "rate_limited", "quota_e
 """
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one attempt tells the limits: a plain value that may cross processes.
 
     Attributes:
@@ -139,10 +139,10 @@ class Permit(Protocol):
     """
 
     def settle(self, outcome: Outcome) -> None:
-        """Return the permit of a request that was sent.
+        """Return the permit.
 
         Args:
-            outcome: How the request ended.
+            outcome: How the request ended; with kind ``unsent``, as :meth:`refund`.
 
         Raises:
             RuntimeError: The permit was settled or refunded before.

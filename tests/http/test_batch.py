@@ -1,4 +1,4 @@
-"""A batch makes many calls, so many at a time; one failure never sinks another, and nothing is left behind."""
+"""A batch makes many calls, bounded in number; one failure never sinks another, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -46,13 +46,6 @@ async def collect(made: Batch[Any, Any]) -> list[BatchResult[Any, Any]]:
         return [result async for result in results]
 
 
-def in_flight(zenovay: Zenovay) -> int:
-    """Permits that nobody has given back."""
-    limiter = zenovay._budget.limiter
-    assert isinstance(limiter, WindowLimiter)
-    return limiter._pacer.in_flight
-
-
 def others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}
 
@@ -79,7 +72,7 @@ async def test_an_asynchronous_source_works_the_same() -> None:
     assert {result.item for result in await collect(batch(source(), double))} == set(range(10))
 
 
-async def test_results_come_as_they_complete() -> None:
+async def test_results_arrive_as_calls_complete() -> None:
     gates = {item: asyncio.Event() for item in range(3)}
 
     async def fetch(item: int) -> int:
@@ -92,7 +85,7 @@ async def test_results_come_as_they_complete() -> None:
             assert (await anext(results)).item == item
 
 
-async def test_no_more_calls_run_at_once_than_asked_for() -> None:
+async def test_no_more_calls_run_at_once_than_the_concurrency() -> None:
     running = highest = 0
 
     async def fetch(_: int) -> None:
@@ -106,7 +99,7 @@ async def test_no_more_calls_run_at_once_than_asked_for() -> None:
     assert highest == 3
 
 
-async def test_an_endless_source_is_taken_from_only_as_results_are_taken() -> None:
+async def test_an_endless_source_is_read_only_as_results_are_taken() -> None:
     taken = 0
 
     def source() -> Iterator[int]:
@@ -140,11 +133,12 @@ async def test_one_failure_does_not_sink_the_others() -> None:
     "error",
     [
         AuthenticationError("Bad key", status=401),
-        QuotaExceededError("Month used up", status=429),
+        QuotaExceededError("Quota exhausted", status=429),
         PermissionDeniedError("Free plan", status=403, code="API_PAID_PLAN_REQUIRED"),
     ],
 )
-async def test_an_answer_for_every_item_stops_the_batch_with_that_error(error: ZenovayError) -> None:
+async def test_a_fatal_error_stops_the_batch(error: ZenovayError) -> None:
+    """An error that holds for every item stops the batch with that error."""
     started: list[int] = []
     cancelled: list[int] = []
 
@@ -174,11 +168,13 @@ async def test_an_answer_for_every_item_stops_the_batch_with_that_error(error: Z
     assert others() == set()
 
 
-async def test_a_batch_that_stops_at_the_reserve_hands_out_every_result_that_was_paid_for() -> None:
+async def test_a_batch_that_stops_at_the_reserve_yields_every_paid_result() -> None:
+    """A batch that stops at the reserve yields every result that was paid for."""
+    limiter = WindowLimiter()
     async with Sandbox(websites=1, latency=0.005, jitter=0.01) as sandbox:
         key = sandbox.add_key("small", monthly_limit=120)
-        async with Zenovay(key, base_url=sandbox.url, quota_reserve=20) as zenovay:
-            # The first answer tells the month.
+        async with Zenovay(key, base_url=sandbox.url, quota_reserve=20, rate_limit=limiter) as zenovay:
+            # The first response states the quota.
             await zenovay.heatmaps.pages(sandbox.website_ids[0])
             done = 1
             with pytest.raises(QuotaExceededError, match="quota_reserve=20"):
@@ -188,22 +184,32 @@ async def test_a_batch_that_stops_at_the_reserve_hands_out_every_result_that_was
                         done += 1
             assert done == sandbox.count()
             assert done == 100
-            assert in_flight(zenovay) == 0
+            assert zenovay.quota.remaining == 20
+            assert limiter.statistics().in_flight == 0
 
 
-async def test_a_month_that_the_server_calls_used_up_is_asked_for_by_none_who_wait() -> None:
+@pytest.mark.parametrize("given", [False, True], ids=["own limiter", "the caller's limiter"])
+async def test_an_exhausted_quota_sends_no_request_of_those_that_wait(given: bool) -> None:  # noqa: FBT001 - a table's column
+    """When the server says that the quota is exhausted, none of the callers that wait sends a request."""
+    limiter = WindowLimiter()
     async with Sandbox(websites=1) as sandbox:
         sandbox.fault(Fault.monthly_limit())
-        async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        options: dict[str, Any] = {"rate_limit": limiter} if given else {}
+        async with Zenovay(sandbox.api_key, base_url=sandbox.url, **options) as zenovay:
             with pytest.raises(QuotaExceededError):
                 async with zenovay.batch(sandbox.website_ids * 500, zenovay.heatmaps.pages, concurrency=32) as results:
                     [result async for result in results]
             assert sandbox.count() == 1
-            assert in_flight(zenovay) == 0
+            assert zenovay._budget.in_flight == 0
+            assert limiter.statistics().in_flight == 0
 
 
-class Refusing:
-    """A server that knows no key, and counts what it is asked; the first answers may be given another status."""
+class Unauthorized:
+    """A server that rejects every key, and counts the requests.
+
+    Args:
+        before: Status of each of the first responses, in place of 401.
+    """
 
     def __init__(self, *before: int) -> None:
         self.before = list(before)
@@ -220,32 +226,33 @@ class Refusing:
         writer.close()
 
 
-@pytest.mark.parametrize("before", [[], [429]], ids=["before anything is known", "behind a gate that was closed"])
-async def test_after_a_refused_key_nobody_whose_turn_comes_sends_another_request(
-    before: list[int], unused_tcp_port: int
-) -> None:
-    refusing = Refusing(*before)
-    server = await asyncio.start_server(refusing.serve, "127.0.0.1", unused_tcp_port)
+@pytest.mark.parametrize("before", [[], [429]], ids=["before anything is known", "after a 429"])
+async def test_a_rejected_key_sends_no_request_of_those_that_wait(before: list[int], unused_tcp_port: int) -> None:
+    """After a key was rejected, no caller that gets a permit next sends another request."""
+    unauthorized = Unauthorized(*before)
+    server = await asyncio.start_server(unauthorized.serve, "127.0.0.1", unused_tcp_port)
     url, limiter = f"http://127.0.0.1:{unused_tcp_port}", WindowLimiter(window=5.0)
-    async with Zenovay("zv_refused", base_url=url, rate_limit=limiter) as zenovay:
+    async with Zenovay("zv_rejected", base_url=url, rate_limit=limiter) as zenovay:
         with pytest.raises(AuthenticationError):
             async with zenovay.batch(["x"] * 100, zenovay.heatmaps.pages, concurrency=8) as results:
                 async for _ in results:
                     pass
         await asyncio.sleep(0.05)
-        assert in_flight(zenovay) == 0
+        assert limiter.statistics().in_flight == 0
     server.close()
-    assert refusing.requests == 1 + len(before)
+    assert unauthorized.requests == 1 + len(before)
 
 
-async def test_a_website_that_is_off_limits_is_one_items_failure() -> None:
+async def test_a_forbidden_website_is_the_failure_of_its_item() -> None:
+    """A website that is off limits is the failure of one item, not of the batch."""
+
     async def fetch(_: int) -> None:
         raise PermissionDeniedError("Access denied to this website", status=403, code="FORBIDDEN")
 
     assert len(await collect(batch(range(5), fetch))) == 5
 
 
-async def test_a_refused_key_costs_no_more_than_the_calls_already_on_their_way(sandbox: Sandbox) -> None:
+async def test_a_rejected_key_costs_no_more_than_the_calls_in_flight(sandbox: Sandbox) -> None:
     async with Zenovay("zv_wrong", base_url=sandbox.url) as zenovay:
         with pytest.raises(AuthenticationError):
             async with zenovay.batch(["x"] * 1000, zenovay.heatmaps.pages, concurrency=4) as results:
@@ -255,7 +262,7 @@ async def test_a_refused_key_costs_no_more_than_the_calls_already_on_their_way(s
 
 
 @pytest.mark.parametrize("how", ["break", "raise"])
-async def test_leaving_early_cancels_what_is_on_its_way(how: str) -> None:
+async def test_leaving_early_cancels_what_is_in_flight(how: str) -> None:
     async def fetch(item: int) -> int:
         await asyncio.sleep(0 if item == 0 else 60)
         return item
@@ -281,14 +288,14 @@ async def test_leaving_early_leaves_no_permit_behind(when: float) -> None:
         site = sandbox.website_ids[0]
         async with zenovay.batch(itertools.repeat(site), zenovay.heatmaps.pages, concurrency=64):
             await asyncio.sleep(when)
-        assert in_flight(zenovay) == 0
-        assert not limiter._batch
-        assert zenovay._budget.quota.in_flight == 0
-        # Who comes next finds places on the wire, too.
+        statistics = limiter.statistics()
+        assert (statistics.in_flight, statistics.direct_waiting, statistics.background_waiting) == (0, 0, 0)
+        assert zenovay._budget.in_flight == 0
+        # The next calls find free slots, too.
         await asyncio.wait_for(asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(4))), 5)
 
 
-async def test_cancelling_the_caller_cancels_the_batch() -> None:
+async def test_canceling_the_caller_cancels_the_batch() -> None:
     entered = asyncio.Event()
 
     async def run() -> None:
@@ -305,7 +312,7 @@ async def test_cancelling_the_caller_cancels_the_batch() -> None:
     assert others() == set()
 
 
-async def test_a_fetch_that_is_cancelled_from_within_is_its_items_failure() -> None:
+async def test_a_fetch_that_is_canceled_from_within_is_the_failure_of_its_item() -> None:
     async def fetch(item: int) -> int:
         if item == 1:
             raise asyncio.CancelledError
@@ -316,7 +323,9 @@ async def test_a_fetch_that_is_cancelled_from_within_is_its_items_failure() -> N
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_source_that_raises_surfaces_as_itself_after_the_calls_on_their_way(asynchronous: bool) -> None:  # noqa: FBT001 - a table's column
+async def test_an_error_of_the_source_is_raised_after_the_calls_in_flight(asynchronous: bool) -> None:  # noqa: FBT001 - a table's column
+    """A source that raises surfaces as itself, after the calls in flight."""
+
     def source() -> Iterator[int]:
         yield from range(3)
         raise OSError("the disk is gone")
@@ -335,12 +344,12 @@ async def test_a_source_that_raises_surfaces_as_itself_after_the_calls_on_their_
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_source_that_is_cancelled_from_within_is_an_error_and_no_item_is_lost_in_silence(
-    asynchronous: bool,  # noqa: FBT001 - a table's column
-) -> None:
+async def test_a_source_that_is_canceled_from_within_is_an_error(asynchronous: bool) -> None:  # noqa: FBT001 - a table's column
+    """A source that is canceled from within is an error, and no item is lost in silence."""
+
     def source() -> Iterator[int]:
         yield from range(5)
-        raise asyncio.CancelledError("somebody cancelled what the source waits for")
+        raise asyncio.CancelledError("somebody canceled what the source waits for")
 
     async def slow_source() -> AsyncIterator[int]:
         for item in source():
@@ -360,15 +369,14 @@ async def _broken(_: int) -> int:
     raise APIConnectionError("unplugged")
 
 
-async def _refused(_: int) -> int:
+async def _rejected(_: int) -> int:
     raise AuthenticationError("Bad key", status=401)
 
 
-@pytest.mark.parametrize("fetch", [double, _broken, _refused])
+@pytest.mark.parametrize("fetch", [double, _broken, _rejected])
 @pytest.mark.parametrize("how", ["to the end", "break", "raise", "cancel"])
-async def test_an_asynchronous_generator_has_cleaned_up_when_the_block_is_left(
-    fetch: Callable[[int], Any], how: str
-) -> None:
+async def test_an_asynchronous_generator_is_closed_with_the_block(fetch: Callable[[int], Any], how: str) -> None:
+    """An asynchronous generator has cleaned up when the block is left."""
     log: list[str] = []
 
     async def source() -> AsyncIterator[int]:
@@ -417,7 +425,7 @@ async def test_a_batch_is_used_in_async_with_and_once() -> None:
         (5, 1, "iterable"),
     ],
 )
-async def test_bad_arguments_are_refused_at_once(items: object, concurrency: Any, match: str) -> None:
+async def test_invalid_arguments_are_rejected_at_once(items: object, concurrency: Any, match: str) -> None:
     with pytest.raises(ConfigurationError, match=match) as caught:
         batch(items, double, concurrency)
     # Error reporters show the variables of each frame, the unfinished batch among them.

@@ -1,4 +1,4 @@
-"""Each thing that can go wrong on the wire gives the caller one error of the tree, with the true number of attempts."""
+"""Each fault of a connection or server gives the caller one error of the tree, with the true number of attempts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zenovay_async import (
 from zenovay_async.sandbox import Fault, Sandbox
 
 Row = tuple[Fault, type[ZenovayError], int | None]
-REPEATED: list[Row] = [
+RETRIED: list[Row] = [
     (Fault.rate_limited(retry_after="0"), RateLimitError, 429),
     (Fault.status(500), ServerError, 500),
     (Fault.status(503), ServerError, 503),
@@ -47,8 +47,8 @@ def names(faults: list[Row]) -> list[str]:
 
 
 def client(sandbox: Sandbox, fault: Fault) -> Zenovay:
-    # A short window, as what is paced after a 429 would only be waited for here; and an attempt is cut short only where
-    # that is what happens, as a busy machine may take its time for any other.
+    # A short window, as pacing after a 429 would only take time here. An attempt has a short timeout only where the
+    # fault is slow, as any other may take long on a busy machine.
     seconds = 0.4 if fault.name in {"slow-body", "latency"} else 15.0
     return Zenovay(
         sandbox.api_key, base_url=sandbox.url, attempt_timeout=seconds, max_attempts=3, rate_limit_window=0.05
@@ -57,12 +57,12 @@ def client(sandbox: Sandbox, fault: Fault) -> Zenovay:
 
 @pytest.fixture
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backoff is tested with virtual time elsewhere; here it would only be waited for."""
+    """Backoff is tested in virtual time elsewhere; here it would only take time."""
     monkeypatch.setattr("zenovay_async._session.retry.BACKOFF_FIRST", 0.002)
 
 
 @pytest.mark.usefixtures("_quick_backoff")
-@pytest.mark.parametrize(("fault", "cls", "status"), REPEATED, ids=names(REPEATED))
+@pytest.mark.parametrize(("fault", "cls", "status"), RETRIED, ids=names(RETRIED))
 async def test_a_lasting_fault_gives_one_error_after_all_attempts(
     sandbox: Sandbox, fault: Fault, cls: type[ZenovayError], status: int | None
 ) -> None:
@@ -77,8 +77,8 @@ async def test_a_lasting_fault_gives_one_error_after_all_attempts(
 
 
 @pytest.mark.usefixtures("_quick_backoff")
-@pytest.mark.parametrize("fault", [fault for fault, _, _ in REPEATED], ids=names(REPEATED))
-async def test_a_passing_fault_is_not_seen_by_the_caller(sandbox: Sandbox, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [fault for fault, _, _ in RETRIED], ids=names(RETRIED))
+async def test_a_transient_fault_is_not_seen_by_the_caller(sandbox: Sandbox, fault: Fault) -> None:
     sandbox.fault(fault, times=1)
     async with client(sandbox, fault) as zenovay:
         response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(sandbox.website_ids[0], limit=1)
@@ -87,7 +87,7 @@ async def test_a_passing_fault_is_not_seen_by_the_caller(sandbox: Sandbox, fault
 
 
 @pytest.mark.parametrize(("fault", "cls", "status"), FINAL, ids=names(FINAL))
-async def test_a_fault_that_will_not_pass_is_met_once(
+async def test_a_permanent_fault_is_met_once(
     sandbox: Sandbox, fault: Fault, cls: type[ZenovayError], status: int | None
 ) -> None:
     sandbox.fault(fault)
@@ -99,14 +99,16 @@ async def test_a_fault_that_will_not_pass_is_met_once(
     assert caught.value.attempts == sandbox.count() == 1
 
 
-async def test_nobody_listening_is_one_error_that_surely_cost_nothing(unused_tcp_port: int) -> None:
+async def test_a_refused_connection_costs_nothing(unused_tcp_port: int) -> None:
+    """Nobody listening is one error, and no request was sent."""
     async with Zenovay("zv_x", base_url=f"http://127.0.0.1:{unused_tcp_port}", max_attempts=1) as zenovay:
         with pytest.raises(APIConnectionError, match="No connection could be made") as caught:
             await zenovay.heatmaps.pages("x")
     assert caught.value.sent is False
 
 
-async def test_a_used_up_month_is_asked_about_once_and_then_known(sandbox: Sandbox) -> None:
+async def test_an_exhausted_quota_costs_one_request(sandbox: Sandbox) -> None:
+    """An exhausted quota costs one request, and is known from then on."""
     key = sandbox.add_key("spent", monthly_limit=2, monthly_used=2)
     async with Zenovay(key, base_url=sandbox.url) as zenovay:
         for _ in range(3):
@@ -116,7 +118,7 @@ async def test_a_used_up_month_is_asked_about_once_and_then_known(sandbox: Sandb
     assert sandbox.count() == 1
 
 
-async def test_keys_without_rights_are_told_apart(sandbox: Sandbox) -> None:
+async def test_keys_without_rights_are_distinguished(sandbox: Sandbox) -> None:
     free = sandbox.add_key("free", plan="free")
     scoped = sandbox.add_key("scoped", website_id=sandbox.website_ids[0])
     async with Zenovay("zv_unknown", base_url=sandbox.url) as zenovay:

@@ -1,4 +1,4 @@
-"""One timer bounds any number of blocks, each just as ``asyncio.timeout_at`` would. Time is virtual."""
+"""One timer serves the deadlines of any number of blocks, each as ``asyncio.timeout_at`` would. Time is virtual."""
 
 from __future__ import annotations
 
@@ -38,42 +38,42 @@ def hold_up(until: float) -> None:
 
 
 @pytest.fixture
-async def alarms() -> DeadlineTimer:
+async def timer() -> DeadlineTimer:
     return DeadlineTimer(asyncio.get_running_loop())
 
 
-async def test_a_block_that_takes_too_long_is_a_timeout_error_at_its_time(alarms: DeadlineTimer) -> None:
-    with pytest.raises(TimeoutError) as caught, Deadline(alarms, now() + 3):
+async def test_a_block_that_takes_too_long_is_a_timeout_error_at_its_deadline(timer: DeadlineTimer) -> None:
+    with pytest.raises(TimeoutError) as caught, Deadline(timer, now() + 3):
         await asyncio.sleep(10)
     assert now() == pytest.approx(3)
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
     assert cancelling() == 0
-    assert not alarms.set
+    assert not timer.pending
     await asyncio.sleep(10)
 
 
-async def test_a_time_that_is_over_already_ends_the_block_at_its_first_wait(alarms: DeadlineTimer) -> None:
-    with pytest.raises(TimeoutError), Deadline(alarms, now() - 1):
+async def test_a_deadline_in_the_past_ends_the_block_at_its_first_wait(timer: DeadlineTimer) -> None:
+    with pytest.raises(TimeoutError), Deadline(timer, now() - 1):
         await asyncio.sleep(10)
     assert now() == 0
 
 
-async def test_of_many_blocks_each_ends_at_its_own_time_in_whatever_order_they_are_set(alarms: DeadlineTimer) -> None:
+async def test_each_of_many_blocks_ends_at_its_own_deadline_in_any_order(timer: DeadlineTimer) -> None:
     async def block(seconds: int) -> None:
-        with pytest.raises(TimeoutError), Deadline(alarms, seconds):
+        with pytest.raises(TimeoutError), Deadline(timer, seconds):
             await asyncio.sleep(10_000)
         assert now() == pytest.approx(seconds)
 
     times = [*range(1, 200), 50, 50, 1]
     random.Random(3).shuffle(times)
     await asyncio.gather(*(block(seconds) for seconds in times))
-    assert not alarms.set
+    assert not timer.pending
 
 
-async def test_blocks_that_end_in_time_leave_the_later_ones_their_alarm(alarms: DeadlineTimer) -> None:
-    async def block(bound: float, work: float) -> float:
+async def test_blocks_that_end_in_time_leave_the_deadlines_of_others(timer: DeadlineTimer) -> None:
+    async def block(seconds: float, work: float) -> float:
         try:
-            with Deadline(alarms, now() + bound):
+            with Deadline(timer, now() + seconds):
                 await asyncio.sleep(work)
         except TimeoutError:
             pass
@@ -83,38 +83,44 @@ async def test_blocks_that_end_in_time_leave_the_later_ones_their_alarm(alarms: 
     assert ended == pytest.approx([1, 7, 2, 3])
 
 
-async def test_many_blocks_in_a_row_set_one_timer(alarms: DeadlineTimer, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_at: list[float] = []
-    schedule = alarms.schedule
+@pytest.fixture
+def scheduled(timer: DeadlineTimer, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times for which the timer is scheduled."""
+    times: list[float] = []
+    schedule = timer.schedule
 
-    def note(when: float) -> None:
-        set_at.append(when)
+    def record(when: float) -> None:
+        times.append(when)
         schedule(when)
 
-    monkeypatch.setattr(alarms, "schedule", note)
+    monkeypatch.setattr(timer, "schedule", record)
+    return times
+
+
+async def test_many_blocks_in_a_row_schedule_one_timer(timer: DeadlineTimer, scheduled: list[float]) -> None:
     for _ in range(100):
-        with Deadline(alarms, now() + 15):
+        with Deadline(timer, now() + 15):
             await asyncio.sleep(0.1)
-    assert set_at == [15]
+    assert scheduled == [15]
 
 
-async def test_a_block_without_a_bound_sets_no_timer(alarms: DeadlineTimer) -> None:
-    with Deadline(alarms, math.inf):
-        with pytest.raises(TimeoutError), Deadline(alarms, now() + 1):
+async def test_a_block_without_a_deadline_schedules_no_timer(timer: DeadlineTimer, scheduled: list[float]) -> None:
+    with Deadline(timer, math.inf):
+        with pytest.raises(TimeoutError), Deadline(timer, now() + 1):
             await asyncio.sleep(10)
-        # Not one at the end of all time either, which not every event loop can set.
-        assert alarms._timer is None
+        # No timer at infinity either, which not every event loop can set.
         await asyncio.sleep(1000)
-        with pytest.raises(TimeoutError), Deadline(alarms, now() + 1):
+        with pytest.raises(TimeoutError), Deadline(timer, now() + 1):
             await asyncio.sleep(10)
+    assert scheduled == [1, 1002]
 
 
-@pytest.mark.parametrize("first", ["alarm", "cancel"])
-async def test_a_cancellation_from_outside_stays_one_even_if_the_alarm_rings_in_the_same_step(
-    alarms: DeadlineTimer, first: str
-) -> None:
+@pytest.mark.parametrize("first", ["timer", "cancel"])
+async def test_a_cancellation_from_outside_stays_one(timer: DeadlineTimer, first: str) -> None:
+    """Also where the timer fires in the same step of the loop, before or after it."""
+
     async def block() -> None:
-        with Deadline(alarms, 5):
+        with Deadline(timer, 5):
             await asyncio.sleep(10)
 
     task = asyncio.create_task(block())
@@ -124,17 +130,17 @@ async def test_a_cancellation_from_outside_stays_one_even_if_the_alarm_rings_in_
     with pytest.raises(asyncio.CancelledError):
         await task
     assert task.cancelled()
-    assert not alarms.set
+    assert not timer.pending
 
 
-async def test_an_answer_in_the_same_step_as_the_alarm_leaves_nothing_behind(alarms: DeadlineTimer) -> None:
+async def test_a_result_in_the_same_step_as_the_deadline_leaves_nothing_behind(timer: DeadlineTimer) -> None:
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[None] = loop.create_future()
-    loop.call_at(4.9, answer.set_result, None)
+    result: asyncio.Future[None] = loop.create_future()
+    loop.call_at(4.9, result.set_result, None)
     loop.call_at(1, hold_up, 6)
-    with pytest.raises(TimeoutError), Deadline(alarms, 5):
-        await answer
-    assert answer.result() is None
+    with pytest.raises(TimeoutError), Deadline(timer, 5):
+        await result
+    assert result.result() is None
     assert cancelling() == 0
     await asyncio.sleep(1)
 
@@ -142,14 +148,14 @@ async def test_an_answer_in_the_same_step_as_the_alarm_leaves_nothing_behind(ala
 @pytest.mark.parametrize(
     ("outer", "inner", "who"), [(9, 4, "inner"), (4, 9, "outer"), (4, 4, "outer"), (math.inf, 4, "inner")]
 )
-async def test_of_two_blocks_in_each_other_the_one_that_is_late_says_so(
-    alarms: DeadlineTimer, outer: float, inner: float, who: str
+async def test_of_nested_blocks_the_one_whose_deadline_passed_raises(
+    timer: DeadlineTimer, outer: float, inner: float, who: str
 ) -> None:
     late: list[str] = []
     try:
-        with Deadline(alarms, outer):
+        with Deadline(timer, outer):
             try:
-                with Deadline(alarms, inner):
+                with Deadline(timer, inner):
                     await asyncio.sleep(100)
             except TimeoutError:
                 late.append("inner")
@@ -158,28 +164,28 @@ async def test_of_two_blocks_in_each_other_the_one_that_is_late_says_so(
     assert late == [who]
     assert now() == pytest.approx(4)
     assert cancelling() == 0
-    assert not alarms.set
+    assert not timer.pending
     await asyncio.sleep(10)
 
 
-async def test_a_bound_of_the_callers_around_it_is_obeyed(alarms: DeadlineTimer) -> None:
+async def test_a_timeout_of_the_caller_around_it_is_obeyed(timer: DeadlineTimer) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(2):
-            with Deadline(alarms, 5):
+            with Deadline(timer, 5):
                 await asyncio.sleep(10)
     assert now() == pytest.approx(2)
-    assert not alarms.set
+    assert not timer.pending
     await asyncio.sleep(10)
 
 
 @pytest.mark.parametrize("end", ["success", "error", "cancel"])
-async def test_however_a_block_ends_nothing_is_left_of_it(alarms: DeadlineTimer, end: str) -> None:
+async def test_a_block_leaves_nothing_behind_however_it_ends(timer: DeadlineTimer, end: str) -> None:
     counts: list[int] = []
 
     async def block() -> None:
         try:
-            with Deadline(alarms, 5):
-                assert len(alarms.set) == 1
+            with Deadline(timer, 5):
+                assert len(timer.pending) == 1
                 await asyncio.sleep(1)
                 if end == "error":
                     raise LookupError
@@ -193,12 +199,12 @@ async def test_however_a_block_ends_nothing_is_left_of_it(alarms: DeadlineTimer,
     await asyncio.wait([task])
     assert task.cancelled() == (end == "cancel")
     assert counts == [int(end == "cancel")]
-    assert not alarms.set
+    assert not timer.pending
     await asyncio.sleep(10)
 
 
-async def test_a_block_that_raises_something_else_when_it_is_cancelled_raises_that(alarms: DeadlineTimer) -> None:
-    with pytest.raises(LookupError), Deadline(alarms, 5):
+async def test_a_block_that_raises_another_error_when_cancelled_raises_that(timer: DeadlineTimer) -> None:
+    with pytest.raises(LookupError), Deadline(timer, 5):
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError:
@@ -206,7 +212,7 @@ async def test_a_block_that_raises_something_else_when_it_is_cancelled_raises_th
     assert cancelling() == 0
 
 
-async def test_a_bound_works_where_a_cancelled_task_cleans_up(alarms: DeadlineTimer) -> None:
+async def test_a_deadline_works_while_a_cancelled_task_cleans_up(timer: DeadlineTimer) -> None:
     late: list[float] = []
 
     async def block() -> None:
@@ -214,7 +220,7 @@ async def test_a_bound_works_where_a_cancelled_task_cleans_up(alarms: DeadlineTi
             await asyncio.sleep(10)
         finally:
             try:
-                with Deadline(alarms, now() + 1):
+                with Deadline(timer, now() + 1):
                     await asyncio.sleep(10)
             except TimeoutError:
                 late.append(now())
@@ -227,29 +233,29 @@ async def test_a_bound_works_where_a_cancelled_task_cleans_up(alarms: DeadlineTi
     assert late == [3]
 
 
-async def test_outside_of_a_task_a_bound_is_refused(alarms: DeadlineTimer) -> None:
-    refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+async def test_outside_of_a_task_a_deadline_is_rejected(timer: DeadlineTimer) -> None:
+    rejected: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def callback() -> None:
         try:
-            with Deadline(alarms, 5):
+            with Deadline(timer, 5):
                 pass
         except RuntimeError as error:
-            refused.set_result(error)
+            rejected.set_result(error)
 
     asyncio.get_running_loop().call_soon(callback)
-    assert "needs a task" in str(await refused)
-    assert not alarms.set
+    assert "needs a task" in str(await rejected)
+    assert not timer.pending
 
 
-# Whole seconds for starts, and parts of one that tell bounds, work and cancellations apart: which of two timers of
-# the same time comes first is nobody's promise.
-_BOUNDS = st.one_of(st.just(math.inf), st.integers(0, 6).map(lambda whole: whole + 0.25))
+# Whole seconds for starts, and different fractions for deadlines, work and cancellations: the order of two timers at
+# the same time is not specified.
+_DEADLINES = st.one_of(st.just(math.inf), st.integers(0, 6).map(lambda whole: whole + 0.25))
 _CASES = st.lists(
     st.tuples(
         st.integers(0, 5),
-        _BOUNDS,
-        st.one_of(st.none(), _BOUNDS),
+        _DEADLINES,
+        st.one_of(st.none(), _DEADLINES),
         st.integers(0, 6).map(lambda whole: whole + 0.5),
         st.one_of(st.none(), st.integers(0, 6).map(lambda whole: whole + 0.125)),
         st.sampled_from(["returns", "raises", "swallows"]),
@@ -259,7 +265,7 @@ _CASES = st.lists(
 )
 
 
-async def _told(body: Awaitable[Any]) -> tuple[Any, float, int]:
+async def _record(body: Awaitable[Any]) -> tuple[Any, float, int]:
     """How it ended, when, and how many cancellations its task has left by then."""
     try:
         ended = await body
@@ -268,7 +274,7 @@ async def _told(body: Awaitable[Any]) -> tuple[Any, float, int]:
     return ended, round(now(), 4), cancelling()
 
 
-async def _outcomes(cases: list[Any], bound: Any) -> list[Any]:
+async def _outcomes(cases: list[Any], run_until: Any) -> list[Any]:
     async def case(start: float, outer: float, inner: float | None, work: float, how: str) -> Any:
         await asyncio.sleep(start)
 
@@ -283,9 +289,9 @@ async def _outcomes(cases: list[Any], bound: Any) -> list[Any]:
             return "done"
 
         async def nested() -> Any:
-            return await body() if inner is None else await _told(bound(now() + inner, body))
+            return await body() if inner is None else await _record(run_until(now() + inner, body))
 
-        return await _told(bound(now() + outer, nested))
+        return await _record(run_until(now() + outer, nested))
 
     tasks: list[asyncio.Task[Any]] = []
     for start, outer, inner, work, cancel, how in cases:
@@ -298,20 +304,22 @@ async def _outcomes(cases: list[Any], bound: Any) -> list[Any]:
 
 @given(_CASES)
 @settings(max_examples=150, deadline=None)
-def test_any_number_of_blocks_end_as_and_when_they_do_under_asyncios_own_bound(cases: list[Any]) -> None:
+def test_blocks_end_as_they_do_under_asyncio_timeout_at(cases: list[Any]) -> None:
+    """Any number of blocks, nested or not: the same results, times and cancellations."""
+
     async def theirs(when: float, body: Any) -> Any:
         async with asyncio.timeout_at(None if math.isinf(when) else when):
             return await body()
 
     async def compare(*, own: bool) -> list[Any]:
-        alarms = DeadlineTimer(asyncio.get_running_loop())
+        timer = DeadlineTimer(asyncio.get_running_loop())
 
         async def ours(when: float, body: Any) -> Any:
-            with Deadline(alarms, when):
+            with Deadline(timer, when):
                 return await body()
 
         ended = await _outcomes(cases, ours if own else theirs)
-        assert not alarms.set
+        assert not timer.pending
         return [repr(each) for each in ended]
 
     found: list[list[Any]] = []

@@ -1,4 +1,4 @@
-"""Whatever goes wrong is one of a closed tree of errors, which travel well and tell what they know."""
+"""Whatever goes wrong is an error of one closed tree, which pickles, copies, and carries what is known of its call."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ ALL: list[type[ZenovayError]] = [
 def _full(cls: type[ZenovayError]) -> ZenovayError:
     return cls(
         "It broke",
+        operation="websites.list",
         call="GET websites",
         status=503,
         code="GENERIC_ERROR",
@@ -45,16 +46,16 @@ def _full(cls: type[ZenovayError]) -> ZenovayError:
 
 
 @pytest.mark.parametrize("cls", ALL)
-@pytest.mark.parametrize("travel", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])  # noqa: S301 - our own bytes
-def test_every_error_pickles_and_copies_with_all_it_knows(cls: type[ZenovayError], travel: Any) -> None:
+@pytest.mark.parametrize("clone", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])  # noqa: S301 - our own bytes
+def test_every_error_pickles_and_copies_with_all_attributes(cls: type[ZenovayError], clone: Any) -> None:
     error = _full(cls)
-    twin = travel(error)
+    twin = clone(error)
     assert type(twin) is cls
     assert vars(twin) == vars(error)
     assert str(twin) == str(error)
 
 
-def test_facts_of_single_classes_travel_too() -> None:
+def test_attributes_of_single_classes_are_pickled_too() -> None:
     unsent, cut = APIConnectionError("No route"), ResponseDecodeError("Cut")
     unsent.sent, unsent.final, cut.path, cut.truncated = False, True, "$.data", True
     for error in (unsent, cut):
@@ -68,13 +69,13 @@ def test_every_error_is_public_documented_and_under_the_root(cls: type[ZenovayEr
     assert cls.__name__ in (errors.__doc__ or "")
 
 
-def test_a_used_up_month_is_no_rate_limit_error() -> None:
-    """Who waits a minute on a rate limit must not wait a minute on a month."""
+def test_an_exhausted_quota_is_no_rate_limit_error() -> None:
+    """A caller that waits a minute after a rate limit must not wait a minute for the monthly quota."""
     assert not issubclass(QuotaExceededError, RateLimitError)
 
 
 def test_an_error_says_what_where_and_how_often_in_one_line() -> None:
-    assert str(_full(ZenovayError)) == ("It broke (GET websites, HTTP 503, GENERIC_ERROR, 3 attempts, request r-1)")
+    assert str(_full(ZenovayError)) == "It broke (GET websites, HTTP 503, GENERIC_ERROR, 3 attempts, request r-1)"
     assert str(ZenovayError("It broke")) == "It broke"
 
 
@@ -88,22 +89,22 @@ def test_usual_except_clauses_fit() -> None:
 
 
 @pytest.mark.parametrize("fault", ["500", "html", "reset", "cut-body"])
-async def test_an_error_of_a_call_is_gone_with_the_last_who_refers_to_it(sandbox: Sandbox, fault: str) -> None:
+async def test_an_error_is_freed_with_its_last_reference(sandbox: Sandbox, fault: str) -> None:
     """A cycle of error, traceback and variables would stay in memory until the next collection."""
     sandbox.fault(NAMED[fault]())
 
     async def call(zenovay: Zenovay) -> weakref.ref[ZenovayError]:
         with pytest.raises(ZenovayError) as caught:
             await zenovay.heatmaps.pages("x")
-        found = weakref.ref(caught.value)
+        reference = weakref.ref(caught.value)
         del caught
-        return found
+        return reference
 
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_attempts=1, rate_limit=None) as zenovay:
         gc.collect()
         gc.disable()
         try:
-            gone = await call(zenovay)
-            assert gone() is None
+            reference = await call(zenovay)
+            assert reference() is None
         finally:
             gc.enable()

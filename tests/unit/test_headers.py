@@ -1,4 +1,4 @@
-"""What a server says about waiting is believed where it makes sense, and ignored where it does not."""
+"""Headers about limits and waits are parsed where they are plausible, and ignored where they are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from zenovay_async._protocol.headers import parse_datetime, rate_limit, retry_after, usage
+from zenovay_async._protocol.headers import parse_datetime, rate_limit_headers, retry_after, usage_headers
 
 NOW = 1_780_000_000.0
 AN_HOUR = 3600
@@ -42,7 +42,7 @@ def http_date(seconds: float) -> str:
         ({}, {}, "", None),
     ],
 )
-def test_each_documented_way_to_say_when_is_understood(
+def test_each_documented_way_to_state_a_wait_is_understood(
     headers: dict[str, str], error: dict[str, Any], message: str, seconds: float | None
 ) -> None:
     assert wait_for(headers, error, message) == seconds
@@ -52,25 +52,25 @@ def test_each_documented_way_to_say_when_is_understood(
     "garbage",
     ["soon", "", "-1", "nan", "inf", "1e400", "9" * 400, "Thu, 99 Foo 2026 00:00:00 GMT", "1970-01-01", "１２", "\x00"],
 )
-def test_garbage_is_ignored_and_the_next_source_is_asked(garbage: str) -> None:
+def test_garbage_is_ignored_and_the_next_source_is_used(garbage: str) -> None:
     assert wait_for({"Retry-After": garbage}, {"retry_after": 3}) in {3, 12}
     assert wait_for({"X-RateLimit-Reset": garbage}, {"retry_after": garbage}, "Try again in 2 seconds") in {2, 12}
 
 
-def test_the_header_goes_before_the_body_and_the_body_before_the_sentence() -> None:
+def test_the_header_takes_precedence_over_the_body_and_the_body_over_the_sentence() -> None:
     headers, error, message = {"Retry-After": "1"}, {"retry_after": 2}, "Try again in 3 seconds"
     assert wait_for(headers, error, message) == 1
     assert wait_for({}, error, message) == 2
     assert wait_for({}, {}, message) == 3
 
 
-def test_a_date_is_measured_by_the_servers_clock() -> None:
+def test_a_date_is_compared_with_the_servers_clock() -> None:
     """This machine's clock may be an hour off."""
     headers = {"Retry-After": http_date(AN_HOUR + 10), "Date": http_date(AN_HOUR)}
     assert wait_for(headers) == 10
 
 
-def test_a_wait_longer_than_any_month_is_not_believed() -> None:
+def test_a_wait_longer_than_31_days_is_ignored() -> None:
     assert wait_for({"Retry-After": str(32 * 86_400)}) is None
 
 
@@ -85,13 +85,13 @@ def test_a_wait_longer_than_any_month_is_not_believed() -> None:
     ),
     st.text(),
 )
-def test_no_header_or_body_can_break_the_reading(headers: dict[str, str], error: dict[str, Any], message: str) -> None:
+def test_no_header_or_body_breaks_parsing(headers: dict[str, str], error: dict[str, Any], message: str) -> None:
     seconds = wait_for(headers, error, message)
     assert seconds is None or 0 <= seconds <= 31 * 86_400
 
 
 @given(st.floats(min_value=0, max_value=1e6, allow_nan=False))
-def test_any_fraction_of_seconds_is_read_back(seconds: float) -> None:
+def test_any_fraction_of_seconds_is_parsed(seconds: float) -> None:
     assert wait_for({"Retry-After": repr(seconds)}) == seconds
 
 
@@ -100,15 +100,15 @@ def test_any_fraction_of_seconds_is_read_back(seconds: float) -> None:
         st.sampled_from(["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Usage-Monthly", "X-Usage-Reset"]), st.text()
     )
 )
-def test_limits_and_usage_are_figures_or_nothing(headers: dict[str, str]) -> None:
-    found = CIMultiDict(headers)
-    limits, month = rate_limit(found), usage(found)
-    for figure in (limits.limit, limits.remaining, month.monthly):
+def test_limits_and_usage_are_non_negative_or_none(headers: dict[str, str]) -> None:
+    parsed = CIMultiDict(headers)
+    limits, usage = rate_limit_headers(parsed), usage_headers(parsed)
+    for figure in (limits.limit, limits.remaining, usage.monthly):
         assert figure is None or figure >= 0
-    assert month.reset is None or month.reset.tzinfo is not None
+    assert usage.reset is None or usage.reset.tzinfo is not None
 
 
-def test_the_documented_headers_are_read() -> None:
+def test_the_documented_headers_are_parsed() -> None:
     headers = CIMultiDict(
         {
             "X-RateLimit-Limit": "30",
@@ -120,11 +120,11 @@ def test_the_documented_headers_are_read() -> None:
             "X-Usage-Total": "89234",
         }
     )
-    limits, month = rate_limit(headers), usage(headers)
+    limits, usage = rate_limit_headers(headers), usage_headers(headers)
     assert (limits.limit, limits.remaining, limits.reset) == (30, 29, 1642771200)
-    assert (month.monthly, month.limit, month.total) == (4521, 10000, 89234)
-    assert month.reset == datetime(2026, 7, 1, tzinfo=UTC)
+    assert (usage.monthly, usage.limit, usage.total) == (4521, 10000, 89234)
+    assert usage.reset == datetime(2026, 7, 1, tzinfo=UTC)
 
 
-def test_a_time_without_a_zone_is_read_as_utc() -> None:
+def test_a_time_without_a_zone_is_utc() -> None:
     assert parse_datetime("2026-07-01T00:00:00") == datetime(2026, 7, 1, tzinfo=UTC)

@@ -459,6 +459,7 @@ def test_no_window_has_more_than_the_limit(limit: int, steps: list[_Step]) -> No
     def check(pacer: Pacer) -> Pacer:
         times = pacer.log.times
         assert pacer.log.in_flight <= limit
+        assert times == sorted(times)
         assert all(later - earlier >= 60.0 for earlier, later in zip(times, times[limit:], strict=False))
         return pacer
 

@@ -1,4 +1,4 @@
-"""The month's requests are known, kept for those who reserved them, and not asked for when they are gone."""
+"""The monthly quota is known, its reserve is left untouched, and no request is sent once it is exhausted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zenovay_async import Quota, QuotaExceededError, Zenovay
+from zenovay_async import Quota, QuotaExceededError, UsageHeaders, Zenovay
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.window import WindowLimiter
-from zenovay_async._protocol.headers import UsageHeaders
+from zenovay_async._protocol.headers import usage_headers
 from zenovay_async.events import Event, QuotaExhausted, QuotaThresholdReached
 from zenovay_async.sandbox import Fault
 
@@ -23,7 +23,7 @@ JULY = datetime(2026, 7, 1, tzinfo=UTC)
 AUGUST = datetime(2026, 8, 1, tzinfo=UTC)
 
 
-def told(used: int, limit: int = 1000, reset: datetime | None = JULY) -> UsageHeaders:
+def usage(used: int, limit: int = 1000, reset: datetime | None = JULY) -> UsageHeaders:
     return UsageHeaders(used, limit, reset, None)
 
 
@@ -35,54 +35,57 @@ class Clock:
         return self.now
 
 
-def test_before_the_first_answer_nothing_is_claimed() -> None:
+def test_before_the_first_response_nothing_is_known() -> None:
     quota = QuotaGuard().snapshot()
     assert (quota.used, quota.limit, quota.remaining, quota.resets_at) == (None, None, None, None)
 
 
-def test_every_answer_tells_the_count_and_what_is_left_out_stays_as_it_was() -> None:
+def test_every_response_updates_the_count_and_omitted_figures_keep_their_values() -> None:
     guard = QuotaGuard(clock=Clock())
-    guard.read({"X-Usage-Monthly": "5", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"})
-    guard.read({"X-Usage-Monthly": "7", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"})
-    guard.read({"X-Usage-Monthly": "nonsense", "X-Usage-Total": "12"})
-    guard.read({})
-    guard.read({"X-Usage-Monthly": "8", "X-Usage-Total": "13"})
+    for headers in (
+        {"X-Usage-Monthly": "5", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"},
+        {"X-Usage-Monthly": "7", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"},
+        {"X-Usage-Monthly": "nonsense", "X-Usage-Total": "12"},
+        {},
+        {"X-Usage-Monthly": "8", "X-Usage-Total": "13"},
+    ):
+        guard.update(usage_headers(headers))
     assert guard.snapshot() == Quota(8, 10, JULY, 13)
 
 
-def test_an_answer_that_was_overtaken_does_not_count_the_month_down() -> None:
+def test_a_response_overtaken_by_a_newer_one_does_not_lower_the_count() -> None:
     guard = QuotaGuard(clock=Clock())
-    guard.observe(told(500))
-    guard.observe(told(498))
+    guard.update(usage(500))
+    guard.update(usage(498))
     assert guard.snapshot().remaining == 500
 
 
-def test_a_new_month_starts_from_what_its_answers_say_and_a_late_answer_of_the_old_one_is_old_news() -> None:
+def test_a_new_month_starts_its_count_and_a_late_response_of_the_old_one_is_ignored() -> None:
     clock = Clock()
     guard = QuotaGuard(clock=clock)
-    guard.observe(told(999))
+    guard.update(usage(999))
     clock.now = JULY
-    guard.observe(told(1, reset=AUGUST))
-    guard.observe(told(1000))
+    guard.update(usage(1, reset=AUGUST))
+    guard.update(usage(1000))
     assert guard.snapshot() == Quota(1, 1000, AUGUST, None)
 
 
-def test_a_month_that_no_answer_names_the_end_of_ends_with_the_calendars() -> None:
+def test_without_a_stated_reset_the_count_starts_again_with_the_calendar_month() -> None:
     clock = Clock()
     guard = QuotaGuard(clock=clock)
-    guard.observe(told(990, reset=None))
-    guard.observe(told(1, reset=None))
+    guard.update(usage(990, reset=None))
+    guard.update(usage(1, reset=None))
     assert guard.snapshot().used == 990
     clock.now = JULY
     guard.check(1, reserve=100)
-    guard.observe(told(1, reset=None))
+    guard.update(usage(1, reset=None))
     assert guard.snapshot().used == 1
 
 
-def test_batches_leave_the_reserve_and_direct_calls_may_use_it() -> None:
+def test_background_calls_leave_the_reserve_and_direct_calls_may_use_it() -> None:
     clock = Clock()
     guard = QuotaGuard(clock=clock)
-    guard.observe(told(898))
+    guard.update(usage(898))
     for _ in range(2):
         guard.check(1, reserve=100)
         guard.in_flight += 1
@@ -97,54 +100,59 @@ def test_batches_leave_the_reserve_and_direct_calls_may_use_it() -> None:
     guard.check(1, reserve=100)
 
 
-def test_a_used_up_month_is_over_when_the_server_said_so() -> None:
+def test_an_exhausted_quota_is_available_again_when_the_server_said() -> None:
     events: list[Event] = []
     clock = Clock()
     guard = QuotaGuard(on_event=events.append, clock=clock)
-    guard.exhausted(3600.0)
-    guard.exhausted(3600.0)
-    with pytest.raises(QuotaExceededError, match="2026-06-15 01:00 UTC; nothing was sent"):
+    guard.mark_exhausted(3600.0)
+    guard.mark_exhausted(3600.0)
+    with pytest.raises(QuotaExceededError, match="2026-06-15 01:00 UTC; no request was sent"):
         guard.check(1, reserve=0)
     clock.now = NOW + timedelta(hours=1)
     guard.check(1, reserve=0)
-    assert events == [QuotaExhausted(NOW + timedelta(hours=1))]
+    assert events == [QuotaExhausted(resets_at=NOW + timedelta(hours=1))]
 
 
-def test_where_answers_named_the_months_end_it_is_believed_before_anything_else() -> None:
+def test_a_reset_stated_by_responses_takes_precedence_over_retry_after() -> None:
     guard = QuotaGuard(clock=Clock())
-    guard.observe(told(1000))
-    guard.exhausted(30.0)
-    assert guard.refusal().retry_after == (JULY - NOW).total_seconds()
+    guard.update(usage(1000))
+    guard.mark_exhausted(30.0)
+    assert guard.exhausted_error().retry_after == (JULY - NOW).total_seconds()
 
 
 @pytest.mark.parametrize("reset", [datetime(2099, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)])
-def test_a_months_end_that_cannot_be_one_is_not_believed(reset: datetime) -> None:
+def test_an_implausible_reset_is_ignored(reset: datetime) -> None:
     guard = QuotaGuard(clock=Clock())
-    guard.observe(told(1000, reset=reset))
-    guard.exhausted(None)
-    assert guard.refusal().retry_after == (JULY - NOW).total_seconds()
+    guard.update(usage(1000, reset=reset))
+    guard.mark_exhausted(None)
+    assert guard.exhausted_error().retry_after == (JULY - NOW).total_seconds()
 
 
 @pytest.mark.parametrize(
     ("now", "ends"), [(NOW, JULY), (datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))]
 )
-def test_a_used_up_month_without_a_time_lasts_to_its_end(now: datetime, ends: datetime) -> None:
+def test_a_quota_exhausted_without_a_time_lasts_to_the_end_of_the_month(now: datetime, ends: datetime) -> None:
     guard = QuotaGuard(clock=Clock(now))
-    guard.exhausted(None)
-    assert guard.refusal().retry_after == (ends - now).total_seconds()
+    guard.mark_exhausted(None)
+    assert guard.exhausted_error().retry_after == (ends - now).total_seconds()
 
 
-def test_a_month_that_runs_low_is_told_once() -> None:
+def test_a_quota_that_runs_low_is_an_event_once_a_month() -> None:
     events: list[Event] = []
-    guard = QuotaGuard(on_event=events.append, clock=Clock())
+    clock = Clock()
+    guard = QuotaGuard(on_event=events.append, clock=clock)
     for used in (899, 900, 901, 950):
-        guard.observe(told(used))
+        guard.update(usage(used))
     for text in ("960", "970"):
-        guard.read({"X-Usage-Monthly": text})
-    assert events == [QuotaThresholdReached(900, 1000)]
+        guard.update(usage_headers({"X-Usage-Monthly": text}))
+    assert events == [QuotaThresholdReached(used=900, limit=1000)]
+    clock.now = JULY
+    for used in (1, 899, 905):
+        guard.update(usage(used, reset=AUGUST))
+    assert events[1:] == [QuotaThresholdReached(used=905, limit=1000)]
 
 
-async def test_a_batch_stops_at_the_reserve_and_a_direct_call_still_goes(sandbox: Sandbox) -> None:
+async def test_a_batch_stops_at_the_reserve_and_a_direct_call_is_still_sent(sandbox: Sandbox) -> None:
     key = sandbox.add_key("small", monthly_limit=30)
     async with Zenovay(key, base_url=sandbox.url, quota_reserve=10) as zenovay:
         assert zenovay.quota.used is None
@@ -166,10 +174,11 @@ async def test_clients_of_one_key_share_its_limits_and_each_keeps_its_own_reserv
     events: list[Event] = []
     async with Zenovay(key, base_url=sandbox.url, on_event=events.append) as zenovay:
         careful = zenovay.with_options(quota_reserve=29)
-        one, other = zenovay._budget, careful._budget
-        assert (one.limiter, one.quota, one.retries) == (other.limiter, other.quota, other.retries)
         site = sandbox.website_ids[0]
         await zenovay.heatmaps.pages(site)
+        assert careful.quota == zenovay.quota == Quota(1, 30, zenovay.quota.resets_at, zenovay.quota.total)
+        assert careful.rate_limit is not None
+        assert careful.rate_limit.learned
         with pytest.raises(QuotaExceededError, match="quota_reserve=29"):
             async with careful.batch([site], careful.heatmaps.pages) as results:
                 [result async for result in results]
@@ -180,7 +189,7 @@ async def test_clients_of_one_key_share_its_limits_and_each_keeps_its_own_reserv
     assert [type(event) for event in events].count(QuotaThresholdReached) == 1
 
 
-async def test_callers_that_wait_hear_at_once_that_the_month_is_over(sandbox: Sandbox) -> None:
+async def test_waiting_callers_fail_at_once_when_the_quota_is_exhausted(sandbox: Sandbox) -> None:
     sandbox.fault(Fault.monthly_limit())
     async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
         calls = (zenovay.heatmaps.pages(sandbox.website_ids[0]) for _ in range(10))
@@ -189,17 +198,17 @@ async def test_callers_that_wait_hear_at_once_that_the_month_is_over(sandbox: Sa
     assert sandbox.count() == 1
 
 
-async def test_a_limiter_shared_by_two_keys_serves_the_one_whose_month_is_not_over(sandbox: Sandbox) -> None:
+async def test_a_limiter_shared_by_two_keys_serves_the_one_whose_quota_is_left(sandbox: Sandbox) -> None:
     limiter = WindowLimiter(window=1.0)
-    used_up = sandbox.add_key("used up", monthly_limit=5, monthly_used=5)
+    exhausted = sandbox.add_key("exhausted", monthly_limit=5, monthly_used=5)
     options: dict[str, Any] = {"base_url": sandbox.url, "rate_limit": limiter}
     site = sandbox.website_ids[0]
-    async with Zenovay(used_up, **options) as one, Zenovay(sandbox.api_key, **options) as other:
-        # The first goes alone, and all others wait for its answer.
+    async with Zenovay(exhausted, **options) as one, Zenovay(sandbox.api_key, **options) as other:
+        # The first is sent alone, and all others wait for its response.
         calls = [client.heatmaps.pages(site) for client in (one, other, other, one, other)]
         ended = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(each, QuotaExceededError) for each in ended] == [True, False, False, True, False]
     assert not any(isinstance(each, Exception) for each in (ended[1], ended[2], ended[4]))
-    # Whoever waited with the key that is used up hears of it without a request.
+    # A caller that waits with the exhausted key fails without a request.
     assert (sandbox.count(status=429), sandbox.count(status=200)) == (1, 3)
-    assert limiter._pacer.in_flight == 0
+    assert limiter.statistics().in_flight == 0

@@ -1,4 +1,4 @@
-"""Every answer becomes the right result or the right error, in each shape that the documentation shows."""
+"""Every response is parsed to the right result or the right error, in each shape that the documentation shows."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from zenovay_async import (
     RateLimitError,
     ResponseDecodeError,
     ServerError,
+    UsageHeaders,
     ZenovayError,
 )
-from zenovay_async._protocol.call import Call
+from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
+from zenovay_async._protocol.parsing import Result, parse_response
 from zenovay_async._protocol.response import RawResponse
 
-CALL = Call("GET", "heatmaps/x/pages", Decoder(HeatmapPages))
+CALL = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", Decoder(HeatmapPages)).call("x")
 NOW = 1_780_000_000.0
 PAGES: dict[str, Any] = {
     "pages": [{"url": "/", "total_interactions": 12543, "last_updated": "2026-02-07T14:30:00.000Z"}]
 }
 
 
-def answer(status: int, body: bytes | object, **headers: str) -> HeatmapPages:
+def parse(status: int, body: bytes | object, **headers: str) -> Result[HeatmapPages]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    envelope, _ = read(CALL, RawResponse(status, named, raw), NOW)
-    return envelope.data
+    return parse_response(CALL, RawResponse(status, named, raw), NOW)
 
 
 def failure(status: int, body: bytes | object, **headers: str) -> ZenovayError:
     with pytest.raises(ZenovayError) as caught:
-        answer(status, body, **headers)
+        parse(status, body, **headers)
     assert caught.value.status == status
     assert caught.value.body is not None
     return caught.value
@@ -83,7 +84,7 @@ def test_the_status_decides_the_class_in_every_shape(status: int, cls: type[Zeno
 
 
 @pytest.mark.parametrize("code", ["MONTHLY_LIMIT_EXCEEDED", "monthly_limit_exceeded"])
-def test_a_used_up_month_is_told_from_a_used_up_minute_by_its_code(code: str) -> None:
+def test_an_exhausted_quota_differs_from_a_rate_limit_by_its_code(code: str) -> None:
     error = failure(429, {"error": {"message": "m", "code": code}}, X_Usage_Reset="2026-06-01T00:00:00.000Z")
     assert type(error) is QuotaExceededError
     assert error.retry_after is not None
@@ -98,7 +99,7 @@ def test_the_request_id_comes_from_the_header_or_else_from_an_old_body() -> None
 @pytest.mark.parametrize(
     "body", [b"", b"<html>502 Bad Gateway</html>", b"[]", b"null", b"\xff\xfe", b"{", b'"x"', b'{"error": 5}']
 )
-def test_an_error_without_a_readable_body_still_says_its_status(body: bytes) -> None:
+def test_an_error_without_a_valid_body_states_its_status(body: bytes) -> None:
     error = failure(502, body, Content_Type="text/html")
     assert type(error) is ServerError
     assert "HTTP 502" in error.message
@@ -114,17 +115,29 @@ def test_success_false_under_status_200_is_an_error(code: str, cls: type[Zenovay
     assert type(failure(200, {"success": False, "error": {"message": "m", "code": code}, **data})) is cls
 
 
-def test_a_good_answer_is_its_data_with_aware_times() -> None:
-    pages = answer(200, {"success": True, "data": PAGES, "timestamp": "2026-02-07T12:00:00.000Z"}).pages
-    assert (pages[0].url, pages[0].total_interactions) == ("/", 12543)
-    assert pages[0].last_updated.isoformat() == "2026-02-07T14:30:00+00:00"
+def test_a_successful_response_is_its_data_with_aware_times() -> None:
+    result = parse(200, {"success": True, "data": PAGES, "timestamp": "2026-02-07T12:00:00.000Z"})
+    page = result.data.pages[0]
+    assert (page.url, page.total_interactions) == ("/", 12543)
+    assert page.last_updated.isoformat() == "2026-02-07T14:30:00+00:00"
+    assert result.timestamp is not None
+    assert result.timestamp.isoformat() == "2026-02-07T12:00:00+00:00"
+    assert (result.drifts, result.usage) == ((), None)
 
 
-def test_an_old_answer_without_an_envelope_is_read_too() -> None:
-    assert answer(200, PAGES).pages[0].url == "/"
+def test_an_old_response_without_an_envelope_is_parsed_too() -> None:
+    assert parse(200, PAGES).data.pages[0].url == "/"
 
 
-def test_a_field_that_is_missing_is_named_with_its_path() -> None:
+def test_the_quota_in_a_result_is_part_of_what_was_parsed() -> None:
+    endpoint = Endpoint(
+        "usage", "usage", Decoder(dict[str, int]), usage_of=lambda data: UsageHeaders(data["used"], data["limit"])
+    )
+    raw = RawResponse(200, {}, b'{"success": true, "data": {"used": 5, "limit": 10}}')
+    assert parse_response(endpoint.call(), raw, NOW).usage == UsageHeaders(5, 10)
+
+
+def test_a_missing_field_is_named_with_its_path() -> None:
     error = failure(200, {"success": True, "data": {"pages": [{"url": "/"}]}})
     assert isinstance(error, ResponseDecodeError)
     assert "total_interactions" in str(error)
@@ -135,7 +148,7 @@ def test_a_field_that_is_missing_is_named_with_its_path() -> None:
     ("body", "truncated"),
     [(b"", True), (b'{"success": true, "da', True), (b"<html></html>", False), (b"nonsense", False), (b"[1]", False)],
 )
-def test_a_200_that_is_no_answer_is_a_decode_error(body: bytes, truncated: bool) -> None:  # noqa: FBT001 - a table's column
+def test_a_200_with_another_body_is_a_decode_error(body: bytes, truncated: bool) -> None:  # noqa: FBT001 - a table's column
     error = failure(200, body, Content_Type="text/html")
     assert isinstance(error, ResponseDecodeError)
     assert error.truncated is truncated
@@ -151,10 +164,10 @@ JSON = st.recursive(
 
 
 @given(st.integers(200, 599), JSON | st.binary())
-def test_no_body_leads_out_of_the_tree(status: int, body: object) -> None:
+def test_no_body_leads_out_of_the_error_tree(status: int, body: object) -> None:
     with contextlib.suppress(ZenovayError):
-        answer(status, body)
+        parse(status, body)
 
 
-def test_json_nested_to_the_depths_is_a_decode_error() -> None:
+def test_json_nested_too_deeply_is_a_decode_error() -> None:
     assert isinstance(failure(200, b"[" * 200_000), ResponseDecodeError)

@@ -136,16 +136,13 @@ class Budget:
             cost: What it was acquired for.
             outcome: How the request ended.
         """
-        if outcome.kind == "unsent":
-            self.refund(permit, cost)
-            return
-        shared = self._shared
-        shared.quota.in_flight -= cost
+        shared, quota, kind = self._shared, self._shared.quota, outcome.kind
+        quota.in_flight -= cost
         if outcome.usage is not None:
-            shared.quota.update(outcome.usage)
-        if outcome.kind == "succeeded":
+            quota.update(outcome.usage)
+        if kind == "succeeded":
             shared.retries.earn()
-        elif outcome.kind == "quota_exhausted":
+        elif kind == "quota_exhausted":
             # Before the permit is returned, or the next in line would be sent to hear the same.
             shared.on_quota_exhausted(outcome.retry_after)
         permit.settle(outcome)
@@ -225,7 +222,10 @@ class _Shared:
         """The server said that the quota is exhausted, so nobody needs to wait for a permit any more."""
         self.quota.mark_exhausted(retry_after)
         # A limiter of the caller's may serve other keys, too; callers of this key then hear of it at their turn.
-        if self.limiter is not None and sum(other.limiter is self.limiter for other in _registry.values()) <= 1:
+        # References, as other threads may add budgets meanwhile, which iterating over the registry itself forbids.
+        budgets = [reference() for reference in _registry.valuerefs()]
+        users = [each for each in budgets if each is not None and each.limiter is self.limiter]
+        if self.limiter is not None and len(users) <= 1:
             self.limiter.fail_waiters(self.quota.exhausted_error)
 
     def _emit(self, event: Event) -> None:

@@ -15,7 +15,6 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +25,8 @@ from zenovay_async.exceptions import ClientClosedError, RateLimitError
 from zenovay_async.rate_limits import Outcome, RateLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
 
@@ -56,14 +57,14 @@ class WindowPermit(msgspec.Struct, eq=False, gc=False):
 
     # A Struct is made in a third of the time of another object.
     _record: PermitRecord | None
-    _return: Callable[[PermitRecord, Outcome], None]
+    _limiter: WindowLimiter
 
     def settle(self, outcome: Outcome) -> None:
         """Return the permit of a request that was sent."""
         record, self._record = self._record, None
         if record is None:
             raise RuntimeError("Permit returned twice: settle or refund each permit exactly once")
-        self._return(record, outcome)
+        self._limiter.return_permit(record, outcome)
 
     def refund(self) -> None:
         """Return the permit unused."""
@@ -141,7 +142,7 @@ class WindowLimiter:
         now = loop.time()
         if pacer.ready_at(now, cost) > now:
             return None
-        return WindowPermit(pacer.acquire(now, cost), self._return)
+        return WindowPermit(pacer.acquire(now, cost), self)
 
     async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> WindowPermit:
         """Wait until a request may go."""
@@ -193,17 +194,18 @@ class WindowLimiter:
     async def aclose(self) -> None:
         """Nothing to report or release: all state is in this process."""
 
-    def _return(self, record: PermitRecord, outcome: Outcome) -> None:
-        """A permit is settled or refunded."""
+    def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
+        """Settle or refund a permit; called by the permit, once."""
         loop, pacer, kind = self._loop, self._pacer, outcome.kind
         now = 0.0 if loop is None else loop.time()
         # Those who wait may be hopeless as of now.
-        news, closed_until = pacer.is_default_limit, pacer.gate.closed_until
+        news = pacer.is_default_limit
         if kind in {"succeeded", "failed"}:
             before = pacer.on_response(record, now, limit=outcome.limit, remaining=outcome.remaining)
             if before is not None:
                 emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
         elif kind == "rate_limited":
+            closed_until = pacer.gate.closed_until
             seconds = pacer.on_rate_limited(
                 record, now, retry_after=outcome.retry_after, limit=outcome.limit, jitter=self._rng.random()
             )
@@ -259,7 +261,7 @@ class WindowLimiter:
                     return
                 overtaking = waiter.queue is self._direct and self._background
                 self._direct_streak = self._direct_streak + 1 if overtaking else 0
-                waiter.future.set_result(WindowPermit(self._pacer.acquire(now, waiter.cost), self._return))
+                waiter.future.set_result(WindowPermit(self._pacer.acquire(now, waiter.cost), self))
             waiter.queue.remove(waiter)
         self._set_timer(None)
 

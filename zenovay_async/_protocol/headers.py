@@ -11,22 +11,31 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import msgspec
 
 from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # No window or month of this API is longer; a longer time is taken for a mistake.
 _LONGEST_WAIT = 31 * 86_400.0
 _IN_SECONDS = re.compile(r"(?:again in|retry after)\s+(\d{1,9}(?:\.\d{1,6})?)\s*s", re.IGNORECASE)
 
+# Half the time of int(), which would also accept "+1", "1_0" and the digits of other scripts.
+_decode_count: Callable[[str], int] = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, lt=10**18)]).decode
+
 
 def parse_count(text: str | None) -> int | None:
     """An integer >= 0 from a header, else ``None``."""
-    # isdecimal alone would accept digits of other scripts; a count of more than 18 digits is no count.
-    return int(text) if text and len(text) <= 18 and text.isdecimal() and text.isascii() else None  # noqa: PLR2004 - said above
+    if text is None:
+        return None
+    try:
+        return _decode_count(text)
+    except (msgspec.MsgspecError, UnicodeEncodeError):
+        return None
 
 
 cached_parse_count = lru_cache(maxsize=64)(parse_count)

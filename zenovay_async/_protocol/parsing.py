@@ -26,7 +26,7 @@ T = TypeVar("T")
 _OK = range(200, 300)
 
 
-class Result(msgspec.Struct, Generic[T], frozen=True):
+class Result(msgspec.Struct, Generic[T], frozen=True, gc=False):
     """What a successful response means.
 
     Attributes:

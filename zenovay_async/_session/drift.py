@@ -30,14 +30,12 @@ class DriftReporter:
     """Decides which responses are compared with the schema, and reports each drift once in the life of a client.
 
     Args:
-        auth: Takes the key out of what a server may have echoed.
         on_event: Called with each drift.
     """
 
-    __slots__ = ("_auth", "_next_check", "_on_event", "_reported")
+    __slots__ = ("_next_check", "_on_event", "_reported")
 
-    def __init__(self, auth: Auth, on_event: OnEvent | None) -> None:
-        self._auth = auth
+    def __init__(self, on_event: OnEvent | None) -> None:
         self._on_event = on_event
         self._next_check: dict[Decoder[Any], float] = {}
         self._reported: set[tuple[Decoder[Any], Drift]] = set()
@@ -54,15 +52,21 @@ class DriftReporter:
         self._next_check[decoder] = now + _CHECK_INTERVAL
         return True
 
-    def report(self, call: Call[Any], drifts: Iterable[Drift]) -> None:
-        """Log and emit the drifts that were not reported before."""
+    def report(self, call: Call[Any], drifts: Iterable[Drift], auth: Auth) -> None:
+        """Log and emit the drifts that were not reported before.
+
+        Args:
+            call: What was called.
+            drifts: The differences of its response.
+            auth: Takes the key of the call out of what the server may have echoed.
+        """
         decoder = call.endpoint.decoder
         for drift in drifts:
             if (decoder, drift) in self._reported or len(self._reported) >= _MAX_REPORTED:
                 continue
             self._reported.add((decoder, drift))
             # A path has names out of the response, and a server may echo anything.
-            path, problem = self._auth.redact_text(drift.path), self._auth.redact_text(drift.problem)
+            path, problem = auth.redact_text(drift.path), auth.redact_text(drift.problem)
             _logger.warning("%s: response does not match the documented schema: %s: %s", call, path, problem)
             emit(
                 self._on_event,

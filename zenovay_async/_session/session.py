@@ -128,7 +128,11 @@ class Session:
                     attempt_timeout=self._options.attempt_timeout,
                     deadline=state.deadline,
                 )
-                result = self._parse(state, raw)
+                if _logger.isEnabledFor(logging.DEBUG):
+                    self._log_response(state, raw)
+                now = time.time()
+                find_drift = self._drift.is_due(endpoint.decoder, now)
+                result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 failure = error
                 raise
@@ -141,7 +145,7 @@ class Session:
             state.record_failure(error)
             raise
         if result.drifts:
-            self._drift.report(call, result.drifts)
+            self._drift.report(call, result.drifts, self._auth)
         return Response(result.data, raw.status, raw.headers, raw.body, result.timestamp, state.attempts, state.waits)
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[Permit, ConnectionPool] | None:
@@ -173,15 +177,6 @@ class Session:
             state.deadline += state.loop.time() - began
         return permit, pool
 
-    def _parse(self, state: CallState[T], raw: RawResponse) -> Result[T]:
-        if _logger.isEnabledFor(logging.DEBUG):
-            request_id = self._auth.redact_text(raw.headers.get("x-request-id", "without id"))
-            _logger.debug("%s: HTTP %d, attempt %d, request %s", state.call, raw.status, state.attempts, request_id)
-        now, strict = time.time(), self._options.strict
-        return parse_response(
-            state.call,
-            raw,
-            now,
-            strict=strict,
-            find_drift=not strict and self._drift.is_due(state.call.endpoint.decoder, now),
-        )
+    def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
+        request_id = self._auth.redact_text(raw.headers.get("x-request-id", "without ID"))
+        _logger.debug("%s: HTTP %d, attempt %d, request %s", state.call, raw.status, state.attempts, request_id)

@@ -3,7 +3,7 @@
 What aiohttp does, and what this module does about it:
 
 - It resends an idempotent request by itself when a kept-alive connection turns out to be dead. Attempts would be
-  miscounted and the quota spent twice, so :func:`~zenovay_async._session.aiohttp_tuning.send_once` prevents it.
+  miscounted and the quota spent twice, so ``aiohttp_tuning`` prevents it.
 - Its timeouts run while a request waits for a connection. So callers wait for a slot above the pool, in
   :meth:`Transport.acquire_slot`, and find a connection free when they have one.
 - Its timeouts cost a timer for each request. Attempts are bounded by one timer for all (``deadlines``).
@@ -25,10 +25,9 @@ from yarl import URL
 from zenovay_async._protocol.response import RawResponse
 from zenovay_async._session.aiohttp_tuning import (
     CONNECT_TIMEOUT,
-    PreparedRequest,
     ResendSuppressed,
     connect_timeout,
-    make_socket,
+    make_session,
     send_once,
 )
 from zenovay_async._session.deadlines import Deadline, DeadlineTimer
@@ -250,14 +249,7 @@ async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> Async
     An event loop closes the asynchronous generators that are left when it shuts down, and those that are dropped
     (``asyncio.loop.shutdown_asyncgens``, PEP 525), so a client that nobody closed ends without a warning.
     """
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections, socket_factory=make_socket),
-        headers=headers,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=PreparedRequest,
-        timeout=connect_timeout(math.inf),
-        middlewares=(send_once,),
-    )
+    session = make_session(max_connections, headers)
     try:
         yield session
     finally:

@@ -1,4 +1,4 @@
-# ruff: noqa: PLC0415, T201 - a process must load only what it measures, and tells its result
+# ruff: noqa: PLC0415, T201 - a process must load only what it measures, and prints its result
 """Many calls at once, without the calls: what spreading 100 000 items costs by itself.
 
 An item is a coroutine that gives way to the event loop once, 50 at a time, and each pattern adds up the results. Each
@@ -50,10 +50,10 @@ async def sdk(items: range) -> int:
 
 async def gather(items: range) -> int:
     """A task for each item behind a semaphore; results when all are done."""
-    places = asyncio.Semaphore(LIMIT)
+    slots = asyncio.Semaphore(LIMIT)
 
     async def work(item: int) -> int:
-        async with places:
+        async with slots:
             return await _item(item)
 
     return sum(await asyncio.gather(*(work(item) for item in items)))
@@ -61,11 +61,11 @@ async def gather(items: range) -> int:
 
 async def task_group(items: range) -> int:
     """The same in a ``TaskGroup``."""
-    places, total = asyncio.Semaphore(LIMIT), 0
+    slots, total = asyncio.Semaphore(LIMIT), 0
 
     async def work(item: int) -> None:
         nonlocal total
-        async with places:
+        async with slots:
             result = await _item(item)
         total += result
 
@@ -76,20 +76,20 @@ async def task_group(items: range) -> int:
 
 
 async def task_group_bounded(items: range) -> int:
-    """A ``TaskGroup`` that waits for a place before it makes the next task, which bounds its memory."""
-    places, total = asyncio.Semaphore(LIMIT), 0
+    """A ``TaskGroup`` that waits for a slot before it makes the next task, which bounds its memory."""
+    slots, total = asyncio.Semaphore(LIMIT), 0
 
     async def work(item: int) -> None:
         nonlocal total
         try:
             result = await _item(item)
         finally:
-            places.release()
+            slots.release()
         total += result
 
     async with asyncio.TaskGroup() as group:
         for item in items:
-            await places.acquire()
+            await slots.acquire()
             group.create_task(work(item))
     return total
 
@@ -130,7 +130,7 @@ SDK = "this SDK"
 PATTERNS: dict[str, Callable[[range], Awaitable[int]]] = {
     SDK: sdk,
     "workers and a queue": workers_queue,
-    "TaskGroup, place first": task_group_bounded,
+    "TaskGroup, slot first": task_group_bounded,
     "aiometer.amap": aiometer,
     "TaskGroup + Semaphore": task_group,
     "gather + Semaphore": gather,

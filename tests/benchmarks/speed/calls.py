@@ -6,7 +6,7 @@ starts new processes, as chance gives each process a layout in memory that makes
 as long as it lives.
 
 Each contender has processes of its own, for three reasons: what one imports or allocates cannot change the heap of
-another (see ``machine.warm_the_heap``), its memory can be told, and the processes that wait use no CPU.
+another (see ``machine.warm_the_heap``), its memory is known, and the processes that wait use no CPU.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Cell(msgspec.Struct, frozen=True):
     """One kind of load.
 
     Attributes:
-        in_flight: Calls on their way at once.
-        pages: Pages in each answer.
+        in_flight: Calls in flight at once.
+        pages: Pages in each response.
         heap_as_found: Whether the heap is left as the imports left it.
         rounds: Rounds, each with new processes.
         turns: Turns in each round.
@@ -128,7 +128,7 @@ class _Worker:
 def measure(
     server: Server, cells: Sequence[Cell], contenders: Sequence[str], note: Callable[[str], None]
 ) -> list[Table]:
-    """Measure every kind of load; ``note`` is told what comes next."""
+    """Measure every kind of load; ``note`` is called with what comes next."""
     tables: list[Table] = []
     for cell in cells:
         note(f"{cell.in_flight} in flight, {cell.pages} pages{', heap as found' if cell.heap_as_found else ''}")
@@ -152,7 +152,7 @@ def _measure(server: Server, cell: Cell, contenders: Sequence[str]) -> Table:
                 order = list(workers) if turn % 2 == 0 else list(reversed(workers))
                 made.append({name: workers[name].turn() for name in order})
             busy += server.cpu() - before
-            # What each turn makes to get warm was answered, too.
+            # The calls that warm each turn up count, too.
             calls += sum(turn.calls + 2 * cell.in_flight for rotation in made for turn in rotation.values())
             rotations += made
     return Table(cell, [_line(name, rotations) for name in contenders], 1e6 * busy / calls)

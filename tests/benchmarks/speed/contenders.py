@@ -35,25 +35,25 @@ class Page(msgspec.Struct):
 
 
 class Pages(msgspec.Struct):
-    """The ``data`` of an answer."""
+    """The ``data`` of a response."""
 
     pages: list[Page]
 
 
-class Answer(msgspec.Struct):
-    """A whole answer."""
+class Body(msgspec.Struct):
+    """A whole response body."""
 
     success: bool
     data: Pages
     timestamp: datetime
 
 
-def pydantic_answer() -> Any:
+def pydantic_body() -> Any:
     """The same three types as pydantic models; returns the outermost."""
     create = import_module("pydantic").create_model
     page: Any = create("Page", url=(str, ...), total_interactions=(int, ...), last_updated=(datetime, ...))
     pages = create("Pages", pages=(_list_of(page), ...))
-    return create("Answer", success=(bool, ...), data=(pages, ...), timestamp=(datetime, ...))
+    return create("Body", success=(bool, ...), data=(pages, ...), timestamp=(datetime, ...))
 
 
 def _list_of(item: Any) -> Any:
@@ -78,7 +78,7 @@ async def bare(url: str) -> AsyncGenerator[Fetch]:
     """The measure of all others: aiohttp as its documentation shows it, and a msgspec decoder made once."""
     import aiohttp
 
-    decoder = msgspec.json.Decoder(Answer)
+    decoder = msgspec.json.Decoder(Body)
     async with aiohttp.ClientSession(f"{url}/", headers=HEADERS) as session:
 
         async def fetch(site: str, limit: int) -> Any:
@@ -96,7 +96,7 @@ async def tuned(url: str) -> AsyncGenerator[Fetch]:
     import aiohttp
     from yarl import URL
 
-    decoder, base = msgspec.json.Decoder(Answer), URL(url)
+    decoder, base = msgspec.json.Decoder(Body), URL(url)
     no_bound, jar = aiohttp.ClientTimeout(total=None), aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(headers=HEADERS, timeout=no_bound, cookie_jar=jar) as session:
 
@@ -151,7 +151,7 @@ async def aiohttp_tenacity(url: str) -> AsyncGenerator[Fetch]:
 @asynccontextmanager
 async def httpx_pydantic(url: str) -> AsyncGenerator[Fetch]:
     """What most SDKs are made of: httpx, and pydantic models."""
-    httpx, model = import_module("httpx"), pydantic_answer()
+    httpx, model = import_module("httpx"), pydantic_body()
     # By default httpx keeps 20 connections only, and would open new ones all the time at 50 in flight.
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     async with httpx.AsyncClient(base_url=url, headers=HEADERS, limits=limits) as client:
@@ -165,7 +165,7 @@ async def httpx_pydantic(url: str) -> AsyncGenerator[Fetch]:
 
 
 class _Wire(asyncio.Protocol):
-    """One connection; reads just enough of an answer to find its end."""
+    """One connection; reads just enough of a response to find its end."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -205,7 +205,7 @@ async def floor(url: str) -> AsyncGenerator[Fetch]:
     host, _, path = url.removeprefix("http://").partition("/")
     address, _, port = host.partition(":")
     tail = f" HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nAccept: application/json\r\n\r\n"
-    decoder, loop, idle, every = msgspec.json.Decoder(Answer), asyncio.get_running_loop(), list[_Wire](), list[_Wire]()
+    decoder, loop, idle, every = msgspec.json.Decoder(Body), asyncio.get_running_loop(), list[_Wire](), list[_Wire]()
 
     async def fetch(site: str, limit: int) -> Any:
         if idle:
@@ -248,5 +248,5 @@ CONTENDERS: dict[str, Contender] = {
 
 
 def plain_decode(body: bytes) -> Any:
-    """The standard library's way with an answer."""
+    """The standard library's way with a response."""
     return json.loads(body)["data"]["pages"]

@@ -1,4 +1,4 @@
-"""Decoding alone: from the bytes of an answer to its pages."""
+"""Decoding alone: from the bytes of a response to its pages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import msgspec
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async.resources.heatmaps import HeatmapPages
 
-from .contenders import Answer, plain_decode, pydantic_answer
-from .server import answer_of
+from .contenders import Body, plain_decode, pydantic_body
+from .server import body_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _MSGSPEC = "msgspec, by hand"
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """What one way costs for one length of answer: µs of CPU, and the ratio to msgspec by hand with its spread."""
+    """What one way costs for one length of response: µs of CPU, and the ratio to msgspec by hand with its spread."""
 
     way: str
     pages: int
@@ -37,17 +37,17 @@ def measure(lengths: Sequence[int] = (4, 20, 100), rounds: int = 15) -> tuple[li
     """Measure all ways in rotation; returns the results and what was left out."""
     ways: dict[str, Callable[[bytes], Any]] = {
         "this SDK": Decoder(HeatmapPages).decode,
-        _MSGSPEC: msgspec.json.Decoder(Answer).decode,
+        _MSGSPEC: msgspec.json.Decoder(Body).decode,
         "json, dictionaries": plain_decode,
     }
     left_out: list[str] = []
     if find_spec("pydantic"):
-        ways["pydantic"] = pydantic_answer().model_validate_json
+        ways["pydantic"] = pydantic_body().model_validate_json
     else:
         left_out.append("Decoding with pydantic is left out: pydantic not installed")
     results: list[Decoded] = []
     for pages in lengths:
-        body = answer_of(pages)
+        body = body_of(pages)
         repeats = 20_000 // pages
         rotations = [{way: _time(decode, body, repeats) for way, decode in ways.items()} for _ in range(rounds)]
         for way in ways:

@@ -1,9 +1,9 @@
-# ruff: noqa: T201 - it tells its port
-"""A server that answers with documented headers and ready-made bodies, in a process of its own.
+# ruff: noqa: T201 - it prints its port
+"""A server that responds with documented headers and ready-made bodies, in a process of its own.
 
 It does without asyncio and reads of a request only the number of pages, so that it costs a fraction of what any
 client costs; the report states what it used per call. Only sockets without a client come near what it can serve:
-their calls per second are a lower bound. The counts in its headers move with each answer, as the API's do, so
+their calls per second are a lower bound. The counts in its headers move with each response, as the API's do, so
 that no client gets away with reading them once.
 """
 
@@ -33,8 +33,8 @@ _LIMIT = re.compile(rb"limit=(\d+)")
 _CPU = b"GET /cpu "
 
 
-def answer_of(pages: int) -> bytes:
-    """The body of an answer with this many pages."""
+def body_of(pages: int) -> bytes:
+    """The body of a response with this many pages."""
     data = {
         "pages": [
             {
@@ -71,7 +71,7 @@ def _head(length: int) -> tuple[bytes, bytes, bytes]:
     return first.encode(), second.encode(), third.encode()
 
 
-class _Answers:
+class _Responses:
     def __init__(self) -> None:
         self._ready: dict[bytes, tuple[bytes, bytes, bytes]] = {}
         self._count = 0
@@ -85,7 +85,7 @@ class _Answers:
         pages = asked[1] if asked else b"20"
         parts = self._ready.get(pages)
         if parts is None:
-            body = answer_of(int(pages))
+            body = body_of(int(pages))
             first, second, third = _head(len(body))
             parts = self._ready[pages] = first, second, third + body
         self._count += 1
@@ -93,8 +93,8 @@ class _Answers:
 
 
 def serve() -> None:
-    """Listen on a free port, print it, and answer until standard input ends."""
-    answers = _Answers()
+    """Listen on a free port, print it, and respond until standard input ends."""
+    responses = _Responses()
     with selectors.DefaultSelector() as selector, socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
@@ -106,20 +106,20 @@ def serve() -> None:
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     selector.register(connection, selectors.EVENT_READ)
                 elif isinstance(key.fileobj, socket.socket):
-                    _answer(key.fileobj, answers, selector)
+                    _respond(key.fileobj, responses, selector)
                 else:
                     return
 
 
-def _answer(connection: socket.socket, answers: _Answers, selector: selectors.BaseSelector) -> None:
-    # The sockets block: a request is one small packet, and its answer fits the socket's buffer.
+def _respond(connection: socket.socket, responses: _Responses, selector: selectors.BaseSelector) -> None:
+    # The sockets block: a request is one small packet, and its response fits the socket's buffer.
     try:
         request = connection.recv(65_536)
         while request and not request.endswith(b"\r\n\r\n"):
             more = connection.recv(65_536)
             request = request + more if more else b""
         if request:
-            connection.sendall(answers.to(request))
+            connection.sendall(responses.to(request))
             return
     except ConnectionError:
         pass
@@ -140,8 +140,8 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used."""
-        with urllib.request.urlopen(f"{self._root}/cpu") as answer:  # noqa: S310 - the address is its own
-            return float(answer.read())
+        with urllib.request.urlopen(f"{self._root}/cpu") as response:  # noqa: S310 - the address is its own
+            return float(response.read())
 
 
 @contextmanager

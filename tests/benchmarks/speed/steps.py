@@ -1,4 +1,4 @@
-# ruff: noqa: T201 - it tells its result
+# ruff: noqa: T201 - it prints its result
 """How many steps of the interpreter one call takes, by whose code they are: the same on a fast machine and a slow one.
 
 A step is one instruction of Python's byte code. What C code does is not in it, so it stands beside the measured CPU

@@ -1,4 +1,4 @@
-# ruff: noqa: T201 - it tells its results
+# ruff: noqa: T201 - it prints its results
 """One contender in a process of its own; makes a turn of calls whenever a line comes on standard input."""
 
 from __future__ import annotations

@@ -1,0 +1,50 @@
+"""What several test files need: the root of the repository, a client with a key of its own, virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from looptime import LoopTimeEventLoop
+
+from zenovay_async import Zenovay
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+
+if TYPE_CHECKING:
+    from aioresponses import aioresponses
+
+ROOT = Path(__file__).parent.parent
+URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
+"""The address of a call of ``heatmaps.pages("x")``."""
+
+_numbers = itertools.count()
+
+
+def unique_key() -> str:
+    """A key that no other test has, as clients of one key share its limits."""
+    return f"zv_test_{next(_numbers)}"
+
+
+def make_client(**options: Any) -> Zenovay:
+    """A client with a key of its own; not paced, unless an option says so."""
+    options.setdefault("rate_limit", None)
+    return Zenovay(unique_key(), **options)
+
+
+def now() -> float:
+    """The time of the event loop."""
+    return asyncio.get_running_loop().time()
+
+
+def hold_up(seconds: float) -> None:
+    """Let virtual time pass as if a callback kept the loop busy: all timers due by then fire in one turn."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, LoopTimeEventLoop)
+    loop.setup_looptime(start=loop.time() + seconds)
+
+
+def requests_sent(canned: aioresponses) -> int:
+    """The requests that reached the canned responses."""
+    return sum(len(calls) for calls in canned.requests.values())

@@ -1,0 +1,85 @@
+"""Arguments of a call are checked before a request is sent, and each call can return its whole response."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from zenovay_async import ConfigurationError, HeatmapPages, NotFoundError, Zenovay
+
+if TYPE_CHECKING:
+    from zenovay_async.sandbox import Sandbox
+
+
+async def test_pages_are_typed_sorted_and_limited(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    report = await zenovay.heatmaps.pages(sandbox.website_ids[0], limit=3)
+    assert isinstance(report, HeatmapPages)
+    counts = [page.total_interactions for page in report.pages]
+    assert len(counts) == 3
+    assert counts == sorted(counts, reverse=True)
+    assert all(page.last_updated.tzinfo for page in report.pages)
+
+
+async def test_without_a_limit_the_servers_default_holds(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    assert len((await zenovay.heatmaps.pages(sandbox.website_ids[0])).pages) <= 20
+    assert sandbox.requests[-1].query == ""
+
+
+@pytest.mark.parametrize("limit", [0, -1, 101, 1.5, "10", True])
+async def test_an_invalid_limit_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, limit: Any) -> None:
+    """A limit that the API rejects costs no request."""
+    with pytest.raises(ConfigurationError, match=f"limit={limit!r}: expected an int from 1 to 100"):
+        await zenovay.heatmaps.pages(sandbox.website_ids[0], limit=limit)
+    assert sandbox.count() == 0
+
+
+@pytest.mark.parametrize("website_id", ["", "  ", ".", "..", None, 5])
+async def test_an_impossible_id_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, website_id: Any) -> None:
+    """A value that cannot be an ID costs no request."""
+    with pytest.raises(ConfigurationError, match=f"website_id={website_id!r}: expected an ID"):
+        await zenovay.heatmaps.pages(website_id)
+    assert sandbox.count() == 0
+
+
+@pytest.mark.parametrize("website_id", ["a/../../usage", "a?limit=1", "a#b", "ü/ö", "a%2Fb", "a b"])
+async def test_an_id_stays_one_segment_of_the_path(zenovay: Zenovay, website_id: str) -> None:
+    """An ID cannot reach beyond its segment of the path."""
+    with pytest.raises(NotFoundError):
+        await zenovay.heatmaps.pages(website_id)
+
+
+async def test_the_raw_response_has_headers_and_metadata(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    """All that came with a response is available."""
+    response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(sandbox.website_ids[0], limit=1)
+    assert len(response.data.pages) == 1
+    assert response.status == 200
+    assert response.request_id == sandbox.requests[-1].request_id
+    assert response.attempts == 1
+    assert response.waits == ()
+    assert response.timestamp is not None
+    assert response.rate_limit.limit is not None
+    assert response.usage.monthly == 1
+    assert response.json()["data"]["pages"][0]["url"] == response.data.pages[0].url
+
+
+async def test_only_methods_of_this_client_have_a_raw_response(zenovay: Zenovay) -> None:
+    async with Zenovay("zv_other") as other:
+        methods: list[Any] = [print, other.heatmaps.pages, asyncio.sleep]
+        for method in methods:
+            with pytest.raises(ConfigurationError, match="is no method of this client"):
+                zenovay.with_raw_response(method)
+
+
+async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    path = f"heatmaps/{sandbox.website_ids[0]}/pages"
+    typed = await zenovay.request("GET", path, params={"limit": 2, "range": None}, result_type=HeatmapPages)
+    plain = await zenovay.request("GET", f"/{path}", params={"limit": 2})
+    assert [page.url for page in typed.pages] == [page["url"] for page in plain["pages"]]
+
+
+@pytest.mark.parametrize("path", ["", "a//b", "../x", "a/../b", "https://elsewhere.example/x", "a?b=c"])
+async def test_a_path_that_leads_elsewhere_is_rejected(zenovay: Zenovay, path: str) -> None:
+    with pytest.raises(ConfigurationError, match="path="):
+        await zenovay.request("GET", path)

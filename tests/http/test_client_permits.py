@@ -1,0 +1,171 @@
+"""No permit is lost: not by a closed client, a caller that goes away, a listener that raises, or an odd class."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from zenovay_async import APITimeoutError, ClientClosedError, Zenovay, ZenovayError
+from zenovay_async._limits.window import WindowLimiter
+from zenovay_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from zenovay_async.events import Event
+
+
+def remaining(zenovay: Zenovay) -> int:
+    """Permits that could be acquired now without waiting."""
+    assert zenovay.rate_limit is not None
+    return zenovay.rate_limit.remaining
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for other tasks to get somewhere, however slow the machine."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - a condition of several tasks, none of which sets an event
+            await asyncio.sleep(0.001)
+
+
+class Held:
+    """A fault that holds requests until they are released.
+
+    Attributes:
+        arrived: Set when a request has arrived.
+        released: To be set.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.released = asyncio.Event()
+        self.fault = Fault("held", self._respond)
+
+    async def _respond(self, _: web.Request) -> None:
+        self.arrived.set()
+        await self.released.wait()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own session", "the caller's session"])
+async def test_calls_on_a_closed_client_take_no_permit(sandbox: Sandbox, given: bool) -> None:  # noqa: FBT001 - a table's column
+    session = aiohttp.ClientSession() if given else None
+    limiter = WindowLimiter()
+    zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, session=session, rate_limit=limiter)
+    async with zenovay:
+        await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        before = remaining(zenovay)
+        assert before > 100
+        if session is not None:
+            await session.close()
+            with pytest.raises(ClientClosedError, match="session was closed"):
+                await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    for _ in range(10):
+        with pytest.raises(ClientClosedError):
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    assert remaining(zenovay) == before
+    assert limiter.statistics().in_flight == 0
+    assert zenovay._budget.in_flight == 0
+
+
+async def test_callers_canceled_while_they_wait_for_a_slot_take_no_permit(sandbox: Sandbox) -> None:
+    """Callers that go away while they wait for a slot take no permit."""
+    site, limiter = sandbox.website_ids[0], WindowLimiter()
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
+        await zenovay.heatmaps.pages(site)
+        held = Held()
+        sandbox.fault(held.fault)
+        first = asyncio.create_task(zenovay.heatmaps.pages(site))
+        await held.arrived.wait()
+        before = remaining(zenovay)
+        waiting = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(10)]
+        await until(lambda: limiter.statistics().in_flight == 11)
+        assert remaining(zenovay) == before - 10
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert remaining(zenovay) == before
+        with pytest.raises(APITimeoutError, match="Timed out waiting for a connection: all 1"):
+            await zenovay.heatmaps.pages(site, timeout=0.02)
+        assert remaining(zenovay) == before
+        held.released.set()
+        await first
+        await zenovay.heatmaps.pages(site)
+    assert sandbox.count() == 3
+    assert limiter.statistics().in_flight == 0
+
+
+async def test_callers_that_wait_for_a_slot_when_the_client_closes_take_no_permit(sandbox: Sandbox) -> None:
+    site, limiter = sandbox.website_ids[0], WindowLimiter()
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
+        await zenovay.heatmaps.pages(site)
+        held = Held()
+        sandbox.fault(held.fault)
+        before = remaining(zenovay)
+        calls = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(5)]
+        await held.arrived.wait()
+        await until(lambda: limiter.statistics().in_flight == 5)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(error, ZenovayError) for error in ended)
+    assert [type(error) for error in ended].count(ClientClosedError) >= 4
+    # One request was in flight, which the server may have counted.
+    assert remaining(zenovay) == before - 1
+    assert limiter.statistics().in_flight == 0
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own limiter", "the caller's limiter"])
+async def test_a_listener_that_raises_loses_no_call_and_no_permit(
+    sandbox: Sandbox,
+    caplog: pytest.LogCaptureFixture,
+    given: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """A listener that raises is logged, and neither a call nor a permit is lost."""
+    heard: list[Event] = []
+
+    def listener(event: Event) -> None:
+        heard.append(event)
+        raise LookupError("a slip in the caller's own function")
+
+    site = sandbox.website_ids[0]
+    key = sandbox.add_key("small", monthly_limit=12)
+    limiter = WindowLimiter(window=1.0, on_event=listener)
+    options: dict[str, Any] = {"rate_limit": limiter} if given else {"rate_limit_window": 1.0}
+    async with Zenovay(key, base_url=sandbox.url, on_event=listener, **options) as zenovay:
+        sandbox.fault(Fault.rate_limited("0.05"), times=1)
+        sandbox.fault(Fault.status(503), times=1)
+        assert (await zenovay.heatmaps.pages(site)).pages
+        ended = await asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(20)), return_exceptions=True)
+    assert not any(isinstance(error, LookupError) for error in ended)
+    assert {type(event).__name__ for event in heard} == {
+        "RateLimited",
+        "RetryScheduled",
+        "RateLimitUpdated",
+        "QuotaThresholdReached",
+        "QuotaExhausted",
+    }
+    assert caplog.text.count("on_event failed on ") == len(heard)
+    assert "a slip in the caller's own function" in caplog.text
+    assert limiter.statistics().in_flight == 0
+    assert zenovay._budget.in_flight == 0
+
+
+async def test_a_result_type_that_raises_costs_no_permit(sandbox: Sandbox) -> None:
+    """A class to decode to that raises what it likes costs no permit."""
+
+    class Picky(msgspec.Struct):
+        pages: list[Any]
+
+        def __post_init__(self) -> None:
+            raise LookupError("a slip in the caller's own class")
+
+    site, limiter = sandbox.website_ids[0], WindowLimiter()
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=limiter) as zenovay:
+        with pytest.raises(LookupError):
+            await zenovay.request("GET", f"heatmaps/{site}/pages", result_type=Picky)
+    assert limiter.statistics().in_flight == 0
+    assert zenovay._budget.in_flight == 0

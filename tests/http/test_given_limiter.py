@@ -1,0 +1,118 @@
+"""A client paces itself by the limiter that it was given, even one that is late. Time is virtual here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zenovay_async import APITimeoutError, RateLimit, RateLimitError, ServerError, Zenovay, ZenovayError
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aioresponses import aioresponses
+
+    from zenovay_async import Outcome, Permit
+
+pytestmark = pytest.mark.looptime
+
+URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
+
+
+def sent(canned: aioresponses) -> int:
+    return sum(len(calls) for calls in canned.requests.values())
+
+
+class LateLimiter:
+    """A limiter of somebody else's that does not keep to ``max_wait``.
+
+    Args:
+        waits: What each acquiring takes: seconds, or an error.
+
+    Attributes:
+        outcomes: How each permit was returned: ``refunded``, or the kind of its outcome.
+        closed: Whether somebody closed it.
+    """
+
+    def __init__(self, *waits: float | Exception) -> None:
+        self.waits = iter(waits)
+        self.outcomes: list[str] = []
+        self.closed = False
+
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Permit:  # noqa: ARG002 - the protocol's
+        wait = next(self.waits)
+        if isinstance(wait, Exception):
+            raise wait
+        await asyncio.sleep(wait)
+        return LatePermit(self.outcomes)
+
+    def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
+        pass
+
+    def snapshot(self) -> RateLimit:
+        return RateLimit(limit=1, remaining=1, window=1.0, reset_after=0.0, learned=True)
+
+    def forecast(self, n: int) -> float:
+        return float(n)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class LatePermit:
+    """A permit of a :class:`LateLimiter`."""
+
+    def __init__(self, outcomes: list[str]) -> None:
+        self.outcomes = outcomes
+
+    def settle(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome.kind)
+
+    def refund(self) -> None:
+        self.outcomes.append("refunded")
+
+
+@pytest.mark.parametrize(
+    ("waits", "cls", "outcomes"),
+    [((6,), APITimeoutError, ["refunded"]), ((0, 6), ServerError, ["failed", "refunded"])],
+)
+async def test_a_wait_that_took_too_long_sends_no_request(
+    canned: aioresponses, waits: tuple[float, ...], cls: type[ZenovayError], outcomes: list[str]
+) -> None:
+    """A wait that took too long sends no request; the error is that of the attempt before, if there was one."""
+    canned.get(URL, status=500, repeat=True)
+    limiter = LateLimiter(*waits)
+    async with Zenovay("zv_late", rate_limit=limiter, timeout=5) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert type(caught.value) is cls
+    assert caught.value.attempts == sent(canned) == len(outcomes) - 1
+    assert limiter.outcomes == outcomes
+
+
+async def test_a_limiter_that_rejects_a_retry_without_a_deadline(canned: aioresponses) -> None:
+    """A limiter that rejects a call without a deadline ends it with what failed before."""
+    canned.get(URL, status=500, repeat=True)
+    limiter = LateLimiter(0, RateLimitError("The others were first", retry_after=7.0))
+    async with Zenovay("zv_late", rate_limit=limiter, timeout=None) as zenovay:
+        with pytest.raises(ServerError, match=r"a retry would wait 7\.0 s, longer than the deadline") as caught:
+            await zenovay.heatmaps.pages("x")
+    assert (caught.value.attempts, caught.value.retry_after) == (1, 7.0)
+    assert caught.value.args == (caught.value.message,)
+    assert limiter.outcomes == ["failed"]
+
+
+async def test_a_limiter_of_the_callers_is_not_closed(canned: aioresponses) -> None:
+    """A limiter of the caller's is the caller's to close, as a session is."""
+    canned.get(URL, payload={"success": True, "data": {"pages": []}})
+    limiter = LateLimiter(0)
+    async with Zenovay("zv_late", rate_limit=limiter) as zenovay:
+        await zenovay.heatmaps.pages("x")
+    assert limiter.outcomes == ["succeeded"]
+    assert not limiter.closed

@@ -1,0 +1,554 @@
+"""One key's budget, shared by its clients; each permit is settled or refunded exactly once. Time is virtual."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from looptime import new_event_loop
+
+from zenovay_async import (
+    APIConnectionError,
+    ConfigurationError,
+    Estimate,
+    Outcome,
+    Quota,
+    QuotaExceededError,
+    RateLimit,
+    RateLimiter,
+    RateLimitError,
+    ServerError,
+    UsageHeaders,
+    ZenovayError,
+)
+from zenovay_async._limits.budget import Budget, Limits, budget_for
+from zenovay_async._limits.outcome import outcome_of
+from zenovay_async._limits.window import WindowLimiter
+from zenovay_async._protocol.auth import Auth, Secret
+from zenovay_async._protocol.response import RawResponse
+from zenovay_async.events import Event, Listener, QuotaExhausted, QuotaThresholdReached, RateLimited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zenovay_async.rate_limits import OutcomeKind, Permit
+
+pytestmark = pytest.mark.looptime
+
+URL = "https://api.example"
+SUCCEEDED = Outcome(kind="succeeded")
+KINDS: list[OutcomeKind] = ["succeeded", "failed", "rate_limited", "quota_exhausted", "no_response", "unsent"]
+_numbers = itertools.count()
+
+
+def new_key() -> str:
+    return f"zv_budget_{next(_numbers)}"
+
+
+def budget_of(key: str, url: str = URL, **limits: Any) -> Budget:
+    return budget_for(Auth(Secret(key)), url, Limits(**limits))
+
+
+class RecordingPermit:
+    """Records how it is returned; that it is returned once is for the budget to see to."""
+
+    def __init__(self, limiter: RecordingLimiter) -> None:
+        self._limiter = limiter
+
+    def settle(self, outcome: Outcome) -> None:
+        self._limiter.returned.append(outcome)
+
+    def refund(self) -> None:
+        self._limiter.returned.append("refunded")
+
+
+class RecordingLimiter:
+    """A limiter of the caller's that records what is asked of it."""
+
+    def __init__(self) -> None:
+        self.returned: list[Outcome | str] = []
+        self.failed: list[ZenovayError] = []
+        self.asked: list[tuple[int, bool]] = []
+        self.before_permit: Callable[[], None] = lambda: None
+        self.closed = 0
+
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:
+        self.asked.append((cost, background))
+        return RecordingPermit(self)
+
+    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Permit:
+        if max_wait == 0:
+            raise RateLimitError("no time", retry_after=1.0)
+        self.asked.append((cost, background))
+        self.before_permit()
+        return RecordingPermit(self)
+
+    def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
+        self.failed.append(make_error())
+
+    def snapshot(self) -> RateLimit:
+        return RateLimit(60, 60, 60.0, 0.0, learned=False)
+
+    def forecast(self, n: int) -> float:
+        return float(n)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+def acquired(budget: Budget, cost: int = 1) -> Permit:
+    permit = budget.acquire_nowait(cost, background=False)
+    assert permit is not None
+    return permit
+
+
+async def spend(budget: Budget, limit: int = 30) -> None:
+    """Spend a whole window."""
+    for used in range(1, limit + 1):
+        permit = await budget.acquire(1, max_wait=None, background=False)
+        permit.settle(Outcome(kind="succeeded", limit=limit, remaining=limit - used))
+
+
+def test_a_recording_limiter_is_a_limiter() -> None:
+    assert isinstance(RecordingLimiter(), RateLimiter)
+
+
+@pytest.mark.parametrize("first", [*KINDS, "refund"])
+@pytest.mark.parametrize("second", [*KINDS, "refund"])
+@pytest.mark.parametrize("paced", ["by its own limiter", "by the caller's", "not at all"])
+async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: Any, second: Any, paced: str) -> None:
+    limiter = RecordingLimiter()
+    given_limit = {"by its own limiter": 60, "by the caller's": limiter, "not at all": None}[paced]
+    budget = budget_of(new_key(), rate_limit=given_limit)
+    other = await budget.acquire(1, max_wait=None, background=False)
+    permit = await budget.acquire(1, max_wait=None, background=False)
+    # So that a success earns a part of it back.
+    assert budget.allow_retry(ServerError("m"))
+
+    def state() -> Any:
+        return budget.in_flight, budget.retries_left(), budget.quota(), budget.rate_limit(), list(limiter.returned)
+
+    def give_back(how: Any, used: int) -> None:
+        if how == "refund":
+            permit.refund()
+        else:
+            permit.settle(Outcome(kind=how, usage=UsageHeaders(used, 10), retry_after=5.0))
+
+    give_back(first, 5)
+    before = state()
+    assert budget.in_flight == 1
+    with pytest.raises(RuntimeError, match="settled or refunded before"):
+        give_back(second, 6)
+    assert state() == before
+    other.refund()
+    assert budget.in_flight == 0
+
+
+async def test_a_settled_permit_hands_its_outcome_to_the_limiter() -> None:
+    limiter = RecordingLimiter()
+    budget = budget_of(new_key(), rate_limit=limiter)
+    outcomes = [Outcome(kind=kind, limit=60, remaining=5) for kind in KINDS if kind != "unsent"]
+    for outcome in outcomes:
+        acquired(budget).settle(outcome)
+    assert limiter.returned == outcomes
+
+
+async def test_unsent_refunds_and_teaches_nothing() -> None:
+    limiter = RecordingLimiter()
+    budget = budget_of(new_key(), rate_limit=limiter)
+    failure = APIConnectionError("m")
+    failure.sent = False
+    acquired(budget, 3).settle(outcome_of(None, failure))
+    acquired(budget, 3).refund()
+    assert limiter.returned == ["refunded", "refunded"]
+    assert (budget.in_flight, budget.quota(), budget.retries_left()) == (0, Quota(), 20)
+
+
+async def test_a_rate_limit_under_another_status_stops_every_caller() -> None:
+    """A 429 is one by what it means, also where a proxy sends it with status 200."""
+    events: list[Event] = []
+    listener = Listener(events.append)
+    key = new_key()
+    budget, sibling = budget_of(key), budget_of(key, quota_reserve=5)
+    budget.listen(listener)
+    permit = await budget.acquire(1, max_wait=None, background=False)
+    permit.settle(outcome_of(RawResponse(200, {}, b""), RateLimitError("m", status=200, retry_after=30.0)))
+    assert [(type(event), getattr(event, "seconds", 0)) for event in events] == [
+        (RateLimited, pytest.approx(30, abs=2))
+    ]
+    for client in (budget, sibling):
+        assert client.acquire_nowait(1, background=False) is None
+        with pytest.raises(RateLimitError, match="no request was sent") as caught:
+            await client.acquire(1, max_wait=5.0, background=False)
+        assert caught.value.retry_after == pytest.approx(30, abs=2)
+    assert budget.in_flight == 0
+
+
+async def test_an_exhausted_quota_says_nothing_about_the_rate_limit() -> None:
+    budget = budget_of(new_key())
+    (await budget.acquire(1, max_wait=None, background=False)).settle(Outcome(kind="quota_exhausted", retry_after=3600))
+    with pytest.raises(QuotaExceededError):
+        budget.check(1, background=False)
+    limits = budget.rate_limit()
+    assert limits is not None
+    assert limits.reset_after < 60
+
+
+async def test_callers_of_the_key_that_wait_fail_when_its_quota_is_exhausted() -> None:
+    events: list[Event] = []
+    key = new_key()
+    budget, sibling = budget_of(key), budget_of(key, quota_reserve=5)
+    listener = Listener(events.append)
+    budget.listen(listener)
+    sibling.listen(listener)
+    last = await budget.acquire(1, max_wait=None, background=False)
+    waiting = [
+        asyncio.ensure_future(client.acquire(1, max_wait=wait, background=background))
+        for client in (budget, sibling)
+        for wait in (None, 1000.0)
+        for background in (False, True)
+    ]
+    await asyncio.sleep(0)
+    last.settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(error, QuotaExceededError) for error in ended)
+    assert len({id(error) for error in ended}) == len(waiting)
+    assert budget.in_flight == sibling.in_flight == 0
+    assert [type(event) for event in events] == [QuotaExhausted]
+
+
+async def test_a_limiter_of_the_callers_fails_those_who_wait_if_no_other_key_uses_it() -> None:
+    limiter = RecordingLimiter()
+    budget = budget_of(new_key(), rate_limit=limiter)
+    acquired(budget).settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
+    assert [type(error) for error in limiter.failed] == [QuotaExceededError]
+
+
+async def test_an_exhausted_quota_fails_no_caller_of_another_key() -> None:
+    """Two keys share a limiter of the caller's: those of the exhausted key fail at their turn, and cost nothing."""
+    limiter = WindowLimiter(limit=4, window=10.0)
+    exhausted, other = (budget_of(new_key(), rate_limit=limiter) for _ in range(2))
+    await spend(other, 3)
+    last = await exhausted.acquire(1, max_wait=None, background=False)
+    waiting = [
+        asyncio.ensure_future(budget.acquire(1, max_wait=None, background=False))
+        for budget in (exhausted, other, exhausted, other, other)
+    ]
+    await asyncio.sleep(0)
+    assert limiter.statistics().direct_waiting == 5
+    last.settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [isinstance(each, QuotaExceededError) for each in ended] == [True, False, True, False, False]
+    assert (exhausted.in_flight, other.in_flight, limiter.statistics().in_flight) == (0, 3, 3)
+    for permit in ended:
+        if not isinstance(permit, BaseException):
+            permit.settle(SUCCEEDED)
+    assert (other.in_flight, limiter.statistics().in_flight) == (0, 0)
+
+
+async def test_a_quota_may_be_exhausted_while_other_threads_make_clients() -> None:
+    """The budgets of all threads are in one registry, which grows while this one looks for the keys of a limiter."""
+    done = threading.Event()
+
+    def make_clients() -> None:
+        while not done.is_set():
+            budget_of(new_key())
+
+    thread = threading.Thread(target=make_clients)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(200):
+            budget = budget_of(new_key(), rate_limit=RecordingLimiter())
+            acquired(budget).settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
+            assert budget.in_flight == 0
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
+async def test_a_quota_exhausted_during_the_wait_returns_the_permit() -> None:
+    limiter = RecordingLimiter()
+    budget = budget_of(new_key(), rate_limit=limiter)
+    first = acquired(budget)
+    limiter.before_permit = lambda: first.settle(Outcome(kind="quota_exhausted", retry_after=60.0))
+    with pytest.raises(QuotaExceededError):
+        await budget.acquire(2, max_wait=None, background=False)
+    assert limiter.returned == [Outcome(kind="quota_exhausted", retry_after=60.0), "refunded"]
+    assert budget.in_flight == 0
+
+
+async def test_a_wait_that_does_not_fit_leaves_nothing_in_flight() -> None:
+    budget = budget_of(new_key(), rate_limit=RecordingLimiter())
+    with pytest.raises(RateLimitError):
+        await budget.acquire(1, max_wait=0, background=False)
+    assert budget.in_flight == 0
+
+
+async def test_cost_and_background_reach_the_limiter() -> None:
+    limiter = RecordingLimiter()
+    budget = budget_of(new_key(), rate_limit=limiter)
+    budget.acquire_nowait(3, background=True)
+    await budget.acquire(2, max_wait=None, background=False)
+    assert limiter.asked == [(3, True), (2, False)]
+    assert budget.in_flight == 5
+
+
+async def test_requests_in_flight_count_against_the_reserve() -> None:
+    budget = budget_of(new_key(), rate_limit=None, quota_reserve=10)
+    acquired(budget).settle(Outcome(kind="succeeded", usage=UsageHeaders(85, 100)))
+    permits = [acquired(budget, 2), acquired(budget, 2)]
+    budget.check(1, background=True)
+    with pytest.raises(QuotaExceededError, match="quota_reserve=10"):
+        budget.check(2, background=True)
+    budget.check(50, background=False)
+    permits[0].refund()
+    budget.check(2, background=True)
+
+
+async def test_clients_of_a_key_share_everything_but_the_reserve() -> None:
+    key = new_key()
+    budget, careful = budget_of(key), budget_of(key, quota_reserve=95)
+    assert budget_of(key) is budget
+    permit = await budget.acquire(2, max_wait=None, background=False)
+    assert careful.in_flight == 2
+    permit.settle(Outcome(kind="succeeded", limit=60, remaining=58, usage=UsageHeaders(10, 100)))
+    assert budget.allow_retry(ServerError("m"))
+    assert careful.retries_left() == budget.retries_left() == 19
+    assert careful.quota() == budget.quota() == Quota(10, 100)
+    assert careful.rate_limit() == budget.rate_limit()
+    budget.check(1, background=True)
+    with pytest.raises(QuotaExceededError):
+        careful.check(1, background=True)
+
+
+async def test_other_keys_addresses_and_limits_share_nothing() -> None:
+    key = new_key()
+    limiter = RecordingLimiter()
+    budgets = [
+        budget_of(key),
+        budget_of(new_key()),
+        budget_of(key, "https://other.example"),
+        budget_of(key, rate_limit=60),
+        budget_of(key, rate_limit=None),
+        budget_of(key, rate_limit=limiter),
+        budget_of(key, rate_limit=RecordingLimiter()),
+        budget_of(key, window=5.0),
+    ]
+    (await budgets[0].acquire(1, max_wait=None, background=False)).settle(
+        Outcome(kind="succeeded", usage=UsageHeaders(10, 100))
+    )
+    assert [budget.quota().used for budget in budgets] == [10] + [None] * 7
+    elsewhere: list[Quota] = []
+    thread = threading.Thread(target=lambda: elsewhere.append(budget_of(key).quota()))
+    thread.start()
+    thread.join()
+    assert elsewhere == [Quota()]
+
+
+async def test_a_success_earns_a_fifth_of_a_retry_and_nothing_else_does() -> None:
+    budget = budget_of(new_key(), rate_limit=None)
+    for _ in range(5):
+        assert budget.allow_retry(ServerError("m"))
+    assert budget.retries_left() == 15
+    for kind in KINDS:
+        if kind != "quota_exhausted":
+            acquired(budget).settle(Outcome(kind=kind))
+    acquired(budget).refund()
+    assert budget.retries_left() == pytest.approx(15.2)
+
+
+@pytest.mark.parametrize(
+    ("rate_limit", "error", "spent"),
+    [
+        ("auto", RateLimitError("m"), 0),
+        ("auto", RateLimitError("m", retry_after=1), 0),
+        ("auto", ServerError("m"), 1),
+        ("auto", ServerError("m", retry_after=1), 1),
+        ("auto", APIConnectionError("m"), 1),
+        (None, RateLimitError("m"), 1),
+        (None, RateLimitError("m", retry_after=1), 0),
+        (None, ServerError("m"), 1),
+    ],
+)
+def test_a_retry_after_a_429_that_somebody_bounds_is_free(rate_limit: Any, error: ZenovayError, spent: int) -> None:
+    """The limiter bounds it, or the time that the server named; all others come out of the retry budget."""
+    budget = budget_of(new_key(), rate_limit=rate_limit)
+    assert budget.is_paced == (rate_limit is not None)
+    for _ in range(20):
+        assert budget.allow_retry(error)
+    assert budget.retries_left() == 20 - 20 * spent
+    assert budget.allow_retry(error) == (not spent)
+
+
+async def test_an_event_reaches_each_listener_once_and_none_that_is_gone() -> None:
+    key = new_key()
+    budget, sibling = budget_of(key), budget_of(key, quota_reserve=1)
+    heard: dict[str, list[Event]] = {"one": [], "other": [], "gone": []}
+    on_one = heard["one"].append
+    listeners = [Listener(on_one), Listener(on_one), Listener(heard["other"].append), Listener(heard["gone"].append)]
+    for number, listener in enumerate(listeners):
+        (budget, sibling)[number % 2].listen(listener)
+    del listeners[3], listener
+    gc.collect()
+    (await budget.acquire(1, max_wait=None, background=False)).settle(
+        Outcome(kind="succeeded", usage=UsageHeaders(95, 100))
+    )
+    event = QuotaThresholdReached(used=95, limit=100)
+    assert heard == {"one": [event], "other": [event], "gone": []}
+
+
+@pytest.mark.parametrize(
+    ("usage", "n", "cost", "estimate"),
+    [
+        (None, 5, 1, Estimate(5.0, 5, None)),
+        (UsageHeaders(80, 100), 5, 2, Estimate(10.0, 10, 0.5)),
+        (UsageHeaders(100, 100), 5, 1, Estimate(5.0, 5, 1.0)),
+        (UsageHeaders(100, 100), 0, 1, Estimate(0.0, 0, 0.0)),
+    ],
+)
+async def test_an_estimate_counts_requests_seconds_and_their_share(
+    usage: UsageHeaders | None, n: int, cost: int, estimate: Estimate
+) -> None:
+    budget = budget_of(new_key(), rate_limit=RecordingLimiter())
+    acquired(budget).settle(Outcome(kind="succeeded", usage=usage))
+    assert budget.estimate(n, cost) == estimate
+
+
+@pytest.mark.parametrize(
+    ("n", "cost", "message"),
+    [
+        (-1, 1, "n=-1: expected an int >= 0"),
+        (1.5, 1, "n=1.5: expected an int >= 0"),
+        (1, 0, "cost=0: expected an int >= 1"),
+    ],
+)
+def test_an_estimate_of_no_number_of_calls_is_rejected(n: Any, cost: int, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        budget_of(new_key()).estimate(n, cost)
+    assert caught.value.message == message
+
+
+async def test_closing_closes_its_own_limiter_and_never_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[WindowLimiter] = []
+
+    async def aclose(limiter: WindowLimiter) -> None:
+        closed.append(limiter)
+
+    monkeypatch.setattr(WindowLimiter, "aclose", aclose)
+    recording, window = RecordingLimiter(), WindowLimiter()
+    for limiter in (recording, window, None):
+        await budget_of(new_key(), rate_limit=limiter).aclose()
+    assert (recording.closed, closed) == (0, [])
+    for limit in ("auto", 30):
+        await budget_of(new_key(), rate_limit=limit).aclose()
+    assert len(closed) == 2
+    assert window not in closed
+
+
+async def test_after_closing_a_permit_can_be_returned_and_another_acquired() -> None:
+    budget = budget_of(new_key())
+    permit = await budget.acquire(1, max_wait=None, background=False)
+    await budget.aclose()
+    permit.settle(SUCCEEDED)
+    (await budget.acquire(1, max_wait=None, background=False)).refund()
+    assert budget.in_flight == 0
+
+
+_COSTS = st.integers(1, 3)
+_KINDS = st.sampled_from([kind for kind in KINDS if kind != "quota_exhausted"])
+_STEPS: Any = st.lists(
+    st.one_of(
+        st.tuples(st.just("acquire_nowait"), _COSTS, st.booleans()),
+        st.tuples(st.just("acquire"), _COSTS, st.booleans(), st.one_of(st.none(), st.integers(0, 20))),
+        st.tuples(st.just("settle"), st.integers(0, 50), _KINDS),
+        st.tuples(st.just("refund"), st.integers(0, 50)),
+        st.tuples(st.just("return twice"), st.integers(0, 50)),
+        st.tuples(st.just("cancel"), st.integers(0, 50)),
+        st.tuples(st.just("sleep"), st.integers(0, 15)),
+        st.tuples(st.just("exhaust"), st.integers(0, 50)),
+    ),
+    max_size=40,
+)
+
+
+class _Run:
+    """Carries out steps, and knows what must be in flight."""
+
+    def __init__(self, rate_limit: Any) -> None:
+        self.budget = budget_of(new_key(), rate_limit=rate_limit)
+        self.held: list[tuple[Permit, int]] = []
+        self.returned: list[Permit] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def step(self, what: str, *details: Any) -> None:
+        if what == "acquire_nowait":
+            cost, background = details
+            permit = self.budget.acquire_nowait(cost, background=background)
+            if permit is not None:
+                self.held.append((permit, cost))
+        elif what == "acquire":
+            self.tasks.append(asyncio.create_task(self._acquire(*details)))
+        elif what == "sleep":
+            await asyncio.sleep(details[0])
+        elif what == "cancel" and self.tasks:
+            self.tasks[details[0] % len(self.tasks)].cancel()
+        elif what == "return twice" and self.returned:
+            with pytest.raises(RuntimeError):
+                self.returned[details[0] % len(self.returned)].settle(SUCCEEDED)
+        elif what in {"settle", "refund", "exhaust"} and self.held:
+            permit, _ = self.held.pop(details[0] % len(self.held))
+            self.returned.append(permit)
+            if what == "settle":
+                permit.settle(Outcome(kind=details[1], limit=5, retry_after=3.0))
+            elif what == "refund":
+                permit.refund()
+            else:
+                permit.settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
+        assert self.budget.in_flight == sum(cost for _, cost in self.held)
+
+    async def _acquire(self, cost: int, background: bool, max_wait: float | None) -> None:  # noqa: FBT001 - drawn
+        try:
+            permit = await self.budget.acquire(cost, max_wait=max_wait, background=background)
+        except (RateLimitError, QuotaExceededError):
+            return
+        self.held.append((permit, cost))
+
+    async def end(self) -> None:
+        while self.held or any(not task.done() for task in self.tasks):
+            for permit, _ in self.held:
+                permit.settle(SUCCEEDED)
+            self.held.clear()
+            await asyncio.sleep(1)
+
+
+@given(_STEPS, st.sampled_from(["auto", 5, None, "caller's"]))
+@settings(max_examples=200, deadline=None)
+def test_in_flight_is_what_was_acquired_and_not_returned(steps: list[Any], rate_limit: Any) -> None:
+    """In any order of permits, waits, cancellations and outcomes; in the end it is 0, and nobody waits."""
+
+    async def run() -> None:
+        limiter = WindowLimiter(limit=5, window=10.0) if rate_limit == "caller's" else None
+        sequence = _Run(limiter or rate_limit)
+        for step in steps:
+            await sequence.step(*step)
+        await sequence.end()
+        assert sequence.budget.in_flight == 0
+        if limiter is not None:
+            statistics = limiter.statistics()
+            assert (statistics.in_flight, statistics.direct_waiting, statistics.background_waiting) == (0, 0, 0)
+
+    loop = new_event_loop()
+    try:
+        loop.run_until_complete(run())
+    finally:
+        loop.close()

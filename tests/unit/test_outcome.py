@@ -1,0 +1,175 @@
+"""What one attempt tells the limits, by its response and its error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from zenovay_async import Outcome, UsageHeaders, ZenovayError
+from zenovay_async import exceptions as errors
+from zenovay_async._limits.outcome import outcome_of
+from zenovay_async._protocol.call import Endpoint
+from zenovay_async._protocol.decoding import UNTYPED
+from zenovay_async._protocol.parsing import parse_response
+from zenovay_async._protocol.response import RawResponse
+
+if TYPE_CHECKING:
+    from zenovay_async.rate_limits import OutcomeKind
+
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
+AUGUST = datetime(2026, 8, 1, tzinfo=UTC)
+NOW = 1_780_000_000.0
+CALL = Endpoint("test.endpoint", "x", UNTYPED).call()
+
+
+def response(status: int = 200, body: bytes = b"", **headers: str) -> RawResponse:
+    return RawResponse(status, CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}), body)
+
+
+def unsent(error: errors.APIConnectionError) -> errors.APIConnectionError:
+    error.sent = False
+    return error
+
+
+# The error, and the kind of outcome without a response and with one.
+KINDS: list[tuple[BaseException, OutcomeKind, OutcomeKind]] = [
+    (errors.ZenovayError("m"), "no_response", "failed"),
+    (errors.ConfigurationError("m"), "unsent", "failed"),
+    (errors.ClientClosedError("m"), "unsent", "failed"),
+    (errors.APIConnectionError("m"), "no_response", "failed"),
+    (unsent(errors.APIConnectionError("m")), "unsent", "failed"),
+    (errors.APITimeoutError("m"), "no_response", "failed"),
+    (unsent(errors.APITimeoutError("m")), "unsent", "failed"),
+    (errors.ResponseDecodeError("m"), "no_response", "failed"),
+    (errors.APIStatusError("m"), "no_response", "failed"),
+    (errors.BadRequestError("m"), "no_response", "failed"),
+    (errors.AuthenticationError("m"), "no_response", "failed"),
+    (errors.PermissionDeniedError("m"), "no_response", "failed"),
+    (errors.NotFoundError("m"), "no_response", "failed"),
+    (errors.RateLimitError("m"), "no_response", "rate_limited"),
+    (errors.QuotaExceededError("m"), "no_response", "quota_exhausted"),
+    (errors.ServerError("m"), "no_response", "failed"),
+    (asyncio.CancelledError(), "no_response", "failed"),
+    (KeyboardInterrupt(), "no_response", "failed"),
+    # A class of the caller's may raise anything while a response is decoded to it.
+    (LookupError("m"), "no_response", "failed"),
+]
+
+
+@pytest.mark.parametrize(("error", "without", "with_response"), KINDS, ids=lambda value: repr(value)[:24])
+def test_the_error_and_whether_a_response_came_decide_the_kind(
+    error: BaseException, without: OutcomeKind, with_response: OutcomeKind
+) -> None:
+    assert outcome_of(None, error) == Outcome(kind=without)
+    assert outcome_of(response(), error).kind == with_response
+
+
+def test_the_table_has_every_class_of_the_tree() -> None:
+    classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, ZenovayError)}
+    assert classes <= {type(error) for error, _, _ in KINDS}
+
+
+@pytest.mark.parametrize("status", [200, 403, 429, 503])
+def test_a_rate_limit_is_one_under_any_status(status: int) -> None:
+    """The status of the response does not count, only what its error means."""
+    error = errors.RateLimitError("m", status=status, retry_after=5.0)
+    outcome = outcome_of(response(status), error)
+    assert (outcome.kind, outcome.retry_after) == ("rate_limited", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (429, "RATE_LIMIT_EXCEEDED", "rate_limited"),
+        (429, "MONTHLY_LIMIT_EXCEEDED", "quota_exhausted"),
+        (200, "RATE_LIMIT_EXCEEDED", "rate_limited"),
+        (200, "MONTHLY_LIMIT_EXCEEDED", "quota_exhausted"),
+        (200, "NOT_FOUND", "failed"),
+        (503, "RATE_LIMIT_EXCEEDED", "failed"),
+    ],
+)
+def test_a_parsed_error_has_the_kind_of_its_status_and_code(status: int, code: str, kind: OutcomeKind) -> None:
+    body = json.dumps({"success": False, "error": {"message": "m", "code": code}}).encode()
+    raw = response(status, body, Retry_After="7")
+    with pytest.raises(ZenovayError) as caught:
+        parse_response(CALL, raw, NOW)
+    outcome = outcome_of(raw, caught.value)
+    assert outcome.kind == kind
+    assert outcome.retry_after == (None if kind == "failed" and status == 200 else 7.0)
+
+
+def test_a_success_carries_the_limits_that_its_headers_state() -> None:
+    raw = response(
+        X_RateLimit_Limit="60",
+        X_RateLimit_Remaining="0",
+        X_Usage_Monthly="5",
+        X_Usage_Limit="10",
+        X_Usage_Reset="2026-07-01T00:00:00.000Z",
+        X_Usage_Total="12",
+    )
+    assert outcome_of(raw, None) == Outcome(
+        kind="succeeded", limit=60, remaining=0, usage=UsageHeaders(5, 10, JULY, 12)
+    )
+
+
+def test_a_failure_carries_them_too() -> None:
+    raw = response(503, X_RateLimit_Limit="60", X_RateLimit_Remaining="59", X_Usage_Monthly="5")
+    error = errors.ServerError("m", retry_after=2.0)
+    assert outcome_of(raw, error) == Outcome(
+        kind="failed", limit=60, remaining=59, retry_after=2.0, usage=UsageHeaders(5)
+    )
+
+
+@pytest.mark.parametrize("garbage", ["", "-1", "many", "1.5", "9" * 30])
+def test_invalid_headers_are_ignored(garbage: str) -> None:
+    raw = response(X_RateLimit_Limit=garbage, X_RateLimit_Remaining=garbage, X_Usage_Monthly=garbage)
+    assert outcome_of(raw, None) == Outcome(kind="succeeded", usage=UsageHeaders())
+
+
+@pytest.mark.parametrize(
+    ("in_result", "merged"),
+    [
+        (UsageHeaders(), UsageHeaders(5, 10, JULY, 12)),
+        (UsageHeaders(6, 20, AUGUST, 13), UsageHeaders(6, 20, AUGUST, 13)),
+        (UsageHeaders(6), UsageHeaders(6, 10, JULY, 12)),
+        (UsageHeaders(0), UsageHeaders(0, 10, JULY, 12)),
+        (UsageHeaders(limit=20), UsageHeaders(5, 20, JULY, 12)),
+        (UsageHeaders(reset=AUGUST), UsageHeaders(5, 10, AUGUST, 12)),
+        (UsageHeaders(total=13), UsageHeaders(5, 10, JULY, 13)),
+    ],
+)
+def test_the_quota_in_a_result_takes_precedence_and_headers_fill_the_rest(
+    in_result: UsageHeaders, merged: UsageHeaders
+) -> None:
+    raw = response(
+        X_Usage_Monthly="5", X_Usage_Limit="10", X_Usage_Reset="2026-07-01T00:00:00.000Z", X_Usage_Total="12"
+    )
+    assert outcome_of(raw, None, in_result).usage == merged
+
+
+_HEADERS: Any = st.dictionaries(
+    st.sampled_from(
+        ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Usage-Monthly", "X-Usage-Limit", "X-Usage-Reset", "Other"]
+    ),
+    st.one_of(st.text(), st.integers(0, 10**20).map(str), st.just("2026-07-01T00:00:00.000Z")),
+)
+
+
+@given(_HEADERS, st.sampled_from([error for error, _, _ in KINDS]), st.booleans())
+def test_any_attempt_has_an_outcome_with_figures_of_at_least_0(
+    headers: dict[str, str],
+    error: BaseException,
+    succeeds: bool,  # noqa: FBT001 - drawn
+) -> None:
+    outcome = outcome_of(RawResponse(200, CIMultiDict(headers), b""), None if succeeds else error)
+    assert (outcome.kind == "succeeded") == succeeds
+    assert outcome.usage is not None
+    for figure in (outcome.limit, outcome.remaining, outcome.usage.monthly, outcome.usage.limit):
+        assert figure is None or figure >= 0
