@@ -57,8 +57,7 @@ class Table:
             result: A result of the type, or its plain values.
         """
         plain = msgspec.to_builtins(result)
-        rows: list[Row] = plain[self.rows] if isinstance(self.rows, str) else self.rows(plain)
-        return rows
+        return list(plain[self.rows]) if isinstance(self.rows, str) else self.rows(plain)
 
     def columns_of(self, rows: list[Row]) -> tuple[str, ...]:
         """The columns of these rows: those of the type, or else those of the first row."""

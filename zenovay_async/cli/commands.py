@@ -25,7 +25,8 @@ def add_commands(app: App) -> None:
     groups: dict[tuple[str, ...], App] = {(): app}
     for name, resource in resources().items():
         # Its docstring starts with the attribute, which is the name of the group.
-        text = first_paragraph(resource).partition(": ")[2]
+        described = first_paragraph(resource)
+        text = described.partition(": ")[2] or described
         groups[(name,)] = App(name=_dashed(name), help=text[:1].upper() + text[1:])
         app.command(groups[(name,)])
     for operation in operations():

@@ -107,11 +107,10 @@ class Request:
         found = listed if self.take is None else listed.take(self.take)
         return {self.operation.items: [item async for item in found]}
 
-    async def describe(self, website_id: str = "") -> Call[Any]:
-        """Describe the call that the method makes; no request is sent."""
-        method = self._method(self.operation.resource(_Describer()))
-        call: Call[Any] = await method(**self._arguments(website_id))
-        return call
+    async def cost(self) -> int:
+        """Requests that one call takes from the monthly quota; none is sent to find out."""
+        call: Call[Any] = await self._method(self.operation.resource(_Describer()))(**self._arguments("any"))
+        return call.endpoint.cost
 
     def _method(self, resource: Resource) -> Any:
         return getattr(resource, self.operation.path[-1])

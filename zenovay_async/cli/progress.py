@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zenovay_async.cli.text import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -92,7 +94,7 @@ class ProgressReporter:
 
     def print(self, text: str) -> None:
         """Print a line to standard error."""
-        self._console.print(text)
+        self._console.print(printable(text))
 
     def summarize(self) -> None:
         """Print the failures; and the totals, on a terminal or if something failed."""

@@ -14,6 +14,7 @@ from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import count_ids, open_ids, validate_id, website_ids
 from zenovay_async.cli.output import make_writer
 from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,7 +65,7 @@ def run(job: Job) -> int:
 
 def print_error(error: Exception, code: int) -> int:
     """Print an error to standard error; returns the exit code."""
-    sys.stderr.write(f"zenovay-async: {error}\n")
+    sys.stderr.write(f"zenovay-async: {printable(str(error))}\n")
     return code
 
 
@@ -141,7 +142,7 @@ async def _show_estimate(request: Request, zenovay: Zenovay, reporter: ProgressR
     if reporter.total is None or limit is None or not request.is_one_call:
         # The number of requests is unknown.
         return
-    cost = (await request.describe("any")).endpoint.cost
+    cost = await request.cost()
     seconds = zenovay.estimate(reporter.total - 1, cost=cost).seconds
     reporter.show_estimate(seconds, reporter.total * cost, limit.limit * 60 / limit.window)
 

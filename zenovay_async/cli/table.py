@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from zenovay_async.cli.text import printable
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ class UsageSummary(Writer):
         used = f"{quota.monthly_requests:,}"
         per_minute = result.rate_limits.requests_per_minute
         grid = Grid.grid(padding=(0, 2))
-        grid.add_row("key", Text(f"{key.name or key.id}, {key.permission or 'permission unknown'}"))
-        grid.add_row("plan", Text(result.subscription.tier or "unknown"))
+        grid.add_row("key", Text(printable(f"{key.name or key.id}, {key.permission or 'permission unknown'}")))
+        grid.add_row("plan", Text(printable(result.subscription.tier or "unknown")))
         grid.add_row("rate limit", Text("unknown" if per_minute is None else f"{per_minute:,} requests a minute"))
         if limit:
             bar = _bar(min(quota.monthly_requests, limit), limit)
@@ -159,7 +160,7 @@ def _shown(value: Any) -> str:
         # Years and IDs are text, so a number is a quantity.
         return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{value:,.0f}"
     # Minutes are enough for people; the other formats have the whole time.
-    return value[:16].replace("T", " ") if _is_time(value) else str(value)
+    return value[:16].replace("T", " ") if _is_time(value) else printable(str(value))
 
 
 def _is_time(value: Any) -> bool:
