@@ -45,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True):
         rate_limit: ``"auto"`` learns the limit from the responses; an integer of requests per window is never
             exceeded; ``None`` does not pace; a limiter of the caller's is used as it is.
         window: Seconds of the limit's window.
-        quota_reserve: Requests of the month that batches leave untouched.
+        quota_reserve: What batches leave of the monthly quota, in requests.
     """
 
     rate_limit: RateLimitOption = "auto"
@@ -71,7 +71,7 @@ class Budget:
 
     Args:
         shared: What all clients of the key have in common.
-        reserve: Requests of the month that this client's batches leave untouched.
+        reserve: What this client's batches leave of the monthly quota, in requests.
     """
 
     def __init__(self, shared: _Shared, reserve: int) -> None:
