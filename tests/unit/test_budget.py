@@ -9,6 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from zenovay_async import (
     RateLimitError,
     ServerError,
     UsageHeaders,
+    Zenovay,
     ZenovayError,
 )
 from zenovay_async._limits.budget import Budget, Limits, budget_for
@@ -34,11 +36,16 @@ from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async._protocol.response import RawResponse
 from zenovay_async.events import Event, Listener, QuotaExhausted, QuotaThresholdReached, RateLimited
+from zenovay_async.sandbox import Fault
+from zenovay_async.sandbox.faults import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp import web
+
     from zenovay_async.rate_limits import OutcomeKind, Permit
+    from zenovay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.looptime
 
@@ -144,7 +151,7 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
     give_back(first, 5)
     before = state()
     assert budget.in_flight == 1
-    with pytest.raises(RuntimeError, match="settled or refunded before"):
+    with pytest.raises(RuntimeError, match="settle or refund each permit exactly once"):
         give_back(second, 6)
     assert state() == before
     other.refund()
@@ -393,18 +400,21 @@ def test_a_retry_after_a_429_that_somebody_bounds_is_free(rate_limit: Any, error
 async def test_an_event_reaches_each_listener_once_and_none_that_is_gone() -> None:
     key = new_key()
     budget, sibling = budget_of(key), budget_of(key, quota_reserve=1)
-    heard: dict[str, list[Event]] = {"one": [], "other": [], "gone": []}
-    on_one = heard["one"].append
-    listeners = [Listener(on_one), Listener(on_one), Listener(heard["other"].append), Listener(heard["gone"].append)]
-    for number, listener in enumerate(listeners):
-        (budget, sibling)[number % 2].listen(listener)
-    del listeners[3], listener
+    one: list[Event] = []
+    other: list[Event] = []
+    gone: list[Event] = []
+    on_one = one.append
+    first, second, third = Listener(on_one), Listener(on_one), Listener(other.append)
+    budget.listen(first)
+    sibling.listen(second)
+    sibling.listen(third)
+    budget.listen(Listener(gone.append))
     gc.collect()
     (await budget.acquire(1, max_wait=None, background=False)).settle(
         Outcome(kind="succeeded", usage=UsageHeaders(95, 100))
     )
     event = QuotaThresholdReached(used=95, limit=100)
-    assert heard == {"one": [event], "other": [event], "gone": []}
+    assert (one, other, gone) == ([event], [event], [])
 
 
 @pytest.mark.parametrize(
@@ -462,6 +472,48 @@ async def test_after_closing_a_permit_can_be_returned_and_another_acquired() -> 
     permit.settle(SUCCEEDED)
     (await budget.acquire(1, max_wait=None, background=False)).refund()
     assert budget.in_flight == 0
+
+
+@pytest.mark.looptime(False)  # noqa: FBT003 - how looptime is turned off
+@pytest.mark.parametrize("end", [*NAMED, "success", "strict", "decoder raises", "cancel", "closed", "refused"])
+async def test_a_call_returns_its_permit_however_it_ends(sandbox: Sandbox, end: str, unused_tcp_port: int) -> None:
+    """In success and every fault; where the client is closed or nobody listens; canceled with a request in flight."""
+
+    class Broken(msgspec.Struct):
+        pages: list[Any]
+
+        def __post_init__(self) -> None:
+            raise OSError("decoded to a class that raises")
+
+    if end in NAMED:
+        sandbox.fault(NAMED[end]())
+    arrived = asyncio.Event()
+
+    async def hold(_: web.Request) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    if end == "cancel":
+        sandbox.fault(Fault("hold", hold))
+    url = f"http://127.0.0.1:{unused_tcp_port}" if end == "refused" else sandbox.url
+    limiter = WindowLimiter(limit=60)
+    options: dict[str, Any] = {"rate_limit": limiter, "max_attempts": 1, "strict": end == "strict"}
+    # What takes its time runs out of it.
+    options["attempt_timeout"] = 0.05 if end in {"latency", "slow-body"} else 15
+    async with Zenovay(sandbox.api_key, base_url=url, **options) as zenovay:
+        budget = budget_of(sandbox.api_key, url, rate_limit=limiter)
+        if end == "closed":
+            await zenovay.close()
+        result_type = Broken if end == "decoder raises" else None
+        path = f"heatmaps/{sandbox.website_ids[0]}/pages"
+        call = asyncio.create_task(zenovay.request("GET", path, result_type=result_type))
+        if end == "cancel":
+            await arrived.wait()
+            assert (budget.in_flight, limiter.statistics().in_flight) == (1, 1)
+            call.cancel()
+        ended: list[object] = await asyncio.gather(call, return_exceptions=True)
+        assert isinstance(ended[0], dict) == (end in {"success", "strict"})
+        assert (budget.in_flight, limiter.statistics().in_flight) == (0, 0)
 
 
 _COSTS = st.integers(1, 3)
