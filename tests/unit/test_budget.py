@@ -511,7 +511,7 @@ async def test_a_call_returns_its_permit_however_it_ends(sandbox: Sandbox, end: 
             await arrived.wait()
             assert (budget.in_flight, limiter.statistics().in_flight) == (1, 1)
             call.cancel()
-        ended: list[object] = await asyncio.gather(call, return_exceptions=True)
+        ended: Any = await asyncio.gather(call, return_exceptions=True)
         assert isinstance(ended[0], dict) == (end in {"success", "strict"})
         assert (budget.in_flight, limiter.statistics().in_flight) == (0, 0)
 
