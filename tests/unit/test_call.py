@@ -1,4 +1,4 @@
-"""A call is data: an endpoint, a path, a query and a body, with nothing that reaches beyond its place."""
+"""A call is data: an endpoint, a path, a query and a body; each argument stays in its part of the URL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGES = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", DECODER)
 USAGE = Endpoint("usage", "usage", UNTYPED)
 
 
-def test_a_call_knows_its_endpoint_and_what_it_is_called() -> None:
+def test_a_call_knows_its_endpoint_operation_and_template() -> None:
     call = PAGES.call("a1")
     assert call.endpoint is PAGES
     assert (call.operation, call.endpoint.template) == ("heatmaps.pages", "heatmaps/{website_id}/pages")
@@ -28,7 +28,8 @@ def test_a_call_knows_its_endpoint_and_what_it_is_called() -> None:
     assert str(call) == "GET heatmaps/a1/pages"
 
 
-def test_an_endpoint_is_a_get_that_is_idempotent_and_costs_one_request_unless_it_says_otherwise() -> None:
+def test_an_endpoint_has_defaults() -> None:
+    """It is a GET that is idempotent and costs one request, unless it says otherwise."""
     assert (PAGES.method, PAGES.idempotent, PAGES.cost, PAGES.usage_of) == ("GET", True, 1, None)
     query = Endpoint("query", "query/{website_id}", DECODER, "POST", idempotent=False, cost=3)
     assert (query.method, query.idempotent, query.cost) == ("POST", False, 3)
@@ -40,22 +41,22 @@ def test_an_endpoint_without_a_website_needs_none() -> None:
     assert USAGE.call().path == USAGE.template == "usage"
 
 
-def test_equal_calls_are_equal_and_hash_alike() -> None:
-    """So that a cache may know them by themselves; an endpoint is the same only as itself."""
+def test_calls_of_the_same_endpoint_and_arguments_are_equal() -> None:
+    """And hash alike, so that they may be the keys of a cache; an endpoint equals only itself."""
     twin = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", DECODER)
     assert PAGES.call("a", limit=1) == PAGES.call("a", limit=1)
     assert len({PAGES.call("a", limit=1), PAGES.call("a", limit=1), PAGES.call("b", limit=1), PAGES.call("a")}) == 3
     assert twin.call("a") != PAGES.call("a")
 
 
-def test_calls_and_endpoints_cannot_be_changed() -> None:
+def test_calls_and_endpoints_are_immutable() -> None:
     call: Any = PAGES.call("a")
     for thing, name in ((call, "path"), (call.endpoint, "cost")):
         with pytest.raises(AttributeError):
             setattr(thing, name, 5)
 
 
-def test_the_quota_in_a_result_is_read_by_its_endpoint() -> None:
+def test_an_endpoint_finds_the_quota_in_its_result() -> None:
     endpoint = Endpoint("usage", "usage", UNTYPED, usage_of=lambda data: UsageHeaders(data["used"]))
     assert endpoint.usage_of is not None
     assert endpoint.usage_of({"used": 5}) == UsageHeaders(5)
@@ -81,13 +82,13 @@ def test_an_id_is_quoted_whole(website_id: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("website_id", ["", " ", ".", "..", None, 5, b"a"])
-def test_no_id_is_no_call(website_id: Any) -> None:
+def test_an_invalid_id_is_rejected(website_id: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^website_id=.*: expected an ID such as"):
         PAGES.call(website_id)
 
 
 @given(st.text())
-def test_an_id_never_reaches_beyond_its_place(website_id: str) -> None:
+def test_an_id_never_leaves_its_path_segment(website_id: str) -> None:
     try:
         path = PAGES.call(website_id).path
     except ConfigurationError as error:
@@ -123,7 +124,7 @@ def test_query_parameters_are_encoded_and_none_is_omitted(query: dict[str, Any],
         max_size=5,
     )
 )
-def test_any_query_arrives_as_it_was_given(query: dict[str, Any]) -> None:
+def test_any_query_decodes_to_what_was_given(query: dict[str, Any]) -> None:
     try:
         encoded = PAGES.call("a", **query).query
     except ConfigurationError as error:

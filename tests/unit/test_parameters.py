@@ -1,4 +1,4 @@
-"""Arguments are checked before a request is spent on them, and each error says what was given and what was expected."""
+"""Arguments are checked before a request is sent, and each error states what was given and what was expected."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ BLANK_OR_NONE = "a non-blank str, or None to omit it"
         (quote_segment, 5, ID),
     ],
 )
-def test_an_error_names_the_parameter_what_was_given_and_what_was_expected(
+def test_an_error_states_the_name_the_value_and_what_was_expected(
     check: Callable[[str, Any], Any], value: Any, expected: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -90,7 +90,7 @@ def test_an_error_names_the_parameter_what_was_given_and_what_was_expected(
         ("5", {"low": 0, "high": 5}, "an int from 0 to 5"),
     ],
 )
-def test_an_error_about_a_range_names_the_range(
+def test_an_error_about_a_range_states_the_range(
     check: Callable[..., Any], value: Any, bounds: dict[str, int], expected: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
