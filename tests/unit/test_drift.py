@@ -1,4 +1,4 @@
-"""Schema drift is looked for now and then, and each client reports each kind once: to its log and its listener."""
+"""Responses are checked for schema drift once a second, and each client logs and emits each drift once."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_a_drift_is_reported_once_for_each_endpoint_and_not_for_each_path() -> N
     assert [event.call for event in events if isinstance(event, SchemaDrift)] == ["GET x/a", "GET x"]
 
 
-def test_without_a_listener_it_is_logged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_listener_drift_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     reporter().report(new_call(), [STRING])
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_a_listener_that_raises_is_logged_and_the_drift_is_reported() -> None:
+def test_a_listener_that_raises_stops_no_report() -> None:
     calls: list[Event] = []
 
     def fail(event: Event) -> None:
@@ -93,7 +93,7 @@ def test_a_listener_that_raises_is_logged_and_the_drift_is_reported() -> None:
 
 
 @pytest.mark.parametrize("key", [KEY, KEY.upper()])
-def test_the_key_is_in_no_report(key: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_redacted_from_every_report(key: str, caplog: pytest.LogCaptureFixture) -> None:
     events: list[Event] = []
     reporter(events.append).report(new_call(), [Drift(f"$.data.{key}", f"a fraction ({key})")])
     assert [(event.path, event.problem) for event in events if isinstance(event, SchemaDrift)] == [
@@ -104,7 +104,7 @@ def test_the_key_is_in_no_report(key: str, caplog: pytest.LogCaptureFixture) -> 
         assert "0123456789" not in shown
 
 
-def test_each_type_of_response_is_due_once_a_second() -> None:
+def test_each_decoder_is_due_for_a_check_once_a_second() -> None:
     reporting, one, other = reporter(), Decoder(Fresh), Decoder(Fresh)
     times = [0.0, 0.5, 0.99, 1.0, 1.5, 2.0, 60.0, 60.5]
     assert [time for time in times if reporting.is_due(one, NOW + time)] == [0.0, 1.0, 2.0, 60.0]
@@ -112,7 +112,7 @@ def test_each_type_of_response_is_due_once_a_second() -> None:
     assert reporter().is_due(one, NOW + 60.5)
 
 
-def test_endlessly_many_new_fields_do_not_fill_the_memory() -> None:
+def test_memory_is_bounded_however_many_fields_are_new() -> None:
     events: list[Event] = []
     reporting, call = reporter(events.append), new_call()
     for number in range(1200):
@@ -123,16 +123,16 @@ def test_endlessly_many_new_fields_do_not_fill_the_memory() -> None:
     assert len(events) == before
 
 
-def test_endlessly_many_types_do_not_fill_the_memory() -> None:
+def test_memory_is_bounded_however_many_types_are_decoded() -> None:
     """A program may make a class for each call; no client keeps more than a few hundred of them."""
     reporting = reporter()
 
-    def meet(number: int) -> weakref.ref[type]:
+    def decode_one_more(number: int) -> weakref.ref[type]:
         made = msgspec.defstruct(next(_names), [("count", int)])
         assert reporting.is_due(Decoder(made), NOW + number)
         return weakref.ref(made)
 
-    classes = [meet(number) for number in range(600)]
+    classes = [decode_one_more(number) for number in range(600)]
     gc.collect()
     assert sum(reference() is not None for reference in classes) < 500
 
@@ -153,19 +153,19 @@ async def test_a_client_logs_and_emits_each_drift_once(
     ]
 
 
-async def test_of_two_clients_each_reports_what_it_meets(canned: aioresponses) -> None:
-    """With the same key or another, at the same time or one after the other; what it never meets it does not report."""
+async def test_each_client_reports_the_drift_in_its_own_responses(canned: aioresponses) -> None:
+    """Also with the same key, at the same time or one after the other; a client without responses reports nothing."""
     canned.get(URL, payload={"success": True, "data": {"count": 5, "more": 1}}, repeat=True)
-    heard: list[list[Event]] = [[], [], [], []]
-    async with Zenovay(KEY, on_event=heard[0].append) as one, Zenovay(KEY, on_event=heard[1].append) as two:
+    emitted: list[list[Event]] = [[], [], [], []]
+    async with Zenovay(KEY, on_event=emitted[0].append) as one, Zenovay(KEY, on_event=emitted[1].append) as two:
         for client in (one, two, one):
             await client.request("GET", "new/x", result_type=Fresh)
-    async with Zenovay(KEY, on_event=heard[2].append) as three, Zenovay(KEY, on_event=heard[3].append):
+    async with Zenovay(KEY, on_event=emitted[2].append) as three, Zenovay(KEY, on_event=emitted[3].append):
         await three.request("GET", "new/x", result_type=Fresh)
-    assert list(map(paths, heard)) == [["$.data.more"], ["$.data.more"], ["$.data.more"], []]
+    assert list(map(paths, emitted)) == [["$.data.more"], ["$.data.more"], ["$.data.more"], []]
 
 
-async def test_of_siblings_each_listener_hears_of_a_drift_once(canned: aioresponses) -> None:
+async def test_siblings_emit_each_drift_once_to_each_listener(canned: aioresponses) -> None:
     canned.get(URL, payload={"success": True, "data": {"count": 5, "more": 1}}, repeat=True)
     shared: list[Event] = []
     own: list[Event] = []
@@ -177,7 +177,7 @@ async def test_of_siblings_each_listener_hears_of_a_drift_once(canned: aiorespon
     assert (paths(shared), paths(own)) == (["$.data.more"], ["$.data.more"])
 
 
-async def test_an_unknown_field_is_reported_whenever_it_comes_and_looked_for_once_a_second(
+async def test_unknown_fields_are_checked_for_once_a_second_for_good(
     canned: aioresponses, clock: SimpleNamespace
 ) -> None:
     events: list[Event] = []
@@ -195,9 +195,7 @@ async def test_an_unknown_field_is_reported_whenever_it_comes_and_looked_for_onc
             assert paths(events) == reported
 
 
-async def test_an_error_response_does_not_put_off_the_look_at_the_next(
-    canned: aioresponses, clock: SimpleNamespace
-) -> None:
+async def test_an_error_response_does_not_delay_the_next_check(canned: aioresponses, clock: SimpleNamespace) -> None:
     events: list[Event] = []
     canned.get(URL, status=404, payload={"success": False, "error": {"message": "m", "code": "NOT_FOUND"}})
     canned.get(URL, payload={"success": True, "data": {"count": 5, "more": 1}})

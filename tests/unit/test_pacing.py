@@ -50,7 +50,9 @@ async def test_exact_kinds(kind: LimiterKind, limit: int, latency: float, jitter
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
 @pytest.mark.parametrize("remaining", [0.0, 0.3])
 @pytest.mark.parametrize("kind", EXACT)
-async def test_exact_kinds_without_remaining(kind: LimiterKind, remaining: float, latency: float, jitter: float) -> None:
+async def test_exact_kinds_without_remaining(
+    kind: LimiterKind, remaining: float, latency: float, jitter: float
+) -> None:
     """Without the Remaining header no request is rate limited, and one window is lost at most."""
     server = Server(kind, 60, 60.0, latency=latency, jitter=jitter, remaining=remaining)
     seconds = await server.run(WindowLimiter(), 600, 32)
