@@ -102,7 +102,7 @@ async def test_types_to_decode_to_are_not_kept(canned: aioresponses) -> None:
     canned.get(URL, payload={"success": True, "data": {}}, repeat=True)
     types: list[weakref.ref[type]] = []
     async with make_client() as zenovay:
-        for number in range(1200):
+        for number in range(500):
             result_type = msgspec.defstruct(f"Result{number}", [])
             types.append(weakref.ref(result_type))
             await zenovay.request("GET", "heatmaps/x/pages", result_type=result_type)
