@@ -89,10 +89,10 @@ def test_every_endpoint_has_a_command(capsys: pytest.CaptureFixture[str]) -> Non
 def test_help_is_that_of_the_method_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of("heatmaps", "pages", capsys=capsys)
     assert "List the pages of a website that have heatmap data, of all time, most interactions first." in text
-    assert "--limit INT Pages to return, 1 to 100; the server's default is 20." in text
+    assert "Pages to return, 1 to 100; the server's default is 20." in text
     text = help_of("analytics", "visitors", capsys=capsys)
-    assert "--range STR 24h, 7d, 30d, 90d or 1y; the server's default is 7d." in text
-    assert "--take" in text
+    assert "24h, 7d, 30d, 90d or 1y; the server's default is 7d." in text
+    assert "One page; more with --take or --all." in text
     assert "`" not in text
     assert "Heatmap data of websites." in help_of(capsys=capsys)
 
