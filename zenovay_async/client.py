@@ -103,7 +103,7 @@ class Zenovay(ClientMethods):
         rate_limit: ``"auto"`` keeps to the limit that the API states, from 30 a minute at the start; an int keeps to
             a lower one; ``None`` does not pace; or a ``RateLimiter`` of your own.
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
-        quota_reserve: Requests of the month that batches leave for direct calls.
+        quota_reserve: What batches leave of the monthly quota for direct calls, in requests.
         session: An aiohttp session to send with; it stays yours and is never closed.
         on_event: Called with each event: a retry, a 429, a quota running low. It must not block.
         strict: Accept nothing but the documented schema, for tests: an unknown field or a number as text, otherwise
@@ -198,7 +198,7 @@ class Zenovay(ClientMethods):
             attempt_timeout: Seconds for one attempt.
             max_attempts: Requests that one call may send.
             rate_limit: How to pace.
-            quota_reserve: Requests of the month that batches leave.
+            quota_reserve: What batches leave of the monthly quota, in requests.
             on_event: Called with each event.
 
         Raises:

@@ -1,209 +1,181 @@
-"""The endpoints as the command line shows them: how each is called, and what of it stands in a row."""
+"""Results as rows and columns: one :class:`Table` for each result type.
+
+A result type without a table is shown as JSON. A new endpoint adds the table of its result here, and nothing where its
+result is plain values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from zenovay_async._protocol.parameters import quote_segment
+from zenovay_async.resources.analytics import AnalyticsOverview, CountryList, VisitorPage
+from zenovay_async.resources.anomalies import AnomalyPage
+from zenovay_async.resources.errors import ErrorGroupList
+from zenovay_async.resources.heatmaps import HeatmapPages
+from zenovay_async.resources.insights import InsightPage
+from zenovay_async.resources.query import QueryAnswer
+from zenovay_async.resources.replays import ReplaySessionPage
+from zenovay_async.resources.retention import RetentionCohorts
+from zenovay_async.resources.revenue import LifetimeValue
+from zenovay_async.resources.usage import Usage
+from zenovay_async.resources.websites import WebsiteDetail, WebsiteList
 
 if TYPE_CHECKING:
-    from zenovay_async import Paged, Zenovay
+    from collections.abc import Callable
 
 Row: TypeAlias = dict[str, Any]
-Fetch: TypeAlias = Callable[["Zenovay", str, dict[str, Any]], Awaitable[Any]]
+"""A row: its values by column."""
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """An endpoint as a command.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rows and columns of one result type.
 
     Attributes:
-        call: Calls it, by client, website id and parameters.
-        rows: Name of the list in the result that has a row for each thing, or what makes the rows; ``None`` where the
-            shape of the result is not documented.
-        columns: The columns of a row.
-        noun: What the rows are, for the line of a website among many; ``None`` where each website is a row anyway.
-        measure: The column to draw as a bar and add up; ``None`` for none.
-        label: The column that tells of a website's first row in its line among many; ``None`` for none.
-        shown: How many of the columns have room in a table.
-        of_a_website: Whether it is called once for each website; else once.
-        cost: What a call takes from the month, in requests.
+        rows: The field that lists the rows, or a function that makes them of the result's plain values.
+        columns: Names of the columns, the most useful first; empty where each result has its own.
+        noun: What the rows are, in the plural; ``None`` where a result is a single row.
+        measure: The column that ranks and adds up; ``None`` for none.
+        label: The column that names a row; ``None`` for none.
+        shown: Number of columns that a table for people shows; other formats have all.
     """
 
-    call: Fetch
-    rows: str | Callable[[Any], list[Row]] | None = None
-    columns: tuple[str, ...] = field(default=())
+    rows: str | Callable[[Any], list[Row]]
+    columns: tuple[str, ...] = ()
     noun: str | None = "rows"
     measure: str | None = None
     label: str | None = None
     shown: int = 6
-    of_a_website: bool = True
-    cost: int = 1
 
     def rows_of(self, result: Any) -> list[Row]:
-        """The rows of a result; times as ISO 8601 text."""
+        """The rows of a result, as plain values; times are ISO 8601 text.
+
+        Args:
+            result: A result of the type, or its plain values.
+        """
         plain = msgspec.to_builtins(result)
-        rows: list[Row] = self.rows(plain) if callable(self.rows) else plain[self.rows or ""]
-        return rows
+        return list(plain[self.rows]) if isinstance(self.rows, str) else self.rows(plain)
+
+    def columns_of(self, rows: list[Row]) -> tuple[str, ...]:
+        """The columns of these rows: those of the type, or else those of the first row."""
+        return self.columns or tuple(rows[0] if rows else ())
 
 
-def _paged(name: str, method: Callable[[Zenovay], Callable[..., Paged[Any, Any]]]) -> Fetch:
-    """A list that comes in pages: one page, or with ``take`` or ``all`` the items of as many as it takes."""
-
-    async def call(zenovay: Zenovay, website_id: str, given: dict[str, Any]) -> Any:
-        parameters = {key: value for key, value in given.items() if key not in {"all", "take"}}
-        paged = method(zenovay)(website_id, **parameters)
-        if "take" not in given and not given.get("all"):
-            return await paged
-        items = paged.take(given["take"]) if "take" in given else paged
-        return {name: [item async for item in items]}
-
-    return call
+def table_of(result_type: Any) -> Table | None:
+    """The table of a result type, such as ``HeatmapPages``; ``None`` where it has none."""
+    return _TABLES.get(result_type)
 
 
-def _cohort_periods(plain: Any) -> list[Row]:
+def _usage_row(usage: Any) -> list[Row]:
+    return [{**usage["api_key"], **usage["usage"], **usage["rate_limits"], **usage["subscription"]}]
+
+
+def _cohort_periods(value: Any) -> list[Row]:
     return [
         {"cohort_date": cohort["cohort_date"], "customers": cohort["customers"], **period}
-        for cohort in plain["cohorts"]
+        for cohort in value["cohorts"]
         for period in cohort["periods"]
     ]
 
 
-def _answer_rows(plain: Any) -> list[Row]:
-    results = plain["results"]
+def _answer_rows(answer: Any) -> list[Row]:
+    results = answer["results"]
     return [dict(zip(results["columns"], row, strict=False)) for row in results["rows"]]
 
 
-def _free(path: str) -> Endpoint:
-    """An endpoint of which only the path is documented, ``{}`` in place of the website's id.
+_WEBSITE_COLUMNS = ("id", "domain", "name", "tracking_code", "is_active", "created_at", "team_id")
 
-    It is called by its path, as its method has arguments of its own, and any name may be a parameter's.
-    """
-    of_a_website = "{}" in path
-
-    async def call(zenovay: Zenovay, website_id: str, given: dict[str, Any]) -> Any:
-        return await zenovay.request(
-            "GET", path.format(quote_segment("website_id", website_id)) if of_a_website else path, params=given
-        )
-
-    return Endpoint(call, of_a_website=of_a_website)
-
-
-_WEBSITE = ("id", "domain", "name", "tracking_code", "is_active", "created_at", "team_id")
-
-USAGE = Endpoint(
-    lambda zenovay, _, given: zenovay.usage(**given),
-    lambda plain: [{**plain["api_key"], **plain["usage"], **plain["rate_limits"], **plain["subscription"]}],
-    (
-        *("id", "name", "permission", "website_id", "tier", "requests_per_minute", "monthly_requests", "monthly_limit"),
-        *("monthly_remaining", "monthly_reset_at", "total_requests"),
+_TABLES: dict[Any, Table] = {
+    Usage: Table(
+        rows=_usage_row,
+        columns=(
+            *("id", "name", "permission", "website_id", "tier", "requests_per_minute"),
+            *("monthly_requests", "monthly_limit", "monthly_remaining", "monthly_reset_at", "total_requests"),
+        ),
+        noun=None,
     ),
-    of_a_website=False,
-)
-WEBSITES = Endpoint(
-    lambda zenovay, _, given: zenovay.websites.list(**given), "websites", _WEBSITE, "websites", of_a_website=False
-)
-WEBSITE = Endpoint(
-    lambda zenovay, site, given: zenovay.websites.get(site, **given),
-    lambda plain: [plain],
-    (*_WEBSITE, "user_id"),
-    None,
-)
-OVERVIEW = Endpoint(
-    lambda zenovay, site, given: zenovay.analytics.overview(site, **given),
-    "daily_stats",
-    ("date", "total_visitors", "unique_visitors", "page_views"),
-    "days",
-    "total_visitors",
-)
-VISITORS = Endpoint(
-    _paged("visitors", lambda zenovay: zenovay.analytics.visitors),
-    "visitors",
-    (
-        *("visited_at", "country_code", "city", "device_type", "browser", "os", "value_score", "landing_page"),
-        *("referrer", "had_interaction", "country_name", "id"),
+    WebsiteList: Table(rows="websites", columns=_WEBSITE_COLUMNS, noun="websites"),
+    WebsiteDetail: Table(rows=lambda website: [website], columns=(*_WEBSITE_COLUMNS, "user_id"), noun=None),
+    AnalyticsOverview: Table(
+        rows="daily_stats",
+        columns=("date", "total_visitors", "unique_visitors", "page_views"),
+        noun="days",
+        measure="total_visitors",
     ),
-    "visitors",
-    label="visited_at",
-    shown=9,
-)
-ANALYTICS_PAGES = _free("analytics/{}/pages")
-COUNTRIES = Endpoint(
-    lambda zenovay, site, given: zenovay.analytics.countries(site, **given),
-    "countries",
-    ("country_name", "visitors", "avg_value_score", "country_code"),
-    "countries",
-    "visitors",
-    "country_name",
-)
-TECHNOLOGY = _free("analytics/{}/technology")
-HEATMAP_PAGES = Endpoint(
-    lambda zenovay, site, given: zenovay.heatmaps.pages(site, **given),
-    "pages",
-    ("url", "total_interactions", "last_updated"),
-    "pages",
-    "total_interactions",
-    "url",
-)
-SESSIONS = Endpoint(
-    _paged("sessions", lambda zenovay: zenovay.replays.sessions),
-    "sessions",
-    (
-        *("started_at", "duration_seconds", "event_count", "page_url", "country_code", "device_type", "browser", "os"),
-        *("ended_at", "session_id", "id"),
+    VisitorPage: Table(
+        rows="visitors",
+        columns=(
+            *("visited_at", "country_code", "city", "device_type", "browser", "os", "value_score", "landing_page"),
+            *("referrer", "had_interaction", "country_name", "id"),
+        ),
+        noun="visitors",
+        label="visited_at",
+        shown=9,
     ),
-    "sessions",
-    label="started_at",
-    shown=8,
-)
-ERROR_GROUPS = Endpoint(
-    lambda zenovay, site, given: zenovay.errors.groups(site, **given),
-    "error_groups",
-    (
-        *("message", "occurrence_count", "affected_users_count", "status", "type", "last_seen_at", "first_seen_at"),
-        *("fingerprint", "id"),
+    CountryList: Table(
+        rows="countries",
+        columns=("country_name", "visitors", "avg_value_score", "country_code"),
+        noun="countries",
+        measure="visitors",
+        label="country_name",
     ),
-    "error groups",
-    "occurrence_count",
-    "message",
-)
-INSIGHTS = Endpoint(
-    _paged("insights", lambda zenovay: zenovay.insights.list),
-    "insights",
-    (
-        *("created_at", "severity", "type", "title", "metric_name", "metric_value", "metric_change"),
-        *("recommendation", "description", "id"),
+    HeatmapPages: Table(
+        rows="pages",
+        columns=("url", "total_interactions", "last_updated"),
+        noun="pages",
+        measure="total_interactions",
+        label="url",
     ),
-    "insights",
-    label="title",
-    shown=7,
-)
-ANOMALIES = Endpoint(
-    _paged("anomalies", lambda zenovay: zenovay.anomalies.list),
-    "anomalies",
-    (
-        *("detected_at", "severity", "metric_name", "expected_value", "actual_value", "deviation_percentage"),
-        *("is_resolved", "id"),
+    ReplaySessionPage: Table(
+        rows="sessions",
+        columns=(
+            *("started_at", "duration_seconds", "event_count", "page_url", "country_code", "device_type", "browser"),
+            *("os", "ended_at", "session_id", "id"),
+        ),
+        noun="sessions",
+        label="started_at",
+        shown=8,
     ),
-    "anomalies",
-    label="metric_name",
-    shown=7,
-)
-COHORTS = Endpoint(
-    lambda zenovay, site, given: zenovay.retention.cohorts(site, **given),
-    "cohorts",
-    ("cohort_date", "period_number", "total_users", "retained_users", "retention_rate"),
-)
-LTV = Endpoint(
-    lambda zenovay, site, given: zenovay.revenue.ltv(site, **given),
-    _cohort_periods,
-    ("cohort_date", "customers", "period", "cumulative_revenue_per_customer"),
-)
-QUERY = Endpoint(lambda zenovay, site, given: zenovay.query(site, **given), _answer_rows, noun="rows", cost=3)
-AGGREGATE = _free("stats/aggregate")
-TIMESERIES = _free("stats/timeseries")
-BREAKDOWN = _free("stats/breakdown")
+    ErrorGroupList: Table(
+        rows="error_groups",
+        columns=(
+            *("message", "occurrence_count", "affected_users_count", "status", "type", "last_seen_at"),
+            *("first_seen_at", "fingerprint", "id"),
+        ),
+        noun="error groups",
+        measure="occurrence_count",
+        label="message",
+    ),
+    InsightPage: Table(
+        rows="insights",
+        columns=(
+            *("created_at", "severity", "type", "title", "metric_name", "metric_value", "metric_change"),
+            *("recommendation", "description", "id"),
+        ),
+        noun="insights",
+        label="title",
+        shown=7,
+    ),
+    AnomalyPage: Table(
+        rows="anomalies",
+        columns=(
+            *("detected_at", "severity", "metric_name", "expected_value", "actual_value", "deviation_percentage"),
+            *("is_resolved", "id"),
+        ),
+        noun="anomalies",
+        label="metric_name",
+        shown=7,
+    ),
+    RetentionCohorts: Table(
+        rows="cohorts",
+        columns=("cohort_date", "period_number", "total_users", "retained_users", "retention_rate"),
+    ),
+    LifetimeValue: Table(
+        rows=_cohort_periods,
+        columns=("cohort_date", "customers", "period", "cumulative_revenue_per_customer"),
+    ),
+    QueryAnswer: Table(rows=_answer_rows),
+}

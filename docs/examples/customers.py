@@ -10,21 +10,21 @@ import sys
 from zenovay_async import Event, QuotaThresholdReached, RateLimited, SchemaDrift, Zenovay, ZenovayError
 
 
-def emit(event: Event) -> None:
+def on_event(event: Event) -> None:
     match event:
         case RateLimited(seconds=seconds):
-            print(f"refused; nothing is sent for {seconds:.0f} s")
+            print(f"rate limited: paused for {seconds:.0f} s")
         case QuotaThresholdReached(used=used, limit=limit):
-            print(f"{used} of the month's {limit} requests are used")
+            print(f"{used} of {limit} requests of this month are used")
         case SchemaDrift(path=path, problem=problem):
-            print(f"the API has changed at {path}: {problem}")
+            print(f"the schema of the API has changed at {path}: {problem}")
         case _:
             pass
 
 
 async def main(keys: list[str]) -> None:
     logging.basicConfig(level=logging.WARNING)
-    async with Zenovay(keys[0], on_event=tell, timeout=20) as zenovay:
+    async with Zenovay(keys[0], on_event=on_event, timeout=20) as zenovay:
         for number, key in enumerate(keys, 1):
             # A sibling shares the connections, and has a budget of its own, as the API counts each key by itself.
             customer = zenovay.with_options(api_key=key)

@@ -23,10 +23,10 @@ async def main() -> None:
             async for anomaly in zenovay.anomalies.list(site.id, range="90d", resolved=False).take(2):
                 print(f"  {anomaly.metric_name}: {anomaly.actual_value} where {anomaly.expected_value} was expected")
             try:
-                answer = await zenovay.query(site.id, "Where do my visitors come from?", time_range="7d")
+                sources = (await zenovay.query(site.id, "Where do my visitors come from?", time_range="7d")).results
             except PermissionDeniedError:
                 continue  # questions need the Scale plan
-            print("  asked where from:", answer.results.rows[0])
+            print("  most visitors come from:", sources.rows[0])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ async def main(website_id: str) -> None:
         for visitor in page.visitors:
             print(visitor.visited_at, visitor.country_name, visitor.landing_page)
 
-        # Iterated over, it is every visit; a further page is asked for when its turn comes.
+        # Iterated over, it is every visit; a page is requested only when its first visit is wanted.
         browsers: Counter[str] = Counter()
         async for visitor in zenovay.analytics.visitors(website_id, range="30d").take(2000):
             browsers[visitor.browser or "unknown"] += 1

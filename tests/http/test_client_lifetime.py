@@ -7,12 +7,12 @@ import gc
 import subprocess
 import sys
 import weakref
+from typing import Any
 
 import pytest
 
-from zenovay_async import ClientClosedError, Zenovay
-from zenovay_async.events import Event, RateLimitUpdated
-from zenovay_async.sandbox import Sandbox
+from zenovay_async import ClientClosedError, Event, RateLimited, RateLimitError, RateLimitUpdated, Zenovay
+from zenovay_async.sandbox import Fault, Sandbox
 
 
 async def test_a_call_after_the_block_fails(sandbox: Sandbox) -> None:
@@ -27,24 +27,35 @@ async def test_a_call_after_the_block_fails(sandbox: Sandbox) -> None:
 async def test_a_listener_does_not_keep_its_client_alive(sandbox: Sandbox) -> None:
     """A listener that refers to its client does not keep it alive, nor does the budget that others share."""
 
+    options: dict[str, Any] = {"base_url": sandbox.url, "rate_limit_window": 0.05}
+
     class Watch:
-        def __init__(self) -> None:
-            self.zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, on_event=self.note)
-            self.heard: list[Event] = []
+        def __init__(self, heard: list[Event]) -> None:
+            self.zenovay = Zenovay(sandbox.api_key, on_event=self.note, **options)
+            self.heard = heard
 
         def note(self, event: Event) -> None:
             self.heard.append(event)
 
-    watch = Watch()
+    heard: list[Event] = []
+    watch = Watch(heard)
     await watch.zenovay.heatmaps.pages(sandbox.website_ids[0])
-    assert [type(event) for event in watch.heard] == [RateLimitUpdated]
-    listeners = watch.zenovay._budget._shared.listeners
+    assert [type(event) for event in heard] == [RateLimitUpdated]
     await watch.zenovay.close()
     gone = weakref.ref(watch), weakref.ref(watch.zenovay)
     del watch
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
-    assert not listeners
+
+    # The budget lives on, and has no listener left but that of the next client.
+    later: list[Event] = []
+    sandbox.fault(Fault.rate_limited("0"), times=1)
+    async with Zenovay(sandbox.api_key, on_event=later.append, max_attempts=1, **options) as zenovay:
+        with pytest.raises(RateLimitError):
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+        assert zenovay.quota.used == 1
+    assert [type(event) for event in later] == [RateLimited]
+    assert len(heard) == 1
 
 
 @pytest.mark.parametrize("blocks", [True, False])

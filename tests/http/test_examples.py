@@ -6,15 +6,16 @@ import asyncio
 import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zenovay_async.sandbox import Sandbox
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 
@@ -41,6 +42,7 @@ async def run(sandbox: Sandbox, *command: str) -> str:
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.stem for example in EXAMPLES])
 async def test_every_example_runs_without_a_warning(sandbox: Sandbox, example: Path) -> None:
     arguments = {
+        "limiter": sandbox.website_ids,
         "customers": [sandbox.api_key, sandbox.add_key("second", plan="pro")],
         "heatmaps": sandbox.website_ids,
         "report": [],

@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import URL, make_client, requests_sent
 
-from zenovay_async import APITimeoutError, RateLimit, RateLimitError, ServerError, Zenovay, ZenovayError
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async import APITimeoutError, RateLimit, RateLimitError, ServerError, ZenovayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from zenovay_async import Outcome, Permit
 
 pytestmark = pytest.mark.looptime
-
-URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
-
-
-def sent(canned: aioresponses) -> int:
-    return sum(len(calls) for calls in canned.requests.values())
 
 
 class LateLimiter:
@@ -88,11 +82,11 @@ async def test_a_wait_that_took_too_long_sends_no_request(
     """A wait that took too long sends no request; the error is that of the attempt before, if there was one."""
     canned.get(URL, status=500, repeat=True)
     limiter = LateLimiter(*waits)
-    async with Zenovay("zv_late", rate_limit=limiter, timeout=5) as zenovay:
+    async with make_client(rate_limit=limiter, timeout=5) as zenovay:
         with pytest.raises(ZenovayError) as caught:
             await zenovay.heatmaps.pages("x")
     assert type(caught.value) is cls
-    assert caught.value.attempts == sent(canned) == len(outcomes) - 1
+    assert caught.value.attempts == requests_sent(canned) == len(outcomes) - 1
     assert limiter.outcomes == outcomes
 
 
@@ -100,7 +94,7 @@ async def test_a_limiter_that_rejects_a_retry_without_a_deadline(canned: aioresp
     """A limiter that rejects a call without a deadline ends it with what failed before."""
     canned.get(URL, status=500, repeat=True)
     limiter = LateLimiter(0, RateLimitError("The others were first", retry_after=7.0))
-    async with Zenovay("zv_late", rate_limit=limiter, timeout=None) as zenovay:
+    async with make_client(rate_limit=limiter, timeout=None) as zenovay:
         with pytest.raises(ServerError, match=r"a retry would wait 7\.0 s, longer than the deadline") as caught:
             await zenovay.heatmaps.pages("x")
     assert (caught.value.attempts, caught.value.retry_after) == (1, 7.0)
@@ -112,7 +106,7 @@ async def test_a_limiter_of_the_callers_is_not_closed(canned: aioresponses) -> N
     """A limiter of the caller's is the caller's to close, as a session is."""
     canned.get(URL, payload={"success": True, "data": {"pages": []}})
     limiter = LateLimiter(0)
-    async with Zenovay("zv_late", rate_limit=limiter) as zenovay:
+    async with make_client(rate_limit=limiter) as zenovay:
         await zenovay.heatmaps.pages("x")
     assert limiter.outcomes == ["succeeded"]
     assert not limiter.closed

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from endpoints import ENDPOINTS, Endpoint
+from helpers import URL, make_client
 
-from zenovay_async import ConfigurationError, ServerError, Zenovay, ZenovayError
+from zenovay_async import ConfigurationError, ServerError, ZenovayError
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
 
 pytestmark = pytest.mark.looptime
-
-URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=[endpoint.name for endpoint in ENDPOINTS])
@@ -28,7 +27,7 @@ async def test_an_error_names_its_operation(canned: aioresponses, endpoint: Endp
         "POST" if endpoint.name == "query" else "GET",
         status=404,
     )
-    async with Zenovay("zv_operations", rate_limit=None) as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(ZenovayError) as caught:
             await endpoint.call(zenovay, "x")
     assert caught.value.operation == endpoint.name
@@ -38,7 +37,7 @@ async def test_an_error_names_its_operation(canned: aioresponses, endpoint: Endp
 async def test_an_error_of_a_custom_call_names_its_operation(canned: aioresponses) -> None:
     """An endpoint without a method is the operation ``request``; without a call there is none."""
     canned.get(f"{DEFAULT_BASE_URL}/new/thing", status=404)
-    async with Zenovay("zv_operations", rate_limit=None) as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(ZenovayError) as caught:
             await zenovay.request("GET", "new/thing")
         assert (caught.value.operation, caught.value.call) == ("request", "GET new/thing")
@@ -50,7 +49,7 @@ async def test_an_error_of_a_custom_call_names_its_operation(canned: aioresponse
 @pytest.mark.parametrize("timeout", [5.0, 0.5], ids=["after all attempts", "where a wait does not fit"])
 async def test_the_error_after_retries_names_its_operation(canned: aioresponses, timeout: float) -> None:
     canned.get(URL, status=503, headers={"Retry-After": "1"}, repeat=True)
-    async with Zenovay("zv_operations_retried", max_attempts=2, rate_limit=None) as zenovay:
+    async with make_client(max_attempts=2) as zenovay:
         with pytest.raises(ServerError) as caught:
             await zenovay.heatmaps.pages("x", timeout=timeout)
     assert (caught.value.operation, caught.value.call) == ("heatmaps.pages", "GET heatmaps/x/pages")

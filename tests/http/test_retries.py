@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
+from helpers import URL, make_client, now, requests_sent
 
 from zenovay_async import (
     APIConnectionError,
@@ -19,7 +19,6 @@ from zenovay_async import (
     RateLimitError,
     ResponseDecodeError,
     ServerError,
-    Zenovay,
     ZenovayError,
 )
 from zenovay_async._limits.retry_budget import RetryBudget
@@ -31,31 +30,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.looptime
 
-URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
-_numbers = itertools.count()
 GOOD: dict[str, Any] = {"success": True, "data": {"pages": []}}
-
-
-def client(**options: Any) -> Zenovay:
-    """A client that no limiter paces, so that all its waits are those of its retries."""
-    # A key of its own for each, as clients of one key share a budget.
-    options.setdefault("rate_limit", None)
-    return Zenovay(f"zv_test_{next(_numbers)}", **options)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def sent(canned: aioresponses) -> int:
-    return sum(len(calls) for calls in canned.requests.values())
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520, 524])
 async def test_a_transient_failure_is_retried(canned: aioresponses, status: int) -> None:
     canned.get(URL, status=status, body="<html>")
     canned.get(URL, payload=GOOD)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         response = await zenovay.with_raw_response(zenovay.heatmaps.pages)("x")
     assert response.attempts == 2
     assert len(response.waits) == 1
@@ -65,18 +47,18 @@ async def test_a_transient_failure_is_retried(canned: aioresponses, status: int)
 async def test_a_permanent_failure_is_not_retried(canned: aioresponses, status: int) -> None:
     """A response that will not change is not requested twice."""
     canned.get(URL, status=status, payload={}, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(ZenovayError) as caught:
             await zenovay.heatmaps.pages("x")
-    assert (caught.value.attempts, sent(canned)) == (1, 1)
+    assert (caught.value.attempts, requests_sent(canned)) == (1, 1)
 
 
 async def test_an_exhausted_quota_is_not_retried(canned: aioresponses) -> None:
     canned.get(URL, status=429, payload={"error": {"message": "m", "code": "MONTHLY_LIMIT_EXCEEDED"}}, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(QuotaExceededError):
             await zenovay.heatmaps.pages("x")
-    assert sent(canned) == 1
+    assert requests_sent(canned) == 1
 
 
 @pytest.mark.parametrize(
@@ -86,7 +68,7 @@ async def test_an_exhausted_quota_is_not_retried(canned: aioresponses) -> None:
 async def test_a_broken_connection_is_retried(canned: aioresponses, failure: Exception) -> None:
     canned.get(URL, exception=failure)
     canned.get(URL, payload=GOOD)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         assert (await zenovay.heatmaps.pages("x")).pages == ()
 
 
@@ -94,25 +76,25 @@ async def test_a_truncated_body_is_retried(canned: aioresponses) -> None:
     """A body that stops in the middle is retried."""
     canned.get(URL, body='{"success": true, "data": {"pa')
     canned.get(URL, payload=GOOD)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         assert (await zenovay.heatmaps.pages("x")).pages == ()
 
 
 async def test_nonsense_is_not_retried(canned: aioresponses) -> None:
     canned.get(URL, body="<html>", repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(ResponseDecodeError):
             await zenovay.heatmaps.pages("x")
-    assert sent(canned) == 1
+    assert requests_sent(canned) == 1
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])
 async def test_attempts_are_as_many_as_allowed_and_counted(canned: aioresponses, max_attempts: int) -> None:
     canned.get(URL, status=500, payload={}, repeat=True)
-    async with client(max_attempts=max_attempts) as zenovay:
+    async with make_client(max_attempts=max_attempts) as zenovay:
         with pytest.raises(ServerError) as caught:
             await zenovay.heatmaps.pages("x")
-    assert caught.value.attempts == sent(canned) == max_attempts
+    assert caught.value.attempts == requests_sent(canned) == max_attempts
     assert len(caught.value.waits) == max_attempts - 1
 
 
@@ -120,7 +102,7 @@ async def test_retry_after_is_kept_to(canned: aioresponses) -> None:
     """The wait that the server asks for is kept to."""
     canned.get(URL, status=503, headers={"Retry-After": "4"})
     canned.get(URL, payload=GOOD)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         began = now()
         await zenovay.heatmaps.pages("x")
     assert 4 <= now() - began <= 4.6
@@ -129,7 +111,7 @@ async def test_retry_after_is_kept_to(canned: aioresponses) -> None:
 async def test_a_wait_that_cannot_fit_is_not_begun(canned: aioresponses) -> None:
     """A wait that cannot fit is not begun, and the error says how long it would have been."""
     canned.get(URL, status=429, headers={"Retry-After": "5"}, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         began = now()
         with pytest.raises(
             RateLimitError, match=r"a retry would wait 5\.\d s, longer than the timeout of 1 s"
@@ -144,7 +126,7 @@ async def test_a_wait_that_cannot_fit_is_not_begun(canned: aioresponses) -> None
 
 async def test_one_deadline_covers_all_attempts_and_waits(canned: aioresponses) -> None:
     canned.get(URL, status=500, payload={}, repeat=True)
-    async with client(max_attempts=1000) as zenovay:
+    async with make_client(max_attempts=1000) as zenovay:
         began = now()
         with pytest.raises(ServerError):
             await zenovay.heatmaps.pages("x", timeout=20)
@@ -154,7 +136,7 @@ async def test_one_deadline_covers_all_attempts_and_waits(canned: aioresponses) 
 async def test_no_deadline_means_none(canned: aioresponses) -> None:
     canned.get(URL, status=503, headers={"Retry-After": "86400"})
     canned.get(URL, payload=GOOD)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         began = now()
         await zenovay.heatmaps.pages("x", timeout=None)
     assert now() - began >= 86_400
@@ -162,7 +144,7 @@ async def test_no_deadline_means_none(canned: aioresponses) -> None:
 
 async def test_callers_that_fail_together_do_not_retry_together(canned: aioresponses) -> None:
     canned.get(URL, status=500, payload={}, repeat=True)
-    async with client(max_attempts=2) as zenovay:
+    async with make_client(max_attempts=2) as zenovay:
         failed = await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(10)), return_exceptions=True)
     waits = {round(error.waits[0], 4) for error in failed if isinstance(error, ZenovayError)}
     assert len(waits) > 5
@@ -170,27 +152,27 @@ async def test_callers_that_fail_together_do_not_retry_together(canned: aiorespo
 
 async def test_canceling_a_call_in_its_backoff_ends_it(canned: aioresponses) -> None:
     canned.get(URL, status=503, headers={"Retry-After": "20"}, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await zenovay.heatmaps.pages("x")
-    assert sent(canned) == 1
+    assert requests_sent(canned) == 1
 
 
 async def test_a_failing_server_is_not_stormed(canned: aioresponses) -> None:
     """200 calls with three retries each would be 800 requests."""
     canned.get(URL, status=500, payload={}, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(200)), return_exceptions=True)
-    assert sent(canned) <= 200 + RetryBudget.CAPACITY
+    assert requests_sent(canned) <= 200 + RetryBudget.CAPACITY
 
 
 async def test_without_a_limiter_a_server_that_rate_limits_all_is_not_stormed(canned: aioresponses) -> None:
     canned.get(URL, status=429, payload={}, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         failed = await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)), return_exceptions=True)
     assert all(isinstance(error, RateLimitError) for error in failed)
-    assert sent(canned) <= 50 + RetryBudget.CAPACITY
+    assert requests_sent(canned) <= 50 + RetryBudget.CAPACITY
 
 
 async def test_without_a_limiter_each_call_is_retried_when_the_server_says(canned: aioresponses) -> None:
@@ -198,16 +180,16 @@ async def test_without_a_limiter_each_call_is_retried_when_the_server_says(canne
     for _ in range(50):
         canned.get(URL, status=429, payload={}, headers={"Retry-After": "1"})
     canned.get(URL, payload=GOOD, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)))
-    assert sent(canned) == 100
+    assert requests_sent(canned) == 100
 
 
 async def test_with_a_limiter_a_429_costs_nothing_of_the_retry_budget(canned: aioresponses) -> None:
     for _ in range(3):
         canned.get(URL, status=429, headers={"Retry-After": "1"})
     canned.get(URL, payload=GOOD)
-    async with client(rate_limit="auto") as zenovay:
+    async with make_client(rate_limit="auto") as zenovay:
         await zenovay.heatmaps.pages("x")
         assert zenovay._budget.retries_left() == RetryBudget.CAPACITY
 
@@ -220,7 +202,7 @@ async def test_a_rate_limit_error_pauses_all_callers_whatever_its_status(canned:
     canned.get(URL, status=status, payload={"success": False, "error": error})
     canned.get(URL, payload=GOOD, repeat=True)
     events: list[Event] = []
-    async with client(rate_limit="auto", timeout=100, on_event=events.append) as zenovay:
+    async with make_client(rate_limit="auto", timeout=100, on_event=events.append) as zenovay:
         await zenovay.heatmaps.pages("x")
         began = now()
         with pytest.raises(RateLimitError) as caught:
@@ -257,7 +239,7 @@ async def test_a_call_that_is_not_idempotent_is_retried_only_if_it_never_ran(can
         {"exception": TimeoutError()},
         {"body": '{"data'},
     ]
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         for failure in never_ran:
             canned.post(url, **failure)
             canned.post(url, payload={"success": True, "data": 1})
@@ -279,7 +261,7 @@ async def test_a_retry_is_emitted_and_logged(canned: aioresponses, caplog: pytes
     events: list[Event] = []
     canned.get(URL, status=500, payload={"error": "Broken", "code": "GENERIC_ERROR"})
     canned.get(URL, payload=GOOD)
-    async with client(on_event=events.append) as zenovay:
+    async with make_client(on_event=events.append) as zenovay:
         await zenovay.heatmaps.pages("x")
     (event,) = (event for event in events if isinstance(event, RetryScheduled))
     assert (event.operation, event.call) == ("heatmaps.pages", "GET heatmaps/x/pages")
@@ -300,20 +282,20 @@ async def test_a_retry_is_emitted_and_logged(canned: aioresponses, caplog: pytes
 )
 def test_options_that_allow_nothing_are_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
-        client(**options)
+        make_client(**options)
 
 
 async def test_a_timeout_of_one_call_is_checked_too(canned: aioresponses) -> None:
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(ConfigurationError, match="timeout=0"):
             await zenovay.heatmaps.pages("x", timeout=0)
-    assert sent(canned) == 0
+    assert requests_sent(canned) == 0
 
 
 async def test_a_certificate_that_is_not_trusted_is_final(canned: aioresponses) -> None:
     failure = aiohttp.ClientConnectorCertificateError(_connection_key(), ValueError("self-signed"))
     canned.get(URL, exception=failure, repeat=True)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(APIConnectionError, match="certificate is not trusted") as caught:
             await zenovay.heatmaps.pages("x")
     assert caught.value.attempts == 1
@@ -321,7 +303,7 @@ async def test_a_certificate_that_is_not_trusted_is_final(canned: aioresponses) 
 
 async def test_a_timeout_is_a_timeout_to_everyone(canned: aioresponses) -> None:
     canned.get(URL, exception=TimeoutError(), repeat=True)
-    async with client(max_attempts=1) as zenovay:
+    async with make_client(max_attempts=1) as zenovay:
         with pytest.raises(TimeoutError) as caught:
             await zenovay.heatmaps.pages("x")
     assert isinstance(caught.value, APITimeoutError)

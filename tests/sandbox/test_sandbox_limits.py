@@ -10,14 +10,14 @@ import pytest
 from sandbox_calls import get
 
 from zenovay_async.sandbox import Sandbox
-from zenovay_async.sandbox.limits import Kind, MonthlyQuota, make_limiter
+from zenovay_async.sandbox.limits import LimiterKind, MonthlyQuota, make_limiter
 
 # A window that ends in no test, in seconds.
 WIDE = 1e9
 
 
 @pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket", "counter"])
-def test_each_limiter_allows_its_limit_and_knows_when_the_next_request_is_allowed(kind: Kind) -> None:
+def test_each_limiter_allows_its_limit_and_knows_when_the_next_request_is_allowed(kind: LimiterKind) -> None:
     limiter = make_limiter(kind, 10, 60.0)
     now = 600.0
     assert [limiter.admit(now) for _ in range(11)] == [True] * 10 + [False]

@@ -7,12 +7,12 @@ import random
 from typing import TYPE_CHECKING
 
 from zenovay_async.rate_limits import Outcome
-from zenovay_async.sandbox.limits import Kind, make_limiter
+from zenovay_async.sandbox.limits import LimiterKind, make_limiter
 
 if TYPE_CHECKING:
     from zenovay_async.rate_limits import RateLimiter
 
-KINDS: tuple[Kind, ...] = ("fixed", "sliding", "bucket", "counter")
+KINDS: tuple[LimiterKind, ...] = ("fixed", "sliding", "bucket", "counter")
 
 
 class Server:
@@ -34,7 +34,7 @@ class Server:
 
     def __init__(
         self,
-        kind: Kind,
+        kind: LimiterKind,
         limit: int,
         window: float,
         *,

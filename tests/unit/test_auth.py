@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zenovay_async import ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, resolve_base_url
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, resolve_api_key, resolve_base_url
 from zenovay_async.events import Event, RetryScheduled, SchemaDrift
 
 if TYPE_CHECKING:
@@ -40,6 +40,65 @@ def test_an_invalid_key_is_rejected_when_the_client_is_made(key: str) -> None:
 def test_without_a_key_the_error_says_how_to_pass_and_to_get_one() -> None:
     with pytest.raises(ConfigurationError, match=r"ZENOVAY_API_KEY is not set.*Settings > API keys"):
         Zenovay()
+
+
+_GET_ONE = "Create one in the Zenovay dashboard under Settings > API keys"
+
+
+@pytest.mark.parametrize(
+    ("passed", "from_environment", "message"),
+    [
+        (
+            None,
+            None,
+            f'No API key: ZENOVAY_API_KEY is not set; pass Zenovay("zv_...") or set ZENOVAY_API_KEY. {_GET_ONE}',
+        ),
+        ("", KEY, f'No API key: api_key is empty; pass Zenovay("zv_...") or set ZENOVAY_API_KEY. {_GET_ONE}'),
+        ("sk-98765", KEY, f"api_key is not a Zenovay API key: expected one that starts with 'zv_'. {_GET_ONE}"),
+        (
+            None,
+            "sk-98765",
+            f"ZENOVAY_API_KEY is not a Zenovay API key: expected one that starts with 'zv_'. {_GET_ONE}",
+        ),
+        (
+            "zv_98765\n",
+            None,
+            "api_key contains whitespace or a character that no API key has; copy the key again, without spaces",
+        ),
+    ],
+)
+def test_an_error_about_a_key_says_where_it_came_from(
+    passed: str | None, from_environment: str | None, message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        resolve_api_key(None if passed is None else Secret(passed), from_environment)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("api.example", "base_url='api.example': expected a URL such as 'https://api.zenovay.com/api/external/v1'"),
+        ("https://[", "base_url='https://[': invalid URL ("),
+        (
+            "https://user:hidden@host",
+            "base_url contains a user name or password: remove it and pass the key as api_key=",
+        ),
+        (
+            "http://host",
+            (
+                "base_url='http://host' would send the API key unencrypted; "
+                "use https, or allow_http=True on a trusted network"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("source", ["argument", "environment"])
+def test_an_error_about_a_base_url_says_what_to_do(url: str, message: str, source: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        resolve_base_url(*((url, None) if source == "argument" else (None, url)))
+    assert caught.value.message.startswith(message)
+    assert "hidden" not in str(caught.value)
 
 
 def test_the_key_and_the_base_url_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

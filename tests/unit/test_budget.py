@@ -9,6 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from zenovay_async import (
     RateLimitError,
     ServerError,
     UsageHeaders,
+    Zenovay,
     ZenovayError,
 )
 from zenovay_async._limits.budget import Budget, Limits, budget_for
@@ -34,11 +36,16 @@ from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async._protocol.response import RawResponse
 from zenovay_async.events import Event, Listener, QuotaExhausted, QuotaThresholdReached, RateLimited
+from zenovay_async.sandbox import Fault
+from zenovay_async.sandbox.faults import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp import web
+
     from zenovay_async.rate_limits import OutcomeKind, Permit
+    from zenovay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.looptime
 
@@ -57,7 +64,7 @@ def budget_of(key: str, url: str = URL, **limits: Any) -> Budget:
 
 
 class RecordingPermit:
-    """Records how it is returned; that it is returned once is for the budget to see to."""
+    """Records how it is returned; returning it once is the budget's duty."""
 
     def __init__(self, limiter: RecordingLimiter) -> None:
         self._limiter = limiter
@@ -70,23 +77,23 @@ class RecordingPermit:
 
 
 class RecordingLimiter:
-    """A limiter of the caller's that records what is asked of it."""
+    """A limiter of the caller's that records how it is called."""
 
     def __init__(self) -> None:
         self.returned: list[Outcome | str] = []
         self.failed: list[ZenovayError] = []
-        self.asked: list[tuple[int, bool]] = []
+        self.requested: list[tuple[int, bool]] = []
         self.before_permit: Callable[[], None] = lambda: None
         self.closed = 0
 
     def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:
-        self.asked.append((cost, background))
+        self.requested.append((cost, background))
         return RecordingPermit(self)
 
     async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Permit:
         if max_wait == 0:
             raise RateLimitError("no time", retry_after=1.0)
-        self.asked.append((cost, background))
+        self.requested.append((cost, background))
         self.before_permit()
         return RecordingPermit(self)
 
@@ -135,16 +142,16 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
     def state() -> Any:
         return budget.in_flight, budget.retries_left(), budget.quota(), budget.rate_limit(), list(limiter.returned)
 
-    def give_back(how: Any, used: int) -> None:
+    def return_permit(how: Any, used: int) -> None:
         if how == "refund":
             permit.refund()
         else:
             permit.settle(Outcome(kind=how, usage=UsageHeaders(used, 10), retry_after=5.0))
 
-    give_back(first, 5)
+    return_permit(first, 5)
     before = state()
     assert budget.in_flight == 1
-    with pytest.raises(RuntimeError, match="settled or refunded before"):
+    with pytest.raises(RuntimeError, match="settle or refund each permit exactly once"):
         give_back(second, 6)
     assert state() == before
     other.refund()
@@ -160,7 +167,7 @@ async def test_a_settled_permit_hands_its_outcome_to_the_limiter() -> None:
     assert limiter.returned == outcomes
 
 
-async def test_unsent_refunds_and_teaches_nothing() -> None:
+async def test_unsent_refunds_and_updates_nothing() -> None:
     limiter = RecordingLimiter()
     budget = budget_of(new_key(), rate_limit=limiter)
     failure = APIConnectionError("m")
@@ -172,7 +179,7 @@ async def test_unsent_refunds_and_teaches_nothing() -> None:
 
 
 async def test_a_rate_limit_under_another_status_stops_every_caller() -> None:
-    """A 429 is one by what it means, also where a proxy sends it with status 200."""
+    """The code decides, also where a response comes with status 200."""
     events: list[Event] = []
     listener = Listener(events.append)
     key = new_key()
@@ -201,7 +208,7 @@ async def test_an_exhausted_quota_says_nothing_about_the_rate_limit() -> None:
     assert limits.reset_after < 60
 
 
-async def test_callers_of_the_key_that_wait_fail_when_its_quota_is_exhausted() -> None:
+async def test_waiting_callers_of_a_key_fail_when_its_quota_is_exhausted() -> None:
     events: list[Event] = []
     key = new_key()
     budget, sibling = budget_of(key), budget_of(key, quota_reserve=5)
@@ -224,7 +231,7 @@ async def test_callers_of_the_key_that_wait_fail_when_its_quota_is_exhausted() -
     assert [type(event) for event in events] == [QuotaExhausted]
 
 
-async def test_a_limiter_of_the_callers_fails_those_who_wait_if_no_other_key_uses_it() -> None:
+async def test_a_given_limiter_that_serves_one_key_fails_its_waiters_too() -> None:
     limiter = RecordingLimiter()
     budget = budget_of(new_key(), rate_limit=limiter)
     acquired(budget).settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
@@ -232,7 +239,7 @@ async def test_a_limiter_of_the_callers_fails_those_who_wait_if_no_other_key_use
 
 
 async def test_an_exhausted_quota_fails_no_caller_of_another_key() -> None:
-    """Two keys share a limiter of the caller's: those of the exhausted key fail at their turn, and cost nothing."""
+    """Where two keys share a given limiter, callers of the exhausted key fail when they get a permit, and refund it."""
     limiter = WindowLimiter(limit=4, window=10.0)
     exhausted, other = (budget_of(new_key(), rate_limit=limiter) for _ in range(2))
     await spend(other, 3)
@@ -299,7 +306,7 @@ async def test_cost_and_background_reach_the_limiter() -> None:
     budget = budget_of(new_key(), rate_limit=limiter)
     budget.acquire_nowait(3, background=True)
     await budget.acquire(2, max_wait=None, background=False)
-    assert limiter.asked == [(3, True), (2, False)]
+    assert limiter.requested == [(3, True), (2, False)]
     assert budget.in_flight == 5
 
 
@@ -355,7 +362,7 @@ async def test_other_keys_addresses_and_limits_share_nothing() -> None:
     assert elsewhere == [Quota()]
 
 
-async def test_a_success_earns_a_fifth_of_a_retry_and_nothing_else_does() -> None:
+async def test_only_a_success_earns_a_fifth_of_a_retry() -> None:
     budget = budget_of(new_key(), rate_limit=None)
     for _ in range(5):
         assert budget.allow_retry(ServerError("m"))
@@ -380,8 +387,8 @@ async def test_a_success_earns_a_fifth_of_a_retry_and_nothing_else_does() -> Non
         (None, ServerError("m"), 1),
     ],
 )
-def test_a_retry_after_a_429_that_somebody_bounds_is_free(rate_limit: Any, error: ZenovayError, spent: int) -> None:
-    """The limiter bounds it, or the time that the server named; all others come out of the retry budget."""
+def test_a_retry_after_a_bounded_429_spends_nothing(rate_limit: Any, error: ZenovayError, spent: int) -> None:
+    """A limiter bounds it, or the time that the server named; every other retry spends from the retry budget."""
     budget = budget_of(new_key(), rate_limit=rate_limit)
     assert budget.is_paced == (rate_limit is not None)
     for _ in range(20):
@@ -390,21 +397,24 @@ def test_a_retry_after_a_429_that_somebody_bounds_is_free(rate_limit: Any, error
     assert budget.allow_retry(error) == (not spent)
 
 
-async def test_an_event_reaches_each_listener_once_and_none_that_is_gone() -> None:
+async def test_an_event_is_emitted_once_to_each_listener_that_is_left() -> None:
     key = new_key()
     budget, sibling = budget_of(key), budget_of(key, quota_reserve=1)
-    heard: dict[str, list[Event]] = {"one": [], "other": [], "gone": []}
-    on_one = heard["one"].append
-    listeners = [Listener(on_one), Listener(on_one), Listener(heard["other"].append), Listener(heard["gone"].append)]
-    for number, listener in enumerate(listeners):
-        (budget, sibling)[number % 2].listen(listener)
-    del listeners[3], listener
+    one: list[Event] = []
+    other: list[Event] = []
+    gone: list[Event] = []
+    on_one = one.append
+    first, second, third = Listener(on_one), Listener(on_one), Listener(other.append)
+    budget.listen(first)
+    sibling.listen(second)
+    sibling.listen(third)
+    budget.listen(Listener(gone.append))
     gc.collect()
     (await budget.acquire(1, max_wait=None, background=False)).settle(
         Outcome(kind="succeeded", usage=UsageHeaders(95, 100))
     )
     event = QuotaThresholdReached(used=95, limit=100)
-    assert heard == {"one": [event], "other": [event], "gone": []}
+    assert (one, other, gone) == ([event], [event], [])
 
 
 @pytest.mark.parametrize(
@@ -432,7 +442,7 @@ async def test_an_estimate_counts_requests_seconds_and_their_share(
         (1, 0, "cost=0: expected an int >= 1"),
     ],
 )
-def test_an_estimate_of_no_number_of_calls_is_rejected(n: Any, cost: int, message: str) -> None:
+def test_an_estimate_checks_its_arguments(n: Any, cost: int, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         budget_of(new_key()).estimate(n, cost)
     assert caught.value.message == message
@@ -462,6 +472,48 @@ async def test_after_closing_a_permit_can_be_returned_and_another_acquired() -> 
     permit.settle(SUCCEEDED)
     (await budget.acquire(1, max_wait=None, background=False)).refund()
     assert budget.in_flight == 0
+
+
+@pytest.mark.looptime(False)  # noqa: FBT003 - how looptime is turned off
+@pytest.mark.parametrize("end", [*NAMED, "success", "strict", "decoder raises", "cancel", "closed", "refused"])
+async def test_a_call_returns_its_permit_however_it_ends(sandbox: Sandbox, end: str, unused_tcp_port: int) -> None:
+    """In success and every fault; where the client is closed or nobody listens; canceled with a request in flight."""
+
+    class Broken(msgspec.Struct):
+        pages: list[Any]
+
+        def __post_init__(self) -> None:
+            raise OSError("decoded to a class that raises")
+
+    if end in NAMED:
+        sandbox.fault(NAMED[end]())
+    arrived = asyncio.Event()
+
+    async def hold(_: web.Request) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    if end == "cancel":
+        sandbox.fault(Fault("hold", hold))
+    url = f"http://127.0.0.1:{unused_tcp_port}" if end == "refused" else sandbox.url
+    limiter = WindowLimiter(limit=60)
+    options: dict[str, Any] = {"rate_limit": limiter, "max_attempts": 1, "strict": end == "strict"}
+    # Two faults take longer than this.
+    options["attempt_timeout"] = 0.05 if end in {"latency", "slow-body"} else 15
+    async with Zenovay(sandbox.api_key, base_url=url, **options) as zenovay:
+        budget = budget_of(sandbox.api_key, url, rate_limit=limiter)
+        if end == "closed":
+            await zenovay.close()
+        result_type = Broken if end == "decoder raises" else None
+        path = f"heatmaps/{sandbox.website_ids[0]}/pages"
+        call = asyncio.create_task(zenovay.request("GET", path, result_type=result_type))
+        if end == "cancel":
+            await arrived.wait()
+            assert (budget.in_flight, limiter.statistics().in_flight) == (1, 1)
+            call.cancel()
+        ended: Any = await asyncio.gather(call, return_exceptions=True)
+        assert isinstance(ended[0], dict) == (end in {"success", "strict"})
+        assert (budget.in_flight, limiter.statistics().in_flight) == (0, 0)
 
 
 _COSTS = st.integers(1, 3)

@@ -169,7 +169,7 @@ def test_a_drift_says_what_was_found_and_what_is_documented(field: str, sent: An
     assert [str(drift) for drift in parse(Figures, {**GOOD, field: sent}).drifts] == [f"$.data.{field}: {problem}"]
 
 
-def test_an_unknown_field_is_looked_for_on_request_and_reported_whenever_the_body_is_coerced() -> None:
+def test_an_unknown_field_is_found_on_request_and_in_every_coerced_body() -> None:
     """A body that decodes is compared with the schema where ``find_drift`` says so; a coerced one always is."""
     assert parse(Figures, GOOD).drifts == ()
     assert parse(Figures, {**GOOD, "more": 1}, find_drift=False).drifts == ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +21,7 @@ from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import UNTYPED
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import RawResponse
-
-if TYPE_CHECKING:
-    from zenovay_async.rate_limits import OutcomeKind
+from zenovay_async.rate_limits import OutcomeKind
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 AUGUST = datetime(2026, 8, 1, tzinfo=UTC)
@@ -152,6 +152,14 @@ def test_the_quota_in_a_result_takes_precedence_and_headers_fill_the_rest(
         X_Usage_Monthly="5", X_Usage_Limit="10", X_Usage_Reset="2026-07-01T00:00:00.000Z", X_Usage_Total="12"
     )
     assert outcome_of(raw, None, in_result).usage == merged
+
+
+@pytest.mark.parametrize("kind", get_args(OutcomeKind))
+def test_an_outcome_crosses_processes(kind: OutcomeKind) -> None:
+    outcome = Outcome(kind=kind, limit=60, remaining=5, retry_after=1.5, usage=UsageHeaders(5, 10, JULY, 12))
+    assert msgspec.json.decode(msgspec.json.encode(outcome), type=Outcome) == outcome
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(outcome), type=Outcome) == outcome
+    assert pickle.loads(pickle.dumps(outcome)) == outcome  # noqa: S301 - our own bytes
 
 
 _HEADERS: Any = st.dictionaries(

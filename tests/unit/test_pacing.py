@@ -18,9 +18,9 @@ from zenovay_async._limits.window import WindowLimiter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.sandbox.limits import Kind
+    from zenovay_async.sandbox.limits import LimiterKind
 
-EXACT: tuple[Kind, ...] = ("fixed", "sliding", "bucket")
+EXACT: tuple[LimiterKind, ...] = ("fixed", "sliding", "bucket")
 LATENCIES = [(0.0, 0.0), (0.2, 0.0), (0.2, 0.1)]
 
 
@@ -38,7 +38,7 @@ def rate_limit(pacer: Pacer, permit: PermitRecord, now: float, retry_after: floa
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
 @pytest.mark.parametrize("limit", [30, 60, 120])
 @pytest.mark.parametrize("kind", EXACT)
-async def test_exact_kinds(kind: Kind, limit: int, latency: float, jitter: float) -> None:
+async def test_exact_kinds(kind: LimiterKind, limit: int, latency: float, jitter: float) -> None:
     """No request is rate limited, and 97 % of the rate is used."""
     server = Server(kind, limit, 60.0, latency=latency, jitter=jitter)
     seconds = await server.run(WindowLimiter(), 10 * limit, 32)
@@ -50,7 +50,9 @@ async def test_exact_kinds(kind: Kind, limit: int, latency: float, jitter: float
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
 @pytest.mark.parametrize("remaining", [0.0, 0.3])
 @pytest.mark.parametrize("kind", EXACT)
-async def test_exact_kinds_without_remaining(kind: Kind, remaining: float, latency: float, jitter: float) -> None:
+async def test_exact_kinds_without_remaining(
+    kind: LimiterKind, remaining: float, latency: float, jitter: float
+) -> None:
     """Without the Remaining header no request is rate limited, and one window is lost at most."""
     server = Server(kind, 60, 60.0, latency=latency, jitter=jitter, remaining=remaining)
     seconds = await server.run(WindowLimiter(), 600, 32)
@@ -86,7 +88,7 @@ async def test_sliding_counter_at_any_phase(
 @pytest.mark.parametrize("phase", [0.003, 0.28, 0.53, 0.78])
 @pytest.mark.parametrize("limit", [30, 50])
 @pytest.mark.parametrize("kind", EXACT)
-async def test_small_limits_at_any_phase(kind: Kind, limit: int, phase: float) -> None:
+async def test_small_limits_at_any_phase(kind: LimiterKind, limit: int, phase: float) -> None:
     """A small limit is used to 97 %, whenever the work begins."""
     server = Server(kind, limit, 60.0, latency=0.2, jitter=0.1, phase=phase)
     seconds = await server.run(WindowLimiter(), 10 * limit, 32)
@@ -105,7 +107,7 @@ async def test_burst_across_the_end_of_a_sliding_counters_window(calls: int, pha
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("kind", KINDS)
-async def test_fifty_per_five_seconds(kind: Kind) -> None:
+async def test_fifty_per_five_seconds(kind: LimiterKind) -> None:
     """Fifty per five seconds: two hundred take fifteen seconds."""
     server = Server(kind, 50, 5.0)
     seconds = await server.run(WindowLimiter(window=5.0), 200, 64)

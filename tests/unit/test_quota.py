@@ -60,7 +60,7 @@ def test_a_response_overtaken_by_a_newer_one_does_not_lower_the_count() -> None:
     assert guard.snapshot().remaining == 500
 
 
-def test_a_new_month_starts_its_count_and_a_late_response_of_the_old_one_is_ignored() -> None:
+def test_a_later_reset_starts_a_new_count_and_late_responses_are_ignored() -> None:
     clock = Clock()
     guard = QuotaGuard(clock=clock)
     guard.update(usage(999))
@@ -70,7 +70,7 @@ def test_a_new_month_starts_its_count_and_a_late_response_of_the_old_one_is_igno
     assert guard.snapshot() == Quota(1, 1000, AUGUST, None)
 
 
-def test_without_a_stated_reset_the_count_starts_again_with_the_calendar_month() -> None:
+def test_without_a_stated_reset_the_quota_resets_on_the_first_at_midnight_utc() -> None:
     clock = Clock()
     guard = QuotaGuard(clock=clock)
     guard.update(usage(990, reset=None))
@@ -89,8 +89,9 @@ def test_background_calls_leave_the_reserve_and_direct_calls_may_use_it() -> Non
     for _ in range(2):
         guard.check(1, reserve=100)
         guard.in_flight += 1
-    with pytest.raises(QuotaExceededError, match="quota_reserve=100") as caught:
+    with pytest.raises(QuotaExceededError) as caught:
         guard.check(1, reserve=100)
+    assert caught.value.message == "quota_reserve=100: only 102 requests remain this month; no request was sent"
     assert caught.value.retry_after == (JULY - NOW).total_seconds()
     guard.check(1, reserve=0)
     guard.in_flight -= 1
@@ -106,8 +107,10 @@ def test_an_exhausted_quota_is_available_again_when_the_server_said() -> None:
     guard = QuotaGuard(on_event=events.append, clock=clock)
     guard.mark_exhausted(3600.0)
     guard.mark_exhausted(3600.0)
-    with pytest.raises(QuotaExceededError, match="2026-06-15 01:00 UTC; no request was sent"):
+    with pytest.raises(QuotaExceededError) as caught:
         guard.check(1, reserve=0)
+    assert caught.value.message == "Monthly quota exhausted until 2026-06-15 01:00 UTC; no request was sent"
+    assert (caught.value.code, caught.value.retry_after) == ("MONTHLY_LIMIT_EXCEEDED", 3600)
     clock.now = NOW + timedelta(hours=1)
     guard.check(1, reserve=0)
     assert events == [QuotaExhausted(resets_at=NOW + timedelta(hours=1))]
@@ -131,13 +134,13 @@ def test_an_implausible_reset_is_ignored(reset: datetime) -> None:
 @pytest.mark.parametrize(
     ("now", "ends"), [(NOW, JULY), (datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))]
 )
-def test_a_quota_exhausted_without_a_time_lasts_to_the_end_of_the_month(now: datetime, ends: datetime) -> None:
+def test_a_quota_exhausted_without_a_time_is_so_until_the_first(now: datetime, ends: datetime) -> None:
     guard = QuotaGuard(clock=Clock(now))
     guard.mark_exhausted(None)
     assert guard.exhausted_error().retry_after == (ends - now).total_seconds()
 
 
-def test_a_quota_that_runs_low_is_an_event_once_a_month() -> None:
+def test_a_low_quota_is_one_event_until_it_resets() -> None:
     events: list[Event] = []
     clock = Clock()
     guard = QuotaGuard(on_event=events.append, clock=clock)

@@ -194,3 +194,8 @@ async def test_an_autospec_of_the_client_has_the_methods_with_their_signatures()
         zenovay.heatmaps.pages(limit=3)
     with pytest.raises(AttributeError):
         zenovay.heatmaps.page  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("struct", [struct for struct in result_structs() if "extra" in struct.__struct_fields__])
+def test_extra_is_the_last_field(struct: type[msgspec.Struct]) -> None:
+    assert struct.__struct_fields__[-1] == "extra"

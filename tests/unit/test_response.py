@@ -154,6 +154,28 @@ def test_a_200_with_another_body_is_a_decode_error(body: bytes, truncated: bool)
     assert error.truncated is truncated
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (302, b"", "Refused to follow a redirect, which would leak the API key; check base_url"),
+        (200, b'{"success": false}', "The API responded with success: false and no message"),
+        (503, b"", "The server responded with HTTP 503 and no message (text/html)"),
+        (200, b"", "Response is empty, expected JSON"),
+        (200, b"<html>", "Response is not JSON (text/html): "),
+        (
+            200,
+            b'{"success": true, "data": {"pages": 5}}',
+            "Response does not match the documented schema: $.data.pages: ",
+        ),
+        (200, b'{"success": true}', "Response does not match the documented schema: "),
+    ],
+)
+def test_an_error_without_a_message_says_what_came(status: int, body: bytes, message: str) -> None:
+    error = failure(status, body, Content_Type="text/html")
+    assert error.message.startswith(message)
+    assert (error.message == message) == (not message.endswith(": "))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda leaf: (

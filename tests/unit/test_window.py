@@ -22,7 +22,7 @@ from zenovay_async.sandbox.limits import make_limiter
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from zenovay_async.sandbox.limits import Kind
+    from zenovay_async.sandbox.limits import LimiterKind
 
 pytestmark = pytest.mark.looptime
 
@@ -200,7 +200,7 @@ _CROWD = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 2.0, 20.0]), st.integers(
 @given(st.sampled_from(["fixed", "sliding"]), st.integers(3, 40), st.booleans(), _CROWD)
 @settings(max_examples=150, deadline=None)
 def test_nobody_is_rejected_whose_wait_would_have_fit(
-    kind: Kind,
+    kind: LimiterKind,
     limit: int,
     states_remaining: bool,  # noqa: FBT001 - drawn
     crowd: list[tuple[float, int]],
@@ -302,7 +302,7 @@ async def test_one_429_stops_all() -> None:
     await asyncio.gather(*waiting)
     assert starts[0] == pytest.approx(42.1)
     assert all(start >= 42.6 for start in starts[1:])
-    assert events == [RateLimited(42.0, True)]  # noqa: FBT003 - whether the time is the server's
+    assert events == [RateLimited(seconds=42.0, from_server=True)]
 
 
 async def test_learned_limit_is_emitted() -> None:
@@ -310,7 +310,7 @@ async def test_learned_limit_is_emitted() -> None:
     events: list[Event] = []
     limiter = WindowLimiter(on_event=events.append)
     (await limiter.acquire()).settle(succeeded(limit=120, remaining=119))
-    assert events == [RateLimitUpdated(30, 120)]
+    assert events == [RateLimitUpdated(before=30, limit=120)]
 
 
 async def test_jitter_of_a_429_without_a_time() -> None:
@@ -319,7 +319,7 @@ async def test_jitter_of_a_429_without_a_time() -> None:
         events: list[Event] = []
         limiter = WindowLimiter(on_event=events.append, rng=random.Random(seed))
         (await limiter.acquire()).settle(rate_limited())
-        assert events == [RateLimited(4.0 * random.Random(seed).random(), False)]  # noqa: FBT003 - a backoff
+        assert events == [RateLimited(seconds=4.0 * random.Random(seed).random(), from_server=False)]
 
 
 async def test_first_come_first_served() -> None:
@@ -504,7 +504,7 @@ async def test_forecast() -> None:
 
 @pytest.mark.parametrize("n", [10, 60, 90, 150])
 @pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket"])
-async def test_forecast_without_remaining(kind: Kind, n: int) -> None:
+async def test_forecast_without_remaining(kind: LimiterKind, n: int) -> None:
     """The forecast is what it then takes where no response states what remains."""
     server = Server(kind, 60, 60.0, remaining=0.0)
     limiter = WindowLimiter()

@@ -25,13 +25,14 @@ from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.events import emit_to_all
 from zenovay_async.exceptions import ConfigurationError, RateLimitError
-from zenovay_async.rate_limits import Estimate, Quota, RateLimit, RateLimiter
+from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit, RateLimiter
 
 if TYPE_CHECKING:
     from zenovay_async._protocol.auth import Auth
     from zenovay_async.events import Event, Listener
     from zenovay_async.exceptions import ZenovayError
-    from zenovay_async.rate_limits import Outcome, Permit
+
+_UNSENT = Outcome(kind="unsent")
 
 RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
 """How to pace: ``"auto"``, requests per window, a limiter of one's own, or ``None`` for no pacing."""
@@ -44,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True):
         rate_limit: ``"auto"`` learns the limit from the responses; an integer of requests per window is never
             exceeded; ``None`` does not pace; a limiter of the caller's is used as it is.
         window: Seconds of the limit's window.
-        quota_reserve: Requests of the month that batches leave untouched.
+        quota_reserve: What batches leave of the monthly quota, in requests.
     """
 
     rate_limit: RateLimitOption = "auto"
@@ -70,7 +71,7 @@ class Budget:
 
     Args:
         shared: What all clients of the key have in common.
-        reserve: Requests of the month that this client's batches leave untouched.
+        reserve: What this client's batches leave of the monthly quota, in requests.
     """
 
     def __init__(self, shared: _Shared, reserve: int) -> None:
@@ -97,12 +98,13 @@ class Budget:
 
     def acquire_nowait(self, cost: int, *, background: bool) -> Permit | None:
         """Take a permit if a request may go now and nobody waits; else ``None``."""
-        shared = self._shared
-        limiter = shared.limiter
-        permit = UNPACED if limiter is None else limiter.acquire_nowait(cost=cost, background=background)
-        if permit is not None:
-            shared.quota.in_flight += cost
-        return permit
+        limiter = self._shared.limiter
+        permit = None
+        if limiter is not None:
+            permit = limiter.acquire_nowait(cost=cost, background=background)
+            if permit is None:
+                return None
+        return self._count(cost, permit)
 
     async def acquire(self, cost: int, *, max_wait: float | None, background: bool) -> Permit:
         """Wait for a permit, and check the quota again, which others may have spent in the meantime.
@@ -116,41 +118,21 @@ class Budget:
             RateLimitError: The wait does not fit.
             QuotaExceededError: As :meth:`check`.
         """
+        limiter = self._shared.limiter
+        permit = None
+        if limiter is not None:
+            permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+            try:
+                self.check(cost, background=background)
+            except BaseException:
+                permit.refund()
+                raise
+        return self._count(cost, permit)
+
+    def _count(self, cost: int, permit: Permit | None) -> BudgetPermit:
         shared = self._shared
-        permit: Permit = UNPACED
-        if shared.limiter is not None:
-            permit = await shared.limiter.acquire(cost=cost, max_wait=max_wait, background=background)
         shared.quota.in_flight += cost
-        try:
-            shared.quota.check(0, reserve=self._reserve if background else 0)
-        except BaseException:
-            self.refund(permit, cost)
-            raise
-        return permit
-
-    def settle(self, permit: Permit, cost: int, outcome: Outcome) -> None:
-        """Return the permit of a request; quota, limiter and retry budget learn its outcome here and nowhere else.
-
-        Args:
-            permit: From :meth:`acquire` or :meth:`acquire_nowait`.
-            cost: What it was acquired for.
-            outcome: How the request ended.
-        """
-        shared, quota, kind = self._shared, self._shared.quota, outcome.kind
-        quota.in_flight -= cost
-        if outcome.usage is not None:
-            quota.update(outcome.usage)
-        if kind == "succeeded":
-            shared.retries.earn()
-        elif kind == "quota_exhausted":
-            # Before the permit is returned, or the next in line would be sent to hear the same.
-            shared.on_quota_exhausted(outcome.retry_after)
-        permit.settle(outcome)
-
-    def refund(self, permit: Permit, cost: int) -> None:
-        """Return a permit unused: no request was sent."""
-        self._shared.quota.in_flight -= cost
-        permit.refund()
+        return BudgetPermit(shared, cost, permit)
 
     def allow_retry(self, error: ZenovayError) -> bool:
         """Whether a retry after this error fits the retry budget; spends it if so.
@@ -191,19 +173,38 @@ class Budget:
             await self._shared.own_limiter.aclose()
 
 
-class _Unpaced:
-    """The permit of a request that no limiter holds back."""
+class BudgetPermit(msgspec.Struct, eq=False, gc=False):
+    """The limiter's permit, if there is one, and the quota's count of what is in flight."""
 
-    __slots__ = ()
+    # A Struct is made in a third of the time of another object.
+    _shared: _Shared | None
+    _cost: int
+    _permit: Permit | None
 
     def settle(self, outcome: Outcome) -> None:
-        """Nothing to learn."""
+        """Let quota, retry budget and limiter learn how the attempt ended; here and nowhere else."""
+        shared, self._shared = self._shared, None
+        if shared is None:
+            raise RuntimeError("Permit returned twice: settle or refund each permit exactly once")
+        quota, kind = shared.quota, outcome.kind
+        quota.in_flight -= self._cost
+        if outcome.usage is not None:
+            quota.update(outcome.usage)
+        if kind == "succeeded":
+            shared.retries.earn()
+        elif kind == "quota_exhausted":
+            # Before the permit is returned, or the next in line would be sent to hear the same.
+            shared.on_quota_exhausted(outcome.retry_after)
+        permit = self._permit
+        if permit is not None:
+            if kind == "unsent":
+                permit.refund()
+            else:
+                permit.settle(outcome)
 
     def refund(self) -> None:
-        """Nothing to return."""
-
-
-UNPACED: Permit = _Unpaced()
+        """Return it unused."""
+        self.settle(_UNSENT)
 
 
 class _Shared:

@@ -105,7 +105,7 @@ class PermitRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         at: When it was acquired.
         cost: What it takes of the limit.
         in_flight: What other requests had in flight when it was acquired.
-        granted_total: The cost of all permits until then, its own included.
+        acquired_total: The cost of all permits until then, its own included.
         credit_used: What of its cost was paid from credit.
         paced_until: Until when paced requests had to wait before it.
     """
@@ -114,7 +114,7 @@ class PermitRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     at: float
     cost: int
     in_flight: int
-    granted_total: int
+    acquired_total: int
     credit_used: int
     paced_until: float
 
@@ -359,7 +359,7 @@ class Pacer(msgspec.Struct, array_like=True):
         learned: Whether a response has stated the limit.
         is_default_limit: Whether the limit is that of the lowest plan only because no response has come yet.
         last_number: The number of the newest permit.
-        granted_total: The cost of all permits.
+        acquired_total: The cost of all permits.
         newest_response: The newest permit that the server has spoken about.
     """
 
@@ -374,7 +374,7 @@ class Pacer(msgspec.Struct, array_like=True):
     learned: bool = False
     is_default_limit: bool = False
     last_number: int = 0
-    granted_total: int = 0
+    acquired_total: int = 0
     newest_response: int = 0
 
     @classmethod
@@ -414,7 +414,7 @@ class Pacer(msgspec.Struct, array_like=True):
         if cost > self.limit:
             cost = self.limit
         self.last_number = number = self.last_number + 1
-        self.granted_total = total = self.granted_total + cost
+        self.acquired_total = total = self.acquired_total + cost
         log, credit = self.log, self.credit
         in_flight, paced_until = log.in_flight, credit.paced_until
         permit = PermitRecord(number, now, cost, in_flight, total, credit.spend(now, cost), paced_until)
@@ -530,7 +530,7 @@ class Pacer(msgspec.Struct, array_like=True):
         if self.is_default_limit:
             self.is_default_limit = False
         before = self._learn_limit(limit) if limit and limit != self.stated_limit else None
-        self.credit.prove(remaining, self.granted_total - permit.granted_total, permit.in_flight)
+        self.credit.prove(remaining, self.acquired_total - permit.acquired_total, permit.in_flight)
         return before
 
     def _learn_limit(self, stated: int) -> int | None:

@@ -61,7 +61,7 @@ class QuotaGuard:
 
         Args:
             cost: Requests that it takes.
-            reserve: Requests of the month that it must leave; 0 for a direct call, which may use them all.
+            reserve: Requests that it must leave; 0 for a direct call, which may use them all.
 
         Raises:
             QuotaExceededError: The quota is exhausted, or only the reserve is left.

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 class ExtraFields(msgspec.Struct, frozen=True, kw_only=True):
     """Base of Structs whose fields are documented in part only.
 
-    Attributes:
-        extra: The fields that have no attribute here, by name, as plain values.
+    A subclass declares ``extra: dict[str, Any]`` as its last field: the fields without an attribute, by name, as plain
+    values. It is declared there because msgspec puts the keyword-only fields of a base first.
     """
-
-    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 Collect: TypeAlias = "Callable[[Any], None]"

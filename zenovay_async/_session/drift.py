@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # A server that sends ever new fields must not fill the memory with what was reported.
 _MAX_REPORTED = 1000
+# More decoders than the API has endpoints; a program may make a class for each call, and with it a decoder.
+_MAX_DECODERS = 256
 # Seconds between two checks of bodies that decode: at the pace that the API allows, nearly every response is checked,
 # and where thousands come in a second, nobody notices.
 _CHECK_INTERVAL = 1.0
@@ -49,6 +51,8 @@ class DriftReporter:
         """
         if now < self._next_check.get(decoder, -math.inf):
             return False
+        if len(self._next_check) >= _MAX_DECODERS:
+            self._next_check.clear()
         self._next_check[decoder] = now + _CHECK_INTERVAL
         return True
 

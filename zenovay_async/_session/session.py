@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OK = range(200, 300)
+
 _logger = logging.getLogger("zenovay_async")
 
 
@@ -131,14 +133,13 @@ class Session:
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
                 now = time.time()
-                find_drift = self._drift.is_due(endpoint.decoder, now)
+                find_drift = raw.status in _OK and self._drift.is_due(endpoint.decoder, now)
                 result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 failure = error
                 raise
             finally:
-                outcome = outcome_of(raw, failure, None if result is None else result.usage)
-                self._budget.settle(permit, endpoint.cost, outcome)
+                permit.settle(outcome_of(raw, failure, None if result is None else result.usage))
                 del failure
         except ZenovayError as error:
             self._auth.redact(error)
@@ -171,7 +172,7 @@ class Session:
             state.check_deadline()
             pool = await self._transport.acquire_slot(None if state.background else state.deadline)
         except BaseException:
-            self._budget.refund(permit, cost)
+            permit.refund()
             raise
         if state.background and state.deadline is not None:
             state.deadline += state.loop.time() - began

@@ -48,7 +48,7 @@ class Transport:
     """Owns the connections: of the caller's aiohttp session, which stays the caller's, or of one made when needed.
 
     A session made here lives on the event loop of the first request and is closed by :meth:`close`, or with that
-    loop, as ``asyncio.run`` does on its way out. After that, the next request makes a new one.
+    loop, as ``asyncio.run`` does at its end. After that, the next request makes a new one.
 
     Args:
         base_url: Where the API is.
@@ -171,7 +171,7 @@ class ConnectionPool:
         self.slots = Slots(slots)
         self._deadline_timer = DeadlineTimer(loop)
         self._headers = headers
-        # Each option of a request costs a microsecond on its way through aiohttp.
+        # Each option of a request costs a microsecond in aiohttp.
         self._options: dict[str, Any] = {"allow_redirects": False}
         if headers is not None:
             # Middlewares of a request replace those of its session, so the session's are named again.

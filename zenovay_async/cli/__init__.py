@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sys
 
-_NEEDED = {"cyclopts", "rich"}
+_EXTRA = {"cyclopts", "rich"}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: The arguments; left out, those of the process.
+        argv: The arguments; omitted, those of the process.
 
     Returns:
-        The exit code: 0 all fine, 1 something failed, 2 wrong usage or configuration, 3 refused for every item
-        (the key, the plan, or the month), 130 interrupted.
+        The exit code: 0 success, 1 something failed, 2 invalid usage or configuration, 3 rejected for every website
+        (key, plan or quota), 130 interrupted.
     """
     try:
-        from zenovay_async.cli.app import run_app  # noqa: PLC0415 - what is missing is explained
+        from zenovay_async.cli.app import run_app  # noqa: PLC0415 - a missing package is explained
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _NEEDED:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
-        print("The command line needs more packages: pip install 'zenovay-async[cli]'", file=sys.stderr)  # noqa: T201 - nothing better is there
+        sys.stderr.write("zenovay-async: the command line needs an extra: pip install 'zenovay-async[cli]'\n")
         return 2
     return run_app(sys.argv[1:] if argv is None else argv)

@@ -1,4 +1,4 @@
-"""Where results go: standard output, a device, or a file that is written whole or not at all."""
+"""Where results go: standard output, a device, or a file that is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-def is_whole(path: Path | None) -> bool:
-    """Whether the destination is a file that takes its place at the end, rather than one that is written to at once."""
+def is_replaced(path: Path | None) -> bool:
+    """Whether the destination is a file, replaced at the end, and not a stream, written to at once."""
     return path is not None and (path.is_file() or not path.exists())
 
 
 @contextlib.contextmanager
-def destination(path: Path | None) -> Generator[IO[str]]:
-    """Where to write: standard output, or a file that takes its place only when all of it is written.
+def open_destination(path: Path | None) -> Generator[IO[str]]:
+    """Open standard output, a stream, or a temporary file that replaces ``path`` once all is written.
 
-    A FIFO or a device is written to directly. A link stays one, and a file that is replaced keeps its mode.
+    A FIFO or a device is written to directly. A link is followed, and a replaced file keeps its mode.
 
     Raises:
         ConfigurationError: It cannot be written.
@@ -33,31 +33,25 @@ def destination(path: Path | None) -> Generator[IO[str]]:
     if path is None:
         yield sys.stdout
         sys.stdout.flush()
-    elif is_whole(path):
-        with _replaced(path) as file:
+    elif not is_replaced(path):
+        with _open(path, path, "w") as file:
             yield file
     else:
-        with _opened(path, path, "w") as file:
-            yield file
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
+        file = _open(temporary, path, "x")
+        try:
+            with file:
+                yield file
+            if target.exists():
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
-@contextlib.contextmanager
-def _replaced(path: Path) -> Generator[IO[str]]:
-    target = Path(os.path.realpath(path))
-    draft = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
-    file = _opened(draft, path, "x")
-    try:
-        with file:
-            yield file
-        if target.exists():
-            shutil.copymode(target, draft)
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _opened(path: Path, given: Path, mode: str) -> IO[str]:
+def _open(path: Path, given: Path, mode: str) -> IO[str]:
     try:
         return path.open(mode, encoding="utf-8", newline="")
     except OSError as error:

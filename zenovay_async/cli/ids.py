@@ -1,4 +1,4 @@
-"""Website ids from a file or from standard input, as they come."""
+"""Website IDs from the command line, a file or standard input, as they come."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ import sys
 import threading
 from concurrent.futures import Future
 from io import FileIO
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.parameters import quote_segment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable
+    from collections.abc import AsyncIterator, Generator, Iterable
     from pathlib import Path
 
-T = TypeVar("T")
-
 _CHUNK = 65536
-_LONGEST = 256
+_MAX_LENGTH = 256
 
 
 @contextlib.contextmanager
-def opened(path: Path | None) -> Generator[FileIO | None]:
-    """The file of ids, ``-`` for standard input; ``None`` where there is none.
+def open_ids(path: Path | None) -> Generator[FileIO | None]:
+    """Open the file of IDs, ``-`` for standard input; ``None`` for none.
 
     Raises:
         ConfigurationError: It cannot be read.
@@ -48,8 +46,8 @@ def opened(path: Path | None) -> Generator[FileIO | None]:
         yield file
 
 
-def count(file: FileIO) -> int | None:
-    """How many ids a file holds; ``None`` where only reading it to the end would tell, as with a pipe."""
+def count_ids(file: FileIO) -> int | None:
+    """Count the IDs of a file; ``None`` for a pipe or a terminal, which can be read only once."""
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return None
     start = file.tell()
@@ -59,9 +57,9 @@ def count(file: FileIO) -> int | None:
     return total
 
 
-async def website_ids(named: Iterable[str], file: FileIO | None) -> AsyncIterator[str]:
-    """Those named, then those of the file, one a line; blank lines and comments are left out."""
-    for website_id in named:
+async def website_ids(ids: Iterable[str], file: FileIO | None) -> AsyncIterator[str]:
+    """Yield the given IDs, then those of the file, one per line, without blank lines and comments."""
+    for website_id in ids:
         yield website_id
     if file is not None:
         async for line in _lines(file):
@@ -69,20 +67,20 @@ async def website_ids(named: Iterable[str], file: FileIO | None) -> AsyncIterato
                 yield website_id
 
 
-def checked(website_id: str) -> str:
-    """The id, if it can be one.
+def validate_id(website_id: str) -> str:
+    """Return the ID if it is valid.
 
     Raises:
-        ValueError: It cannot, so that no request need be spent on it.
+        ValueError: It is not, so that no request is spent on it.
     """
-    if len(website_id) > _LONGEST:
-        raise ValueError(f"{len(website_id):,} characters are too many for an id")
+    if len(website_id) > _MAX_LENGTH:
+        raise ValueError(f"{len(website_id):,} characters; expected an ID of {_MAX_LENGTH} at most")
     if "\ufffd" in website_id:
-        raise ValueError("this is not UTF-8")
+        raise ValueError("not valid UTF-8; expected an ID")
     try:
         quote_segment("website_id", website_id)
     except ConfigurationError as error:
-        # Not the command is wrong but this one of its ids.
+        # One of the IDs is invalid, not the command.
         raise ValueError(str(error)) from error
     return website_id
 
@@ -94,30 +92,29 @@ def _id_in(line: str) -> str:
 async def _lines(file: FileIO) -> AsyncIterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     rest = ""
-    # A pipe or a terminal is slow to speak; the calls on their way must not wait for it.
-    while chunk := await _aside(lambda: _read(file)):
-        *whole, rest = (rest + decoder.decode(chunk)).split("\n")
-        for line in whole:
+    while chunk := await _read(file):
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        for line in lines:
             yield line
     yield rest + decoder.decode(b"", final=True)
 
 
-def _read(file: FileIO) -> bytes:
-    # Whoever shares this pipe or terminal may have made it non-blocking; nothing there is not its end.
-    while (chunk := file.read(_CHUNK)) is None:
-        select.select([file], [], [])
-    return chunk
+async def _read(file: FileIO) -> bytes:
+    """Read what there is; ``b""`` at the end.
 
-
-async def _aside(function: Callable[[], T]) -> T:
-    """Call a function in a thread that the end of the program does not wait for, as it does for ``to_thread``'s."""
-    future: Future[T] = Future()
+    In a thread, as a pipe or a terminal may be slow; in a daemon, as the end of the program waits for those of
+    ``asyncio.to_thread``.
+    """
+    future: Future[bytes] = Future()
     future.set_running_or_notify_cancel()
 
     def work() -> None:
         try:
-            future.set_result(function())
-        except Exception as error:  # noqa: BLE001 - it goes to whoever waits
+            # A process that shares the pipe may have made it non-blocking; None is not its end.
+            while (chunk := file.read(_CHUNK)) is None:
+                select.select([file], [], [])
+            future.set_result(chunk)
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
             future.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()

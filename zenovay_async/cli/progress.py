@@ -1,4 +1,4 @@
-"""How far a run has come, on standard error: live on a terminal, and one line at the end."""
+"""Progress of a run, on standard error: a bar on a terminal, and one line at the end."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zenovay_async.cli.text import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
 
-_REASONS = 3
+_MAX_FAILURES = 3
 _LONG_RUN = 10.0
-_ITEM_LENGTH = 60
+_ID_LENGTH = 60
 
 
-class Report:
-    """Counts what is done; shows it while it goes on, if standard error is a terminal.
+class ProgressReporter:
+    """Counts what is done, and shows it if standard error is a terminal.
 
     Args:
-        total: How many items there are; ``None`` if nobody knows.
-        bar: Whether a bar may be drawn; it would mix with what is written or typed on the same terminal meanwhile.
+        total: Number of websites; ``None`` if unknown.
+        bar: Whether to draw a bar; it would mix with lines that are written or typed on the same terminal.
+
+    Attributes:
+        total: As given.
+        done: Websites done, failed ones included.
+        failed: Websites failed.
+        failures: The first failures, by website.
     """
 
     def __init__(self, total: int | None, *, bar: bool) -> None:
@@ -30,7 +38,7 @@ class Report:
         self.done = 0
         self.failures: list[tuple[str, Exception]] = []
         self.failed = 0
-        # rich takes a pipe for a terminal where FORCE_COLOR is set.
+        # With FORCE_COLOR set, rich takes a pipe for a terminal.
         self._on_terminal = sys.stderr.isatty()
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._bar = bar and self._on_terminal and self._console.is_interactive
@@ -56,62 +64,63 @@ class Report:
         self.clear()
 
     def clear(self) -> None:
-        """Take the bar away, so that something else can be written; it does not come back."""
-        # rich before 14 prints an empty line for a bar that never was.
+        """Remove the bar for good, so that something else can be written."""
+        # rich before 14 prints an empty line for a bar that was never drawn.
         if self._bar:
             self._progress.stop()
 
     def advance(self) -> None:
-        """One more item has its result."""
+        """Count a website as done."""
         self.done += 1
         self._progress.update(self._task, advance=1, rate=self.done / max(self._seconds(), 1e-6))
 
-    def fail(self, item: str, error: Exception) -> None:
-        """One more item failed."""
+    def record_failure(self, website_id: str, error: Exception) -> None:
+        """Count a website as failed."""
         self.failed += 1
-        if len(self.failures) < _REASONS:
-            self.failures.append((item, error))
+        if len(self.failures) < _MAX_FAILURES:
+            self.failures.append((website_id, error))
         self.advance()
 
-    def foretell(self, seconds: float, requests: int, per_minute: float) -> None:
-        """Say on a terminal what the run takes, if that is long.
+    def show_estimate(self, seconds: float, requests: int, per_minute: float) -> None:
+        """Show on a terminal what a long run takes.
 
         Args:
-            seconds: Until its last request can start.
-            requests: How many it takes.
-            per_minute: How many the rate limit allows.
+            seconds: Time until its last request can start.
+            requests: Number of requests.
+            per_minute: Requests per minute that the rate limit allows.
         """
         if self._on_terminal and seconds > _LONG_RUN:
-            self.say(f"{requests:,} requests, about {_duration(seconds)} at {per_minute:,.0f} a minute")
+            self.print(f"{requests:,} requests, about {_duration(seconds)} at {per_minute:,.0f} a minute")
 
-    def say(self, text: str) -> None:
-        """A line on standard error."""
-        self._console.print(text)
+    def print(self, text: str) -> None:
+        """Print a line to standard error."""
+        self._console.print(printable(text))
 
-    def conclude(self) -> None:
-        """What failed; and what was done, if someone looks on or not all is well."""
-        self._tell_failures()
+    def summarize(self) -> None:
+        """Print the failures; and the totals, on a terminal or if something failed."""
+        self._print_failures()
         if self.failed or self._on_terminal:
             seconds = self._seconds()
             what = "website" if self.done == 1 else "websites"
             rate = self.done / max(seconds, 1e-6)
-            self.say(f"{self.done} {what} in {seconds:.1f} s, {rate:.0f}/s, {self.failed} failed")
+            self.print(f"{self.done} {what} in {seconds:.1f} s, {rate:.0f}/s, {self.failed} failed")
 
-    def cut_short(self, how: str) -> None:
-        """The run ends before all is done.
+    def summarize_early_end(self, reason: str) -> None:
+        """Print the failures, and the totals of a run that ends before all is done.
 
         Args:
-            how: Such as ``"interrupted"``.
+            reason: Such as ``"interrupted"``.
         """
-        self._tell_failures()
+        self._print_failures()
         of = "" if self.total is None else f" of {self.total}"
-        self.say(f"{how}: {self.done}{of} done, {self.failed} failed")
+        self.print(f"{reason}: {self.done}{of} done, {self.failed} failed")
 
-    def _tell_failures(self) -> None:
-        for item, error in self.failures:
-            self.say(f"{item if len(item) <= _ITEM_LENGTH else item[:_ITEM_LENGTH] + '...'}: {error}")
+    def _print_failures(self) -> None:
+        for website_id, error in self.failures:
+            short = website_id if len(website_id) <= _ID_LENGTH else f"{website_id[:_ID_LENGTH]}..."
+            self.print(f"{short}: {error}")
         if self.failed > len(self.failures):
-            self.say(f"... and {self.failed - len(self.failures)} more")
+            self.print(f"... and {self.failed - len(self.failures)} more")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began

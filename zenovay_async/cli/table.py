@@ -1,4 +1,4 @@
-"""Results for people: the rows of one website, a line for each of many, the month at a glance."""
+"""Results for people: the rows of one website, a line for each of many, a summary of the usage."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
+from zenovay_async.cli.text import printable
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from zenovay_async import Usage
-    from zenovay_async.tables import Endpoint, Row
+    from zenovay_async.tables import Row, Table
 
 _PIPE_WIDTH = 160
 _BAR = 16
@@ -27,47 +28,47 @@ _TEXT = 12
 class Rows(Writer):
     """The rows of one website, or a line for each of many, the busiest first."""
 
-    def __init__(self, endpoint: Endpoint, file: IO[str]) -> None:
-        self._endpoint = endpoint
+    def __init__(self, table: Table, file: IO[str]) -> None:
+        self._table = table
         self._console = _console(file)
         self._websites: dict[str, list[Row]] = {}
         self._missing = False
 
     def add(self, website_id: str, result: Any) -> None:
-        self._websites[website_id] = self._endpoint.rows_of(result)
+        self._websites[website_id] = self._table.rows_of(result)
 
-    def miss(self) -> None:
+    def record_missing(self) -> None:
         self._missing = True
 
     def close(self) -> None:
-        # The rows alone do not tell whose they are, so there must have been but one website to ask for.
+        # The rows do not name their website, so they need to be those of the only one requested.
         one = len(self._websites) == 1 and not self._missing
-        if one or self._endpoint.noun is None:
+        if one or self._table.noun is None:
             rows = [row for found in self._websites.values() for row in found]
-            self._print(rows, self._endpoint.columns[: self._endpoint.shown])
+            self._print(rows, self._table.columns[: self._table.shown])
         elif self._websites:
             self._print([self._summary(site, rows) for site, rows in self._websites.items()], ())
 
     def _summary(self, website_id: str, rows: list[Row]) -> Row:
-        measure, label = self._endpoint.measure, self._endpoint.label
+        measure, label = self._table.measure, self._table.label
         top = rows[0] if rows else {}
-        summary: Row = {"website_id": website_id, self._endpoint.noun or "rows": len(rows)}
+        summary: Row = {"website_id": website_id, self._table.noun or "rows": len(rows)}
         if measure:
             summary[measure] = sum(row[measure] or 0 for row in rows)
         if label:
             summary[f"newest {label}" if measure is None else f"top {label}"] = top.get(label, "")
-        if "last_updated" in self._endpoint.columns:
+        if "last_updated" in self._table.columns:
             summary["last_updated"] = max((row["last_updated"] for row in rows), default="")
         return summary
 
     def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
-        measure = self._endpoint.measure
-        # Days stay in their order; a line for each website does not, nor do things that are ranked.
+        measure = self._table.measure
+        # Days keep their order; websites, and rows that are ranked, do not.
         if measure and not (columns and "date" in columns):
             rows = sorted(rows, key=lambda row: row[measure] or 0, reverse=True)
         shown, room = _fitting(columns or tuple(rows[0] if rows else ()), rows, self._console.width)
         bar = measure if room >= _BAR + _GAP else None
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Grid(box=None, pad_edge=False, header_style="bold")
         for column in shown:
             title = Text(column.name.replace("_", " "), no_wrap=True, overflow="ellipsis")
             table.add_column(title, justify="right" if column.number else "left", no_wrap=column.whole)
@@ -85,7 +86,14 @@ class Rows(Writer):
 
 
 class _Column:
-    """A column: whether of numbers, whether of use only as a whole, and the least room that it needs."""
+    """A column of a table.
+
+    Attributes:
+        name: Its name.
+        number: Whether it has numbers.
+        whole: Whether its values must not be cut.
+        room: The least width, in characters.
+    """
 
     def __init__(self, name: str, rows: list[Row]) -> None:
         values = [row.get(name) for row in rows]
@@ -97,7 +105,7 @@ class _Column:
 
 
 def _fitting(names: Iterable[str], rows: list[Row], room: int) -> tuple[list[_Column], int]:
-    """The first columns, as many as have room, and the room that is left."""
+    """The first columns, as many as fit, and the width that is left."""
     fitting: list[_Column] = []
     for name in names:
         column = _Column(name, rows)
@@ -108,29 +116,29 @@ def _fitting(names: Iterable[str], rows: list[Row], room: int) -> tuple[list[_Co
     return fitting, room
 
 
-class Glance(Writer):
-    """Plan, minute limit and month at a glance."""
+class UsageSummary(Writer):
+    """The key, the plan, the rate limit and the monthly quota."""
 
     def __init__(self, file: IO[str]) -> None:
         self._console = _console(file)
 
-    def add(self, website_id: str, result: Usage) -> None:  # noqa: ARG002 - of none in particular
-        key, month = result.api_key, result.usage
-        limit, resets_at = month.monthly_limit, month.monthly_reset_at
-        used = f"{month.monthly_requests:,}"
-        grid = Table.grid(padding=(0, 2))
-        grid.add_row("key", Text(f"{key.name or key.id}, {key.permission or 'permission not told'}"))
-        grid.add_row("plan", Text(result.subscription.tier or "not told"))
+    def add(self, website_id: str, result: Usage) -> None:  # noqa: ARG002 - it belongs to no website
+        key, quota = result.api_key, result.usage
+        limit, resets_at = quota.monthly_limit, quota.monthly_reset_at
+        used = f"{quota.monthly_requests:,}"
         per_minute = result.rate_limits.requests_per_minute
-        grid.add_row("rate limit", Text("not told" if per_minute is None else f"{per_minute:,} requests a minute"))
+        grid = Grid.grid(padding=(0, 2))
+        grid.add_row("key", Text(printable(f"{key.name or key.id}, {key.permission or 'permission unknown'}")))
+        grid.add_row("plan", Text(printable(result.subscription.tier or "unknown")))
+        grid.add_row("rate limit", Text("unknown" if per_minute is None else f"{per_minute:,} requests a minute"))
         if limit:
-            bar = _bar(min(month.monthly_requests, limit), limit)
-            share = f" {month.monthly_requests / limit:.0%}"
-            grid.add_row("month", Text.assemble(f"{used} of {limit:,} requests  ", bar, share))
-            left = limit - month.monthly_requests if month.monthly_remaining is None else month.monthly_remaining
-            grid.add_row("left", Text(f"{max(0, left):,}"))
+            bar = _bar(min(quota.monthly_requests, limit), limit)
+            share = f" {quota.monthly_requests / limit:.0%}"
+            grid.add_row("quota", Text.assemble(f"{used} of {limit:,} requests  ", bar, share))
+            remaining = limit - quota.monthly_requests if quota.monthly_remaining is None else quota.monthly_remaining
+            grid.add_row("remaining", Text(f"{max(0, remaining):,}"))
         else:
-            grid.add_row("month", Text(f"{used} requests"))
+            grid.add_row("quota", Text(f"{used} requests"))
         if resets_at is not None:
             days = max(0, (resets_at - datetime.now(UTC)).days)
             grid.add_row("resets", Text(f"{resets_at:%Y-%m-%d %H:%M} UTC, in {days} days"))
@@ -149,10 +157,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()
     if isinstance(value, (int, float)):
-        # A year or an id is text; what is a number here is a quantity.
+        # Years and IDs are text, so a number is a quantity.
         return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{value:,.0f}"
-    # The minute is enough for people; the other formats have the time as it came.
-    return value[:16].replace("T", " ") if _is_time(value) else str(value)
+    # Minutes are enough for people; the other formats have the whole time.
+    return value[:16].replace("T", " ") if _is_time(value) else printable(str(value))
 
 
 def _is_time(value: Any) -> bool:

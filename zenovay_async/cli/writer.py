@@ -1,4 +1,4 @@
-"""What every format of results has in common."""
+"""What all formats of results share."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 
 class Writer(ABC):
-    """Takes results one by one.
+    """Writes results.
 
     Attributes:
-        streams: Whether each is written as it comes, rather than all at the end.
+        streams: Whether it writes each result as it comes, and not all at the end.
     """
 
     streams = False
 
     @abstractmethod
     def add(self, website_id: str, result: Any) -> None:
-        """A result has come; of a website, or with ``""`` of none in particular."""
+        """Add the result of a website; ``""`` for a result that belongs to none."""
 
-    def miss(self) -> None:  # noqa: B027 - most formats need not know
-        """A result that was asked for will not come."""
+    def record_missing(self) -> None:  # noqa: B027 - most formats do not depend on it
+        """Record that a requested result will not come."""
 
-    def close(self) -> None:  # noqa: B027 - what streams holds nothing back
-        """No more will come; what was held back is written."""
+    def close(self) -> None:  # noqa: B027 - a format that streams has nothing left
+        """Write the results that are not written yet."""

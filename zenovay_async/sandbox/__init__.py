@@ -7,7 +7,9 @@
 From a shell: ``python -m zenovay_async.sandbox --port 8787``. The sandbox shares no code with the client.
 """
 
-from zenovay_async.sandbox.faults import Fault
+from zenovay_async.sandbox.faults import Fault, FaultHandler
+from zenovay_async.sandbox.keys import Plan
+from zenovay_async.sandbox.limits import LimiterKind
 from zenovay_async.sandbox.server import RecordedRequest, Sandbox
 
-__all__ = ["Fault", "RecordedRequest", "Sandbox"]
+__all__ = ["Fault", "FaultHandler", "LimiterKind", "Plan", "RecordedRequest", "Sandbox"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Kind: TypeAlias = Literal["fixed", "sliding", "bucket", "counter"]
+LimiterKind: TypeAlias = Literal["fixed", "sliding", "bucket", "counter"]
 
 
 class Limiter(Protocol):
@@ -156,7 +156,7 @@ class SlidingCounter:
         return self._count + self._previous * (1 - (now - start) / self._window)
 
 
-_KINDS: dict[Kind, Callable[[int, float], Limiter]] = {
+_KINDS: dict[LimiterKind, Callable[[int, float], Limiter]] = {
     "fixed": FixedWindow,
     "sliding": SlidingLog,
     "bucket": TokenBucket,
@@ -164,7 +164,7 @@ _KINDS: dict[Kind, Callable[[int, float], Limiter]] = {
 }
 
 
-def make_limiter(kind: Kind, limit: int, window: float) -> Limiter:
+def make_limiter(kind: LimiterKind, limit: int, window: float) -> Limiter:
     """Return a new limiter.
 
     Args:

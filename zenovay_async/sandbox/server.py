@@ -18,7 +18,7 @@ from aiohttp import web
 from zenovay_async.sandbox.data import FakeData, timestamp
 from zenovay_async.sandbox.faults import Fault, FaultRule
 from zenovay_async.sandbox.keys import PLANS, ApiKey, Plan
-from zenovay_async.sandbox.limits import Kind, MonthlyQuota, make_limiter
+from zenovay_async.sandbox.limits import LimiterKind, MonthlyQuota, make_limiter
 from zenovay_async.sandbox.routes import ROUTES
 from zenovay_async.sandbox.routing import ApiError, ApiRequest, Match
 
@@ -91,7 +91,7 @@ class Sandbox:
         plan: Plan = "enterprise",
         rate_limit: int | None = DEFAULT_RATE_LIMIT,
         rate_limit_window: float = 60.0,
-        rate_limiter: Kind = "fixed",
+        rate_limiter: LimiterKind = "fixed",
         monthly_limit: int | None = None,
         monthly_used: int = 0,
         send_remaining: bool = True,
@@ -107,7 +107,7 @@ class Sandbox:
         self._data = FakeData(websites, seed, now or datetime.now(UTC).replace(microsecond=0))
         self._host, self._port = host, port
         self._window = rate_limit_window
-        self._kind: Kind = rate_limiter
+        self._kind: LimiterKind = rate_limiter
         self._send_remaining, self._send_retry_after = send_remaining, send_retry_after
         self._latency, self._jitter = latency, jitter
         self._rng = random.Random(seed)  # noqa: S311 - request ids, jitter and faults

@@ -13,12 +13,12 @@ import msgspec
 
 from zenovay_async import Zenovay
 from zenovay_async.sandbox import Sandbox
-from zenovay_async.sandbox.limits import Kind
+from zenovay_async.sandbox.limits import LimiterKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAMES: dict[Kind, str] = {
+NAMES: dict[LimiterKind, str] = {
     "fixed": "fixed window",
     "sliding": "sliding log",
     "bucket": "token bucket",
@@ -59,7 +59,7 @@ class Run(msgspec.Struct, frozen=True):
     """
 
     work: Work
-    kind: Kind
+    kind: LimiterKind
     latency: float
     remaining: bool
     phase: float

@@ -1,0 +1,105 @@
+"""The command line in tests: run in a process of its own, at a sandbox, or on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from zenovay_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import pytest
+
+PAGES = ["heatmaps", "pages"]
+COMMAND = [sys.executable, "-m", "zenovay_async", *PAGES]
+IDS = Sandbox(websites=3).website_ids
+
+PER_WEBSITE = [
+    "websites get",
+    "analytics overview --range 30d",
+    "analytics visitors --limit 5",
+    "analytics countries --range 24h --limit 3",
+    "heatmaps pages --limit 3",
+    "replays sessions --limit 3 --offset 1",
+    "errors groups --status resolved --limit 3",
+    "insights list --range 90d --severity info",
+    "anomalies list --range 90d --no-resolved",
+    "retention cohorts --granularity weekly --periods 3",
+    "revenue ltv --granularity monthly",
+    "query Where?",
+]
+SINGLE = ["usage", "websites list"]
+FREE = ["analytics pages --param range=7d", "analytics technology"]
+STATS = [f"stats {name} --param site_id={IDS[0]}" for name in ("aggregate", "timeseries", "breakdown")]
+
+
+def freeze_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all runs of a test happen at the same moment, so that they have the same figures."""
+    monkeypatch.setattr("zenovay_async.sandbox.Sandbox", partial(Sandbox, now=datetime.now(UTC)))
+
+
+def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own command
+        [*COMMAND, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+async def run_at(
+    sandbox: Sandbox, *arguments: str, key: str | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    env = {"ZENOVAY_API_KEY": key or sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+    return await asyncio.to_thread(run, *arguments, stdin=stdin, env=env)
+
+
+@contextlib.contextmanager
+def on_terminal(
+    *arguments: str, columns: int = 140, env: dict[str, str] | None = None
+) -> Generator[tuple[subprocess.Popen[bytes], int, int]]:
+    """The command on a terminal of its own, with both ends of that."""
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (40, columns))
+    known = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
+    command = [*COMMAND, *arguments]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        start_new_session=True,
+        env={**known, "TERM": "xterm", **(env or {})},
+    ) as process:
+        try:
+            yield process, parent, child
+        finally:
+            process.kill()
+            os.close(child)
+            os.close(parent)
+
+
+def read_terminal(terminal: int, *, until: bytes) -> bytes:
+    """What comes on a terminal until a pattern matches it."""
+    seen, give_up = b"", time.monotonic() + 20
+    while not re.search(until, seen):
+        assert time.monotonic() < give_up, seen[-2000:]
+        if select.select([terminal], [], [], 0.1)[0]:
+            seen += os.read(terminal, 65536)
+    return seen

@@ -1,0 +1,74 @@
+"""Failures: an exit code for each kind, a sentence on standard error, and never a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_helpers import IDS, PAGES, run, run_at
+
+from zenovay_async.cli import main
+from zenovay_async.sandbox import Fault
+
+if TYPE_CHECKING:
+    from zenovay_async.sandbox import Sandbox
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--limit", "0", "--sandbox", "1"], ["--limit", "x"], ["--format", "xml"], ["--sandbox", "0"], ["--nonsense"]],
+)
+def test_invalid_usage_is_exit_code_2_and_a_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_without_a_key_the_command_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "x"]) == 2
+    assert "ZENOVAY_API_KEY is not set" in capsys.readouterr().err
+
+
+async def test_a_rejected_key_is_exit_code_3_and_not_shown(sandbox: Sandbox) -> None:
+    env = {"ZENOVAY_API_KEY": "zv_wrong_and_secret", "ZENOVAY_BASE_URL": sandbox.url}
+    done = await asyncio.to_thread(run, "x", "y", env=env)
+    assert done.returncode == 3
+    assert "Invalid API key" in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "ndjson", "csv"])
+async def test_paid_results_are_printed_when_the_quota_is_exhausted_in_the_middle(kind: str, sandbox: Sandbox) -> None:
+    key = sandbox.add_key("small", monthly_limit=2)
+    done = await run_at(sandbox, "nobody", *IDS, "--format", kind, "--limit", "1", "--concurrency", "1", key=key)
+    assert done.returncode == 3
+    assert IDS[0] in done.stdout
+    assert IDS[1] not in done.stdout
+    if kind == "json":
+        assert len(json.loads(done.stdout)) == 1
+    failed, stopped, why = done.stderr.splitlines()
+    assert failed.startswith("nobody: Website not found")
+    assert stopped == "stopped: 2 of 4 done, 1 failed"
+    assert why.startswith("zenovay-async: Monthly limit exceeded")
+
+
+async def test_a_response_that_does_not_come_in_time_is_exit_code_1(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    sandbox.fault(Fault.latency(60))
+    assert await asyncio.to_thread(main, ["usage", "--timeout", "0.1"]) == 1
+    assert "zenovay-async: " in capsys.readouterr().err
+
+
+def test_no_server_is_exit_code_1_and_a_sentence_for_each(unused_tcp_port: int) -> None:
+    env = {"ZENOVAY_API_KEY": "zv_x", "ZENOVAY_BASE_URL": f"http://127.0.0.1:{unused_tcp_port}"}
+    done = run("x", "--timeout", "0.2", env=env)
+    assert done.returncode == 1
+    assert "x: No connection could be made" in done.stderr
+    assert "Traceback" not in done.stderr

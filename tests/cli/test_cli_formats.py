@@ -1,0 +1,119 @@
+"""Results as tables, JSON, NDJSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
+
+from zenovay_async.cli import main
+
+if TYPE_CHECKING:
+    from aioresponses import aioresponses
+
+
+@pytest.fixture(autouse=True)
+def _same_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    freeze_sandbox(monkeypatch)
+
+
+def test_json_is_one_array_with_all_websites(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "--sandbox", "3", "--limit", "2", "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert {website["website_id"] for website in found} == set(IDS)
+    assert all(len(website["pages"]) == 2 for website in found)
+
+
+def test_ndjson_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "--sandbox", "3", "--format", "ndjson"]) == 0
+    assert {json.loads(line)["website_id"] for line in capsys.readouterr().out.splitlines()} == set(IDS)
+
+
+def test_csv_has_a_row_for_each_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "--sandbox", "3", "--limit", "2", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert len(rows) == 6
+    assert list(rows[0]) == ["website_id", "url", "total_interactions", "last_updated"]
+
+
+def test_a_table_of_many_has_a_line_for_each_and_no_colors_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "--sandbox", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 3
+    assert "\x1b" not in "".join(lines)
+    totals = [int(line.split()[2].replace(",", "")) for line in lines[1:]]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_a_table_of_one_has_a_line_for_each_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, IDS[0], "--sandbox", "3", "--limit", "4"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4
+
+
+def test_a_table_names_the_website_when_only_one_of_several_came(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, IDS[0], "nobody", "--sandbox", "3"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 1
+    assert lines[1].startswith(IDS[0])
+
+
+@pytest.mark.parametrize("command", PER_WEBSITE)
+def test_every_command_has_its_data_in_every_format(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(kind: str, *ids: str) -> str:
+        assert main([*command.split(), *ids, "--sandbox", "3", "--format", kind]) == 0
+        return capsys.readouterr().out
+
+    objects = json.loads(printed("json", IDS[0]))
+    assert [found["website_id"] for found in objects] == [IDS[0]]
+    assert json.loads(printed("ndjson", IDS[0])) == objects[0]
+    rows = list(csv.DictReader(printed("csv", IDS[0]).splitlines()))
+    assert rows
+    assert {row["website_id"] for row in rows} == {IDS[0]}
+    assert None not in rows[0]
+    assert len(printed("table", IDS[0]).splitlines()) == 1 + len(rows)
+    assert len(printed("table").splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("command", SINGLE)
+def test_a_single_result_needs_no_ids(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("table", "json", "ndjson", "csv"):
+        assert main([*command.split(), "--sandbox", "3", "--format", kind]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        if kind == "json":
+            assert isinstance(json.loads(printed.out), dict)
+        if kind == "csv":
+            assert len(list(csv.DictReader(printed.out.splitlines()))) in {1, 3}
+
+
+@pytest.mark.parametrize("command", [*FREE, *STATS])
+def test_a_result_without_documented_columns_is_json_and_has_no_csv(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--sandbox", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert main([*command.split(), "--sandbox", "3", "--format", "csv"]) == 2
+    assert "use ndjson" in capsys.readouterr().err
+
+
+def test_usage_shows_plan_rate_limit_and_quota_at_a_glance(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["usage", "--sandbox", "1"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("enterprise", "6,000 requests a minute", "1 of 1,000,000 requests", "999,999", "UTC, in"):
+        assert text in shown
+
+
+def test_visitors_cannot_control_a_terminal(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", "zv_x")
+    data = {"visitors": [{"id": "v1", "landing_page": "/\x1b[2J\x1b]0;mine\x07\n/", "referrer": "\x9b31m"}]}
+    canned.get("https://api.zenovay.com/api/external/v1/analytics/x/visitors", payload={"success": True, "data": data})
+    assert main(["analytics", "visitors", "x"]) == 0
+    shown = capsys.readouterr().out
+    assert "/\ufffd[2J\ufffd]0;mine\ufffd\ufffd/" in shown
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown)

@@ -1,0 +1,111 @@
+"""Website IDs: from the command line, a file, standard input or a pipe, one by one as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_helpers import COMMAND, FREE, IDS, PAGES, PER_WEBSITE, run, run_at
+
+from zenovay_async.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zenovay_async.sandbox import Sandbox
+
+
+def test_one_bad_id_among_good_ones_is_reported_and_the_others_come(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, IDS[0], "nobody", "--sandbox", "3", "--format", "ndjson"]) == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    assert "nobody: Website not found" in printed.err
+    assert "1 failed" in printed.err
+
+
+def test_an_invalid_id_fails_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in PER_WEBSITE + FREE:
+        kind = "csv" if command in PER_WEBSITE else "ndjson"
+        assert main([*command.split(), "..", *IDS[:2], "", "--sandbox", "3", "--format", kind]) == 1
+        printed = capsys.readouterr()
+        assert "website_id='..': expected an ID" in printed.err
+        assert "2 failed" in printed.err
+        assert all(website_id in printed.out for website_id in IDS[:2])
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "ndjson", "csv"])
+async def test_an_option_that_is_invalid_for_all_ends_the_run_before_a_request(kind: str, sandbox: Sandbox) -> None:
+    done = await run_at(sandbox, "..", *IDS, "--limit", "1000", "--concurrency", "1", "--format", kind)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "limit=1000" in done.stderr
+    assert "stopped" not in done.stderr
+    assert sandbox.count() == 0
+
+
+def test_ids_come_from_a_file_without_its_comments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ids"
+    file.write_text(f"# mine\n{IDS[0]}\n\n  {IDS[1]}  # the shop\n")
+    assert main([*PAGES, "--ids-from", str(file), "--sandbox", "3", "--format", "ndjson"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_ids_come_from_a_pipe() -> None:
+    done = run("--ids-from", "-", "--sandbox", "3", "--format", "ndjson", stdin="\n".join(IDS))
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_ids_on_the_command_line_come_with_those_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ids"
+    file.write_text(IDS[2])
+    command = [*PAGES, *IDS[:2], "--ids-from", str(file), "--sandbox", "3", "--format", "ndjson", "--concurrency", "1"]
+    assert main(command) == 0
+    assert [json.loads(line)["website_id"] for line in capsys.readouterr().out.splitlines()] == IDS
+
+
+@pytest.mark.parametrize("through", ["a file", "standard input", "a pipe"])
+def test_ids_in_any_bytes_give_no_traceback(through: str, tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbf%s\r\ncaf\xe9\n%s\n%s" % (IDS[0].encode(), b"x" * 200_000, IDS[1].encode())
+    file = tmp_path / "ids"
+    file.write_bytes(content)
+    source = str(file) if through == "a file" else "-"
+    command = [*COMMAND, "--sandbox", "3", "--format", "ndjson", "--ids-from", source]
+    if through == "a pipe":
+        done = subprocess.run(command, input=content, capture_output=True, check=False)  # noqa: S603 - our own command
+    else:
+        with file.open() as own:
+            done = subprocess.run(command, stdin=own, capture_output=True, check=False)  # noqa: S603 - our own command
+    reported = done.stderr.decode()
+    assert done.returncode == 1
+    assert {json.loads(line)["website_id"] for line in done.stdout.splitlines()} == set(IDS[:2])
+    assert "caf\ufffd: not valid UTF-8" in reported
+    assert "xxx...: 200,000 characters; expected an ID of 256 at most" in reported
+    assert len(reported) < 500
+
+
+def test_a_run_without_any_ids_is_soon_done() -> None:
+    command = [*COMMAND, "--sandbox", "3", "--ids-from", "-"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)  # noqa: S603 - our own command
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_results_come_while_the_ids_still_do(tmp_path: Path) -> None:
+    fifo = tmp_path / "ids"
+    os.mkfifo(fifo)
+    command = [*COMMAND, "--sandbox", "3", "--format", "ndjson", "--ids-from", str(fifo)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, fifo.open("w") as ids:  # noqa: S603 - our own command
+        assert process.stdout is not None
+        for website_id in IDS:
+            print(website_id, file=ids, flush=True)
+            assert json.loads(process.stdout.readline())["website_id"] == website_id
+        ids.close()
+        assert process.wait(10) == 0
+
+
+def test_a_file_of_ids_that_cannot_be_read_is_invalid_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path / "nothing", tmp_path):
+        assert main([*PAGES, "x", "--ids-from", str(path), "--sandbox", "1"]) == 2
+        assert f"--ids-from {path}: " in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""Progress: on a terminal as it goes, elsewhere only if something failed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_helpers import IDS, on_terminal, read_terminal, run
+
+from zenovay_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_pipe_sees_no_progress_unless_something_failed() -> None:
+    for env in ({}, {"FORCE_COLOR": "1"}):
+        assert run("--sandbox", "20", env=env).stderr == ""
+        done = run(IDS[0], "nobody", "--sandbox", "3", env=env)
+        assert [line.split()[0] for line in done.stderr.splitlines()] == ["nobody:", "2"]
+        assert "\x1b" not in done.stderr
+
+
+def test_a_terminal_sees_progress_and_ctrl_c_says_what_was_done(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    # Far more websites than the sandbox's limit lets through at once: there is time to interrupt.
+    with on_terminal("--sandbox", "9000", "--format", "json", "-o", str(file)) as (process, parent, _):
+        seen = read_terminal(parent, until=b"/9000")
+        assert b"/s" in seen
+        process.send_signal(signal.SIGINT)
+        seen += read_terminal(parent, until=b"nothing was written")
+        assert process.wait(10) == 130
+    assert b"interrupted: " in seen
+    assert b"Traceback" not in seen
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l"), "the cursor is back"
+    assert list(tmp_path.iterdir()) == [], "no half-written file"
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_bar_is_gone_when_the_table_comes(interrupted: bool) -> None:  # noqa: FBT001 - from a table
+    with on_terminal("--sandbox", "9000" if interrupted else "20") as (process, parent, _):
+        if interrupted:
+            read_terminal(parent, until=rb"[1-9]\d*/9000")
+            process.send_signal(signal.SIGINT)
+        seen = read_terminal(parent, until=b"interrupted: " if interrupted else b"0 failed")
+        process.wait(10)
+    assert b"\x1b[?25h" in seen[: seen.index(b"website id")]
+    assert "\u2501".encode() not in seen[seen.index(b"website id") :]
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "csv"])
+def test_lines_that_come_on_a_terminal_have_no_bar_among_them(kind: str) -> None:
+    with on_terminal("--sandbox", "20", "--format", kind) as (process, parent, _):
+        seen = read_terminal(parent, until=b"0 failed")
+        assert process.wait(10) == 0
+    assert b"\x1b" not in seen
+    assert seen.splitlines()[-1].startswith(b"20 websites in ")
+
+
+def test_a_narrow_terminal_has_fewer_columns_and_whole_ids() -> None:
+    for columns, last in ((80, b"top url"), (140, b"last updated")):
+        with on_terminal("--sandbox", "3", "--limit", "5", columns=columns) as (process, parent, _):
+            seen = read_terminal(parent, until=b"0 failed")
+            process.wait(10)
+        title, *rows, _ = seen[seen.index(b"website id") :].decode().splitlines()
+        assert last.decode() in title
+        assert {row.split()[0] for row in rows} == set(IDS)
+        assert all(len(row) <= columns for row in rows)
+
+
+def test_ids_can_be_typed_and_ctrl_c_leaves_the_terminal_as_it_was() -> None:
+    with on_terminal("--sandbox", "3", "--format", "ndjson", "--ids-from", "-") as (process, parent, child):
+        for website_id in IDS[:2]:
+            os.write(parent, f"{website_id}\n".encode())
+            read_terminal(parent, until=b'"website_id":"' + website_id.encode())
+        process.send_signal(signal.SIGINT)
+        read_terminal(parent, until=b"interrupted: 2 done, 0 failed")
+        assert process.wait(5) == 130
+        assert os.get_blocking(child)
+
+
+async def test_a_long_run_shows_an_estimate() -> None:
+    async with Sandbox(websites=200, rate_limit=30) as sandbox:
+        env = {"ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+
+        def shown() -> bytes:
+            with on_terminal(*sandbox.website_ids, env=env) as (process, parent, _):
+                seen = read_terminal(parent, until=b"a minute")
+                process.send_signal(signal.SIGINT)
+                read_terminal(parent, until=b"interrupted: ")
+                process.wait(10)
+            return seen
+
+        assert b"200 requests, about 6 minutes at 30 a minute" in await asyncio.to_thread(shown)

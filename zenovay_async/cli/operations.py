@@ -1,0 +1,199 @@
+"""The public methods of the client, as a command line needs them: their arguments, their help, and a way to call them.
+
+All of it derives from signatures, annotations and docstrings, so that a new method is a new command.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from zenovay_async import Paged, Response, Zenovay
+from zenovay_async._protocol.parameters import encode_query
+from zenovay_async.resources.base import Resource
+from zenovay_async.resources.client_methods import ClientMethods
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zenovay_async import Timeout
+    from zenovay_async._protocol.call import Call, Caller
+
+T = TypeVar("T")
+
+WEBSITE_ID = "website_id"
+"""The argument that a command takes many of, as IDs."""
+
+_CLIENT_ARGUMENTS = {"self", WEBSITE_ID, "timeout"}
+_NO_COMMANDS = {"request"}
+_ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A public method of the client or of one of its resources.
+
+    Attributes:
+        path: Its attributes from the client on, such as ``("heatmaps", "pages")``.
+        resource: The class that defines it.
+        summary: First paragraph of its docstring.
+        arguments: Its arguments, with evaluated annotations; without those that every command has.
+        help: The docstring's text on each argument.
+        is_per_website: Whether it takes the ID of a website.
+        is_free: Whether it takes further query parameters of any name.
+        is_paged: Whether it lists in pages.
+        result: Type of its result; of a list that comes in pages, the type of one page.
+        items: Name of the list in a page; ``None`` where there are no pages.
+    """
+
+    path: tuple[str, ...]
+    resource: type[Resource]
+    summary: str
+    arguments: tuple[inspect.Parameter, ...]
+    help: dict[str, str]
+    is_per_website: bool
+    is_free: bool
+    result: Any
+    items: str | None
+
+    @property
+    def is_paged(self) -> bool:
+        return self.items is not None
+
+
+@dataclass(frozen=True)
+class Request:
+    """An operation with the arguments of one command.
+
+    Attributes:
+        operation: The operation.
+        arguments: Arguments of the method, by name.
+        parameters: Query parameters of any name, for an operation that is free.
+        take: Number of items to request, over as many pages as that takes; ``None`` for one page.
+        all: Whether to request every page.
+    """
+
+    operation: Operation
+    arguments: dict[str, Any]
+    parameters: dict[str, str]
+    take: int | None = None
+    all: bool = False
+
+    @property
+    def is_one_call(self) -> bool:
+        """Whether it is one call for each website, and not as many as there are pages."""
+        return self.take is None and not self.all
+
+    async def send(self, zenovay: Zenovay, website_id: str = "") -> Any:
+        """Call the method.
+
+        Args:
+            zenovay: The client.
+            website_id: ID of the website, for an operation that is per website.
+        """
+        if self.operation.is_free:
+            # Passed as arguments, parameters could not be called timeout or website_id.
+            caller = _WithParameters(zenovay._caller, self.parameters)  # noqa: SLF001 - the seam that parameters pass
+            return await self._method(self.operation.resource(caller))(**self._arguments(website_id))
+        method = attrgetter(".".join(self.operation.path))(zenovay)
+        listed = method(**self._arguments(website_id))
+        if self.is_one_call:
+            return await listed
+        found = listed if self.take is None else listed.take(self.take)
+        return {self.operation.items: [item async for item in found]}
+
+    async def cost(self) -> int:
+        """Requests that one call takes from the monthly quota; none is sent to find out."""
+        call: Call[Any] = await self._method(self.operation.resource(_Describer()))(**self._arguments("any"))
+        return call.endpoint.cost
+
+    def _method(self, resource: Resource) -> Any:
+        return getattr(resource, self.operation.path[-1])
+
+    def _arguments(self, website_id: str) -> dict[str, Any]:
+        return {WEBSITE_ID: website_id, **self.arguments} if self.operation.is_per_website else self.arguments
+
+
+class _Describer:
+    """A caller that sends nothing: its response has the call as data."""
+
+    async def send(self, call: Call[T], timeout: Timeout) -> Response[Any]:  # noqa: ARG002 - as of every caller
+        return Response(data=call, status=200, headers={}, body=b"", timestamp=None, attempts=0, waits=())
+
+
+class _WithParameters:
+    """A caller that adds query parameters to every call."""
+
+    def __init__(self, caller: Caller, parameters: dict[str, str]) -> None:
+        self._caller = caller
+        self._query = encode_query(parameters)
+
+    async def send(self, call: Call[T], timeout: Timeout) -> Response[T]:
+        query = "&".join(part for part in (call.query, self._query) if part)
+        return await self._caller.send(msgspec.structs.replace(call, query=query), timeout)
+
+
+def operations() -> Iterator[Operation]:
+    """Every public method of the client that calls one endpoint, and those of its resources."""
+    for name in _public_methods(ClientMethods):
+        yield _operation((name,), ClientMethods)
+    for attribute, resource in resources().items():
+        for name in _public_methods(resource):
+            yield _operation((attribute, name), resource)
+
+
+def resources() -> dict[str, type[Resource]]:
+    """The resource classes of the client, by attribute."""
+    return {
+        name: value
+        for name in dir(Zenovay)
+        if isinstance(value := getattr(Zenovay, name), type) and issubclass(value, Resource)
+    }
+
+
+def first_paragraph(documented: Any) -> str:
+    """First paragraph of a docstring, on one line, without markup."""
+    return _plain((inspect.getdoc(documented) or "").partition("\n\n")[0])
+
+
+def _public_methods(resource: type[Resource]) -> list[str]:
+    return [
+        name
+        for name, _ in inspect.getmembers(resource, inspect.isfunction)
+        if not name.startswith("_") and name not in _NO_COMMANDS
+    ]
+
+
+def _operation(path: tuple[str, ...], resource: type[Resource]) -> Operation:
+    function = getattr(resource, path[-1])
+    hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    result, items = hints["return"], None
+    if get_origin(result) is Paged:
+        result, item = get_args(result)
+        items = next(field.encode_name for field in msgspec.structs.fields(result) if item in get_args(field.type))
+    text = (inspect.getdoc(function) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    return Operation(
+        path=path,
+        resource=resource,
+        summary=first_paragraph(function),
+        arguments=tuple(
+            parameter.replace(annotation=hints[name])
+            for name, parameter in parameters.items()
+            if name not in _CLIENT_ARGUMENTS and parameter.kind is not parameter.VAR_KEYWORD
+        ),
+        help={name: _plain(words) for name, words in _ARGUMENT.findall(text)},
+        is_per_website=WEBSITE_ID in parameters,
+        is_free=any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()),
+        result=result,
+        items=items,
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("``", "").split())
