@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import json
 import re
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -13,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import pytest
 from endpoints import DOCUMENTED, ENDPOINTS, EXAMPLES, Endpoint
+from helpers import make_client
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,15 +35,13 @@ from zenovay_async.sandbox import Fault, Sandbox
 if TYPE_CHECKING:
     from aioresponses import aioresponses
 
-_numbers = itertools.count()
-
 
 def named(endpoint: Endpoint) -> str:
     return endpoint.name
 
 
 def strict_client(**options: Any) -> Zenovay:
-    return Zenovay(f"zv_endpoints_{next(_numbers)}", rate_limit=None, strict=True, max_attempts=1, **options)
+    return make_client(strict=True, max_attempts=1, **options)
 
 
 def respond(canned: aioresponses, endpoint: Endpoint, body: Any) -> None:
@@ -317,7 +315,7 @@ async def test_schema_drift_is_coerced_in_structs_and_nothing_else(canned: aiore
     events: list[Event] = []
     data = [{"total": "3", "new": True}]
     canned.get(f"{DEFAULT_BASE_URL}/totals", payload={"success": True, "data": data}, repeat=True)
-    async with Zenovay(f"zv_endpoints_{next(_numbers)}", rate_limit=None, on_event=events.append) as zenovay:
+    async with make_client(on_event=events.append) as zenovay:
         assert await zenovay.request("GET", "totals", result_type=list[Total]) == [Total(3)]
         paths = [event.path for event in events if isinstance(event, SchemaDrift)]
         assert paths == ["$.data[].total", "$.data[].new"]

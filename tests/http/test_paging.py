@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aioresponses import CallbackResult
+from helpers import make_client
 
 from zenovay_async import Visitor, VisitorPage, Zenovay, ZenovayError
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from zenovay_async.sandbox import Sandbox
-
-_numbers = itertools.count()
-
-
-def client() -> Zenovay:
-    return Zenovay(f"zv_paging_{next(_numbers)}", rate_limit=None)
 
 
 class Server:
@@ -93,7 +87,7 @@ async def test_every_paged_list_is_iterated_over(zenovay: Zenovay, sandbox: Sand
 async def test_iterating_requests_the_largest_pages(canned: aioresponses) -> None:
     """Each page costs one request, whatever its size."""
     server = Server(canned, list(range(2500)))
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x")]
     assert ids(visitors) == list(range(2500))
     assert [request["limit"] for request in server.requests] == ["1000"] * 3
@@ -101,7 +95,7 @@ async def test_iterating_requests_the_largest_pages(canned: aioresponses) -> Non
 
 async def test_a_page_is_requested_when_its_first_item_is_wanted(canned: aioresponses) -> None:
     server = Server(canned, list(range(10)))
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         found = aiter(zenovay.analytics.visitors("x", limit=3))
         assert server.requests == []
         for _ in range(3):
@@ -113,7 +107,7 @@ async def test_a_page_is_requested_when_its_first_item_is_wanted(canned: aioresp
 
 async def test_take_ends_after_n_items_and_requests_no_more(canned: aioresponses) -> None:
     server = Server(canned, list(range(100)))
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         assert ids([visitor async for visitor in zenovay.analytics.visitors("x").take(5)]) == [0, 1, 2, 3, 4]
         assert ids([visitor async for visitor in zenovay.analytics.visitors("x", limit=3, offset=1).take(4)]) == [
             1,
@@ -131,7 +125,7 @@ async def test_pages_end_after_the_items_to_take_too(
     canned: aioresponses, limit: int | None, wanted: int, sizes: list[int]
 ) -> None:
     server = Server(canned, list(range(12_748)))
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         pages = [list(page) async for page in zenovay.analytics.visitors("x", limit=limit).take(wanted).pages()]
     assert [len(page) for page in pages] == sizes
     assert [visitor for page in pages for visitor in ids(page)] == list(range(wanted))
@@ -143,7 +137,7 @@ async def test_one_page_has_no_more_items_than_are_to_be_taken(
     canned: aioresponses, limit: int | None, wanted: int, sent: str
 ) -> None:
     server = Server(canned, list(range(2000)))
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         page = await zenovay.analytics.visitors("x", limit=limit).take(wanted)
         task = await asyncio.create_task(zenovay.analytics.visitors("x", limit=limit).take(wanted))
     assert len(page.visitors) == len(task.visitors) == int(sent)
@@ -153,7 +147,7 @@ async def test_one_page_has_no_more_items_than_are_to_be_taken(
 async def test_take_may_span_more_than_a_thousand_pages(canned: aioresponses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "MAX_PAGES", 4)
     Server(canned, list(range(100)))
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5).take(30)]
     assert ids(visitors) == list(range(30))
 
@@ -161,7 +155,7 @@ async def test_take_may_span_more_than_a_thousand_pages(canned: aioresponses, mo
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 11])
 async def test_without_a_pagination_object_a_short_page_is_the_last(canned: aioresponses, count: int) -> None:
     server = Server(canned, list(range(count)), pagination=False)
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)]
     assert ids(visitors) == list(range(count))
     assert len(server.requests) == count // 5 + 1
@@ -170,7 +164,7 @@ async def test_without_a_pagination_object_a_short_page_is_the_last(canned: aior
 async def test_items_pushed_onto_the_next_page_come_once(canned: aioresponses) -> None:
     server = Server(canned, list(range(10, 22)))
     server.before_each = [7, 8, 9]
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)]
     assert ids(visitors) == list(range(10, 22))
 
@@ -179,7 +173,7 @@ async def test_items_pushed_onto_the_next_page_come_once(canned: aioresponses) -
 async def test_items_behind_a_whole_page_of_new_items_still_come(canned: aioresponses, pagination: bool) -> None:  # noqa: FBT001 - a table's column
     server = Server(canned, list(range(10, 22)), pagination=pagination)
     server.before_each = [5, 6, 7, 8, 9]
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         visitors = [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)]
     assert ids(visitors) == list(range(10, 22))
     assert len(server.requests) == 4
@@ -189,7 +183,7 @@ async def test_an_empty_page_ends_the_list(canned: aioresponses) -> None:
     """Whatever the server says of there being more."""
     server = Server(canned, [])
     server.always_more = True
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         assert [visitor async for visitor in zenovay.analytics.visitors("x", limit=5)] == []
     assert len(server.requests) == 1
 
@@ -200,7 +194,7 @@ async def test_a_server_that_ignores_the_offset_gets_two_further_requests(
 ) -> None:
     server = Server(canned, list(range(5)))
     server.honors_offset = False
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         visitors = zenovay.analytics.visitors("x", limit=5)
         pages = [ids(list(page)) async for page in (visitors if wanted is None else visitors.take(wanted)).pages()]
     assert pages == [[0, 1, 2, 3, 4]]
@@ -213,7 +207,7 @@ async def test_an_endless_list_is_an_error_that_suggests_take(
     monkeypatch.setattr(paging, "MAX_PAGES", 4)
     Server(canned, list(range(100)))
     seen: list[Visitor] = []
-    async with client() as zenovay:
+    async with make_client() as zenovay:
         with pytest.raises(ZenovayError, match="take"):
             async for visitor in zenovay.analytics.visitors("x", limit=5):
                 seen.append(visitor)
