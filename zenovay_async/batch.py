@@ -161,7 +161,7 @@ class Batch(Generic[ItemT, T]):
                 if cancelled_from_outside():
                     raise
                 # Something inside fetch was cancelled, not this batch: a failure of that item.
-                failure = RuntimeError("fetch was cancelled from within")
+                failure = RuntimeError("fetch was canceled from within")
                 failure.__cause__ = error
                 self.failed += 1
                 results.append(Failure(item, failure))
@@ -273,7 +273,7 @@ class _Source(Generic[ItemT]):
 
 
 def _cancelled(error: asyncio.CancelledError) -> RuntimeError:
-    return RuntimeError(f"The source of items was cancelled from within: {error!r}")
+    return RuntimeError(f"The source of items was canceled from within: {error!r}")
 
 
 def cancelled_from_outside() -> bool:

@@ -81,8 +81,8 @@ def _cohort_periods(value: Any) -> list[Row]:
     ]
 
 
-def _answer_rows(answer: Any) -> list[Row]:
-    results = answer["results"]
+def _query_rows(result: Any) -> list[Row]:
+    results = result["results"]
     return [dict(zip(results["columns"], row, strict=False)) for row in results["rows"]]
 
 
@@ -177,5 +177,5 @@ _TABLES: dict[Any, Table] = {
         rows=_cohort_periods,
         columns=("cohort_date", "customers", "period", "cumulative_revenue_per_customer"),
     ),
-    QueryAnswer: Table(rows=_answer_rows),
+    QueryAnswer: Table(rows=_query_rows),
 }

@@ -356,7 +356,7 @@ async def test_a_source_that_is_canceled_from_within_is_an_error(asynchronous: b
             yield item
 
     got: list[int] = []
-    with pytest.raises(RuntimeError, match="source of items was cancelled") as caught:
+    with pytest.raises(RuntimeError, match="source of items was canceled") as caught:
         async with batch(slow_source() if asynchronous else source(), double, concurrency=2) as results:
             async for result in results:
                 got.append(result.item)

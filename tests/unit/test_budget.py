@@ -152,7 +152,7 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
     before = state()
     assert budget.in_flight == 1
     with pytest.raises(RuntimeError, match="settle or refund each permit exactly once"):
-        give_back(second, 6)
+        return_permit(second, 6)
     assert state() == before
     other.refund()
     assert budget.in_flight == 0

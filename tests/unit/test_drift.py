@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aioresponses import aioresponses
 
 KEY = "zv_0123456789secret"
+AUTH = Auth(Secret(KEY))
 NOW = 1_780_000_000.0
 URL = f"{DEFAULT_BASE_URL}/new/x"
 STRING = Drift("$.data.count", "a string, documented as an integer")
@@ -40,7 +41,7 @@ def new_call(path: str = "x") -> Call[Any]:
 
 
 def reporter(on_event: Callable[[Event], None] | None = None) -> DriftReporter:
-    return DriftReporter(Auth(Secret(KEY)), on_event)
+    return DriftReporter(on_event)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_each_drift_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     reporting, call = reporter(events.append), new_call()
     other = Drift("$.data.more", "unknown field")
     for drifts in ([STRING], [STRING, other], [other], []):
-        reporting.report(call, drifts)
+        reporting.report(call, drifts, AUTH)
     assert paths(events) == ["$.data.count", "$.data.more"]
     assert len(caplog.records) == 2
 
@@ -70,12 +71,12 @@ def test_a_drift_is_reported_once_for_each_endpoint_and_not_for_each_path() -> N
     reporting = reporter(events.append)
     endpoint = Endpoint("test.endpoint", "x/{website_id}", Decoder(Fresh))
     for call in (endpoint.call("a"), endpoint.call("b"), new_call()):
-        reporting.report(call, [STRING])
+        reporting.report(call, [STRING], AUTH)
     assert [event.call for event in events if isinstance(event, SchemaDrift)] == ["GET x/a", "GET x"]
 
 
 def test_without_a_listener_drift_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    reporter().report(new_call(), [STRING])
+    reporter().report(new_call(), [STRING], AUTH)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
@@ -88,14 +89,14 @@ def test_a_listener_that_raises_stops_no_report() -> None:
 
     reporting = reporter(fail)
     for _ in range(2):
-        reporting.report(new_call(), [STRING, Drift("$.data.more", "unknown field")])
+        reporting.report(new_call(), [STRING, Drift("$.data.more", "unknown field")], AUTH)
     assert len(calls) == 4
 
 
 @pytest.mark.parametrize("key", [KEY, KEY.upper()])
 def test_the_key_is_redacted_from_every_report(key: str, caplog: pytest.LogCaptureFixture) -> None:
     events: list[Event] = []
-    reporter(events.append).report(new_call(), [Drift(f"$.data.{key}", f"a fraction ({key})")])
+    reporter(events.append).report(new_call(), [Drift(f"$.data.{key}", f"a fraction ({key})")], AUTH)
     assert [(event.path, event.problem) for event in events if isinstance(event, SchemaDrift)] == [
         ("$.data.<secret>", "a fraction (<secret>)")
     ]
@@ -116,10 +117,10 @@ def test_memory_is_bounded_however_many_fields_are_new() -> None:
     events: list[Event] = []
     reporting, call = reporter(events.append), new_call()
     for number in range(1200):
-        reporting.report(call, [Drift(f"$.data.f{number}", "unknown field")])
+        reporting.report(call, [Drift(f"$.data.f{number}", "unknown field")], AUTH)
     assert 0 < len(events) <= 1000
     before = len(events)
-    reporting.report(call, [Drift("$.data.one_more", "unknown field")])
+    reporting.report(call, [Drift("$.data.one_more", "unknown field")], AUTH)
     assert len(events) == before
 
 
