@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -122,6 +122,13 @@ def test_a_reset_stated_by_responses_takes_precedence_over_retry_after() -> None
     guard.update(usage(1000))
     guard.mark_exhausted(30.0)
     assert guard.exhausted_error().retry_after == (JULY - NOW).total_seconds()
+
+
+def test_a_reset_in_another_zone_is_shown_in_utc() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.update(usage(1000, reset=JULY.astimezone(timezone(timedelta(hours=5)))))
+    guard.mark_exhausted(None)
+    assert "until 2026-07-01 00:00 UTC" in guard.exhausted_error().message
 
 
 @pytest.mark.parametrize("reset", [AUGUST, datetime(2099, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), NOW])
