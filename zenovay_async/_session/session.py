@@ -150,11 +150,13 @@ class Session:
         pool = self._transport.acquire_slot_nowait(state.loop)
         if pool is None:
             return None
-        permit = self._budget.acquire_nowait(state.call.endpoint.cost, background=state.background)
-        if permit is None:
-            pool.slots.release()
-            return None
-        return permit, pool
+        permit = None
+        try:
+            permit = self._budget.acquire_nowait(state.call.endpoint.cost, background=state.background)
+        finally:
+            if permit is None:
+                pool.slots.release()
+        return None if permit is None else (permit, pool)
 
     async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
         """Wait for both, within the deadline; the deadline of a background call starts after the wait."""
