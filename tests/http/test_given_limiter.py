@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import URL, make_client, requests_sent
 
-from zenovay_async import APITimeoutError, RateLimit, RateLimitError, ServerError, ZenovayError
+from zenovay_async import (
+    APITimeoutError,
+    ConfigurationError,
+    RateLimit,
+    RateLimitError,
+    ServerError,
+    Zenovay,
+    ZenovayError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,3 +118,50 @@ async def test_a_limiter_of_the_callers_is_not_closed(canned: aioresponses) -> N
         await zenovay.heatmaps.pages("x")
     assert limiter.outcomes == ["succeeded"]
     assert not limiter.closed
+
+
+class BrokenLimiter(LateLimiter):
+    """A limiter with a bug, which raises where it is told to."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def _may_raise(self, where: str) -> None:
+        if where == self.where:
+            raise LookupError("a slip in the caller's own limiter")
+
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:  # noqa: ARG002 - the protocol's
+        self._may_raise("acquire_nowait")
+        return LatePermit(self.outcomes)
+
+    def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:  # noqa: ARG002 - the protocol's
+        self._may_raise("fail_waiters")
+
+
+async def test_a_limiter_that_raises_costs_no_connection(canned: aioresponses) -> None:
+    limiter = BrokenLimiter("acquire_nowait")
+    async with make_client(rate_limit=limiter, max_connections=1) as zenovay:
+        for _ in range(3):
+            with pytest.raises(LookupError):
+                await zenovay.heatmaps.pages("x", timeout=1)
+        limiter.where = ""
+        canned.get(URL, payload={"success": True, "data": {"pages": []}})
+        await zenovay.heatmaps.pages("x", timeout=1)
+
+
+async def test_a_limiter_that_cannot_fail_its_waiters_gets_its_permit_back(canned: aioresponses) -> None:
+    limiter = BrokenLimiter("fail_waiters")
+    exhausted = {"success": False, "error": {"message": "m", "code": "MONTHLY_LIMIT_EXCEEDED"}}
+    canned.get(URL, status=429, payload=exhausted)
+    async with make_client(rate_limit=limiter) as zenovay:
+        with pytest.raises(LookupError):
+            await zenovay.heatmaps.pages("x")
+    assert limiter.outcomes == ["quota_exhausted"]
+
+
+def test_the_class_of_a_limiter_is_none() -> None:
+    """A limiter is passed as an object; its class, passed by mistake, is a configuration error."""
+    given: Any = LateLimiter
+    with pytest.raises(ConfigurationError, match="rate_limit=<class"):
+        Zenovay("zv_x", rate_limit=given)

@@ -329,7 +329,7 @@ async def test_the_key_is_in_no_variable_of_any_frame_of_an_error(fault: str, un
 
 @pytest.mark.parametrize("status", [200, 401, 429, 503])
 @pytest.mark.parametrize("style", ["x-api-key", "bearer"])
-async def test_a_key_that_the_server_echoes_is_redacted_from_errors_events_and_the_log(
+async def test_an_echoed_key_is_redacted_from_errors_events_and_the_log(
     style: AuthStyle, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No text, attribute, pickle or traceback of the error shows it, nor the event of a retry, nor the log."""
@@ -366,7 +366,7 @@ async def test_a_key_that_the_server_echoes_is_redacted_from_errors_events_and_t
     assert "0123456789" not in caplog.text
 
 
-async def test_a_key_that_the_server_echoes_as_a_field_name_is_redacted(canned: aioresponses) -> None:
+async def test_an_echoed_key_is_redacted_from_the_path_of_an_error(canned: aioresponses) -> None:
     payload = {"success": True, "data": {"pages": [], KEY: 1}}
     canned.get(f"{DEFAULT_BASE_URL}/heatmaps/x/pages", payload=payload)
     async with Zenovay(KEY, strict=True) as zenovay:
@@ -376,7 +376,7 @@ async def test_a_key_that_the_server_echoes_as_a_field_name_is_redacted(canned: 
     assert KEY not in repr(vars(caught.value))
 
 
-async def test_a_key_that_the_server_echoes_is_redacted_from_schema_drift(
+async def test_an_echoed_key_is_redacted_from_schema_drift(
     canned: aioresponses, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Fresh(msgspec.Struct):

@@ -31,7 +31,7 @@ def cancelling() -> int:
 
 
 def hold_up(until: float) -> None:
-    """Let time pass as if a callback kept the loop busy: all timers due by then come in one turn."""
+    """Let time pass as if a callback kept the loop busy: all timers due by then come in one step."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, LoopTimeEventLoop)
     loop.setup_looptime(start=until)

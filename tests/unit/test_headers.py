@@ -57,7 +57,7 @@ def test_garbage_is_ignored_and_the_next_source_is_used(garbage: str) -> None:
     assert wait_for({"X-RateLimit-Reset": garbage}, {"retry_after": garbage}, "Try again in 2 seconds") in {2, 12}
 
 
-def test_the_header_takes_precedence_over_the_body_and_the_body_over_the_sentence() -> None:
+def test_header_body_and_sentence_take_precedence_in_this_order() -> None:
     headers, error, message = {"Retry-After": "1"}, {"retry_after": 2}, "Try again in 3 seconds"
     assert wait_for(headers, error, message) == 1
     assert wait_for({}, error, message) == 2

@@ -241,18 +241,18 @@ CASES: list[tuple[DocumentedEndpoint, Decoder[Any]]] = [
 
 def _mutate(rng: random.Random, value: Any) -> None:
     """Drop, empty, retype, rename or add a field, anywhere."""
-    places: list[tuple[Any, Any]] = []
+    targets: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
         for key in list(node) if isinstance(node, dict) else range(len(node)):
-            places.append((node, key))
+            targets.append((node, key))
             if isinstance(node[key], (dict, list)):
                 walk(node[key])
 
     walk(value)
-    if not places:
+    if not targets:
         return
-    node, key = rng.choice(places)
+    node, key = rng.choice(targets)
     change = rng.choice(["drop", "null", "retype", "retype", "rename", "add"])
     if change == "drop":
         del node[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,7 +40,8 @@ def test_before_the_first_response_nothing_is_known() -> None:
     assert (quota.used, quota.limit, quota.remaining, quota.resets_at) == (None, None, None, None)
 
 
-def test_every_response_updates_the_count_and_omitted_figures_keep_their_values() -> None:
+def test_every_response_updates_the_figures_that_it_states() -> None:
+    """Omitted and invalid ones keep their values."""
     guard = QuotaGuard(clock=Clock())
     for headers in (
         {"X-Usage-Monthly": "5", "X-Usage-Limit": "10", "X-Usage-Reset": "2026-07-01T00:00:00.000Z"},
@@ -70,7 +71,7 @@ def test_a_later_reset_starts_a_new_count_and_late_responses_are_ignored() -> No
     assert guard.snapshot() == Quota(1, 1000, AUGUST, None)
 
 
-def test_without_a_stated_reset_the_quota_resets_on_the_first_at_midnight_utc() -> None:
+def test_without_a_stated_reset_the_quota_resets_on_the_first() -> None:
     clock = Clock()
     guard = QuotaGuard(clock=clock)
     guard.update(usage(990, reset=None))
@@ -123,7 +124,14 @@ def test_a_reset_stated_by_responses_takes_precedence_over_retry_after() -> None
     assert guard.exhausted_error().retry_after == (JULY - NOW).total_seconds()
 
 
-@pytest.mark.parametrize("reset", [datetime(2099, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)])
+def test_a_reset_in_another_zone_is_shown_in_utc() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.update(usage(1000, reset=JULY.astimezone(timezone(timedelta(hours=5)))))
+    guard.mark_exhausted(None)
+    assert "until 2026-07-01 00:00 UTC" in guard.exhausted_error().message
+
+
+@pytest.mark.parametrize("reset", [AUGUST, datetime(2099, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), NOW])
 def test_an_implausible_reset_is_ignored(reset: datetime) -> None:
     guard = QuotaGuard(clock=Clock())
     guard.update(usage(1000, reset=reset))
@@ -172,7 +180,7 @@ async def test_a_batch_stops_at_the_reserve_and_a_direct_call_is_still_sent(sand
         assert (estimate.requests, estimate.quota_share) == (5, 5 / zenovay.quota.remaining)
 
 
-async def test_clients_of_one_key_share_its_limits_and_each_keeps_its_own_reserve(sandbox: Sandbox) -> None:
+async def test_clients_of_one_key_share_its_limits_and_keep_their_reserves(sandbox: Sandbox) -> None:
     key = sandbox.add_key("small", monthly_limit=30)
     events: list[Event] = []
     async with Zenovay(key, base_url=sandbox.url, on_event=events.append) as zenovay:

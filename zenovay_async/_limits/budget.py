@@ -55,7 +55,8 @@ class Limits(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         limit = self.rate_limit
         is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit > 0
-        if not (limit is None or limit == "auto" or isinstance(limit, RateLimiter) or is_count):
+        is_limiter = isinstance(limit, RateLimiter) and not isinstance(limit, type)
+        if not (limit is None or limit == "auto" or is_limiter or is_count):
             raise ConfigurationError(
                 f"rate_limit={limit!r}: expected 'auto', an int >= 1 of requests per window, "
                 "a RateLimiter, or None for no pacing"
@@ -186,21 +187,22 @@ class BudgetPermit(msgspec.Struct, eq=False, gc=False):
         shared, self._shared = self._shared, None
         if shared is None:
             raise RuntimeError("Permit returned twice: settle or refund each permit exactly once")
-        quota, kind = shared.quota, outcome.kind
+        quota, kind, permit = shared.quota, outcome.kind, self._permit
         quota.in_flight -= self._cost
-        if outcome.usage is not None:
-            quota.update(outcome.usage)
-        if kind == "succeeded":
-            shared.retries.earn()
-        elif kind == "quota_exhausted":
-            # Before the permit is returned, or the next in line would be sent to hear the same.
-            shared.on_quota_exhausted(outcome.retry_after)
-        permit = self._permit
-        if permit is not None:
-            if kind == "unsent":
-                permit.refund()
-            else:
-                permit.settle(outcome)
+        try:
+            if outcome.usage is not None:
+                quota.update(outcome.usage)
+            if kind == "succeeded":
+                shared.retries.earn()
+            elif kind == "quota_exhausted":
+                # Before the permit is returned, or the next in line would be sent to hear the same.
+                shared.on_quota_exhausted(outcome.retry_after)
+        finally:
+            if permit is not None:
+                if kind == "unsent":
+                    permit.refund()
+                else:
+                    permit.settle(outcome)
 
     def refund(self) -> None:
         """Return it unused."""

@@ -106,7 +106,7 @@ class QuotaGuard:
         now = self._clock()
         until = self._exhausted_until or _next_month(now)
         return QuotaExceededError(
-            f"Monthly quota exhausted until {until:%Y-%m-%d %H:%M} UTC; no request was sent",
+            f"Monthly quota exhausted until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC; no request was sent",
             code=MONTHLY_LIMIT_EXCEEDED,
             retry_after=max(0.0, (until - now).total_seconds()),
         )

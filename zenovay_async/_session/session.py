@@ -14,7 +14,7 @@ import msgspec
 
 from zenovay_async._limits.outcome import outcome_of
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_int
-from zenovay_async._protocol.parsing import Result, parse_response
+from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import RawResponse, Response
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
@@ -115,8 +115,6 @@ class Session:
         call, endpoint = state.call, state.call.endpoint
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
-        result: Result[T] | None = None
-        failure: BaseException | None = None
         try:
             self._budget.check(endpoint.cost, background=state.background)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
@@ -136,11 +134,9 @@ class Session:
                 find_drift = raw.status in _OK and self._drift.is_due(endpoint.decoder, now)
                 result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
-                failure = error
+                permit.settle(outcome_of(raw, error))
                 raise
-            finally:
-                permit.settle(outcome_of(raw, failure, None if result is None else result.usage))
-                del failure
+            permit.settle(outcome_of(raw, None, result.usage))
         except ZenovayError as error:
             self._auth.redact(error)
             state.record_failure(error)
@@ -154,11 +150,13 @@ class Session:
         pool = self._transport.acquire_slot_nowait(state.loop)
         if pool is None:
             return None
-        permit = self._budget.acquire_nowait(state.call.endpoint.cost, background=state.background)
-        if permit is None:
-            pool.slots.release()
-            return None
-        return permit, pool
+        permit = None
+        try:
+            permit = self._budget.acquire_nowait(state.call.endpoint.cost, background=state.background)
+        finally:
+            if permit is None:
+                pool.slots.release()
+        return None if permit is None else (permit, pool)
 
     async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
         """Wait for both, within the deadline; the deadline of a background call starts after the wait."""

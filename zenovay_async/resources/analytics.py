@@ -215,7 +215,7 @@ class Analytics(Resource):
         Args:
             website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d``, ``90d`` or ``1y``; the server's default is ``7d``.
-            limit: Visits per page, 1 to 1000; the default is the server's 100, or 1000 when iterating.
+            limit: Visits per page, 1 to 1000; the default is the server's 100, or 1000 for several pages.
             offset: Visits to skip, 0 or more.
             timeout: Seconds for each page; omitted, the client's.
 

@@ -82,7 +82,7 @@ class Anomalies(Resource):
             severity: ``info``, ``warning`` or ``critical``; omitted, all.
             metric: Name of a metric, such as ``visitors``, ``bounce_rate`` or ``error_rate``; omitted, all.
             resolved: Whether they are resolved; omitted, all.
-            limit: Anomalies per page, 1 to 200; the default is the server's 50, or 200 when iterating.
+            limit: Anomalies per page, 1 to 200; the default is the server's 50, or 200 for several pages.
             offset: Anomalies to skip, 0 or more.
             timeout: Seconds for each page; omitted, the client's.
 

@@ -87,7 +87,7 @@ class Insights(Resource):
             range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``7d``.
             type: ``anomaly``, ``trend``, ``recommendation`` or ``prediction``; omitted, all.
             severity: ``info``, ``warning`` or ``critical``; omitted, all.
-            limit: Insights per page, 1 to 200; the default is the server's 50, or 200 when iterating.
+            limit: Insights per page, 1 to 200; the default is the server's 50, or 200 for several pages.
             offset: Insights to skip, 0 or more.
             timeout: Seconds for each page; omitted, the client's.
 

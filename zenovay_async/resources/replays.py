@@ -74,7 +74,7 @@ class Replays(Resource):
 
         Args:
             website_id: ID of the website.
-            limit: Sessions per page, 1 to 200; the default is the server's 50, or 200 when iterating.
+            limit: Sessions per page, 1 to 200; the default is the server's 50, or 200 for several pages.
             offset: Sessions to skip, 0 or more.
             timeout: Seconds for each page; omitted, the client's.
 

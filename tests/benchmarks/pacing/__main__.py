@@ -5,7 +5,7 @@ It takes less than two minutes; with ``--quick`` half a minute, with ``--minute`
 in one event loop. Each has a server of its own and starts at a set point of that server's window, so that the bursts of
 one do not coincide with those of another, and one measurement compares with the next.
 
-Figures are printed, not judged. Only a call without a result makes the exit status 1. ``docs/pacing.md`` explains
+Figures are printed, not judged. Only a call without a result makes the exit status 1. ``docs/benchmarks.md`` explains
 the columns.
 """
 
