@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from helpers import URL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -368,7 +369,7 @@ async def test_an_echoed_key_is_redacted_from_errors_events_and_the_log(
 
 async def test_an_echoed_key_is_redacted_from_the_path_of_an_error(canned: aioresponses) -> None:
     payload = {"success": True, "data": {"pages": [], KEY: 1}}
-    canned.get(f"{DEFAULT_BASE_URL}/heatmaps/x/pages", payload=payload)
+    canned.get(URL, payload=payload)
     async with Zenovay(KEY, strict=True) as zenovay:
         with pytest.raises(ResponseDecodeError) as caught:
             await zenovay.heatmaps.pages("x")

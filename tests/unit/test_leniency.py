@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from endpoints import DOCUMENTED
 from endpoints import Endpoint as DocumentedEndpoint
+from helpers import URL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zenovay_async import HeatmapPages, ResponseDecodeError, Visitor, VisitorPage, Zenovay
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parsing import Result, parse_response
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from aioresponses import aioresponses
 
 NOW = 1_780_000_000.0
-URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
 
 
 class Figures(msgspec.Struct, frozen=True):
