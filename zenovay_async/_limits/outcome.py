@@ -34,11 +34,12 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
     if raw is None:
         return _UNSENT if _never_sent(error) else _NO_RESPONSE
     headers = raw.headers
+    get = headers.get
     stated = usage_headers(headers)
     return Outcome(
         kind="succeeded" if error is None else _kind_of(error),
-        limit=cached_parse_count(headers.get("X-RateLimit-Limit")),
-        remaining=parse_count(headers.get("X-RateLimit-Remaining")),
+        limit=cached_parse_count(get("X-RateLimit-Limit")),
+        remaining=parse_count(get("X-RateLimit-Remaining")),
         retry_after=error.retry_after if isinstance(error, ZenovayError) else None,
         usage=stated if usage is None else _merge(usage, stated),
     )

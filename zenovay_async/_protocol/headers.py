@@ -53,22 +53,25 @@ def rate_limit_headers(headers: Mapping[str, str]) -> RateLimitHeaders:
 
 def usage_headers(headers: Mapping[str, str]) -> UsageHeaders:
     """Read ``X-Usage-Monthly``, ``-Limit``, ``-Reset`` and ``-Total``."""
+    get = headers.get
     return UsageHeaders(
-        parse_count(headers.get("X-Usage-Monthly")),
-        cached_parse_count(headers.get("X-Usage-Limit")),
-        parse_datetime(headers.get("X-Usage-Reset")),
-        parse_count(headers.get("X-Usage-Total")),
+        parse_count(get("X-Usage-Monthly")),
+        cached_parse_count(get("X-Usage-Limit")),
+        _cached_parse_datetime(get("X-Usage-Reset")),
+        parse_count(get("X-Usage-Total")),
     )
 
 
 def parse_datetime(text: Any) -> datetime | None:
     """An ISO 8601 time as an aware ``datetime`` (UTC where it names no zone), else ``None``."""
-    return _parse_datetime(text) if isinstance(text, str) else None
+    return _cached_parse_datetime(text) if isinstance(text, str) else None
 
 
 # Every response of a month names the same reset.
 @lru_cache(maxsize=64)
-def _parse_datetime(text: str) -> datetime | None:
+def _cached_parse_datetime(text: str | None) -> datetime | None:
+    if text is None:
+        return None
     try:
         found = datetime.fromisoformat(text)
         found = found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 import socket
 from functools import lru_cache
+from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -73,8 +74,24 @@ class PreparedRequest(aiohttp.ClientRequest):
     def update_auto_headers(self, skip_auto_headers: Any) -> None:
         """None are missing."""
 
+    def update_cookies(self, cookies: Any) -> None:
+        """There are none."""
+
+    def update_auth(self, auth: aiohttp.BasicAuth | None, trust_env: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        """The headers carry the key."""
+
     def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         """No body waits for a go-ahead."""
+
+
+class NoCookies(aiohttp.DummyCookieJar):
+    """A cookie jar that does not make an empty jar for each request."""
+
+    _none: SimpleCookie = SimpleCookie()
+
+    def filter_cookies(self, request_url: URL) -> SimpleCookie:  # noqa: ARG002 - aiohttp's signature
+        """None."""
+        return self._none
 
 
 def connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
@@ -98,7 +115,7 @@ def make_session(connections: int, headers: CIMultiDict[str]) -> aiohttp.ClientS
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, socket_factory=_make_socket),
         headers=headers,
-        cookie_jar=aiohttp.DummyCookieJar(),
+        cookie_jar=NoCookies(),
         request_class=PreparedRequest,
         timeout=connect_timeout(math.inf),
     )
