@@ -92,8 +92,11 @@ class RetryPolicy:
             # tenacity counts from the first attempt, so its failure is replayed.
             nonlocal pending
             if pending is not None:
-                error, pending = pending, None
-                raise error
+                try:
+                    raise pending
+                finally:
+                    # Or its traceback would refer to a frame that refers to it.
+                    pending = None
             return await attempt()
 
         retrying = AsyncRetrying(
@@ -108,7 +111,14 @@ class RetryPolicy:
             before_sleep=lambda retry: self._before_sleep(retry, state),
             reraise=True,
         )
-        return await retrying(replay_then_attempt)
+        try:
+            result = await retrying(replay_then_attempt)
+        finally:
+            # What tenacity keeps here refers to itself, and by tracebacks to the client, which would live until the next
+            # garbage collection.
+            retrying.iter_state.reset()
+        state.last_error = None
+        return result
 
     def _wait(self, retry: RetryCallState) -> float:
         """The wait before the next attempt: what the server asked for, else exponential backoff with full jitter."""
