@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import logging
 import math
 import pickle
@@ -18,6 +19,7 @@ from helpers import URL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import zenovay_async
 from zenovay_async import ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, resolve_api_key, resolve_base_url
 from zenovay_async.events import Event, RetryScheduled, SchemaDrift
@@ -308,9 +310,9 @@ async def test_the_key_is_in_no_variable_of_any_frame_of_an_error(fault: str, un
         if fault == "timeout":
             await reader.read()
         if fault == "cut":
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nX-Echo: {KEY}\r\n\r\n{{".encode())
         if fault == "nonsense":
-            writer.write(b"\x00\x01 what is this\r\n\r\n")
+            writer.write(f"\0\1 what is {KEY}\r\n\r\n".encode())
         writer.close()
         await writer.wait_closed()
 
@@ -365,6 +367,39 @@ async def test_an_echoed_key_is_redacted_from_errors_events_and_the_log(
     assert "0123456789" not in shown
     assert "request <secret>" in caplog.text
     assert "0123456789" not in caplog.text
+
+
+ECHOES: list[Any] = [
+    {"success": False, "data": {"pages": [], KEY: KEY}},
+    {"success": "false", "data": {"pages": [], KEY: KEY}, KEY: KEY},
+    {"success": True, "data": {"pages": [{KEY: KEY}]}},
+    {"success": True, "data": {"pages": KEY}},
+    {"success": True, "data": {"pages": [], KEY: KEY}, KEY: KEY},
+    {KEY: KEY},
+    [KEY],
+]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("result_type", [zenovay_async.HeatmapPages, zenovay_async.AnalyticsOverview])
+@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize("number", range(len(ECHOES)))
+async def test_an_echoed_key_is_in_no_variable_of_any_frame_of_an_error(
+    canned: aioresponses,
+    number: int,
+    cut: int,
+    result_type: Any,
+    strict: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    # No variable of this function has the key.
+    canned.get(f"{DEFAULT_BASE_URL}/echo", body=json.dumps(ECHOES[number])[cut:])
+    shown = ""
+    async with Zenovay(KEY, strict=strict, rate_limit=None, max_attempts=1) as zenovay:
+        try:
+            await zenovay.request("GET", "echo", result_type=result_type)
+        except ZenovayError as error:
+            shown = _everything_a_traceback_shows(error)
+    assert "0123456789" not in shown
 
 
 async def test_an_echoed_key_is_redacted_from_the_path_of_an_error(canned: aioresponses) -> None:

@@ -7,6 +7,7 @@ import gc
 import itertools
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -156,6 +157,18 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
     assert state() == before
     other.refund()
     assert budget.in_flight == 0
+
+
+async def test_a_permit_in_a_reference_cycle_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event loop that ends in mid-call leaves such cycles, from the limiter over a caller's frame to its permit."""
+    limiter = RecordingLimiter()
+    inner = [RecordingPermit(limiter)]
+    with monkeypatch.context() as patched:
+        patched.setattr(limiter, "acquire_nowait", lambda **_: inner[0])
+        vars(inner[0])["outer"] = acquired(budget_of(new_key(), rate_limit=limiter))
+    gone = weakref.ref(inner.pop())
+    gc.collect()
+    assert gone() is None
 
 
 async def test_a_settled_permit_hands_its_outcome_to_the_limiter() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -271,6 +273,17 @@ async def _two_permits(limiter: WindowLimiter) -> tuple[Permit, Permit]:
 
 async def _hold_all_and_wait(limiter: WindowLimiter, *, max_wait: float) -> None:
     await limiter.acquire(max_wait=max_wait)
+
+
+async def test_a_permit_in_a_reference_cycle_is_collected() -> None:
+    """An event loop that ends in mid-call leaves such cycles, from the limiter over a caller's frame to its permit."""
+    kept: list[Any] = []
+    limiter = WindowLimiter(on_event=kept.append)
+    kept.append(await limiter.acquire())
+    gone = weakref.ref(limiter)
+    del limiter, kept
+    gc.collect()
+    assert gone() is None
 
 
 async def test_one_429_stops_all() -> None:

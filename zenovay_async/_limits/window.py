@@ -52,10 +52,11 @@ class Statistics(msgspec.Struct, frozen=True):
     next_wakeup: float | None
 
 
-class WindowPermit(msgspec.Struct, eq=False, gc=False):
+class WindowPermit(msgspec.Struct, eq=False):
     """A permit of a :class:`WindowLimiter`; see :class:`~zenovay_async.rate_limits.Permit`."""
 
-    # A Struct is made in a third of the time of another object.
+    # A Struct is made in a third of the time of another object. The garbage collector tracks it, as an event loop that
+    # ends in mid-call leaves a cycle: limiter, waiter, a caller's frame, its permit.
     _record: PermitRecord | None
     _limiter: WindowLimiter
 

@@ -80,6 +80,9 @@ class Auth:
             if text is not None:
                 setattr(error, name, self.redact_text(text))
         error.args = (error.message,)
+        if error.__suppress_context__:
+            # It is not displayed, and holds what the server sent.
+            error.__context__ = None
 
     def redact_text(self, text: str) -> str:
         """Take the key out of a text from the server, also in capitals, as codes are."""

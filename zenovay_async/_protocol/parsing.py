@@ -69,11 +69,16 @@ def parse_response(
         envelope, drifts = _parse_leniently(call, raw, now, problem)
     else:
         if not envelope.success:
+            del envelope  # as below
             raise error_from_response(raw, now)
         if strict or find_drift:
             drifts = decoder.find_drift(raw.body)
     if strict and drifts:
-        raise strict_error(raw, drifts)
+        try:
+            raise strict_error(raw, drifts)
+        finally:
+            # Tracebacks may show variables, and a server may have echoed the key; see RawResponse.
+            del envelope, drifts
     usage = None if endpoint.usage_of is None else endpoint.usage_of(envelope.data)
     return Result(envelope.data, envelope.timestamp, drifts, usage)
 
@@ -85,7 +90,7 @@ def _parse_leniently(
     document = as_dict(loads_or_none(raw.body))
     try:
         if not document:
-            raise decode_error(raw, problem)
+            raise decode_error(raw, problem) from None
         if document.get("success") is False or ("error" in document and "data" not in document):
             raise error_from_response(raw, now) from None
         bare = "data" not in document
@@ -97,8 +102,8 @@ def _parse_leniently(
         except (msgspec.ValidationError, OverflowError) as failed:
             raise decode_error(raw, failed) from None
         if not envelope.success:
-            raise error_from_response(raw, now)
+            del envelope, drifts
+            raise error_from_response(raw, now) from None
     finally:
-        # Tracebacks may show variables, and a server may have echoed the key; see RawResponse.
         del document
     return envelope, (Drift("$", "no envelope"), *drifts) if bare else drifts

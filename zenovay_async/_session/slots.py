@@ -15,13 +15,12 @@ class Slots:
         available: Slots that nobody holds and nobody waits for.
     """
 
-    __slots__ = ("_queue", "_waiting", "available")
+    __slots__ = ("_waiters", "available")
 
     def __init__(self, total: int) -> None:
         self.available = total
-        # While a caller waits, a released slot goes through the semaphore, which hands it to the next in line.
-        self._queue = asyncio.Semaphore(0)
-        self._waiting = 0
+        # A dictionary, as an ordered set: a caller that gives up is removed from anywhere at once.
+        self._waiters: dict[asyncio.Future[None], None] = {}
 
     def acquire_nowait(self) -> bool:
         """Take a slot if one is available; False if not."""
@@ -34,15 +33,23 @@ class Slots:
         """Take a slot, once one is available."""
         if self.acquire_nowait():
             return
-        self._waiting += 1
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
         try:
-            await self._queue.acquire()
-        finally:
-            self._waiting -= 1
+            await waiter
+        except BaseException:
+            if waiter in self._waiters:
+                del self._waiters[waiter]
+            else:
+                # Canceled in the very moment in which it got a slot.
+                self.release()
+            raise
 
     def release(self) -> None:
-        """Return a slot."""
-        if self._waiting:
-            self._queue.release()
-        else:
-            self.available += 1
+        """Return a slot; it goes to the first caller that waits."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                del self._waiters[waiter]
+                waiter.set_result(None)
+                return
+        self.available += 1

@@ -210,6 +210,7 @@ class ConnectionPool:
         if deadline is not None and deadline < due:
             due = deadline
         options: dict[str, Any] = self._options
+        response: aiohttp.ClientResponse | None = None
         if self._headers is not None:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
         if body is not None or due - now <= CONNECT_TIMEOUT:
@@ -221,10 +222,11 @@ class ConnectionPool:
                 response = await self.session.request(method, url, headers=headers, **options)
                 return RawResponse(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
-            cause = error.error if isinstance(error, ResendSuppressed) else error
-            raise _translate(cause, self.session, due - now) from _without_tracebacks(cause)
+            raise _translate(_cause_of(error), self.session, due - now) from _without_tracebacks(_cause_of(error))
         finally:
             self.slots.release()
+            # Tracebacks may show variables, and a server may have echoed the key in a header.
+            response = None
 
 
 def url_builder(base_url: str) -> Callable[[str, str], URL]:
@@ -254,6 +256,11 @@ async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> Async
         yield session
     finally:
         await session.close()
+
+
+def _cause_of(error: Exception) -> Exception:
+    """The error that another stands for, if it does."""
+    return error.error if isinstance(error, ResendSuppressed) else error
 
 
 def _translate(error: Exception, session: aiohttp.ClientSession, seconds: float) -> ZenovayError:
