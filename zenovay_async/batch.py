@@ -90,6 +90,8 @@ class Batch(Generic[ItemT, T]):
             raise ConfigurationError(
                 f"items={items!r}: expected an iterable of items; pass [{items!r}] for a single one"
             )
+        if not callable(fetch):
+            raise ConfigurationError(f"fetch={fetch!r}: expected a function of one item")
         self._source = _Source(items)
         self._fetch = fetch
         self._concurrency = concurrency

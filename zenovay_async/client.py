@@ -151,9 +151,8 @@ class Zenovay(ClientMethods):
         self._base_url = resolve_base_url(base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=allow_http)
         self._transport = Transport(self._base_url, _USER_AGENT, session, max_connections=max_connections)
         self._owns_transport = True
-        style = Auth(resolve_api_key(api_key, os.environ.get(KEY_VARIABLE)), auth)
         self._assemble(
-            style,
+            Auth(resolve_api_key(api_key, Secret(os.environ.get(KEY_VARIABLE, ""))), auth),
             Options(
                 timeout=timeout,
                 attempt_timeout=attempt_timeout,
@@ -184,7 +183,7 @@ class Zenovay(ClientMethods):
         max_attempts: int | None = None,
         rate_limit: RateLimitOption | NotGiven = NOT_GIVEN,
         quota_reserve: int | None = None,
-        on_event: OnEvent | None = None,
+        on_event: OnEvent | NotGiven | None = NOT_GIVEN,
     ) -> Self:
         """Make a sibling of this client with other options; it shares the connections, and costs next to nothing.
 
@@ -199,20 +198,20 @@ class Zenovay(ClientMethods):
             max_attempts: Requests that one call may send.
             rate_limit: How to pace.
             quota_reserve: What batches leave of the monthly quota, in requests.
-            on_event: Called with each event.
+            on_event: Called with each event; ``None`` for no listener.
 
         Raises:
             ConfigurationError: An option is invalid.
         """
         # As above: from here on no variable holds the plain key.
         api_key = Secret(api_key) if api_key is not None else None
-        key = self._auth.key if api_key is None else resolve_api_key(api_key, None)
+        key = self._auth.key if api_key is None else resolve_api_key(api_key)
         old, limits = self._options, self._limits
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False
         sibling._base_url = self._base_url
         # The same listener hears of each drift once, from whichever sibling.
-        is_same_listener = on_event is None or on_event == old.on_event
+        listener = old.on_event if on_event is NOT_GIVEN else on_event
         sibling._assemble(
             Auth(key, auth or self._auth.style),
             msgspec.structs.replace(
@@ -220,14 +219,14 @@ class Zenovay(ClientMethods):
                 timeout=old.timeout if timeout is NOT_GIVEN else timeout,
                 attempt_timeout=old.attempt_timeout if attempt_timeout is NOT_GIVEN else attempt_timeout,
                 max_attempts=old.max_attempts if max_attempts is None else max_attempts,
-                on_event=on_event or old.on_event,
+                on_event=listener,
             ),
             Limits(
                 limits.rate_limit if rate_limit is NOT_GIVEN else rate_limit,
                 limits.window,
                 limits.quota_reserve if quota_reserve is None else quota_reserve,
             ),
-            self._drift if is_same_listener else DriftReporter(on_event),
+            self._drift if listener == old.on_event else DriftReporter(listener),
         )
         return sibling
 

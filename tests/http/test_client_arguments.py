@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zenovay_async import ConfigurationError, HeatmapPages, NotFoundError, Zenovay
+from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
+    from zenovay_async import Event
     from zenovay_async.sandbox import Sandbox
 
 
@@ -83,3 +85,37 @@ async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenov
 async def test_a_path_that_leads_elsewhere_is_rejected(zenovay: Zenovay, path: str) -> None:
     with pytest.raises(ConfigurationError, match="path="):
         await zenovay.request("GET", path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"allow_http": "false"}, "allow_http='false': expected True or False"),
+        ({"strict": "x"}, "strict='x': expected True or False"),
+        ({"on_event": 5}, "on_event=5: expected a plain function of one event, or None"),
+        ({"on_event": asyncio.sleep}, "on_event=<function sleep"),
+    ],
+)
+def test_an_option_of_another_type_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Zenovay("zv_x", **options)
+
+
+async def test_a_fetch_that_cannot_be_called_is_named(zenovay: Zenovay) -> None:
+    fetch: Any = None
+    with pytest.raises(ConfigurationError, match="fetch=None: expected a function of one item"):
+        zenovay.batch(["a"], fetch)
+
+
+async def test_a_sibling_may_have_no_listener(sandbox: Sandbox) -> None:
+    heard: list[Event] = []
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, on_event=heard.append) as zenovay:
+        await zenovay.usage()
+        before = len(heard)
+        assert before > 0
+        sandbox.fault(Fault.status(500), times=1)
+        await zenovay.with_options(on_event=None).usage()
+        assert len(heard) == before
+        sandbox.fault(Fault.status(500), times=1)
+        await zenovay.with_options(timeout=5).usage()
+        assert len(heard) == before + 1

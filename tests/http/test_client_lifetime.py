@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zenovay_async import ClientClosedError, Event, RateLimited, RateLimitError, RateLimitUpdated, Zenovay
+from zenovay_async import ClientClosedError, Event, RateLimited, RateLimitError, RateLimitUpdated, ServerError, Zenovay
 from zenovay_async.sandbox import Fault, Sandbox
 
 
@@ -128,3 +128,35 @@ def test_no_end_of_a_client_warns_of_anything(body: str) -> None:
         check=False,
     )
     assert (run.stdout, run.stderr) == ("done\n", "")
+
+
+async def test_a_call_on_a_closed_client_waits_for_nothing() -> None:
+    """A call on a closed client fails at once, also where it would have to wait for the rate limit."""
+    async with Sandbox(websites=1, rate_limit=1) as sandbox:
+        async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+            await zenovay.usage()
+        with pytest.raises(ClientClosedError):
+            await zenovay.usage(timeout=1)
+        with pytest.raises(ClientClosedError):
+            await zenovay.with_options(max_attempts=1).usage(timeout=None)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_client_is_freed_with_its_last_reference(sandbox: Sandbox, status: int) -> None:
+    """A client is freed with its last reference, also after retries that succeed or fail."""
+    # The collector would find cycles, which is what must not be needed.
+    gc.collect()
+    gc.disable()
+    try:
+        zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, max_attempts=2)
+        sandbox.fault(Fault.status(500), times=1 if status == 200 else None)
+        if status == 200:
+            await zenovay.usage()
+        else:
+            with pytest.raises(ServerError):
+                await zenovay.usage()
+        gone = weakref.ref(zenovay)
+        del zenovay
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -73,8 +73,9 @@ _GET_ONE = "Create one in the Zenovay dashboard under Settings > API keys"
 def test_an_error_about_a_key_says_where_it_came_from(
     passed: str | None, from_environment: str | None, message: str
 ) -> None:
+    given, variable = (None if text is None else Secret(text) for text in (passed, from_environment))
     with pytest.raises(ConfigurationError) as caught:
-        resolve_api_key(None if passed is None else Secret(passed), from_environment)
+        resolve_api_key(given, variable)
     assert caught.value.message == message
 
 
@@ -451,3 +452,21 @@ async def test_a_redirect_is_an_error_and_the_key_does_not_follow_it() -> None:
             await zenovay.heatmaps.pages("x")
     assert caught.value.status == 302
     assert followed == []
+
+
+def test_an_invalid_key_of_the_environment_is_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", f"{KEY}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        Zenovay()
+    # Of the frames of the package; that of this test has the key.
+    frames = traceback.extract_tb(caught.value.__traceback__, limit=None)
+    assert len(frames) > 1
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert not any(KEY in str(frame.locals) for frame in shown.stack if "zenovay_async" in frame.filename)
+
+
+@pytest.mark.parametrize("url", [KEY, f"https://h.example/x?api_key={KEY}", f"https://h.example:x/{KEY}"])
+def test_a_key_in_place_of_the_base_url_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url=") as caught:
+        Zenovay(KEY, base_url=url)
+    assert KEY not in str(caught.value)

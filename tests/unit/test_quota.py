@@ -92,7 +92,9 @@ def test_background_calls_leave_the_reserve_and_direct_calls_may_use_it() -> Non
         guard.in_flight += 1
     with pytest.raises(QuotaExceededError) as caught:
         guard.check(1, reserve=100)
-    assert caught.value.message == "quota_reserve=100: only 102 requests remain this month; no request was sent"
+    assert caught.value.message == (
+        "quota_reserve=100: 102 requests of the monthly quota remain, 2 of them in flight; no request was sent"
+    )
     assert caught.value.retry_after == (JULY - NOW).total_seconds()
     guard.check(1, reserve=0)
     guard.in_flight -= 1

@@ -148,7 +148,8 @@ class QuotaGuard:
         if ends is not None and now >= ends:
             return
         raise QuotaExceededError(
-            f"quota_reserve={reserve}: only {remaining} requests remain this month; no request was sent",
+            f"quota_reserve={reserve}: {remaining} requests of the monthly quota remain, "
+            f"{self.in_flight} of them in flight; no request was sent",
             retry_after=None if ends is None else (ends - now).total_seconds(),
         )
 

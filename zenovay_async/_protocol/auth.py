@@ -9,6 +9,7 @@ import re
 from typing import Literal, NoReturn, TypeAlias, get_args
 from urllib.parse import urlsplit
 
+from zenovay_async._protocol.parameters import require_bool
 from zenovay_async.exceptions import ConfigurationError, ZenovayError
 
 DEFAULT_BASE_URL = "https://api.zenovay.com/api/external/v1"
@@ -20,6 +21,7 @@ AuthStyle: TypeAlias = Literal["x-api-key", "bearer"]
 
 # A name, or an IPv6 address, perhaps with a zone.
 _HOST = re.compile(r"[a-z0-9_-][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII | re.IGNORECASE)
+_KEY = re.compile(r"zv_\w*", re.ASCII | re.IGNORECASE)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
 
@@ -80,16 +82,13 @@ class Auth:
             if text is not None:
                 setattr(error, name, self.redact_text(text))
         error.args = (error.message,)
-        if error.__suppress_context__:
-            # It is not displayed, and holds what the server sent.
-            error.__context__ = None
 
     def redact_text(self, text: str) -> str:
         """Take the key out of a text from the server, also in capitals, as codes are."""
         return re.sub(re.escape(self._key), "<secret>", text, flags=re.IGNORECASE)
 
 
-def resolve_api_key(given: Secret | None, from_environment: str | None) -> Secret:
+def resolve_api_key(given: Secret | None, from_environment: Secret | None = None) -> Secret:
     """The key to use: the one given, else that of the environment variable ``ZENOVAY_API_KEY``.
 
     Args:
@@ -100,7 +99,7 @@ def resolve_api_key(given: Secret | None, from_environment: str | None) -> Secre
         ConfigurationError: There is none, or it is no Zenovay key.
     """
     source = "api_key" if given is not None else KEY_VARIABLE
-    key = given if given is not None else Secret(from_environment or "")
+    key = given if given is not None else from_environment or Secret("")
     if not key:
         missing = "is empty" if given is not None else "is not set"
         raise ConfigurationError(
@@ -139,20 +138,23 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
     url = given if given is not None else from_environment or DEFAULT_BASE_URL
     if not isinstance(url, str):
         raise ConfigurationError(f"base_url={url!r}: expected a str such as {DEFAULT_BASE_URL!r}")
+    require_bool("allow_http", allow_http)
+    # A key gets here where two variables are swapped, or in a query.
+    shown = _KEY.sub("<secret>", repr(url))
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigurationError(
-            f"base_url={url!r}: invalid URL ({error}); expected such as {DEFAULT_BASE_URL!r}"
+            f"base_url={shown}: invalid URL ({error}); expected a URL such as {DEFAULT_BASE_URL!r}"
         ) from None
     if "@" in parts.netloc:
         raise ConfigurationError("base_url contains a user name or password: remove it and pass the key as api_key=")
     is_plain = url.isprintable() and " " not in url
     if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not is_plain:
-        raise ConfigurationError(f"base_url={url!r}: expected a URL such as {DEFAULT_BASE_URL!r}")
+        raise ConfigurationError(f"base_url={shown}: expected a URL such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
         raise ConfigurationError(
-            f"base_url={url!r} would send the API key unencrypted; use https, or allow_http=True on a trusted network"
+            f"base_url={shown} would send the API key unencrypted; use https, or allow_http=True on a trusted network"
         )
     return url.rstrip("/")

@@ -106,6 +106,17 @@ def optional_bool(name: str, value: bool | None) -> bool | None:  # noqa: FBT001
     raise ConfigurationError(f"{name}={value!r}: expected True, False, or None to omit it")
 
 
+def require_bool(name: str, value: bool) -> bool:  # noqa: FBT001 - as above
+    """Check an option that is true or false.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{name}={value!r}: expected True or False")
+
+
 def quote_segment(name: str, text: str) -> str:
     """Quote a path segment whole, so that no ID can reach beyond its place.
 

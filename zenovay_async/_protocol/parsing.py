@@ -69,16 +69,11 @@ def parse_response(
         envelope, drifts = _parse_leniently(call, raw, now, problem)
     else:
         if not envelope.success:
-            del envelope  # as below
             raise error_from_response(raw, now)
         if strict or find_drift:
             drifts = decoder.find_drift(raw.body)
     if strict and drifts:
-        try:
-            raise strict_error(raw, drifts)
-        finally:
-            # Tracebacks may show variables, and a server may have echoed the key; see RawResponse.
-            del envelope, drifts
+        raise strict_error(raw, drifts)
     usage = None if endpoint.usage_of is None else endpoint.usage_of(envelope.data)
     return Result(envelope.data, envelope.timestamp, drifts, usage)
 
@@ -88,22 +83,18 @@ def _parse_leniently(
 ) -> tuple[Envelope[T], tuple[Drift, ...]]:
     """Parse a body that did not decode: an error under status 200, no envelope, schema drift, or no JSON."""
     document = as_dict(loads_or_none(raw.body))
+    if not document:
+        raise decode_error(raw, problem) from None
+    if document.get("success") is False or ("error" in document and "data" not in document):
+        raise error_from_response(raw, now) from None
+    bare = "data" not in document
     try:
-        if not document:
-            raise decode_error(raw, problem) from None
-        if document.get("success") is False or ("error" in document and "data" not in document):
-            raise error_from_response(raw, now) from None
-        bare = "data" not in document
-        try:
-            # Pages of 2025 show bodies without an envelope.
-            envelope, drifts = call.endpoint.decoder.coerce({"data": document} if bare else document)
-        except CoercionError as failed:
-            raise decode_error(raw, problem if bare else failed) from None
-        except (msgspec.ValidationError, OverflowError) as failed:
-            raise decode_error(raw, failed) from None
-        if not envelope.success:
-            del envelope, drifts
-            raise error_from_response(raw, now) from None
-    finally:
-        del document
+        # Pages of 2025 show bodies without an envelope.
+        envelope, drifts = call.endpoint.decoder.coerce({"data": document} if bare else document)
+    except CoercionError as failed:
+        raise decode_error(raw, problem if bare else failed) from None
+    except (msgspec.ValidationError, OverflowError) as failed:
+        raise decode_error(raw, failed) from None
+    if not envelope.success:
+        raise error_from_response(raw, now) from None
     return envelope, (Drift("$", "no envelope"), *drifts) if bare else drifts

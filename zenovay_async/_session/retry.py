@@ -112,10 +112,9 @@ class RetryPolicy:
             reraise=True,
         )
         try:
-            result = await retrying(replay_then_attempt)
+            result: T = await retrying(replay_then_attempt)
         finally:
-            # What tenacity keeps here refers to itself, and by tracebacks to the client, which would live until the next
-            # garbage collection.
+            # tenacity keeps functions here that refer to it, and so to the client, until the next garbage collection.
             retrying.iter_state.reset()
         state.last_error = None
         return result

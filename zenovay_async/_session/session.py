@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from zenovay_async._limits.outcome import outcome_of
-from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_int
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import RawResponse, Response
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
 from zenovay_async._session.transport import as_headers, url_builder
 from zenovay_async.events import OnEvent
-from zenovay_async.exceptions import RateLimitError, ZenovayError
+from zenovay_async.exceptions import ConfigurationError, RateLimitError, ZenovayError
 
 if TYPE_CHECKING:
     from zenovay_async._limits.budget import Budget
@@ -58,6 +59,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         check_timeout("timeout", self.timeout)
         check_timeout("attempt_timeout", self.attempt_timeout)
         require_int("max_attempts", self.max_attempts)
+        require_bool("strict", self.strict)
+        if self.on_event is not None and (not callable(self.on_event) or iscoroutinefunction(self.on_event)):
+            raise ConfigurationError(f"on_event={self.on_event!r}: expected a plain function of one event, or None")
 
 
 class Session:
@@ -109,7 +113,12 @@ class Session:
                     raise
             return await self._retry.resume(state, lambda: self._attempt(state))
         except ZenovayError as error:
-            raise state.final_error(error)  # noqa: B904 - it is the error itself
+            final = state.final_error(error)
+        try:
+            raise final
+        finally:
+            # Or its traceback would refer to this frame, which refers to it.
+            del final
 
     async def _attempt(self, state: CallState[T]) -> Response[T]:
         call, endpoint = state.call, state.call.endpoint
@@ -161,6 +170,7 @@ class Session:
     async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
         """Wait for both, within the deadline; the deadline of a background call starts after the wait."""
         began, cost = state.loop.time(), state.call.endpoint.cost
+        self._transport.check_open()
         try:
             permit = await self._budget.acquire(cost, max_wait=state.max_wait(), background=state.background)
         except RateLimitError as error:

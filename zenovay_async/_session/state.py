@@ -79,6 +79,7 @@ class CallState(Generic[T]):
 
     def record_failure(self, error: ZenovayError) -> None:
         """Keep the error of an attempt; a wait that does not fit is not an attempt, and keeps the one before it."""
+        _drop_frames(error)
         if self.excess_wait is None:
             self._failed_at = self.loop.time()
             self.last_error = error
@@ -88,13 +89,23 @@ class CallState(Generic[T]):
         if self.excess_wait is not None and self.last_error is not None:
             error = self.last_error
             error.retry_after = self.excess_wait
-            bound = "deadline" if self._timeout is None else f"timeout of {self._timeout:g} s"
-            error.message += f"; a retry would wait {self.excess_wait:.1f} s, longer than the {bound}"
+            bound = "the deadline" if self._timeout is None else f"timeout={self._timeout:g}"
+            error.message += f"; a retry in {self.excess_wait:.1f} s does not fit {bound}"
             error.args = (error.message,)
-        # A traceback reaches this object, which would reach the error again, and stay until the next collection.
         self.last_error = None
+        _drop_frames(error)
         error.operation = self.call.operation
         error.call = str(self.call)
         error.attempts = self.attempts
         error.waits = self.waits
         return error
+
+
+def _drop_frames(error: ZenovayError) -> None:
+    """Let an error forget the frames it went through: they refer to it, and hold what the server sent.
+
+    A server may have echoed the key, and tracebacks may show variables.
+    """
+    error.__traceback__ = None
+    if error.__suppress_context__:
+        error.__context__ = None

@@ -90,6 +90,15 @@ class Transport:
         if owner is not None and pool is not None and pool.loop is asyncio.get_running_loop():
             await owner.aclose()
 
+    def check_open(self) -> None:
+        """Check that the transport was not closed, before a call waits for anything.
+
+        Raises:
+            ClientClosedError: It was.
+        """
+        if self._closed:
+            raise ClientClosedError("The client is closed; call it inside its 'async with' block")
+
     def acquire_slot_nowait(self, loop: asyncio.AbstractEventLoop) -> ConnectionPool | None:
         """Take a slot if one is available; else ``None``.
 
@@ -114,8 +123,7 @@ class Transport:
         """
         loop, pool = asyncio.get_running_loop(), self._pool
         if pool is None or pool.loop is not loop or pool.session.closed:
-            if self._closed:
-                raise ClientClosedError("The client is closed; call it inside its 'async with' block")
+            self.check_open()
             pool = await self._start(loop)
         try:
             async with asyncio.timeout_at(deadline):
@@ -210,7 +218,6 @@ class ConnectionPool:
         if deadline is not None and deadline < due:
             due = deadline
         options: dict[str, Any] = self._options
-        response: aiohttp.ClientResponse | None = None
         if self._headers is not None:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
         if body is not None or due - now <= CONNECT_TIMEOUT:
@@ -222,11 +229,13 @@ class ConnectionPool:
                 response = await self.session.request(method, url, headers=headers, **options)
                 return RawResponse(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
-            raise _translate(_cause_of(error), self.session, due - now) from _without_tracebacks(_cause_of(error))
+            cause = _cause_of(error)
+            if isinstance(cause, TimeoutError):
+                limit = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
+                raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause)
+            raise _translate(cause, self.session) from _without_tracebacks(cause)
         finally:
             self.slots.release()
-            # Tracebacks may show variables, and a server may have echoed the key in a header.
-            response = None
 
 
 def url_builder(base_url: str) -> Callable[[str, str], URL]:
@@ -263,22 +272,29 @@ def _cause_of(error: Exception) -> Exception:
     return error.error if isinstance(error, ResendSuppressed) else error
 
 
-def _translate(error: Exception, session: aiohttp.ClientSession, seconds: float) -> ZenovayError:
+def _timed_out(error: Exception, limit: str, seconds: float) -> APITimeoutError:
+    connecting = _is_connecting(error)
+    if connecting and seconds > CONNECT_TIMEOUT:
+        limit = f"{CONNECT_TIMEOUT:g} s"
+    translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {limit}")
+    translated.sent = not connecting
+    return translated
+
+
+def _is_connecting(error: Exception) -> bool:
+    return isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+
+
+def _translate(error: Exception, session: aiohttp.ClientSession) -> ZenovayError:
     if not isinstance(error, (aiohttp.ClientError, OSError)):
         if isinstance(error, ValueError):
             return ConfigurationError(f"aiohttp rejected the request: {error}")
         if session.closed:
             return ClientClosedError("The session was closed before or during the call")
         raise error
-    connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-    translated: APIConnectionError
-    if isinstance(error, TimeoutError):
-        bound = min(seconds, CONNECT_TIMEOUT) if connecting else seconds
-        translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {bound:.3g} s")
-    else:
-        phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
-        translated = APIConnectionError(f"{phase}: {_reason(error)}")
-    translated.sent = not connecting
+    phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
+    translated = APIConnectionError(f"{phase}: {_reason(error)}")
+    translated.sent = not _is_connecting(error)
     translated.final = isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError))
     return translated
 
