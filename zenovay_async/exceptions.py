@@ -122,7 +122,7 @@ class APIConnectionError(ZenovayError):
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """The time allowed for the call, or for one attempt, ran out."""
+    """The call, or one attempt, exceeded its timeout."""
 
 
 class ResponseDecodeError(ZenovayError):
