@@ -6,13 +6,14 @@ pages for the older ones. The status decides the class of an error; codes are co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from zenovay_async._protocol.decoding import decode_text, loads_or_none
 from zenovay_async._protocol.headers import as_dict, quota_retry_after, retry_after
 from zenovay_async._protocol.leniency import CoercionError, Drift
+from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.exceptions import (
     API_PAID_PLAN_REQUIRED,
     MONTHLY_LIMIT_EXCEEDED,
@@ -26,9 +27,6 @@ from zenovay_async.exceptions import (
     ResponseDecodeError,
     ServerError,
 )
-
-if TYPE_CHECKING:
-    from zenovay_async._protocol.response import RawResponse
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
@@ -49,7 +47,6 @@ _BY_CODE: dict[str, type[APIStatusError]] = {
     "RATE_LIMIT_EXCEEDED": RateLimitError,
     MONTHLY_LIMIT_EXCEEDED: QuotaExceededError,
 }
-_OK = range(200, 300)
 _REDIRECT = range(300, 400)
 
 
@@ -111,7 +108,7 @@ def strict_error(raw: RawResponse, drifts: tuple[Drift, ...]) -> ResponseDecodeE
 def _class_of(status: int, code: str | None) -> type[APIStatusError]:
     if status == 429 and code == MONTHLY_LIMIT_EXCEEDED:  # noqa: PLR2004 - the status is its own name
         return QuotaExceededError
-    if status in _OK:
+    if status in OK_STATUSES:
         return _BY_CODE.get(code or "", APIStatusError)
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - as above
 
@@ -119,7 +116,7 @@ def _class_of(status: int, code: str | None) -> type[APIStatusError]:
 def _default_message(raw: RawResponse) -> str:
     if raw.status in _REDIRECT:
         return "Refused to follow a redirect, which would leak the API key; check base_url"
-    if raw.status in _OK:
+    if raw.status in OK_STATUSES:
         return "The API responded with success: false and no message"
     content_type = raw.headers.get("Content-Type", "no content type")
     return f"The server responded with HTTP {raw.status} and no message ({content_type})"

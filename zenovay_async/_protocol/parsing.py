@@ -14,16 +14,14 @@ from zenovay_async._protocol.decoding import loads_or_none
 from zenovay_async._protocol.failures import decode_error, error_from_response, strict_error
 from zenovay_async._protocol.headers import as_dict
 from zenovay_async._protocol.leniency import CoercionError, Drift
+from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.rate_limits import UsageHeaders
 
 if TYPE_CHECKING:
     from zenovay_async._protocol.call import Call
     from zenovay_async._protocol.decoding import Envelope
-    from zenovay_async._protocol.response import RawResponse
 
 T = TypeVar("T")
-
-_OK = range(200, 300)
 
 
 class Result(msgspec.Struct, Generic[T], frozen=True, gc=False):
@@ -58,7 +56,7 @@ def parse_response(
         APIStatusError: The API responded with an error, also one under status 200.
         ResponseDecodeError: The response is not what the API documents.
     """
-    if raw.status not in _OK:
+    if raw.status not in OK_STATUSES:
         raise error_from_response(raw, now)
     endpoint = call.endpoint
     decoder = endpoint.decoder

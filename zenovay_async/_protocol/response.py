@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+OK_STATUSES = range(200, 300)
+"""HTTP statuses of responses that are no errors, unless their body says so."""
+
 
 class RawResponse(msgspec.Struct, frozen=True, gc=False):
     """A response before parsing: status, headers (looked up regardless of case), the whole body."""

@@ -15,7 +15,7 @@ import msgspec
 from zenovay_async._limits.outcome import outcome_of
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_int
 from zenovay_async._protocol.parsing import parse_response
-from zenovay_async._protocol.response import RawResponse, Response
+from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
 from zenovay_async._session.transport import as_headers, url_builder
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from zenovay_async.rate_limits import Permit
 
 T = TypeVar("T")
-
-_OK = range(200, 300)
 
 _logger = logging.getLogger("zenovay_async")
 
@@ -94,7 +92,7 @@ class Session:
             timeout: Seconds for the whole call, ``None`` for no deadline; omitted, the client's own.
 
         Raises:
-            ZenovayError: The call failed; the error has the attempts made and the waits taken.
+            ZenovayError: The call failed; the error has the attempts and waits of the call.
         """
         if timeout is NOT_GIVEN:
             timeout = self._options.timeout
@@ -131,7 +129,7 @@ class Session:
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
                 now = time.time()
-                find_drift = raw.status in _OK and self._drift.is_due(endpoint.decoder, now)
+                find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, now)
                 result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 permit.settle(outcome_of(raw, error))
@@ -146,7 +144,7 @@ class Session:
         return Response(result.data, raw.status, raw.headers, raw.body, result.timestamp, state.attempts, state.waits)
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[Permit, ConnectionPool] | None:
-        """A permit and a connection slot, if neither has to be waited for."""
+        """Acquire a connection slot and a permit, if both are available now."""
         pool = self._transport.acquire_slot_nowait(state.loop)
         if pool is None:
             return None
@@ -159,7 +157,7 @@ class Session:
         return None if permit is None else (permit, pool)
 
     async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
-        """Wait for both, within the deadline; the deadline of a background call starts after the wait."""
+        """Wait for a permit and a connection slot, within the deadline; that of a background call starts afterwards."""
         began, cost = state.loop.time(), state.call.endpoint.cost
         try:
             permit = await self._budget.acquire(cost, max_wait=state.max_wait(), background=state.background)
