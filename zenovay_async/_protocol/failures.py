@@ -1,4 +1,4 @@
-"""From a response that is no result to one error of the tree.
+"""From an error response, or one that does not decode, to one error of the tree.
 
 Sources: help "API errors" and "API error handling" for the current shapes, docs "Rate limits" and the 2025 help
 pages for the older ones. The status decides the class of an error; codes are compared without regard to case.
@@ -51,7 +51,7 @@ _REDIRECT = range(300, 400)
 
 
 def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
-    """The error that a response means, in any of the three shapes that the documentation shows.
+    """Make the error for a response, in any of the three shapes that the documentation shows.
 
     Args:
         raw: The response.
@@ -76,7 +76,7 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
 
 
 def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
-    """The error for a response that is not what the API documents."""
+    """Make the error for a response that is not what the API documents."""
     content_type = raw.headers.get("Content-Type", "no content type")
     text = str(problem)
     path = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
@@ -90,13 +90,13 @@ def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
         message = f"Response is not JSON ({content_type}): {text}"
     error = ResponseDecodeError(message, **_error_fields(raw))
     error.path = path
-    # msgspec has no class of its own for this; a body that ends early is like a broken connection.
+    # A body that ends early is like a broken connection; msgspec has no class of its own for it.
     error.truncated = text.startswith("Input data was truncated") and not isinstance(problem, msgspec.ValidationError)
     return error
 
 
 def strict_error(raw: RawResponse, drifts: tuple[Drift, ...]) -> ResponseDecodeError:
-    """The error for a response that differs from the documented schema, where none may."""
+    """Make the error for a response that differs from the documented schema, with ``strict=True``."""
     found = "; ".join(str(drift) for drift in drifts)
     error = ResponseDecodeError(
         f"Response does not match the documented schema (strict=True): {found}", **_error_fields(raw)
@@ -110,7 +110,7 @@ def _class_of(status: int, code: str | None) -> type[APIStatusError]:
         return QuotaExceededError
     if status in OK_STATUSES:
         return _BY_CODE.get(code or "", APIStatusError)
-    return _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - as above
+    return _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - the status is its own name
 
 
 def _default_message(raw: RawResponse) -> str:

@@ -29,9 +29,9 @@ class Result(msgspec.Struct, Generic[T], frozen=True, gc=False):
 
     Attributes:
         data: The result.
-        timestamp: When the server made the response; ``None`` where it did not say.
-        drifts: Each difference from the documented schema that was looked for.
-        usage: The monthly quota, where the result is about that.
+        timestamp: When the server made the response; ``None`` if it did not say.
+        drifts: The differences from the documented schema, if they were looked for.
+        usage: The monthly quota, if the result states it.
     """
 
     data: T
@@ -46,7 +46,7 @@ def parse_response(
     """Parse the response to a call.
 
     Args:
-        call: What was called; knows how its result is decoded.
+        call: The call.
         raw: The response.
         now: Unix seconds on this machine.
         strict: Accept nothing but the documented schema, for tests.

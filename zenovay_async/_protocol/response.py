@@ -40,8 +40,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
         status: HTTP status.
         headers: Headers of the response, looked up regardless of case.
         body: The body as it came; ``json()`` parses it, with fields that this version does not know.
-        timestamp: When the server made the response; ``None`` where it did not say.
-        attempts: How often the call was attempted: requests sent, and connections that failed.
+        timestamp: When the server made the response; ``None`` if it did not say.
+        attempts: Number of attempts: requests sent, and connections that failed.
         waits: Seconds waited before each attempt after the first.
     """
 
@@ -55,7 +55,7 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
 
     @property
     def request_id(self) -> str | None:
-        """The server's ID of this request, to quote to its support."""
+        """The server's ID of this request, ``x-request-id``, for its support; ``None`` if it sent none."""
         return self.headers.get("x-request-id")
 
     @property
@@ -69,5 +69,5 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
         return usage_headers(self.headers)
 
     def json(self) -> Any:
-        """The whole body as plain Python values, envelope included."""
+        """The whole body as plain Python values, envelope included; ``None`` if it is not JSON."""
         return loads_or_none(self.body)

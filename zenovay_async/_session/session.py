@@ -88,8 +88,11 @@ class Session:
         """Carry out a call.
 
         Args:
-            call: What to send.
-            timeout: Seconds for the whole call, ``None`` for no deadline; omitted, the client's own.
+            call: The call.
+            timeout: Seconds for the whole call; ``None`` for no deadline; omitted, the client's own.
+
+        Returns:
+            The response, with the result of the call as its data.
 
         Raises:
             ZenovayError: The call failed; the error has the attempts and waits of the call.
