@@ -39,7 +39,7 @@ def now() -> float:
 
 
 def hold_up(seconds: float) -> None:
-    """Let virtual time pass as if a callback kept the loop busy: all timers due by then fire in one turn."""
+    """Let virtual time pass as if a callback kept the loop busy: all timers due by then fire in one iteration."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, LoopTimeEventLoop)
     loop.setup_looptime(start=loop.time() + seconds)

@@ -70,7 +70,7 @@ async def test_calls_on_a_closed_client_take_no_permit(sandbox: Sandbox, given: 
             await zenovay.heatmaps.pages(sandbox.website_ids[0])
     assert remaining(zenovay) == before
     assert limiter.statistics().in_flight == 0
-    assert zenovay._budget.in_flight == 0
+    assert zenovay._budget.statistics().in_flight == 0
 
 
 async def test_callers_canceled_while_they_wait_for_a_slot_take_no_permit(sandbox: Sandbox) -> None:
@@ -151,7 +151,7 @@ async def test_a_listener_that_raises_loses_no_call_and_no_permit(
     assert caplog.text.count("on_event failed on ") == len(heard)
     assert "a slip in the caller's own function" in caplog.text
     assert limiter.statistics().in_flight == 0
-    assert zenovay._budget.in_flight == 0
+    assert zenovay._budget.statistics().in_flight == 0
 
 
 async def test_a_result_type_that_raises_costs_no_permit(sandbox: Sandbox) -> None:
@@ -168,4 +168,4 @@ async def test_a_result_type_that_raises_costs_no_permit(sandbox: Sandbox) -> No
         with pytest.raises(LookupError):
             await zenovay.request("GET", f"heatmaps/{site}/pages", result_type=Picky)
     assert limiter.statistics().in_flight == 0
-    assert zenovay._budget.in_flight == 0
+    assert zenovay._budget.statistics().in_flight == 0

@@ -191,7 +191,7 @@ async def test_with_a_limiter_a_429_costs_nothing_of_the_retry_budget(canned: ai
     canned.get(URL, payload=GOOD)
     async with make_client(rate_limit="auto") as zenovay:
         await zenovay.heatmaps.pages("x")
-        assert zenovay._budget.retries_left() == RetryBudget.CAPACITY
+        assert zenovay._budget.statistics().retries_left == RetryBudget.CAPACITY
 
 
 @pytest.mark.parametrize("status", [200, 429])

@@ -30,7 +30,7 @@ from zenovay_async import (
     Zenovay,
     ZenovayError,
 )
-from zenovay_async._limits.budget import Budget, Limits, budget_for
+from zenovay_async._limits.budget import Budget, BudgetStatistics, Limits, budget_for
 from zenovay_async._limits.outcome import outcome_of
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.auth import Auth, Secret
@@ -140,7 +140,7 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
     assert budget.allow_retry(ServerError("m"))
 
     def state() -> Any:
-        return budget.in_flight, budget.retries_left(), budget.quota(), budget.rate_limit(), list(limiter.returned)
+        return budget.statistics(), budget.quota(), budget.rate_limit(), list(limiter.returned)
 
     def return_permit(how: Any, used: int) -> None:
         if how == "refund":
@@ -150,12 +150,12 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
 
     return_permit(first, 5)
     before = state()
-    assert budget.in_flight == 1
+    assert budget.statistics().in_flight == 1
     with pytest.raises(RuntimeError, match="settle or refund each permit exactly once"):
         return_permit(second, 6)
     assert state() == before
     other.refund()
-    assert budget.in_flight == 0
+    assert budget.statistics().in_flight == 0
 
 
 async def test_a_settled_permit_hands_its_outcome_to_the_limiter() -> None:
@@ -175,7 +175,7 @@ async def test_unsent_refunds_and_updates_nothing() -> None:
     acquired(budget, 3).settle(outcome_of(None, failure))
     acquired(budget, 3).refund()
     assert limiter.returned == ["refunded", "refunded"]
-    assert (budget.in_flight, budget.quota(), budget.retries_left()) == (0, Quota(), 20)
+    assert (budget.statistics(), budget.quota()) == (BudgetStatistics(in_flight=0, retries_left=20), Quota())
 
 
 async def test_a_rate_limit_under_another_status_stops_every_caller() -> None:
@@ -195,7 +195,7 @@ async def test_a_rate_limit_under_another_status_stops_every_caller() -> None:
         with pytest.raises(RateLimitError, match="no request was sent") as caught:
             await client.acquire(1, max_wait=5.0, background=False)
         assert caught.value.retry_after == pytest.approx(30, abs=2)
-    assert budget.in_flight == 0
+    assert budget.statistics().in_flight == 0
 
 
 async def test_an_exhausted_quota_says_nothing_about_the_rate_limit() -> None:
@@ -227,7 +227,7 @@ async def test_waiting_callers_of_a_key_fail_when_its_quota_is_exhausted() -> No
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(error, QuotaExceededError) for error in ended)
     assert len({id(error) for error in ended}) == len(waiting)
-    assert budget.in_flight == sibling.in_flight == 0
+    assert budget.statistics().in_flight == sibling.statistics().in_flight == 0
     assert [type(event) for event in events] == [QuotaExhausted]
 
 
@@ -253,11 +253,11 @@ async def test_an_exhausted_quota_fails_no_caller_of_another_key() -> None:
     last.settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert [isinstance(each, QuotaExceededError) for each in ended] == [True, False, True, False, False]
-    assert (exhausted.in_flight, other.in_flight, limiter.statistics().in_flight) == (0, 3, 3)
+    assert (exhausted.statistics().in_flight, other.statistics().in_flight, limiter.statistics().in_flight) == (0, 3, 3)
     for permit in ended:
         if not isinstance(permit, BaseException):
             permit.settle(SUCCEEDED)
-    assert (other.in_flight, limiter.statistics().in_flight) == (0, 0)
+    assert (other.statistics().in_flight, limiter.statistics().in_flight) == (0, 0)
 
 
 async def test_a_quota_may_be_exhausted_while_other_threads_make_clients() -> None:
@@ -276,7 +276,7 @@ async def test_a_quota_may_be_exhausted_while_other_threads_make_clients() -> No
         for _ in range(200):
             budget = budget_of(new_key(), rate_limit=RecordingLimiter())
             acquired(budget).settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
-            assert budget.in_flight == 0
+            assert budget.statistics().in_flight == 0
     finally:
         done.set()
         thread.join()
@@ -291,14 +291,14 @@ async def test_a_quota_exhausted_during_the_wait_returns_the_permit() -> None:
     with pytest.raises(QuotaExceededError):
         await budget.acquire(2, max_wait=None, background=False)
     assert limiter.returned == [Outcome(kind="quota_exhausted", retry_after=60.0), "refunded"]
-    assert budget.in_flight == 0
+    assert budget.statistics().in_flight == 0
 
 
 async def test_a_wait_that_does_not_fit_leaves_nothing_in_flight() -> None:
     budget = budget_of(new_key(), rate_limit=RecordingLimiter())
     with pytest.raises(RateLimitError):
         await budget.acquire(1, max_wait=0, background=False)
-    assert budget.in_flight == 0
+    assert budget.statistics().in_flight == 0
 
 
 async def test_cost_and_background_reach_the_limiter() -> None:
@@ -307,7 +307,7 @@ async def test_cost_and_background_reach_the_limiter() -> None:
     budget.acquire_nowait(3, background=True)
     await budget.acquire(2, max_wait=None, background=False)
     assert limiter.requested == [(3, True), (2, False)]
-    assert budget.in_flight == 5
+    assert budget.statistics().in_flight == 5
 
 
 async def test_requests_in_flight_count_against_the_reserve() -> None:
@@ -327,10 +327,10 @@ async def test_clients_of_a_key_share_everything_but_the_reserve() -> None:
     budget, careful = budget_of(key), budget_of(key, quota_reserve=95)
     assert budget_of(key) is budget
     permit = await budget.acquire(2, max_wait=None, background=False)
-    assert careful.in_flight == 2
+    assert careful.statistics().in_flight == 2
     permit.settle(Outcome(kind="succeeded", limit=60, remaining=58, usage=UsageHeaders(10, 100)))
     assert budget.allow_retry(ServerError("m"))
-    assert careful.retries_left() == budget.retries_left() == 19
+    assert careful.statistics().retries_left == budget.statistics().retries_left == 19
     assert careful.quota() == budget.quota() == Quota(10, 100)
     assert careful.rate_limit() == budget.rate_limit()
     budget.check(1, background=True)
@@ -366,12 +366,12 @@ async def test_only_a_success_earns_a_fifth_of_a_retry() -> None:
     budget = budget_of(new_key(), rate_limit=None)
     for _ in range(5):
         assert budget.allow_retry(ServerError("m"))
-    assert budget.retries_left() == 15
+    assert budget.statistics().retries_left == 15
     for kind in KINDS:
         if kind != "quota_exhausted":
             acquired(budget).settle(Outcome(kind=kind))
     acquired(budget).refund()
-    assert budget.retries_left() == pytest.approx(15.2)
+    assert budget.statistics().retries_left == pytest.approx(15.2)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_a_retry_after_a_bounded_429_spends_nothing(rate_limit: Any, error: Zeno
     assert budget.is_paced == (rate_limit is not None)
     for _ in range(20):
         assert budget.allow_retry(error)
-    assert budget.retries_left() == 20 - 20 * spent
+    assert budget.statistics().retries_left == 20 - 20 * spent
     assert budget.allow_retry(error) == (not spent)
 
 
@@ -471,7 +471,7 @@ async def test_after_closing_a_permit_can_be_returned_and_another_acquired() -> 
     await budget.aclose()
     permit.settle(SUCCEEDED)
     (await budget.acquire(1, max_wait=None, background=False)).refund()
-    assert budget.in_flight == 0
+    assert budget.statistics().in_flight == 0
 
 
 @pytest.mark.looptime(False)  # noqa: FBT003 - how looptime is turned off
@@ -509,11 +509,11 @@ async def test_a_call_returns_its_permit_however_it_ends(sandbox: Sandbox, end: 
         call = asyncio.create_task(zenovay.request("GET", path, result_type=result_type))
         if end == "cancel":
             await arrived.wait()
-            assert (budget.in_flight, limiter.statistics().in_flight) == (1, 1)
+            assert (budget.statistics().in_flight, limiter.statistics().in_flight) == (1, 1)
             call.cancel()
         ended: Any = await asyncio.gather(call, return_exceptions=True)
         assert isinstance(ended[0], dict) == (end in {"success", "strict"})
-        assert (budget.in_flight, limiter.statistics().in_flight) == (0, 0)
+        assert (budget.statistics().in_flight, limiter.statistics().in_flight) == (0, 0)
 
 
 _COSTS = st.integers(1, 3)
@@ -566,7 +566,7 @@ class _Run:
                 permit.refund()
             else:
                 permit.settle(Outcome(kind="quota_exhausted", retry_after=3600.0))
-        assert self.budget.in_flight == sum(cost for _, cost in self.held)
+        assert self.budget.statistics().in_flight == sum(cost for _, cost in self.held)
 
     async def _acquire(self, cost: int, background: bool, max_wait: float | None) -> None:  # noqa: FBT001 - drawn
         try:
@@ -594,7 +594,7 @@ def test_in_flight_is_what_was_acquired_and_not_returned(steps: list[Any], rate_
         for step in steps:
             await sequence.step(*step)
         await sequence.end()
-        assert sequence.budget.in_flight == 0
+        assert sequence.budget.statistics().in_flight == 0
         if limiter is not None:
             statistics = limiter.statistics()
             assert (statistics.in_flight, statistics.direct_waiting, statistics.background_waiting) == (0, 0, 0)

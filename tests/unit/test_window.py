@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import hold_up, now
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from looptime import LoopTimeEventLoop, new_event_loop
+from looptime import new_event_loop
 from simulated_servers import Server
 
 from zenovay_async import ClientClosedError, QuotaExceededError, RateLimitError
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.looptime
 
 
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
 def succeeded(limit: int | None = None, remaining: int | None = None) -> Outcome:
     return Outcome(kind="succeeded", limit=limit, remaining=remaining)
 
@@ -40,13 +37,6 @@ def rate_limited(retry_after: float | None = None, limit: int | None = None) -> 
 
 
 NO_RESPONSE = Outcome(kind="no_response")
-
-
-def hold_up(seconds: float) -> None:
-    """Let time pass as if a callback kept the loop busy: all timers due by then fire in one iteration."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, LoopTimeEventLoop)
-    loop.setup_looptime(start=loop.time() + seconds)
 
 
 async def spend(limiter: WindowLimiter, limit: int = 30) -> None:

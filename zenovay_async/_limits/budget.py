@@ -66,6 +66,18 @@ class Limits(msgspec.Struct, frozen=True):
         require_int("quota_reserve", self.quota_reserve, low=0)
 
 
+class BudgetStatistics(msgspec.Struct, frozen=True):
+    """The permits and retries of all clients of a key.
+
+    Attributes:
+        in_flight: Cost of the permits that are acquired and not returned yet.
+        retries_left: Retries that may still be made; a part of one counts once it is whole.
+    """
+
+    in_flight: int
+    retries_left: float
+
+
 class Budget:
     """What one client may spend: the limiter, quota and retries of its key, and its own reserve.
 
@@ -83,10 +95,6 @@ class Budget:
         """Whether calls need a permit of a limiter."""
         return self._shared.limiter is not None
 
-    @property
-    def in_flight(self) -> int:
-        """Requests of the quota that have no response yet, of all clients of the key."""
-        return self._shared.quota.in_flight
 
     def check(self, cost: int, *, background: bool) -> None:
         """Reject a call that the monthly quota does not allow, before anything is spent.
@@ -163,9 +171,9 @@ class Budget:
         """The state of the monthly quota."""
         return self._shared.quota.snapshot()
 
-    def retries_left(self) -> float:
-        """Retries that the key may still make."""
-        return self._shared.retries.tokens
+    def statistics(self) -> BudgetStatistics:
+        """What all clients of the key have in flight, and the retries that they have left."""
+        return BudgetStatistics(self._shared.quota.in_flight, self._shared.retries.tokens)
 
     def listen(self, listener: Listener) -> None:
         """Emit events of the key to a listener until it is garbage collected; its client has to keep it."""
