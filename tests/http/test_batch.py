@@ -208,7 +208,7 @@ class Unauthorized:
     """A server that rejects every key, and counts the requests.
 
     Args:
-        before: Status of each of the first responses, in place of 401.
+        before: Statuses of the first responses, instead of 401.
     """
 
     def __init__(self, *before: int) -> None:

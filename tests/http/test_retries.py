@@ -99,7 +99,7 @@ async def test_attempts_are_as_many_as_allowed_and_counted(canned: aioresponses,
 
 
 async def test_retry_after_is_kept_to(canned: aioresponses) -> None:
-    """The wait that the server asks for is kept to."""
+    """The call waits as long as the server asks, and up to half a second of jitter."""
     canned.get(URL, status=503, headers={"Retry-After": "4"})
     canned.get(URL, payload=GOOD)
     async with make_client() as zenovay:
@@ -109,7 +109,7 @@ async def test_retry_after_is_kept_to(canned: aioresponses) -> None:
 
 
 async def test_a_wait_that_cannot_fit_is_not_begun(canned: aioresponses) -> None:
-    """A wait that cannot fit is not begun, and the error says how long it would have been."""
+    """The error states the expected wait."""
     canned.get(URL, status=429, headers={"Retry-After": "5"}, repeat=True)
     async with make_client() as zenovay:
         began = now()
@@ -227,7 +227,7 @@ def test_a_retry_budget_is_earned_back_by_successes() -> None:
 
 
 async def test_a_call_that_is_not_idempotent_is_retried_only_if_it_never_ran(canned: aioresponses) -> None:
-    """A question, which costs credits, is sent again only if it never ran."""
+    """A question, which costs three requests, is retried only if it never ran."""
     url = f"{DEFAULT_BASE_URL}/query/x"
     never_ran: list[dict[str, Any]] = [
         {"status": 429},
