@@ -269,17 +269,17 @@ class Zenovay(ClientMethods):
         return self._budget.quota()
 
     def estimate(self, n: int, *, cost: int = 1) -> Estimate:
-        """Estimate what ``n`` further calls would take, as far as it is known now; sends no request.
+        """Estimate what ``n`` further calls would take, as far as known; sends no request.
 
         Args:
-            n: How many calls, 0 or more.
-            cost: Requests that each takes from the quota; ``query`` takes 3.
+            n: Number of calls, 0 or more.
+            cost: Requests that each is charged for, 1 or more; ``query`` costs 3.
 
         Returns:
-            Seconds until the last may start, requests, and their share of the rest of the monthly quota.
+            Seconds until the last may start, requests, and their share of the remaining monthly quota.
 
         Raises:
-            ConfigurationError: ``n`` is no int >= 0, or ``cost`` no int >= 1.
+            ConfigurationError: ``n`` is not an int >= 0, or ``cost`` not an int >= 1.
         """
         return self._budget.estimate(n, cost)
 

@@ -75,10 +75,10 @@ class QuotaThresholdReached(Event, frozen=True, kw_only=True):
 
 
 class QuotaExhausted(Event, frozen=True, kw_only=True):
-    """The server said that the monthly quota is exhausted; calls fail from now on without a request.
+    """The server reported that the monthly quota is exhausted; calls fail from now on without a request.
 
     Attributes:
-        resets_at: When the count restarts.
+        resets_at: When the count restarts; aware.
     """
 
     resets_at: datetime

@@ -1,4 +1,4 @@
-"""A rate limiter of one's own: requests at an even pace, and one 429 pauses every caller.
+"""A custom rate limiter: requests at an even pace, and one 429 pauses every caller.
 
 Run it with: python docs/examples/limiter.py WEBSITE_ID...
 """

@@ -95,7 +95,6 @@ class Budget:
         """Whether calls need a permit of a limiter."""
         return self._shared.limiter is not None
 
-
     def check(self, cost: int, *, background: bool) -> None:
         """Reject a call that the monthly quota does not allow, before anything is spent.
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Result(msgspec.Struct, Generic[T], frozen=True, gc=False):
-    """What a successful response means.
+    """A parsed response.
 
     Attributes:
         data: The result.

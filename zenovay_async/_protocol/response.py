@@ -1,4 +1,4 @@
-"""What the server sent: as it came, and with the result decoded from it."""
+"""Responses: :class:`RawResponse` before parsing, :class:`Response` with the result and its metadata."""
 
 from __future__ import annotations
 

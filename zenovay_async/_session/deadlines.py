@@ -2,7 +2,7 @@
 
 ``asyncio.timeout`` sets a timer for each block and cancels it at the end, and so does aiohttp for each request: 7 µs of
 a call's 100, for a timer that rarely fires. Here one timer is set for the deadline that is due first. Blocks that begin
-one after the other are mostly due in that order, so it is rarely set anew; when it fires, it ends all that are due.
+one after the other are mostly due in that order, so it is rarely set again; when it fires, it ends all that are due.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # A server that sends ever new fields must not fill the memory with what was reported.
 _MAX_REPORTED = 1000
-# More than the API has endpoints. zenovay.request() makes a decoder for each result_type, which a program may make anew
-# for each call.
+# More than the API has endpoints. zenovay.request() makes a decoder for each result_type, and a program may make a new
+# type for each call.
 _MAX_DECODERS = 256
 # Seconds between two checks of one decoder: at the API's rate limits nearly every response is checked, and thousands a
 # second cost no more than one.

@@ -39,18 +39,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How calls are carried out, unless a call says otherwise.
 
     Attributes:
-        timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff; ``None`` for no bound.
+        timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff, the body; ``None`` for no
+            bound.
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
         max_attempts: Requests that a call may send, the first included.
         on_event: Called with each event; see ``zenovay_async.events``.
         strict: Accept nothing but the documented schema, for tests.
     """
 
-    timeout: float | None = 30.0
-    attempt_timeout: float | None = 15.0
-    max_attempts: int = 4
-    on_event: OnEvent | None = None
-    strict: bool = False
+    timeout: float | None
+    attempt_timeout: float | None
+    max_attempts: int
+    on_event: OnEvent | None
+    strict: bool
 
     def __post_init__(self) -> None:
         check_timeout("timeout", self.timeout)
@@ -64,9 +65,9 @@ class Session:
     Args:
         transport: Sends the requests; may be shared.
         auth: The key and its header.
-        base_url: Where the API is, without a final slash.
-        budget: What the key may spend; may be shared.
-        options: Time and attempts for each call.
+        base_url: Base URL of the API, without a final slash.
+        budget: Rate limit, monthly quota and retries of the key; may be shared.
+        options: Timeouts, attempts and listener of each call.
         drift: Reports schema drift; may be shared.
     """
 

@@ -53,7 +53,7 @@ class Transport:
     Args:
         base_url: Base URL of the API.
         user_agent: The ``User-Agent`` to send.
-        session: The caller's session; it is never closed here.
+        session: The caller's session, which is never closed here; ``None`` to make one.
         max_connections: Requests in flight at once; further ones wait for a slot.
     """
 
@@ -61,9 +61,9 @@ class Transport:
         self,
         base_url: str,
         user_agent: str,
-        session: aiohttp.ClientSession | None = None,
+        session: aiohttp.ClientSession | None,
         *,
-        max_connections: int = 100,
+        max_connections: int,
     ) -> None:
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(f"session={session!r}: expected an aiohttp.ClientSession")
@@ -241,7 +241,7 @@ def url_builder(base_url: str) -> Callable[[str, str], URL]:
 
 
 def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Headers in the form in which aiohttp takes them as they are."""
+    """Headers as the type that aiohttp uses, so that it need not convert them."""
     return CIMultiDict(headers)
 
 

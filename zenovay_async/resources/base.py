@@ -30,7 +30,7 @@ class Pagination(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Position of a page in its list.
 
     Attributes:
-        has_more: Whether the list goes on after this page.
+        has_more: Whether the list continues after this page.
         limit: Items requested.
         offset: Items before this page.
     """

@@ -66,7 +66,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
     Raises:
         ConfigurationError: An argument is invalid; raised by the method that returns this.
-        ZenovayError: As for any call; also when the list goes on after 1000 pages without :meth:`take`.
+        ZenovayError: As for any call; also when the list continues after 1000 pages without :meth:`take`.
     """
 
     def __init__(
