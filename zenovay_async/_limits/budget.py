@@ -146,9 +146,9 @@ class Budget:
         return BudgetPermit(shared, cost, permit)
 
     def allow_retry(self, error: ZenovayError) -> bool:
-        """Spend a retry after this error; returns whether there was one.
+        """Whether a retry after this error is allowed; if so, spends it from the retry budget.
 
-        A retry after a 429 costs none: the limiter, or the time that the server named, bounds it already.
+        A retry after a 429 spends nothing: the limiter, or the time that the server named, bounds it already.
         """
         if isinstance(error, RateLimitError) and (self.is_paced or error.retry_after is not None):
             return True

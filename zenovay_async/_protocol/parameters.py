@@ -37,7 +37,7 @@ Timeout: TypeAlias = float | NotGiven | None
 
 
 def check_timeout(name: str, seconds: float | None) -> None:
-    """Check a timeout; ``None`` is none.
+    """Check a timeout; ``None`` for no bound.
 
     Raises:
         ConfigurationError: It is not a number above 0.

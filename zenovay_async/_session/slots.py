@@ -24,7 +24,7 @@ class Slots:
         self._waiting = 0
 
     def acquire_nowait(self) -> bool:
-        """Acquire a slot if one is available; returns whether."""
+        """Acquire a slot if one is available; returns whether it did."""
         if not self.available:
             return False
         self.available -= 1
