@@ -218,14 +218,6 @@ async def test_a_rate_limit_error_pauses_all_callers_whatever_its_status(canned:
     assert RateLimited(seconds=42.0, from_server=True) in events
 
 
-def test_a_retry_budget_is_earned_back_by_successes() -> None:
-    budget = RetryBudget()
-    assert [budget.spend() for _ in range(25)].count(True) == 20
-    for _ in range(5):
-        budget.earn()
-    assert [budget.spend(), budget.spend()] == [True, False]
-
-
 async def test_a_call_that_is_not_idempotent_is_retried_only_if_it_never_ran(canned: aioresponses) -> None:
     """A question, which costs three requests, is retried only if it never ran."""
     url = f"{DEFAULT_BASE_URL}/query/x"

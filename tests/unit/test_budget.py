@@ -32,6 +32,7 @@ from zenovay_async import (
 )
 from zenovay_async._limits.budget import Budget, BudgetStatistics, Limits, budget_for
 from zenovay_async._limits.outcome import outcome_of
+from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async._protocol.response import RawResponse
@@ -355,6 +356,14 @@ async def test_other_keys_addresses_and_limits_share_nothing() -> None:
     thread.start()
     thread.join()
     assert elsewhere == [Quota()]
+
+
+def test_a_retry_budget_is_earned_back_by_successes() -> None:
+    budget = RetryBudget()
+    assert [budget.spend() for _ in range(25)].count(True) == 20
+    for _ in range(5):
+        budget.earn()
+    assert [budget.spend(), budget.spend()] == [True, False]
 
 
 async def test_only_a_success_earns_a_fifth_of_a_retry() -> None:
