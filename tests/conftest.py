@@ -1,4 +1,4 @@
-"""What the tests share: a sandbox over real HTTP, a client of it, and canned responses."""
+"""Fixtures: a sandbox over real HTTP, a client of it, and canned responses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
-# Where these tests run in the background, as under nohup, SIGINT is ignored, and so it is in the programs that they
-# start and interrupt. A handler here is the default there.
+# In the background, as under nohup, SIGINT is ignored, also by the programs that tests start and interrupt. A handler
+# set here is reset to the default in those programs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# looptime asks for the current loop around every test. Where none was ever set, Python makes one then, which nobody
-# closes; with none set on purpose, it does not.
+# looptime asks for the current loop around every test. If none was ever set, Python makes one, which is never closed;
+# after None was set, it does not.
 asyncio.set_event_loop(None)
 
 

@@ -16,13 +16,18 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 
 class Endpoint(NamedTuple):
-    """One endpoint: the name of its operation, and its path, ``{}`` in place of the website's ID."""
+    """One endpoint: the name of its operation, and its path, in which ``{}`` stands for the website's ID."""
 
     name: str
     path: str
     call: Callable[[Zenovay, str], Awaitable[Any]]
     result: type | None = None
     example: str = ""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return "POST" if self.name == "query" else "GET"
 
     def body(self) -> dict[str, Any]:
         """The documented example."""
@@ -100,3 +105,8 @@ ENDPOINTS = [
     Endpoint("stats.breakdown", "/stats/breakdown", lambda c, site: c.stats.breakdown(site_id=site)),
 ]
 DOCUMENTED = [endpoint for endpoint in ENDPOINTS if endpoint.example]
+
+
+def named(endpoint: Endpoint) -> str:
+    """The ID of a test of an endpoint."""
+    return endpoint.name

@@ -1,4 +1,4 @@
-"""What several test files need: the root of the repository, a client with a key of its own, virtual time."""
+"""Helpers of several test files: the root of the repository, a client with a key of its own, virtual time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from zenovay_async import Zenovay
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aioresponses import aioresponses
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +30,16 @@ def unique_key() -> str:
 
 
 def make_client(**options: Any) -> Zenovay:
-    """A client with a key of its own; not paced, unless an option says so."""
+    """A client with a key of its own; not paced unless ``rate_limit`` is given."""
     options.setdefault("rate_limit", None)
     return Zenovay(unique_key(), **options)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until other tasks, or a server, have made a condition true, however slow the machine."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - none of the tasks sets an event
+            await asyncio.sleep(0.001)
 
 
 def now() -> float:

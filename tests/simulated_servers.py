@@ -23,7 +23,7 @@ class Server:
         limit: Requests per window.
         window: Seconds of the window.
         latency: Seconds each way, together.
-        jitter: Seconds on top, at most; drawn for each way.
+        jitter: Seconds added at most; drawn for each way.
         remaining: The share of responses that state ``X-RateLimit-Remaining``.
         phase: Where in a window its clock starts.
 

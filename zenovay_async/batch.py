@@ -64,10 +64,10 @@ class Batch(Generic[ItemT, T]):
     """Calls ``fetch`` for each item; made by ``Zenovay.batch``, used once, in ``async with`` and ``async for``.
 
     Args:
-        items: Any iterable or asynchronous iterable, also an endless one; read only as workers become free. An
+        items: Any iterable or asynchronous iterable, also an endless one; advanced only as workers become free. An
             asynchronous generator is closed at the end of the block.
         fetch: Called with one item; returns the awaitable of its result.
-        concurrency: Calls in flight at once.
+        concurrency: Calls in flight at once, 1 or more.
 
     Attributes:
         succeeded: Items done without an error so far.
@@ -81,7 +81,7 @@ class Batch(Generic[ItemT, T]):
         *,
         concurrency: int,
     ) -> None:
-        # First what repr shows: a traceback with variables shows this object even where an argument is refused.
+        # repr needs these, and a traceback with variables calls it even on a batch that rejected an argument.
         self.succeeded = 0
         self.failed = 0
         self._workers: set[asyncio.Task[None]] = set()
@@ -160,9 +160,9 @@ class Batch(Generic[ItemT, T]):
             try:
                 value = await fetch(item)
             except asyncio.CancelledError as error:
-                if cancelled_from_outside():
+                if _canceled_from_outside():
                     raise
-                # Something inside fetch was cancelled, not this batch: a failure of that item.
+                # Something inside fetch was canceled, not this batch: a failure of that item.
                 failure = RuntimeError("fetch was canceled from within")
                 failure.__cause__ = error
                 self.failed += 1
@@ -181,7 +181,7 @@ class Batch(Generic[ItemT, T]):
                 self._changed.set()
 
     def _stop(self, error: Exception) -> None:
-        """Take no further item; at once, before another worker gets the next permit."""
+        """Take no further item; called before another worker can get the next permit."""
         self._source.end()
         # Where no request was sent, as with quota_reserve, calls in flight may succeed, and are paid for.
         if not isinstance(error, QuotaExceededError) or error.status is not None:
@@ -210,10 +210,10 @@ class _End(Enum):
 
 
 class _Source(Generic[ItemT]):
-    """Gives the items of any iterable to many workers, each item once.
+    """Hands the items of any iterable to many workers, each item once.
 
     Attributes:
-        waits: Whether the next item may have to be awaited, with :meth:`take`; else :meth:`take_now` is quicker.
+        waits: Whether the next item may have to be awaited, with :meth:`take`; else :meth:`take_now` is faster.
     """
 
     def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
@@ -230,21 +230,21 @@ class _Source(Generic[ItemT]):
         self.waits = self._later is not None
 
     def take_now(self) -> ItemT | _End:
-        """The next item of an iterable, or ``END``; an error of the source comes once, and ends it."""
+        """The next item of an iterable, or ``END``; an error of the source is raised once and ends it."""
         if self._ended:
             return _End.END
         try:
             return next(self._now, _End.END)
         except asyncio.CancelledError as error:
             self._ended = True
-            raise _cancelled(error) from error
+            raise _source_canceled(error) from error
         except Exception:
             self._ended = True
             raise
 
     async def take(self) -> ItemT | _End:
         """The next item of any source; otherwise like :meth:`take_now`."""
-        # An asynchronous generator must not be asked for its next item while it is at work on one.
+        # An asynchronous generator raises if two workers await it at once.
         async with self._lock:
             if self._ended or self._later is None:
                 return self.take_now()
@@ -254,31 +254,31 @@ class _Source(Generic[ItemT]):
                 self._ended = True
                 return _End.END
             except asyncio.CancelledError as error:
-                if cancelled_from_outside():
+                if _canceled_from_outside():
                     raise
                 self._ended = True
-                raise _cancelled(error) from error
+                raise _source_canceled(error) from error
             except Exception:
                 self._ended = True
                 raise
 
     def end(self) -> None:
-        """Give out no further item."""
+        """Yield no further item."""
         self._ended = True
 
     async def close(self) -> None:
-        """Close an asynchronous generator now, not when Python happens to collect it."""
+        """Close an asynchronous generator now rather than when it is garbage collected."""
         self._ended = True
         aclose: Callable[[], Awaitable[None]] | None = getattr(self._later, "aclose", None)
         if aclose is not None:
             await aclose()
 
 
-def _cancelled(error: asyncio.CancelledError) -> RuntimeError:
+def _source_canceled(error: asyncio.CancelledError) -> RuntimeError:
     return RuntimeError(f"The source of items was canceled from within: {error!r}")
 
 
-def cancelled_from_outside() -> bool:
-    """Whether the running task was cancelled, and not something that it waits for."""
+def _canceled_from_outside() -> bool:
+    """Whether the running task was canceled, and not something that it awaits."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

@@ -59,7 +59,7 @@ _USER_AGENT = f"zenovay-async/{__version__} Python/{platform.python_version()}"
 
 
 class _Attribute(Generic[ResourceT]):
-    """A resource as an attribute of the client: made at first use, and then an attribute of the instance.
+    """A resource of the client, made on first access and kept as an attribute of the instance.
 
     On the class it is the resource's class, so that ``create_autospec(Zenovay)`` finds its methods.
     """
@@ -77,8 +77,8 @@ class _Attribute(Generic[ResourceT]):
     def __get__(self, client: Zenovay | None, owner: type[Zenovay]) -> ResourceT | type[ResourceT]:
         if client is None:
             return self._resource
-        made = client.__dict__[self._name] = self._resource(client._caller)  # noqa: SLF001 - a part of the client
-        return made
+        resource = client.__dict__[self._name] = self._resource(client._caller)  # noqa: SLF001 - part of the client
+        return resource
 
 
 class Zenovay(ClientMethods):
@@ -88,27 +88,27 @@ class Zenovay(ClientMethods):
     them. A client also works outside a block; its connections then close with the event loop, or with :meth:`close`.
     One client serves any number of concurrent calls, on one event loop at a time.
 
-    Clients of one thread that use the same key, address and ``rate_limit`` share one budget: the rate limit, the
-    monthly quota and the retries of the key.
+    Clients of one thread with the same key, base URL, ``rate_limit`` and ``rate_limit_window`` share one budget: the
+    rate limit, the monthly quota and the retries of the key.
 
     Args:
         api_key: The key, starting with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.
-        auth: The header that carries it: ``"x-api-key"`` or ``"bearer"``. The API accepts either.
-        base_url: Where the API is; omitted, ``ZENOVAY_BASE_URL``, else the public API.
-        timeout: Seconds for a whole call: its wait for the rate limit, each attempt, each backoff, the body. A wait
-            that cannot fit fails at once. ``None`` for no bound.
+        auth: Header that carries the key: ``"x-api-key"`` or ``"bearer"``. The API accepts either.
+        base_url: Base URL of the API; omitted, ``ZENOVAY_BASE_URL``, else the public API.
+        timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff, the body. A wait that
+            cannot fit fails at once. ``None`` for no bound.
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
         max_attempts: Requests that one call may send, the first included; 1 for no retries.
-        max_connections: Requests in flight at once; further ones wait for a connection.
-        rate_limit: ``"auto"`` keeps to the limit that the API states, from 30 a minute at the start; an int keeps to
-            a lower one; ``None`` does not pace; or a ``RateLimiter`` of your own.
+        max_connections: Requests in flight at once, 1 or more; further ones wait for a connection.
+        rate_limit: ``"auto"`` learns the limit from the responses, starting at 30 a minute; an int is never exceeded,
+            whatever the API allows; ``None`` does not pace; or a ``RateLimiter`` of your own.
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
-        quota_reserve: What batches leave of the monthly quota for direct calls, in requests.
+        quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
         session: An aiohttp session to send with; it stays yours and is never closed.
         on_event: Called with each event: a retry, a 429, a quota running low. It must not block.
         strict: Accept nothing but the documented schema, for tests: an unknown field or a number as text, otherwise
             coerced, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
-        allow_http: Accept an ``http`` base URL of another machine; the key travels unencrypted.
+        allow_http: Accept an ``http`` base URL of another machine, although the key travels unencrypted.
 
     Raises:
         ConfigurationError: The key, the base URL or an option is invalid.
@@ -167,7 +167,7 @@ class Zenovay(ClientMethods):
     def _assemble(self, auth: Auth, options: Options, limits: Limits, drift: DriftReporter) -> None:
         self._auth, self._options, self._limits, self._drift = auth, options, limits, drift
         self._budget = budget_for(auth, self._base_url, limits)
-        # Held here, as the budget knows it weakly: events end with the client.
+        # The budget refers to it weakly, so that a client that is gone gets no more events.
         self._listener = None if options.on_event is None else Listener(options.on_event)
         if self._listener is not None:
             self._budget.listen(self._listener)
@@ -187,30 +187,33 @@ class Zenovay(ClientMethods):
     ) -> Self:
         """Make a sibling of this client with other options; it shares the connections, and costs next to nothing.
 
-        With another ``api_key`` it has a budget of its own, as the API counts each key by itself. Omitted options keep
-        their values. The connections belong to the client that was made first, and close with it.
+        With another ``api_key`` it has a budget of its own, as the API counts each key separately. Omitted options
+        keep their values. The connections belong to the client that was made first, and close with it.
 
         Args:
             api_key: Another key.
-            auth: As for the client; likewise all that follow.
-            timeout: Seconds for a whole call.
-            attempt_timeout: Seconds for one attempt.
+            auth: Header that carries the key; this and each option below is as for :class:`Zenovay`.
+            timeout: Seconds for a whole call; ``None`` for no bound.
+            attempt_timeout: Seconds for one attempt; ``None`` for no bound.
             max_attempts: Requests that one call may send.
-            rate_limit: How to pace.
-            quota_reserve: What batches leave of the monthly quota, in requests.
+            rate_limit: ``"auto"``, requests per window, a ``RateLimiter``, or ``None`` for no pacing.
+            quota_reserve: Requests of the monthly quota that batches leave to direct calls.
             on_event: Called with each event; ``None`` for no listener.
+
+        Returns:
+            The sibling.
 
         Raises:
             ConfigurationError: An option is invalid.
         """
-        # As above: from here on no variable holds the plain key.
+        # From here on no variable holds the plain key.
         api_key = Secret(api_key) if api_key is not None else None
         key = self._auth.key if api_key is None else resolve_api_key(api_key)
         old, limits = self._options, self._limits
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False
         sibling._base_url = self._base_url
-        # The same listener hears of each drift once, from whichever sibling.
+        # Siblings with one listener share the reporter, so that each drift is emitted once.
         listener = old.on_event if on_event is NOT_GIVEN else on_event
         sibling._assemble(
             Auth(key, auth or self._auth.style),
@@ -231,7 +234,7 @@ class Zenovay(ClientMethods):
         return sibling
 
     def __repr__(self) -> str:
-        # A traceback with variables shows this object even where an argument is refused.
+        # A traceback with variables calls this even on a client that rejected an argument.
         return f"Zenovay(base_url={getattr(self, '_base_url', None)!r})"
 
     def __reduce__(self) -> NoReturn:
@@ -266,17 +269,17 @@ class Zenovay(ClientMethods):
         return self._budget.quota()
 
     def estimate(self, n: int, *, cost: int = 1) -> Estimate:
-        """Estimate what ``n`` further calls would take, as far as it is known now; sends no request.
+        """Estimate what ``n`` further calls would take, as far as known; sends no request.
 
         Args:
-            n: How many calls, 0 or more.
-            cost: Requests that each takes from the quota; ``query`` takes 3.
+            n: Number of calls, 0 or more.
+            cost: Requests that each is charged for, 1 or more; ``query`` costs 3.
 
         Returns:
-            Seconds until the last may start, requests, and their share of the rest of the monthly quota.
+            Seconds until the last may start, requests, and their share of the remaining monthly quota.
 
         Raises:
-            ConfigurationError: ``n`` is no int >= 0, or ``cost`` no int >= 1.
+            ConfigurationError: ``n`` is not an int >= 0, or ``cost`` not an int >= 1.
         """
         return self._budget.estimate(n, cost)
 
@@ -292,16 +295,16 @@ class Zenovay(ClientMethods):
         Use it as ``async with zenovay.batch(ids, fetch) as results:`` and ``async for result in results:``. Each
         result has ``.item``, and either ``.value`` or ``.error``. Calls inside ``fetch`` are background calls: they
         wait for the rate limit as long as it takes, and direct calls overtake them. Leaving the block early cancels
-        what is in flight.
+        the calls in flight.
 
         Args:
-            items: Any iterable or asynchronous iterable, also an endless one; taken from as calls complete.
+            items: Any iterable or asynchronous iterable, also an endless one; advanced as calls complete.
             fetch: Called with one item; returns the awaitable of its result. What it raises becomes ``.error``.
             concurrency: Calls in flight at once, 1 or more.
 
         Returns:
             The batch. Iterating over it raises an error that holds for every item (an invalid key, no paid plan, an
-            exhausted quota), and what the source of items raised.
+            exhausted quota), and any error of the source of items.
 
         Raises:
             ConfigurationError: An argument is invalid.
@@ -317,14 +320,16 @@ class Zenovay(ClientMethods):
         Args:
             method: A method of this client or of one of its resources that makes one call.
 
+        Returns:
+            The method with the same parameters; it returns a :class:`Response`.
+
         Raises:
-            ConfigurationError: It is something else.
+            ConfigurationError: ``method`` is something else, such as a method of another client.
         """
         owner, function = getattr(method, "__self__", None), getattr(method, "__func__", None)
         twin: Any = None
-        # Private, as it is not for users, but made for this place.
-        if isinstance(owner, Resource) and owner._is_bound_to(self._caller):  # noqa: SLF001 - said above
-            twin = owner._bind(_WholeResponse(self._caller))  # noqa: SLF001 - said above
+        if isinstance(owner, Resource) and owner._is_bound_to(self._caller):  # noqa: SLF001 - private to users alone
+            twin = owner._bind(_WholeResponse(self._caller))  # noqa: SLF001 - private to users alone
         if function is None or not hasattr(twin, function.__name__):
             raise ConfigurationError(
                 f"{method!r} is no method of this client; expected one such as zenovay.heatmaps.pages"
@@ -338,7 +343,7 @@ class Zenovay(ClientMethods):
 
 
 class _WholeResponse:
-    """A caller whose data is the whole response."""
+    """A caller that returns each response as the data of itself, which is what a method returns."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller

@@ -1,7 +1,7 @@
-"""What a client emits while it works: one typed event each, handed to ``on_event``.
+"""What a client emits while it works: typed events, passed to ``on_event``.
 
-Events are facts already decided; a listener cannot change them. It is called in the middle of a call, so it must be
-quick. What it raises is logged and goes no further.
+An event states what was decided already; a listener cannot change it. A listener is called in the middle of a call, so
+it must be quick and must not block. An exception that it raises is logged and does not reach the call.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
         operation: Name of the operation, such as ``heatmaps.pages``.
         call: Method and path of the call.
         attempt: The attempt that failed, counted from 1.
-        wait: Seconds until the next; a wait for the rate limit comes on top.
-        error: What the attempt failed with.
+        wait: Seconds until the next attempt, without its wait for the rate limit.
+        error: The error of the attempt.
     """
 
     operation: str
@@ -51,11 +51,11 @@ class RateLimitUpdated(Event, frozen=True, kw_only=True):
 
 
 class RateLimited(Event, frozen=True, kw_only=True):
-    """The server rejected a request with 429; no call of this key is sent until the time is over.
+    """The server rejected a request with 429; all calls of this key pause.
 
     Attributes:
-        seconds: How long.
-        from_server: Whether the server named the time; else it is a backoff.
+        seconds: Length of the pause.
+        from_server: Whether the server named it; else it is a backoff.
     """
 
     seconds: float
@@ -75,10 +75,10 @@ class QuotaThresholdReached(Event, frozen=True, kw_only=True):
 
 
 class QuotaExhausted(Event, frozen=True, kw_only=True):
-    """The server said that the monthly quota is exhausted; calls fail from now on without a request.
+    """The server reported that the monthly quota is exhausted; calls fail from now on without a request.
 
     Attributes:
-        resets_at: When the month's count starts again.
+        resets_at: When the count restarts; aware.
     """
 
     resets_at: datetime
@@ -107,7 +107,7 @@ _logger = logging.getLogger("zenovay_async")
 
 
 def emit(on_event: OnEvent | None, event: Event) -> None:
-    """Call a listener, if there is one; what it raises is logged and does not reach the call."""
+    """Call a listener, if there is one; log what it raises."""
     if on_event is None:
         return
     try:
@@ -117,7 +117,7 @@ def emit(on_event: OnEvent | None, event: Event) -> None:
 
 
 class Listener:
-    """The ``on_event`` of one client, as a budget knows it: weakly, so that it does not keep the client alive.
+    """The ``on_event`` of one client, for a budget to refer to weakly: a bound method alone would be gone at once.
 
     Args:
         on_event: Called with each event.
@@ -130,7 +130,7 @@ class Listener:
 
 
 def emit_to_all(listeners: Iterable[Listener], event: Event) -> None:
-    """Call each listener once, also where several clients have the same."""
+    """Call each listener once, even if several clients have the same."""
     called: list[OnEvent] = []
     for listener in list(listeners):
         if listener.on_event not in called:

@@ -41,7 +41,7 @@ class ZenovayError(Exception):
         request_id: The server's ``x-request-id``, for its support; ``None`` where it gave none.
         body: The body of the last response as text, cut at 4096 characters; ``None`` where none came.
         retry_after: Seconds after which the same call may succeed; ``None`` where that is not known.
-        attempts: How often the call was attempted: requests sent, and connections that failed.
+        attempts: Number of attempts: requests sent, and connections that failed.
         waits: Seconds waited before each attempt after the first.
     """
 
@@ -122,7 +122,7 @@ class APIConnectionError(ZenovayError):
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """The time allowed for the call, or for one attempt, ran out."""
+    """The call, or one attempt, exceeded its timeout."""
 
 
 class ResponseDecodeError(ZenovayError):

@@ -1,8 +1,8 @@
-"""What a key may spend, as users read it, and the protocol of a rate limiter of one's own.
+"""What a key may spend, and the protocol of a custom rate limiter.
 
 :class:`RateLimit`, :class:`Quota` and :class:`Estimate` are snapshots. :class:`RateLimiter` is what a client needs of a
-limiter: it gives out permits, one for each request. Each :class:`Permit` is settled with the :class:`Outcome` of its
-request, or refunded if the request was never sent.
+limiter: one permit for each request. Each :class:`Permit` is settled with the :class:`Outcome` of its request, or
+refunded if the request was never sent.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class RateLimitHeaders(msgspec.Struct, frozen=True):
-    """The rate limit, as one response stated it.
+    """The rate limit, as one response stated it; ``None`` for a header that it lacks.
 
     Attributes:
         limit: Requests allowed per window.
-        remaining: Requests left in this window; often absent, which is normal.
+        remaining: Requests left in this window; the API often omits it.
         reset: When the window ends, in Unix seconds.
     """
 
@@ -33,12 +33,12 @@ class RateLimitHeaders(msgspec.Struct, frozen=True):
 
 
 class UsageHeaders(msgspec.Struct, frozen=True, gc=False):
-    """The monthly quota, as one response stated it.
+    """The monthly quota, as one response stated it; ``None`` for a header that it lacks.
 
     Attributes:
         monthly: Requests used this month.
         limit: Requests allowed per month.
-        reset: When the month's count starts again.
+        reset: When the count restarts; aware.
         total: Requests ever made with this key.
     """
 
@@ -52,11 +52,11 @@ class RateLimit(msgspec.Struct, frozen=True):
     """The state of a rate limit.
 
     Attributes:
-        limit: Requests per window, as far as it is known.
-        remaining: How many could start now without waiting.
+        limit: Requests per window, as far as known.
+        remaining: Requests that could start now without waiting.
         window: Seconds of the window.
         reset_after: Seconds until another request could start; 0.0 for now.
-        learned: Whether a response has stated the limit; until then it is that of the lowest plan.
+        learned: Whether a response has stated the limit; until then the lowest plan's is assumed.
     """
 
     limit: int
@@ -67,12 +67,12 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """The monthly quota, as the newest response stated it; ``None`` where none did.
+    """The monthly quota, as the newest response stated it; ``None`` for what none stated.
 
     Attributes:
         used: Requests used this month.
         limit: Requests allowed per month.
-        resets_at: When the count starts again.
+        resets_at: When the count restarts; aware.
         total: Requests ever made with this key.
     """
 
@@ -83,7 +83,7 @@ class Quota(msgspec.Struct, frozen=True):
 
     @property
     def remaining(self) -> int | None:
-        """Requests left this month, never below 0."""
+        """Requests left this month, never below 0; ``None`` if ``used`` or ``limit`` is unknown."""
         return None if self.limit is None or self.used is None else max(0, self.limit - self.used)
 
 
@@ -91,9 +91,9 @@ class Estimate(msgspec.Struct, frozen=True):
     """What a number of calls would take.
 
     Attributes:
-        seconds: Until the last of them may start, at the rate limit known now; 0 where calls are not paced.
-        requests: How many requests they take from the monthly quota.
-        quota_share: Their share of what is left of the month, 1.0 for all of it; ``None`` where that is not known.
+        seconds: Seconds until the last of them may start, at the rate limit known now; 0 if calls are not paced.
+        requests: Requests that they take from the monthly quota.
+        quota_share: Their share of the remaining monthly quota, 1.0 for all of it; ``None`` if that is unknown.
     """
 
     seconds: float
@@ -106,9 +106,9 @@ OutcomeKind: TypeAlias = Literal["succeeded", "failed", "rate_limited", "quota_e
 
 - ``succeeded``: a response with a result.
 - ``failed``: a response with any other error; the server counted the request all the same.
-- ``rate_limited``: refused with 429, whatever status it came under.
-- ``quota_exhausted``: refused because the monthly quota is exhausted, which says nothing about the rate limit.
-- ``no_response``: sent, and no response came; the server may have counted it.
+- ``rate_limited``: a 429, or an error under status 200 with its code.
+- ``quota_exhausted``: the monthly quota is exhausted, which says nothing about the rate limit.
+- ``no_response``: sent without a response; the server may have counted the request.
 - ``unsent``: the request never reached the server.
 """
 
@@ -120,8 +120,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         kind: How the attempt ended.
         limit: ``X-RateLimit-Limit`` of the response, if it stated one.
         remaining: ``X-RateLimit-Remaining`` of the response, if it stated one.
-        retry_after: Seconds after which the server lets a refused request succeed, if it named a time.
-        usage: The monthly quota that the response stated, if any of it.
+        retry_after: Seconds to wait before a retry, if the response stated them.
+        usage: The monthly quota as the response stated it; ``None`` if there was no response.
     """
 
     kind: OutcomeKind
@@ -142,7 +142,7 @@ class Permit(Protocol):
         """Return the permit.
 
         Args:
-            outcome: How the request ended; with kind ``unsent``, as :meth:`refund`.
+            outcome: How the request ended; kind ``unsent`` is equal to :meth:`refund`.
 
         Raises:
             RuntimeError: The permit was settled or refunded before.
@@ -160,41 +160,43 @@ class Permit(Protocol):
 
 @runtime_checkable
 class RateLimiter(Protocol):
-    """Gives out permits to send, one for each request, to the callers of one key.
+    """Limits the requests of the callers of one key: each request needs a permit.
 
     An implementation may keep its state in another process. So nothing but :meth:`acquire` and :meth:`aclose` may wait,
-    and what permits report may reach that state late.
+    and outcomes may reach that state late.
     """
 
     def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:
-        """Take a permit if a request may go now and nobody waits; ``None`` sends the caller to :meth:`acquire`.
-
-        An implementation that cannot tell without waiting always returns ``None``.
+        """Acquire a permit if a request may be sent now and no caller waits.
 
         Args:
-            cost: What the request takes of the limit.
+            cost: Requests that the call is charged for, 1 or more.
             background: Whether the call belongs to a batch, which direct calls overtake.
+
+        Returns:
+            The permit; ``None`` if the caller has to :meth:`acquire` one, as always where the state is in another
+            process.
         """
         ...
 
     async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Permit:
-        """Wait until a request may go.
+        """Wait until a request may be sent.
 
         Args:
-            cost: What the request takes of the limit.
-            max_wait: Seconds that it may wait; ``None`` for as long as it takes.
+            cost: Requests that the call is charged for, 1 or more.
+            max_wait: Seconds to wait at most; ``None`` for no bound.
             background: Whether the call belongs to a batch, which direct calls overtake.
 
         Raises:
             RateLimitError: The wait does not fit ``max_wait``; raised as soon as that is known. ``retry_after`` is the
-                wait that it would have been.
+                expected wait.
         """
         ...
 
     def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
-        """Let every caller that waits fail now, as when the monthly quota is exhausted.
+        """Fail every waiting caller, as when the monthly quota is exhausted; must not block.
 
-        It must not block. Callers in other processes may hear of it later, at the latest when their turn comes.
+        Callers in other processes may fail later, at the latest when they would get a permit.
 
         Args:
             make_error: Makes one error for each caller.
@@ -202,16 +204,16 @@ class RateLimiter(Protocol):
         ...
 
     def snapshot(self) -> RateLimit:
-        """The state as it was seen last."""
+        """The last known state."""
         ...
 
     def forecast(self, n: int) -> float:
-        """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
+        """Seconds until the last of ``n`` further requests could start, as far as known."""
         ...
 
     async def aclose(self) -> None:
-        """Report what was not reported yet, and release what is held outside this process.
+        """Report pending outcomes, and release what is held outside this process.
 
-        A permit that is still out may be settled afterwards, and a later :meth:`acquire` opens the limiter again.
+        A permit acquired before may be settled afterwards, and a later :meth:`acquire` opens the limiter again.
         """
         ...

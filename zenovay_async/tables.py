@@ -1,7 +1,7 @@
 """Results as rows and columns: one :class:`Table` for each result type.
 
-A result type without a table is shown as JSON. A new endpoint adds the table of its result here, and nothing where its
-result is plain values.
+A result type without a table is shown as JSON. A new endpoint adds the table of its result here, unless that is plain
+values.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Table:
 
     Attributes:
         rows: The field that lists the rows, or a function that makes them of the result's plain values.
-        columns: Names of the columns, the most useful first; empty where each result has its own.
-        noun: What the rows are, in the plural; ``None`` where a result is a single row.
-        measure: The column that ranks and adds up; ``None`` for none.
+        columns: Names of the columns, the most useful first; empty if each result has its own.
+        noun: What the rows are, in the plural; ``None`` if a result is a single row.
+        measure: The column that ranks rows and is summed; ``None`` for none.
         label: The column that names a row; ``None`` for none.
-        shown: Number of columns that a table for people shows; other formats have all.
+        shown: Columns that a table for people shows at most; other formats have all.
     """
 
     rows: str | Callable[[Any], list[Row]]

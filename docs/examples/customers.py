@@ -26,7 +26,7 @@ async def main(keys: list[str]) -> None:
     logging.basicConfig(level=logging.WARNING)
     async with Zenovay(keys[0], on_event=on_event, timeout=20) as zenovay:
         for number, key in enumerate(keys, 1):
-            # A sibling shares the connections, and has a budget of its own, as the API counts each key by itself.
+            # A sibling shares the connections, and has a budget of its own, as the API counts each key separately.
             customer = zenovay.with_options(api_key=key)
             try:
                 websites = await customer.websites.list()

@@ -1,4 +1,4 @@
-"""A rate limiter of one's own: requests at an even pace, and one 429 pauses every caller.
+"""A custom rate limiter: requests at an even pace, and one 429 pauses every caller.
 
 Run it with: python docs/examples/limiter.py WEBSITE_ID...
 """
@@ -22,7 +22,7 @@ class EvenPace:
         self._waiters: set[asyncio.Future[ZenovayError]] = set()
 
     def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:
-        del background  # this limiter does not tell the calls of a batch from others
+        del background  # here, direct calls do not overtake those of a batch
         if self._waiters or time.monotonic() < self._next:
             return None
         return self._permit(cost)
@@ -31,7 +31,7 @@ class EvenPace:
         del background
         now = time.monotonic()
         latest = math.inf if max_wait is None else now + max_wait
-        # Those who wait already go first.
+        # Callers that wait already go first.
         self._check(now, max(now, self._next) + len(self._waiters) * self.interval, latest)
         waiter: asyncio.Future[ZenovayError] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)

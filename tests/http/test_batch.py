@@ -200,7 +200,7 @@ async def test_an_exhausted_quota_sends_no_request_of_those_that_wait(given: boo
                 async with zenovay.batch(sandbox.website_ids * 500, zenovay.heatmaps.pages, concurrency=32) as results:
                     [result async for result in results]
             assert sandbox.count() == 1
-            assert zenovay._budget.in_flight == 0
+            assert zenovay._budget.statistics().in_flight == 0
             assert limiter.statistics().in_flight == 0
 
 
@@ -208,7 +208,7 @@ class Unauthorized:
     """A server that rejects every key, and counts the requests.
 
     Args:
-        before: Status of each of the first responses, in place of 401.
+        before: Statuses of the first responses, instead of 401.
     """
 
     def __init__(self, *before: int) -> None:
@@ -290,7 +290,7 @@ async def test_leaving_early_leaves_no_permit_behind(when: float) -> None:
             await asyncio.sleep(when)
         statistics = limiter.statistics()
         assert (statistics.in_flight, statistics.direct_waiting, statistics.background_waiting) == (0, 0, 0)
-        assert zenovay._budget.in_flight == 0
+        assert zenovay._budget.statistics().in_flight == 0
         # The next calls find free slots, too.
         await asyncio.wait_for(asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(4))), 5)
 

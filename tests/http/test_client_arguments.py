@@ -31,15 +31,13 @@ async def test_without_a_limit_the_servers_default_holds(zenovay: Zenovay, sandb
 
 @pytest.mark.parametrize("limit", [0, -1, 101, 1.5, "10", True])
 async def test_an_invalid_limit_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, limit: Any) -> None:
-    """A limit that the API rejects costs no request."""
     with pytest.raises(ConfigurationError, match=f"limit={limit!r}: expected an int from 1 to 100"):
         await zenovay.heatmaps.pages(sandbox.website_ids[0], limit=limit)
     assert sandbox.count() == 0
 
 
 @pytest.mark.parametrize("website_id", ["", "  ", ".", "..", None, 5])
-async def test_an_impossible_id_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, website_id: Any) -> None:
-    """A value that cannot be an ID costs no request."""
+async def test_an_invalid_id_costs_no_request(zenovay: Zenovay, sandbox: Sandbox, website_id: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"website_id={website_id!r}: expected an ID"):
         await zenovay.heatmaps.pages(website_id)
     assert sandbox.count() == 0
@@ -79,12 +77,6 @@ async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenov
     typed = await zenovay.request("GET", path, params={"limit": 2, "range": None}, result_type=HeatmapPages)
     plain = await zenovay.request("GET", f"/{path}", params={"limit": 2})
     assert [page.url for page in typed.pages] == [page["url"] for page in plain["pages"]]
-
-
-@pytest.mark.parametrize("path", ["", "a//b", "../x", "a/../b", "https://elsewhere.example/x", "a?b=c"])
-async def test_a_path_that_leads_elsewhere_is_rejected(zenovay: Zenovay, path: str) -> None:
-    with pytest.raises(ConfigurationError, match="path="):
-        await zenovay.request("GET", path)
 
 
 @pytest.mark.parametrize(

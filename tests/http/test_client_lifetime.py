@@ -16,7 +16,7 @@ from zenovay_async.sandbox import Fault, Sandbox
 
 
 async def test_a_call_after_the_block_fails(sandbox: Sandbox) -> None:
-    """A call after the end of the block says so."""
+    """A call after the end of the block fails with advice."""
     async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
         pass
     with pytest.raises(ClientClosedError, match="inside its 'async with' block"):
@@ -30,17 +30,17 @@ async def test_a_listener_does_not_keep_its_client_alive(sandbox: Sandbox) -> No
     options: dict[str, Any] = {"base_url": sandbox.url, "rate_limit_window": 0.05}
 
     class Watch:
-        def __init__(self, heard: list[Event]) -> None:
+        def __init__(self, emitted: list[Event]) -> None:
             self.zenovay = Zenovay(sandbox.api_key, on_event=self.note, **options)
-            self.heard = heard
+            self.emitted = emitted
 
         def note(self, event: Event) -> None:
-            self.heard.append(event)
+            self.emitted.append(event)
 
-    heard: list[Event] = []
-    watch = Watch(heard)
+    emitted: list[Event] = []
+    watch = Watch(emitted)
     await watch.zenovay.heatmaps.pages(sandbox.website_ids[0])
-    assert [type(event) for event in heard] == [RateLimitUpdated]
+    assert [type(event) for event in emitted] == [RateLimitUpdated]
     await watch.zenovay.close()
     gone = weakref.ref(watch), weakref.ref(watch.zenovay)
     del watch
@@ -55,7 +55,7 @@ async def test_a_listener_does_not_keep_its_client_alive(sandbox: Sandbox) -> No
             await zenovay.heatmaps.pages(sandbox.website_ids[0])
         assert zenovay.quota.used == 1
     assert [type(event) for event in later] == [RateLimited]
-    assert len(heard) == 1
+    assert len(emitted) == 1
 
 
 @pytest.mark.parametrize("blocks", [True, False])

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
-from endpoints import DOCUMENTED, ENDPOINTS, EXAMPLES, Endpoint
+from endpoints import DOCUMENTED, ENDPOINTS, EXAMPLES, Endpoint, named
 from helpers import make_client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,17 +36,12 @@ if TYPE_CHECKING:
     from aioresponses import aioresponses
 
 
-def named(endpoint: Endpoint) -> str:
-    return endpoint.name
-
-
 def strict_client(**options: Any) -> Zenovay:
     return make_client(strict=True, max_attempts=1, **options)
 
 
 def respond(canned: aioresponses, endpoint: Endpoint, body: Any) -> None:
-    method = "POST" if endpoint.name == "query" else "GET"
-    canned.add(DEFAULT_BASE_URL + endpoint.path.format("x"), method=method, payload=body)
+    canned.add(DEFAULT_BASE_URL + endpoint.path.format("x"), method=endpoint.method, payload=body)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=named)
@@ -55,7 +50,7 @@ async def test_every_endpoint_is_called_over_http(sandbox: Sandbox, endpoint: En
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, strict=True) as zenovay:
         result = await endpoint.call(zenovay, site)
     seen = sandbox.requests[-1]
-    assert (seen.method, seen.path) == ("POST" if endpoint.name == "query" else "GET", endpoint.path.format(site))
+    assert (seen.method, seen.path) == (endpoint.method, endpoint.path.format(site))
     assert isinstance(result, endpoint.result or dict)
 
 

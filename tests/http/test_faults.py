@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
+from helpers import until
 
 from zenovay_async import (
     APIConnectionError,
@@ -73,7 +72,7 @@ async def test_a_lasting_fault_gives_one_error_after_all_attempts(
     assert type(caught.value) is cls
     assert caught.value.status == status
     assert caught.value.attempts == 3
-    await _until(lambda: sandbox.count() == 3)
+    await until(lambda: sandbox.count() == 3)
 
 
 @pytest.mark.usefixtures("_quick_backoff")
@@ -100,7 +99,7 @@ async def test_a_permanent_fault_is_met_once(
 
 
 async def test_a_refused_connection_costs_nothing(unused_tcp_port: int) -> None:
-    """Nobody listening is one error, and no request was sent."""
+    """A port without a server is one error, and no request was sent."""
     async with Zenovay("zv_x", base_url=f"http://127.0.0.1:{unused_tcp_port}", max_attempts=1) as zenovay:
         with pytest.raises(APIConnectionError, match="No connection could be made") as caught:
             await zenovay.heatmaps.pages("x")
@@ -132,10 +131,3 @@ async def test_keys_without_rights_are_distinguished(sandbox: Sandbox) -> None:
         assert (await zenovay.heatmaps.pages(sandbox.website_ids[0])).pages
         with pytest.raises(PermissionDeniedError, match="Access denied"):
             await zenovay.heatmaps.pages(sandbox.website_ids[1])
-
-
-async def _until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(2):
-        while not condition():  # noqa: ASYNC110 - the server is another program, in effect
-            await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A client paces itself by the limiter that it was given, even one that is late. Time is virtual here."""
+"""A client paces itself by a custom limiter, even one that is late. Time is virtual here."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.looptime
 
 
 class LateLimiter:
-    """A limiter of somebody else's that does not keep to ``max_wait``.
+    """A custom limiter that does not keep to ``max_wait``.
 
     Args:
-        waits: What each acquiring takes: seconds, or an error.
+        waits: Seconds that each permit takes to acquire, or the error that it ends with.
 
     Attributes:
         outcomes: How each permit was returned: ``refunded``, or the kind of its outcome.
-        closed: Whether somebody closed it.
+        closed: Whether it was closed.
     """
 
     def __init__(self, *waits: float | Exception) -> None:
@@ -99,7 +99,7 @@ async def test_a_wait_that_took_too_long_sends_no_request(
 
 
 async def test_a_limiter_that_rejects_a_retry_without_a_deadline(canned: aioresponses) -> None:
-    """A limiter that rejects a call without a deadline ends it with what failed before."""
+    """A call without a deadline ends with the error of the attempt before."""
     canned.get(URL, status=500, repeat=True)
     limiter = LateLimiter(0, RateLimitError("The others were first", retry_after=7.0))
     async with make_client(rate_limit=limiter, timeout=None) as zenovay:
@@ -110,8 +110,8 @@ async def test_a_limiter_that_rejects_a_retry_without_a_deadline(canned: aioresp
     assert limiter.outcomes == ["failed"]
 
 
-async def test_a_limiter_of_the_callers_is_not_closed(canned: aioresponses) -> None:
-    """A limiter of the caller's is the caller's to close, as a session is."""
+async def test_a_custom_limiter_is_not_closed(canned: aioresponses) -> None:
+    """The caller closes it, as a session of its own."""
     canned.get(URL, payload={"success": True, "data": {"pages": []}})
     limiter = LateLimiter(0)
     async with make_client(rate_limit=limiter) as zenovay:
@@ -121,7 +121,7 @@ async def test_a_limiter_of_the_callers_is_not_closed(canned: aioresponses) -> N
 
 
 class BrokenLimiter(LateLimiter):
-    """A limiter with a bug, which raises where it is told to."""
+    """A limiter with a bug, which raises in the method of this name."""
 
     def __init__(self, where: str) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ async def test_a_limiter_that_raises_costs_no_connection(canned: aioresponses) -
         await zenovay.heatmaps.pages("x", timeout=1)
 
 
-async def test_a_limiter_that_cannot_fail_its_waiters_gets_its_permit_back(canned: aioresponses) -> None:
+async def test_the_permit_of_a_limiter_that_cannot_fail_its_waiters_is_settled(canned: aioresponses) -> None:
     limiter = BrokenLimiter("fail_waiters")
     exhausted = {"success": False, "error": {"message": "m", "code": "MONTHLY_LIMIT_EXCEEDED"}}
     canned.get(URL, status=429, payload=exhausted)
@@ -160,7 +160,7 @@ async def test_a_limiter_that_cannot_fail_its_waiters_gets_its_permit_back(canne
     assert limiter.outcomes == ["quota_exhausted"]
 
 
-def test_the_class_of_a_limiter_is_none() -> None:
+def test_the_class_of_a_limiter_is_rejected() -> None:
     """A limiter is passed as an object; its class, passed by mistake, is a configuration error."""
     given: Any = LateLimiter
     with pytest.raises(ConfigurationError, match="rate_limit=<class"):

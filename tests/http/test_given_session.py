@@ -35,7 +35,7 @@ async def test_a_closed_session_is_named_as_the_cause(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("fault", [None, *NAMED])
 async def test_raise_for_status_makes_no_difference(sandbox: Sandbox, fault: str | None) -> None:
-    """A session that raises for status by itself makes no difference: its error has the key among its headers."""
+    """Neither to the error nor to its text, although aiohttp's error has the key among its headers."""
     if fault is not None:
         sandbox.fault(NAMED[fault](), times=1)
 

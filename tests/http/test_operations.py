@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from endpoints import ENDPOINTS, Endpoint
+from endpoints import ENDPOINTS, Endpoint, named
 from helpers import URL, make_client
 
 from zenovay_async import ConfigurationError, ServerError, ZenovayError
@@ -18,15 +18,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.looptime
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=[endpoint.name for endpoint in ENDPOINTS])
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=named)
 async def test_an_error_names_its_operation(canned: aioresponses, endpoint: Endpoint) -> None:
     """An error names the operation that failed, and the call."""
     path = endpoint.path.format("x")
-    canned.add(
-        re.compile(f"{re.escape(DEFAULT_BASE_URL + path)}(\\?.*)?"),
-        "POST" if endpoint.name == "query" else "GET",
-        status=404,
-    )
+    canned.add(re.compile(f"{re.escape(DEFAULT_BASE_URL + path)}(\\?.*)?"), endpoint.method, status=404)
     async with make_client() as zenovay:
         with pytest.raises(ZenovayError) as caught:
             await endpoint.call(zenovay, "x")

@@ -34,7 +34,7 @@ async def test_every_request_that_is_sent_is_counted(
     own_session: bool,  # noqa: FBT001 - a table's column
     has_switch: bool,  # noqa: FBT001 - same
 ) -> None:
-    """By itself, aiohttp sends a GET again, unseen, when a kept-alive connection dies under it."""
+    """Without ``send_once``, aiohttp resends a GET, unseen, when a kept-alive connection turns out to be dead."""
     if not has_switch:
         monkeypatch.setattr(aiohttp_tuning, "hasattr", lambda *_: False, raising=False)
     async with aiohttp.ClientSession() as session:
@@ -51,7 +51,7 @@ async def test_every_request_that_is_sent_is_counted(
                 await response.read()
             with pytest.raises(aiohttp.ServerDisconnectedError):
                 await session.get(f"{server.url}/heatmaps/stale/pages")
-            assert server.requests == 2 + 1 + 2, "aiohttp no longer resends by itself: send_once can go"
+            assert server.requests == 2 + 1 + 2, "aiohttp no longer resends a request: remove send_once"
 
 
 async def test_connections_are_kept_alive(server: RawServer) -> None:

@@ -41,7 +41,7 @@ async def test_a_faulty_response_has_a_request_id(sandbox: Sandbox, fault: Fault
 @pytest.mark.parametrize("fault", [Fault.reset(), Fault.cut_body(), Fault.slow_body(0)], ids=lambda fault: fault.name)
 async def test_a_closed_connection_is_counted_without_a_status(sandbox: Sandbox, fault: Fault) -> None:
     sandbox.fault(fault)
-    # aiohttp resends a GET by itself.
+    # aiohttp resends a GET.
     with pytest.raises(aiohttp.ClientError):
         await ask(sandbox, {"question": "Who?"})
     assert (sandbox.count(), sandbox.count(status=0), sandbox.requests[-1].status) == (1, 1, 0)

@@ -201,7 +201,7 @@ def test_any_text_is_a_base_url_or_a_configuration_error(text: str) -> None:
     ],
 )
 def test_an_invalid_option_is_rejected_by_its_name(option: str, values: list[Any]) -> None:
-    """An option that cannot be right is rejected when the client is made, and the error shows no key."""
+    """An invalid option is rejected when the client is made, and the error shows no key."""
     for value in values:
         with pytest.raises(ConfigurationError, match=f"^{option}=") as caught:
             Zenovay("zv_98765", **{option: value})

@@ -173,7 +173,7 @@ def test_a_custom_path_is_quoted_once(path: str, quoted: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "https://elsewhere.example/x", "a//b", "a/../b", "..", "./a", "a?b=c", None, 5, b"new/x"],
+    ["", "/", "https://elsewhere.example/x", "a//b", "a/../b", "..", "../x", "./a", "a?b=c", None, 5, b"new/x"],
 )
 def test_a_custom_path_that_leads_elsewhere_is_rejected(path: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:

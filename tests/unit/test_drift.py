@@ -154,30 +154,6 @@ async def test_a_client_logs_and_emits_each_drift_once(
     ]
 
 
-async def test_each_client_reports_the_drift_in_its_own_responses(canned: aioresponses) -> None:
-    """Also with the same key, at the same time or one after the other; a client without responses reports nothing."""
-    canned.get(URL, payload={"success": True, "data": {"count": 5, "more": 1}}, repeat=True)
-    emitted: list[list[Event]] = [[], [], [], []]
-    async with Zenovay(KEY, on_event=emitted[0].append) as one, Zenovay(KEY, on_event=emitted[1].append) as two:
-        for client in (one, two, one):
-            await client.request("GET", "new/x", result_type=Fresh)
-    async with Zenovay(KEY, on_event=emitted[2].append) as three, Zenovay(KEY, on_event=emitted[3].append):
-        await three.request("GET", "new/x", result_type=Fresh)
-    assert list(map(paths, emitted)) == [["$.data.more"], ["$.data.more"], ["$.data.more"], []]
-
-
-async def test_siblings_emit_each_drift_once_to_each_listener(canned: aioresponses) -> None:
-    canned.get(URL, payload={"success": True, "data": {"count": 5, "more": 1}}, repeat=True)
-    shared: list[Event] = []
-    own: list[Event] = []
-    on_shared = shared.append
-    async with Zenovay(KEY, on_event=on_shared) as zenovay:
-        siblings = [zenovay.with_options(timeout=5), zenovay.with_options(on_event=on_shared)]
-        for client in (zenovay, *siblings, zenovay.with_options(on_event=own.append)):
-            await client.request("GET", "new/x", result_type=Fresh)
-    assert (paths(shared), paths(own)) == (["$.data.more"], ["$.data.more"])
-
-
 async def test_unknown_fields_are_checked_for_once_a_second_for_good(
     canned: aioresponses, clock: SimpleNamespace
 ) -> None:

@@ -26,6 +26,7 @@ RETIRED = {
     r"closed gate": "rate limited",
     r"may repeat": "idempotent; is_retryable",
     r"(grants?|granting|granted(?! total))": "permit; acquire",
+    r"(whose|their|its) turn": "permit; acquire",
     r"(the month s requests|requests of the month)": "monthly quota",
     r"tried again by itself": "retried",
 }

@@ -7,14 +7,14 @@ import re
 import typing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
-from unittest.mock import AsyncMock, create_autospec
+from unittest.mock import AsyncMock, call, create_autospec
 
 import msgspec
 import pytest
-from endpoints import DOCUMENTED, ENDPOINTS, Endpoint
+from endpoints import DOCUMENTED, ENDPOINTS, Endpoint, named
 
 import zenovay_async
-from zenovay_async import ConfigurationError, HeatmapPages, Zenovay
+from zenovay_async import ConfigurationError, HeatmapPages, Heatmaps, Zenovay
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.client_methods import ClientMethods
 
@@ -64,10 +64,6 @@ class Recorder:
         return SimpleNamespace(**resources, **{name: getattr(own, name) for name in public_methods(ClientMethods)})
 
 
-def named(endpoint: Endpoint) -> str:
-    return endpoint.name
-
-
 def test_every_endpoint_has_a_method() -> None:
     assert METHODS.keys() - {"request"} == {endpoint.name for endpoint in ENDPOINTS}
 
@@ -77,10 +73,10 @@ async def test_an_operation_is_named_like_its_method(endpoint: Endpoint) -> None
     recorder = Recorder()
     with pytest.raises(NotSentError):
         await endpoint.call(recorder.client(), "x")
-    (call,) = recorder.calls
-    assert call.operation == endpoint.name
-    assert call.endpoint.template == endpoint.path.format("{website_id}").lstrip("/")
-    assert call.path == endpoint.path.format("x").lstrip("/")
+    (described,) = recorder.calls
+    assert described.operation == endpoint.name
+    assert described.endpoint.template == endpoint.path.format("{website_id}").lstrip("/")
+    assert described.path == endpoint.path.format("x").lstrip("/")
 
 
 async def test_a_call_to_any_other_endpoint_is_named_request() -> None:
@@ -117,7 +113,7 @@ async def test_a_free_parameter_may_have_any_name(name: str) -> None:
     for method in (client.analytics.pages, client.analytics.technology):
         with pytest.raises(NotSentError):
             await method("x", **{name: "x y"})
-    assert [(call.query, call.body) for call in recorder.calls] == [(f"{name}=x+y", None)] * 5
+    assert [(described.query, described.body) for described in recorder.calls] == [(f"{name}=x+y", None)] * 5
 
 
 @pytest.mark.parametrize(
@@ -173,13 +169,26 @@ def test_a_result_struct_is_keyword_only(struct: type[msgspec.Struct]) -> None:
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
 
 
+@pytest.mark.parametrize("name", RESOURCES)
+def test_a_resource_is_the_same_object_on_each_access(name: str) -> None:
+    zenovay = Zenovay("zv_resources")
+    resource = getattr(zenovay, name)
+    assert getattr(zenovay, name) is resource
+    assert type(resource) is getattr(Zenovay, name)
+    assert getattr(zenovay.with_options(timeout=5), name) is not resource
+
+
 async def test_a_method_can_be_replaced_on_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls and batches use the replacement, and no request is sent."""
     expected = HeatmapPages(pages=())
     async with Zenovay("zv_mocks") as zenovay:
         pages = AsyncMock(return_value=expected)
         monkeypatch.setattr(zenovay.heatmaps, "pages", pages)
         assert await zenovay.heatmaps.pages("x", limit=3) is expected
-        pages.assert_awaited_once_with("x", limit=3)
+        async with zenovay.batch(["y"], lambda site: zenovay.heatmaps.pages(site, limit=1)) as results:
+            assert [result.value async for result in results] == [expected]
+        assert pages.await_args_list == [call("x", limit=3), call("y", limit=1)]
+        assert zenovay.quota.used is None
         monkeypatch.undo()
         assert inspect.ismethod(zenovay.heatmaps.pages)
 
@@ -193,6 +202,7 @@ async def test_an_autospec_of_the_client_has_the_methods_with_their_signatures()
         zenovay.heatmaps.pages(limit=3)
     with pytest.raises(AttributeError):
         zenovay.heatmaps.page  # noqa: B018 - the access is the test
+    assert isinstance(zenovay.heatmaps, Heatmaps)
 
 
 @pytest.mark.parametrize("struct", [struct for struct in result_structs() if "extra" in struct.__struct_fields__])

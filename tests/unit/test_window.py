@@ -1,4 +1,4 @@
-"""Whoever waits gets a permit, in order, however many others come, go or give up. Time is virtual."""
+"""Every waiter gets a permit, in order, however many others come, are canceled or time out. Time is virtual."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def test_hopeless_wait_fails_at_once() -> None:
-    """A wait that does not fit fails at once and says how long it would have been."""
+    """A wait that does not fit fails at once, and the error states the expected wait."""
     limiter = WindowLimiter(window=5.0)
     await spend(limiter)
     began = now()
@@ -108,7 +108,7 @@ async def test_hopeless_wait_when_the_server_is_empty(cost: int) -> None:
 
 @pytest.mark.parametrize("remaining", [None, 0, 1])
 @pytest.mark.parametrize("limit", [1, 2, 4])
-async def test_costly_call_is_told_its_real_wait(limit: int, remaining: int | None) -> None:
+async def test_stated_wait_of_a_costly_call_is_real(limit: int, remaining: int | None) -> None:
     """A call that costs more than others waits its real time, and is not rejected if that fits."""
 
     async def used() -> WindowLimiter:
@@ -137,10 +137,10 @@ _HISTORY = st.lists(
 
 @given(st.sampled_from([None, 1, 2, 5]), _HISTORY, st.integers(1, 3))
 @settings(max_examples=200, deadline=None)
-def test_single_caller_is_told_its_real_wait(
+def test_stated_wait_of_a_single_caller_is_real(
     limit: int | None, history: list[tuple[float, int, Any]], cost: int
 ) -> None:
-    """A single caller is told the wait that it would really have."""
+    """The error of a single caller states the wait that it would really have."""
 
     async def main() -> None:
         limiter = WindowLimiter(limit=limit, rng=random.Random(1))
@@ -149,11 +149,11 @@ def test_single_caller_is_told_its_real_wait(
             permit = await limiter.acquire(cost=spent)
             permit.settle(rate_limited(limit=8) if stated == "rate limited" else succeeded(8, stated))
         began = now()
-        told = await rejected(limiter, 0.0, cost) or 0.0
-        if told:
+        stated_wait = await rejected(limiter, 0.0, cost) or 0.0
+        if stated_wait:
             assert now() == began
             await limiter.acquire(cost=cost)
-        assert now() - began == pytest.approx(told, abs=0.001)
+        assert now() - began == pytest.approx(stated_wait, abs=0.001)
 
     run(main())
 
@@ -191,13 +191,13 @@ _CROWD = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 2.0, 20.0]), st.integers(
 
 @given(st.sampled_from(["fixed", "sliding"]), st.integers(3, 40), st.booleans(), _CROWD)
 @settings(max_examples=150, deadline=None)
-def test_nobody_is_rejected_whose_wait_would_have_fit(
+def test_no_caller_is_rejected_whose_wait_would_have_fit(
     kind: LimiterKind,
     limit: int,
     states_remaining: bool,  # noqa: FBT001 - drawn
     crowd: list[tuple[float, int]],
 ) -> None:
-    """Nobody is rejected whose wait would have fit."""
+    """No caller is rejected whose wait would have fit."""
 
     async def waits(allowed: list[float] | None) -> list[float | None]:
         limiter, counter = WindowLimiter(rng=random.Random(1)), make_limiter(kind, limit, 60.0)
@@ -236,7 +236,7 @@ def test_nobody_is_rejected_whose_wait_would_have_fit(
 
 
 async def test_429_that_makes_a_wait_hopeless() -> None:
-    """Who waits fails at once when a 429 makes the wait too long."""
+    """A waiter fails at once when a 429 makes its wait too long."""
     limiter = WindowLimiter()
     first, second = await _two_permits(limiter)
     waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
@@ -250,7 +250,7 @@ async def test_429_that_makes_a_wait_hopeless() -> None:
 
 
 async def test_later_429_that_makes_a_wait_hopeless() -> None:
-    """Who waits fails at once when a later 429 names a longer time."""
+    """A waiter fails at once when a later 429 names a longer time."""
     limiter = WindowLimiter()
     first, second = await _two_permits(limiter)
     waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
@@ -380,7 +380,7 @@ async def test_costly_background_call_is_not_starved() -> None:
 
 
 async def test_canceled_waiters_do_not_delay_the_next() -> None:
-    """Forty who give up do not stand in the way of the next ten."""
+    """Forty canceled waiters do not delay the next ten."""
     server = Server("fixed", 50, 5.0)
     limiter = WindowLimiter(window=5.0)
     await server.run(limiter, 50, 64)
@@ -465,7 +465,7 @@ async def test_timeout_at_the_moment_of_a_refund() -> None:
 
 
 async def test_expired_waiter_makes_room_at_once() -> None:
-    """Who gives up makes room for the next at once."""
+    """A waiter whose timeout ends makes room for the next at once."""
     limiter = WindowLimiter(limit=3, window=1.0)
     kept = [await limiter.acquire()]
     kept.pop().settle(succeeded(limit=3, remaining=2))
@@ -480,7 +480,7 @@ async def test_expired_waiter_makes_room_at_once() -> None:
 
 
 async def test_fail_waiters() -> None:
-    """All who wait can be made to fail at once."""
+    """All waiters can be made to fail at once."""
     limiter = WindowLimiter(limit=1)
     permit = await limiter.acquire()
     waiting = [asyncio.create_task(limiter.acquire(background=odd)) for odd in (True, False)]
@@ -547,7 +547,7 @@ async def test_window_limiter_is_a_rate_limiter() -> None:
 @pytest.mark.parametrize("first", ["settle", "refund"])
 @pytest.mark.parametrize("second", ["settle", "refund"])
 async def test_permit_is_returned_once(first: str, second: str) -> None:
-    """A permit that is settled or refunded a second time says so, and counts once."""
+    """A second settle or refund is an error, and the permit counts once."""
     limiter = WindowLimiter(limit=2)
     permit = await limiter.acquire()
 
@@ -584,7 +584,7 @@ async def test_outcomes(kind: OutcomeKind, same_as: OutcomeKind | None) -> None:
 
 
 async def test_statistics() -> None:
-    """The statistics count what is in flight and who waits, and say when the timer runs next."""
+    """The statistics count permits in flight and waiters, and state when the timer fires next."""
     limiter = WindowLimiter(limit=3)
     permit = await limiter.acquire(cost=2)
     permit.settle(succeeded(3, 1))
@@ -624,7 +624,7 @@ def test_limit_survives_the_event_loop() -> None:
 
 
 def test_permit_of_a_closed_event_loop_counts_once() -> None:
-    """A permit of an event loop that is gone counts once."""
+    """A permit of a closed event loop counts once."""
     limiter = WindowLimiter(limit=2)
     kept: list[Permit] = []
 
@@ -668,7 +668,7 @@ ACTIONS = st.lists(
 
 
 class Schedule:
-    """Any number of callers in any order; every acquired permit is known, and so is every caller."""
+    """Carries out any number of callers' steps in any order, and keeps every caller and permit."""
 
     def __init__(self, limit: int) -> None:
         self.limiter = WindowLimiter(limit=limit)
@@ -736,7 +736,7 @@ class Schedule:
 @given(st.integers(1, 5), ACTIONS)
 @settings(max_examples=300, deadline=None)
 def test_any_schedule(limit: int, actions: list[tuple[Any, ...]]) -> None:
-    """Under any schedule no permit is lost or doubled, and everyone who is left gets one."""
+    """Under any schedule no permit is lost or doubled, and every caller that is left gets one."""
 
     async def main() -> None:
         schedule = Schedule(limit)
@@ -752,8 +752,8 @@ def test_any_schedule(limit: int, actions: list[tuple[Any, ...]]) -> None:
 
 @given(st.integers(1, 4), st.integers(0, 12), st.sets(st.integers(0, 11)), st.integers(0, 11))
 @settings(max_examples=100, deadline=None)
-def test_nobody_waits_longer_because_others_gave_up(limit: int, callers: int, leaving: set[int], when: int) -> None:
-    """Nobody waits longer because others gave up."""
+def test_no_caller_waits_longer_because_others_leave(limit: int, callers: int, leaving: set[int], when: int) -> None:
+    """No caller waits longer because others are canceled."""
 
     async def starts(*, with_leaving: bool) -> dict[int, float]:
         limiter = WindowLimiter(limit=limit)

@@ -1,11 +1,11 @@
 """What one API key may spend: its rate limit, its monthly quota and its retries, behind one facade.
 
-All clients of a thread that use the same key at the same address with the same options share one limiter, one monthly
-count and one retry budget, as the API counts them as one; ``quota_reserve`` is each client's own.
+All clients of a thread with the same key, base URL, ``rate_limit`` and window share one limiter, one monthly quota and
+one retry budget, as the API counts them as one; ``quota_reserve`` is each client's own.
 
-Clients with another ``rate_limit`` or window do not share with them: one limiter cannot hold each of its callers to
-another limit. So a client with ``"auto"`` and one with a figure may together ask for more than the plan allows, until
-a 429 slows both. Give each a share of the plan, or both the same.
+Clients with another ``rate_limit`` or window do not share with them: a limiter has one limit. So a client with
+``"auto"`` and one with a figure may together send more than the plan allows, until a 429 slows both. Give each a share
+of the plan, or both the same limit.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
+from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
-from zenovay_async._limits.window import WindowLimiter
+from zenovay_async._limits.window import RETURNED_TWICE, WindowLimiter
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.events import emit_to_all
 from zenovay_async.exceptions import ConfigurationError, RateLimitError
@@ -32,20 +33,18 @@ if TYPE_CHECKING:
     from zenovay_async.events import Event, Listener
     from zenovay_async.exceptions import ZenovayError
 
-_UNSENT = Outcome(kind="unsent")
-
 RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
-"""How to pace: ``"auto"``, requests per window, a limiter of one's own, or ``None`` for no pacing."""
+"""How to pace: ``"auto"``, requests per window, a custom limiter, or ``None`` for no pacing."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How a key's requests are held back.
+    """The options of a client that concern limits.
 
     Attributes:
-        rate_limit: ``"auto"`` learns the limit from the responses; an integer of requests per window is never
-            exceeded; ``None`` does not pace; a limiter of the caller's is used as it is.
+        rate_limit: ``"auto"`` learns the limit from the responses; an int of requests per window is never exceeded;
+            ``None`` does not pace; a custom limiter is used as it is.
         window: Seconds of the limit's window.
-        quota_reserve: What batches leave of the monthly quota, in requests.
+        quota_reserve: Requests of the monthly quota that batches leave to direct calls.
     """
 
     rate_limit: RateLimitOption = "auto"
@@ -67,12 +66,24 @@ class Limits(msgspec.Struct, frozen=True):
         require_int("quota_reserve", self.quota_reserve, low=0)
 
 
+class BudgetStatistics(msgspec.Struct, frozen=True):
+    """The permits and retries of all clients of a key.
+
+    Attributes:
+        in_flight: Cost of the permits that are acquired and not returned yet.
+        retries_left: Retries that may still be made; a part of one counts once it is whole.
+    """
+
+    in_flight: int
+    retries_left: float
+
+
 class Budget:
     """What one client may spend: the limiter, quota and retries of its key, and its own reserve.
 
     Args:
-        shared: What all clients of the key have in common.
-        reserve: What this client's batches leave of the monthly quota, in requests.
+        shared: Limiter, quota and retries of the key.
+        reserve: Requests of the monthly quota that this client's batches leave to direct calls.
     """
 
     def __init__(self, shared: _Shared, reserve: int) -> None:
@@ -81,43 +92,42 @@ class Budget:
 
     @property
     def is_paced(self) -> bool:
-        """Whether a limiter holds calls back."""
+        """Whether calls need a permit of a limiter."""
         return self._shared.limiter is not None
-
-    @property
-    def in_flight(self) -> int:
-        """Requests of the quota that have no response yet, of all clients of the key."""
-        return self._shared.quota.in_flight
 
     def check(self, cost: int, *, background: bool) -> None:
         """Reject a call that the monthly quota does not allow, before anything is spent.
 
+        Args:
+            cost: Requests that the call is charged for.
+            background: Whether the call has to leave the reserve.
+
         Raises:
-            QuotaExceededError: The quota is exhausted, or a background call would take from the reserve.
+            QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
         self._shared.quota.check(cost, reserve=self._reserve if background else 0)
 
     def acquire_nowait(self, cost: int, *, background: bool) -> Permit | None:
-        """Take a permit if a request may go now and nobody waits; else ``None``."""
+        """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         limiter = self._shared.limiter
         permit = None
         if limiter is not None:
             permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
                 return None
-        return self._count(cost, permit)
+        return self._make_permit(cost, permit)
 
     async def acquire(self, cost: int, *, max_wait: float | None, background: bool) -> Permit:
-        """Wait for a permit, and check the quota again, which others may have spent in the meantime.
+        """Wait for a permit, and check the quota again, which other calls may have spent in the meantime.
 
         Args:
-            cost: Requests that the call takes.
-            max_wait: Seconds that it may wait; ``None`` for as long as it takes.
+            cost: Requests that the call is charged for.
+            max_wait: Seconds to wait at most; ``None`` for no bound.
             background: Whether direct calls overtake it.
 
         Raises:
-            RateLimitError: The wait does not fit.
-            QuotaExceededError: As :meth:`check`.
+            RateLimitError: The wait does not fit ``max_wait``.
+            QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
         limiter = self._shared.limiter
         permit = None
@@ -128,24 +138,24 @@ class Budget:
             except BaseException:
                 permit.refund()
                 raise
-        return self._count(cost, permit)
+        return self._make_permit(cost, permit)
 
-    def _count(self, cost: int, permit: Permit | None) -> BudgetPermit:
+    def _make_permit(self, cost: int, permit: Permit | None) -> BudgetPermit:
         shared = self._shared
         shared.quota.in_flight += cost
         return BudgetPermit(shared, cost, permit)
 
     def allow_retry(self, error: ZenovayError) -> bool:
-        """Whether a retry after this error fits the retry budget; spends it if so.
+        """Whether a retry after this error is allowed; if so, spends it from the retry budget.
 
-        Retries after a 429 are bounded already, by the limiter or the time that the server named.
+        A retry after a 429 spends nothing: the limiter, or the time that the server named, bounds it already.
         """
         if isinstance(error, RateLimitError) and (self.is_paced or error.retry_after is not None):
             return True
         return self._shared.retries.spend()
 
     def estimate(self, n: int, cost: int) -> Estimate:
-        """What ``n`` further calls of ``cost`` requests each would take; see ``Zenovay.estimate``."""
+        """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
         requests = require_int("n", n, low=0) * require_int("cost", cost)
         remaining, limiter = self.quota().remaining, self._shared.limiter
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
@@ -160,34 +170,34 @@ class Budget:
         """The state of the monthly quota."""
         return self._shared.quota.snapshot()
 
-    def retries_left(self) -> float:
-        """Retries that the key may still make."""
-        return self._shared.retries.tokens
+    def statistics(self) -> BudgetStatistics:
+        """What all clients of the key have in flight, and the retries that they have left."""
+        return BudgetStatistics(self._shared.quota.in_flight, self._shared.retries.tokens)
 
     def listen(self, listener: Listener) -> None:
-        """Hand events of this budget to a listener, for as long as somebody holds it."""
+        """Emit events of the key to a listener until it is garbage collected; its client has to keep it."""
         self._shared.listeners.add(listener)
 
     async def aclose(self) -> None:
-        """Report what the limiter has not reported yet; a limiter of the caller's is the caller's to close."""
+        """Close the limiter, unless it is a custom one, which the caller owns."""
         if self._shared.own_limiter is not None:
             await self._shared.own_limiter.aclose()
 
 
 class BudgetPermit(msgspec.Struct, eq=False):
-    """The limiter's permit, if there is one, and the quota's count of what is in flight."""
+    """The limiter's permit, if calls are paced, and the cost that is in flight until it is returned."""
 
-    # A Struct is made in a third of the time of another object. The garbage collector tracks it, as an event loop that
-    # ends in mid-call leaves a cycle: limiter, waiter, a caller's frame, its permit.
+    # A Struct takes a third of the time that another object takes to make. The garbage collector tracks it, as an event
+    # loop that ends during a call leaves a cycle: limiter, waiter, a caller's frame, its permit.
     _shared: _Shared | None
     _cost: int
     _permit: Permit | None
 
     def settle(self, outcome: Outcome) -> None:
-        """Let quota, retry budget and limiter learn how the attempt ended; here and nowhere else."""
+        """Update quota, retry budget and limiter with the outcome; nothing else updates them."""
         shared, self._shared = self._shared, None
         if shared is None:
-            raise RuntimeError("Permit returned twice: settle or refund each permit exactly once")
+            raise RuntimeError(RETURNED_TWICE)
         quota, kind, permit = shared.quota, outcome.kind, self._permit
         quota.in_flight -= self._cost
         try:
@@ -196,7 +206,7 @@ class BudgetPermit(msgspec.Struct, eq=False):
             if kind == "succeeded":
                 shared.retries.earn()
             elif kind == "quota_exhausted":
-                # Before the permit is returned, or the next in line would be sent to hear the same.
+                # Before the permit is returned, which would let the next waiter send a request in vain.
                 shared.on_quota_exhausted(outcome.retry_after)
         finally:
             if permit is not None:
@@ -206,12 +216,12 @@ class BudgetPermit(msgspec.Struct, eq=False):
                     permit.settle(outcome)
 
     def refund(self) -> None:
-        """Return it unused."""
-        self.settle(_UNSENT)
+        """Return the permit unused."""
+        self.settle(UNSENT)
 
 
 class _Shared:
-    """What all clients of one key have in common."""
+    """Limiter, quota and retries of one key, for all its clients."""
 
     def __init__(self, limits: Limits) -> None:
         self.listeners: WeakSet[Listener] = WeakSet()
@@ -223,12 +233,12 @@ class _Shared:
         self.budgets: WeakValueDictionary[int, Budget] = WeakValueDictionary()
 
     def on_quota_exhausted(self, retry_after: float | None) -> None:
-        """The server said that the quota is exhausted, so nobody needs to wait for a permit any more."""
+        """Fail the callers that wait for a permit: the server reported the quota exhausted."""
         self.quota.mark_exhausted(retry_after)
-        # A limiter of the caller's may serve other keys, too; callers of this key then hear of it at their turn.
-        # References, as other threads may add budgets meanwhile, which iterating over the registry itself forbids.
-        budgets = [reference() for reference in _registry.valuerefs()]
-        users = [each for each in budgets if each is not None and each.limiter is self.limiter]
+        # A custom limiter may serve other keys as well; then the callers of this key wait on until Budget.acquire
+        # rejects them. valuerefs() makes a list, as other threads may add to the registry meanwhile.
+        in_use = [reference() for reference in _registry.valuerefs()]
+        users = [shared for shared in in_use if shared is not None and shared.limiter is self.limiter]
         if self.limiter is not None and len(users) <= 1:
             self.limiter.fail_waiters(self.quota.exhausted_error)
 
@@ -243,22 +253,28 @@ class _Shared:
         return WindowLimiter(limit=limit, window=limits.window, on_event=self._emit)
 
 
-# Those in use, and the newest ones beyond their use: a program that makes a client for each request it serves must not
-# start from nothing each time.
+# What a key has left outlives its clients, for the newest keys: a program that makes a client for each request that it
+# serves would otherwise learn the limit anew each time.
 _registry: WeakValueDictionary[tuple[object, ...], _Shared] = WeakValueDictionary()
 _newest: deque[_Shared] = deque(maxlen=256)
 
 
 def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
-    """The budget of this key at this address: the one known in this thread, else a new one."""
-    # A digest, so that the key is not kept in one more place.
+    """The budget of a client, which shares with the clients of this thread that have the same key and limits.
+
+    Args:
+        auth: The key.
+        base_url: Base URL of the API.
+        limits: The client's options.
+    """
+    # A digest, so that the registry does not hold the key.
     digest = hashlib.sha256(auth.key.encode()).digest()
-    own = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
+    custom = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
     # An event loop belongs to a thread, and so does a limiter.
-    name = (threading.get_ident(), digest, base_url, id(own) if own else limits.rate_limit, limits.window)
-    shared = _registry.get(name)
+    entry = (threading.get_ident(), digest, base_url, id(custom) if custom else limits.rate_limit, limits.window)
+    shared = _registry.get(entry)
     if shared is None:
-        shared = _registry[name] = _Shared(limits)
+        shared = _registry[entry] = _Shared(limits)
         _newest.append(shared)
     budget = shared.budgets.get(limits.quota_reserve)
     if budget is None:

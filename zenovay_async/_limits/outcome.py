@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from zenovay_async._protocol.response import RawResponse
     from zenovay_async.rate_limits import OutcomeKind
 
-_UNSENT = Outcome(kind="unsent")
+UNSENT = Outcome(kind="unsent")
+"""The outcome of a permit that is refunded."""
+
 _NO_RESPONSE = Outcome(kind="no_response")
 
 
@@ -28,11 +30,12 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
 
     Args:
         raw: The response; ``None`` if none came.
-        error: What the attempt failed with; ``None`` if it succeeded.
-        usage: The monthly quota as the result stated it; it takes precedence over the headers.
+        error: Error of the attempt; ``None`` if it succeeded.
+        usage: The monthly quota as the result stated it, which takes precedence over the headers; ``None`` if it did
+            not.
     """
     if raw is None:
-        return _UNSENT if _never_sent(error) else _NO_RESPONSE
+        return UNSENT if _never_sent(error) else _NO_RESPONSE
     headers = raw.headers
     get = headers.get
     stated = usage_headers(headers)
@@ -46,7 +49,7 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
 
 
 def _never_sent(error: BaseException | None) -> bool:
-    # A closed session, and a request that aiohttp rejects, are noticed before anything is sent.
+    # A session is found closed, and a request rejected by aiohttp, before anything is sent.
     if isinstance(error, (ClientClosedError, ConfigurationError)):
         return True
     return isinstance(error, APIConnectionError) and not error.sent

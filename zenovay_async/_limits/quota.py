@@ -1,7 +1,7 @@
 """The monthly quota: what is known of it, and which calls may still spend it.
 
-Sources: help "Rate limits" (``X-Usage-*``, the hard monthly cap on the account), docs "GET /usage" (the count starts
-again on the first of the month, 00:00 UTC).
+Sources: help "Rate limits" (``X-Usage-*``, the hard monthly cap on the account), docs "GET /usage" (the count restarts
+on the first of the month, 00:00 UTC).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from zenovay_async.events import OnEvent
     from zenovay_async.rate_limits import UsageHeaders
 
-# With a tenth of the month left there is still time to act.
+# Share of the quota at which it runs low: the tenth that is left allows time to act.
 _THRESHOLD = 0.9
-# A month and a day, as clocks and time zones differ.
+# The longest month and a day, as clocks and time zones differ.
 _LONGEST_MONTH = timedelta(days=32)
 
 
 class QuotaGuard:
-    """Keeps one key's monthly count, and rejects calls beyond it before a request is spent.
+    """Keeps the monthly quota of one key, and rejects calls beyond it before a request is spent.
 
     Args:
         on_event: Called when the quota runs low, and when it is exhausted.
-        clock: Gives the time, aware.
+        clock: Returns the time, aware; omitted, the system's.
 
     Attributes:
-        in_flight: Requests without a response yet; counted by whoever sends them.
+        in_flight: Requests in flight; kept by the budget.
     """
 
     def __init__(self, *, on_event: OnEvent | None = None, clock: Callable[[], datetime] | None = None) -> None:
@@ -44,7 +44,7 @@ class QuotaGuard:
         self._limit: int | None = None
         self._resets_at: datetime | None = None
         self._total: int | None = None
-        # Limit and reset as the last response stated them: from one to the next, only the count changes.
+        # Limit and reset of the last response: while they stay the same, update() compares the count alone.
         self._last_limit: int | None = None
         self._last_reset: datetime | None = None
         self._month_ends: datetime | None = None
@@ -53,15 +53,15 @@ class QuotaGuard:
         self._warn_at = math.inf
 
     def snapshot(self) -> Quota:
-        """What is known now."""
+        """What is known of the quota."""
         return Quota(self._used, self._limit, self._resets_at, self._total)
 
     def check(self, cost: int, *, reserve: int) -> None:
         """Reject a call that may not be sent now.
 
         Args:
-            cost: Requests that it takes.
-            reserve: Requests that it must leave; 0 for a direct call, which may use them all.
+            cost: Requests that it is charged for.
+            reserve: Requests that it must leave; 0 for a direct call.
 
         Raises:
             QuotaExceededError: The quota is exhausted, or only the reserve is left.
@@ -75,9 +75,9 @@ class QuotaGuard:
             self._check_reserve(reserve, cost)
 
     def update(self, usage: UsageHeaders) -> None:
-        """Learn from a response; one overtaken by a newer one does not lower the count."""
+        """Learn from a response. Responses may come out of order, so the count does not decrease within a month."""
         used = usage.monthly
-        # The reset is parsed once for all responses that state the same, so identity is enough.
+        # Parsing is cached, so responses that state the same reset share one object.
         if usage.reset is not self._last_reset or usage.limit != self._last_limit:
             self._update_all(usage)
             self._last_limit, self._last_reset = usage.limit, usage.reset
@@ -91,7 +91,12 @@ class QuotaGuard:
                 self._warn()
 
     def mark_exhausted(self, retry_after: float | None) -> None:
-        """The server said that the quota is exhausted; without a time, it is until the month's end."""
+        """Record that the server reported the quota exhausted.
+
+        Args:
+            retry_after: Seconds until the reset, used unless a response stated it before; ``None`` for the end of the
+                month.
+        """
         now = self._clock()
         if self._resets_at is not None and self._resets_at > now:
             until = self._resets_at
@@ -102,7 +107,7 @@ class QuotaGuard:
             emit(self._on_event, QuotaExhausted(resets_at=until))
 
     def exhausted_error(self) -> QuotaExceededError:
-        """The error for a call that is not sent because the quota is exhausted."""
+        """Make the error for a call that is not sent because the quota is exhausted."""
         now = self._clock()
         until = self._exhausted_until or _next_month(now)
         return QuotaExceededError(
@@ -137,7 +142,7 @@ class QuotaGuard:
                 self._warn()
 
     def _is_plausible_reset(self, reset: datetime) -> bool:
-        # A reset in the past, or more than a month ahead, is a mistake of the server.
+        # A reset in the past, or more than a month ahead, is an error of the server.
         return timedelta(0) < reset - self._clock() <= _LONGEST_MONTH
 
     def _check_reserve(self, reserve: int, cost: int) -> None:

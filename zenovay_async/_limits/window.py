@@ -1,12 +1,11 @@
-"""The queue in front of the rate limit: whose turn it is.
+"""The queue for permits: which caller gets the next one.
 
-*When* a request may go is decided in ``zenovay_async._limits.pacing``; here it is decided *whose* request it is.
+``zenovay_async._limits.pacing`` decides *when* the next request may be sent; this module decides *whose* it is.
 
-Cancellation is normal: a web request that goes away while it waits makes room for the next. So nothing in here sleeps
-on behalf of others. A waiter is a future in a queue; whoever changes the state (a permit acquired or returned, a
-cancellation, the one timer) wakes waiters from the front. A waiter whose time has run out gets an error into its
-future, so either a permit or an error is in it, never both; and a caller that is canceled in the very moment in which
-it got a permit refunds it.
+Cancellation is normal: a web request may go away while it waits. So no caller sleeps on behalf of others. A waiter is a
+future in a queue. Every change of the state (a permit acquired or returned, a cancellation, the one timer) wakes
+waiters from the front. The future of a waiter gets either a permit or, once its wait cannot fit, an error. A caller
+that is canceled after its future got a permit refunds it.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.pacing import Pacer, PermitRecord
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
 from zenovay_async.exceptions import ClientClosedError, RateLimitError
@@ -30,20 +30,22 @@ if TYPE_CHECKING:
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
 
-# While direct calls keep coming, one in four permits still goes to background calls that wait: a batch moves on at a
-# quarter of the rate at least, and a direct call waits for one request longer at most.
+RETURNED_TWICE = "Permit returned twice: settle or refund each permit exactly once"
+"""Message of the ``RuntimeError`` for a permit that was returned before."""
+
+# While direct calls keep coming, one in four permits still goes to a background call: a batch proceeds at a quarter of
+# the rate at least, and a direct call waits for one request longer at most.
 _BACKGROUND_SHARE = 4
-_UNSENT = Outcome(kind="unsent")
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """What a :class:`WindowLimiter` holds at the moment.
+    """The permits and waiters of a :class:`WindowLimiter`.
 
     Attributes:
-        in_flight: What of the limit is in flight: acquired and not returned yet.
+        in_flight: Cost of the permits that are acquired and not returned yet.
         direct_waiting: Direct calls that wait for a permit.
         background_waiting: Background calls that wait for a permit.
-        next_wakeup: When the timer wakes waiters, in the time of the event loop; ``None`` if it does not run.
+        next_wakeup: When the timer wakes waiters, in the time of the event loop; ``None`` if it is not set.
     """
 
     in_flight: int
@@ -55,8 +57,8 @@ class Statistics(msgspec.Struct, frozen=True):
 class WindowPermit(msgspec.Struct, eq=False):
     """A permit of a :class:`WindowLimiter`; see :class:`~zenovay_async.rate_limits.Permit`."""
 
-    # A Struct is made in a third of the time of another object. The garbage collector tracks it, as an event loop that
-    # ends in mid-call leaves a cycle: limiter, waiter, a caller's frame, its permit.
+    # A Struct takes a third of the time that another object takes to make. The garbage collector tracks it, as an event
+    # loop that ends during a call leaves a cycle: limiter, waiter, a caller's frame, its permit.
     _record: PermitRecord | None
     _limiter: WindowLimiter
 
@@ -64,12 +66,12 @@ class WindowPermit(msgspec.Struct, eq=False):
         """Return the permit of a request that was sent."""
         record, self._record = self._record, None
         if record is None:
-            raise RuntimeError("Permit returned twice: settle or refund each permit exactly once")
+            raise RuntimeError(RETURNED_TWICE)
         self._limiter.return_permit(record, outcome)
 
     def refund(self) -> None:
         """Return the permit unused."""
-        self.settle(_UNSENT)
+        self.settle(UNSENT)
 
 
 class _Waiter:
@@ -83,10 +85,10 @@ class _Waiter:
 
 
 class _Queue(dict[_Waiter, None]):
-    """Waiters in order; one that gives up is removed from anywhere at once.
+    """Waiters in order: a dictionary as an ordered set, from which any waiter is removed in constant time.
 
     Attributes:
-        cost: What they take of the limit together, so that no newcomer need add it up.
+        cost: Total cost of the waiters, kept so that a new one need not add it up.
     """
 
     cost = 0
@@ -107,14 +109,14 @@ class _Queue(dict[_Waiter, None]):
 class WindowLimiter:
     """Keeps the callers of one process within a limit per window; see ``zenovay_async._limits.pacing`` for how.
 
-    First come, first served; background calls stand behind direct ones. It belongs to the event loop that uses it; when
-    that loop is gone, to the next, and what it knows of the limit stays.
+    First come, first served; direct calls overtake background calls. It belongs to one event loop; after that loop is
+    closed it serves the next one, and keeps what it has learned of the limit.
 
     Args:
         limit: Requests per window never to be exceeded; ``None`` to learn the server's.
         window: Seconds of the window.
-        on_event: Called when a limit is learned and when a 429 stops all callers.
-        rng: Draws the jitter; omitted, a new one.
+        on_event: Called when a limit is learned and when a 429 pauses all callers.
+        rng: Draws the jitter; omitted, a new generator.
     """
 
     def __init__(
@@ -134,10 +136,10 @@ class WindowLimiter:
         self._direct_streak = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> WindowPermit | None:  # noqa: ARG002 - if nobody waits, both go
-        """Take a permit if a request may go now and nobody waits."""
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> WindowPermit | None:  # noqa: ARG002 - no caller is there to overtake
+        """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         loop, pacer = self._loop, self._pacer
-        # Which loop runs is for acquire to find out, as up to Python 3.11 that takes a system call.
+        # acquire() checks that this loop is the running one, which is a system call up to Python 3.11.
         if self._direct or self._background or loop is None or not loop.is_running():
             return None
         now = loop.time()
@@ -146,7 +148,7 @@ class WindowLimiter:
         return WindowPermit(pacer.acquire(now, cost), self)
 
     async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> WindowPermit:
-        """Wait until a request may go."""
+        """Wait until a request may be sent."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move_to(loop)
@@ -156,8 +158,7 @@ class WindowLimiter:
         expires_at = math.inf if max_wait is None else now + max_wait
         queue = self._background if background else self._direct
         waiter = _Waiter(loop.create_future(), self._pacer.clamp_cost(cost), expires_at, queue)
-        # While the first response is awaited, which may state a larger limit than the lowest plan's, nobody is turned
-        # away.
+        # Before the first response the limit is an assumption, on which no caller is rejected.
         if (expected := self._expected_start(waiter, now)) > expires_at and not self._pacer.is_default_limit:
             raise _deadline_error(expected - now)
         queue.add(waiter)
@@ -165,7 +166,7 @@ class WindowLimiter:
         return await self._wait(waiter, loop)
 
     def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
-        """Let every caller that waits fail now."""
+        """Fail every waiting caller."""
         for queue in (self._direct, self._background):
             for waiter in queue:
                 if not waiter.future.done():
@@ -177,30 +178,30 @@ class WindowLimiter:
         """The state now."""
         now, pacer = self._now(), self._pacer
         ready = pacer.ready_at(now)
-        # Where it takes a response to know, a paced request's time is the nearest estimate.
+        # If a response has to come first, the start of a paced request is the best estimate.
         wait = max(0.0, (pacer.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
         return RateLimit(pacer.limit, pacer.remaining(now), pacer.window, wait, pacer.learned)
 
     def forecast(self, n: int) -> float:
-        """Seconds until the last of ``n`` further requests could start, as far as it is known now."""
+        """Seconds until the last of ``n`` further requests could start, as far as known."""
         now = self._now()
         ahead = self._direct.cost + self._background.cost
         return 0.0 if n <= 0 else max(0.0, self._pacer.earliest_start(now, ahead + n - 1) - now)
 
     def statistics(self) -> Statistics:
-        """What is in flight and who waits."""
+        """The permits in flight, and the waiters."""
         wakeup = None if self._timer is None else self._timer.when()
         return Statistics(self._pacer.log.in_flight, len(self._direct), len(self._background), wakeup)
 
     async def aclose(self) -> None:
-        """Nothing to report or release: all state is in this process."""
+        """Do nothing: all state is in this process."""
 
     def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
         """Settle or refund a permit; called by the permit, once."""
         loop, pacer, kind = self._loop, self._pacer, outcome.kind
         now = 0.0 if loop is None else loop.time()
-        # Those who wait may be hopeless as of now.
-        news = pacer.is_default_limit
+        # Whether waits may now be longer than waiters were admitted for.
+        delayed = pacer.is_default_limit
         if kind in {"succeeded", "failed"}:
             before = pacer.on_response(record, now, limit=outcome.limit, remaining=outcome.remaining)
             if before is not None:
@@ -212,14 +213,14 @@ class WindowLimiter:
             )
             if seconds is not None:
                 emit(self._on_event, RateLimited(seconds=seconds, from_server=outcome.retry_after is not None))
-            news = news or seconds is not None or pacer.gate.closed_until > closed_until
+            delayed = delayed or seconds is not None or pacer.gate.closed_until > closed_until
         elif kind == "unsent":
             pacer.refund(record)
-            news = False
+            delayed = False
         else:
             pacer.on_no_response(record, now)
         if self._direct or self._background or self._timer:
-            if news:
+            if delayed:
                 self._reject_hopeless(now)
             self._wake_waiters()
 
@@ -235,7 +236,7 @@ class WindowLimiter:
                 timer.cancel()
 
     def _expire_waiter(self, waiter: _Waiter) -> None:
-        # After a delay of the loop its permit may be due in the same moment.
+        # If the loop was held up, its permit may be due as well.
         self._wake_waiters()
         if not waiter.future.done():
             now = self._now()
@@ -243,7 +244,7 @@ class WindowLimiter:
             self._wake_waiters()
 
     def _cancel_waiter(self, waiter: _Waiter) -> None:
-        """Pass a canceled caller's place in the queue, or the permit that it has got already, to the next."""
+        """Remove a canceled caller from the queue, or refund the permit that it got already."""
         future = waiter.future
         if future.done() and not future.cancelled() and future.exception() is None:
             future.result().refund()
@@ -254,7 +255,7 @@ class WindowLimiter:
     def _wake_waiters(self) -> None:
         now = self._now()
         while (waiter := self._next()) is not None:
-            # A future that is done belongs to a caller about to be canceled.
+            # The future of a caller that is being canceled is done.
             if not waiter.future.done():
                 ready = self._pacer.ready_at(now, waiter.cost)
                 if ready > now:
@@ -286,7 +287,7 @@ class WindowLimiter:
         self._wake_waiters()
 
     def _expected_start(self, waiter: _Waiter, now: float) -> float:
-        """When this waiter's request may start at the earliest, if no further direct call overtakes it."""
+        """The earliest start of this waiter's request, if no further direct call overtakes it."""
         queue = waiter.queue
         ahead = 0 if queue is self._direct else self._direct.cost
         if waiter in queue:
@@ -296,7 +297,7 @@ class WindowLimiter:
         return self._pacer.earliest_start(now, ahead, waiter.cost)
 
     def _reject_hopeless(self, now: float) -> None:
-        """Fail those whose wait does not fit their timeout, as is known now."""
+        """Fail the waiters whose expected wait no longer fits their timeout."""
         ahead = 0
         for queue in (self._direct, self._background):
             for waiter in list(queue):
@@ -311,7 +312,7 @@ class WindowLimiter:
         waiter.future.set_exception(_deadline_error(seconds))
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The first use on this loop: whoever waited on the one before is gone with it."""
+        """Serve another event loop; the waiters of the one before, which is closed, are dropped."""
         if (self._direct or self._background) and self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""The API key, and the address it may be sent to: both checked once, when a client is made.
+"""The API key, and the base URL that it may be sent to: both checked once, when a client is made.
 
 Source: docs "Authentication" (either header, keys start with ``zv_``, HTTPS only).
 """
@@ -27,10 +27,10 @@ _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
 
 
 class Secret(str):
-    """A string that does not show itself: its repr is a placeholder, and it refuses to be pickled.
+    """A string that does not show itself: its repr is a placeholder, and it cannot be pickled.
 
-    It stays a ``str`` because that is what an HTTP library takes as a header. Tracebacks that print local
-    variables, and the repr of a header mapping, go through ``repr`` and so find nothing.
+    It is a ``str`` because an HTTP library takes nothing else as a header. Tracebacks that print local variables, and
+    the repr of a header mapping, use ``repr`` and so show the placeholder.
     """
 
     __slots__ = ()
@@ -72,11 +72,11 @@ class Auth:
 
     @property
     def key(self) -> Secret:
-        """The key itself, to tell budgets apart; never for display."""
+        """The key itself, to make siblings of a client and to distinguish budgets; never for display."""
         return self._key
 
     def redact(self, error: ZenovayError) -> None:
-        """Take the key out of an error, should a server have echoed it."""
+        """Redact the key in an error, as a server may have echoed it."""
         for name in ("message", "body", "code", "request_id", "path"):
             text = getattr(error, name, None)
             if text is not None:
@@ -84,7 +84,7 @@ class Auth:
         error.args = (error.message,)
 
     def redact_text(self, text: str) -> str:
-        """Take the key out of a text from the server, also in capitals, as codes are."""
+        """Redact the key in a text from the server, in any case, as error codes are in upper case."""
         return re.sub(re.escape(self._key), "<secret>", text, flags=re.IGNORECASE)
 
 
@@ -96,7 +96,7 @@ def resolve_api_key(given: Secret | None, from_environment: Secret | None = None
         from_environment: The variable's value; ``None`` if it is not set.
 
     Raises:
-        ConfigurationError: There is none, or it is no Zenovay key.
+        ConfigurationError: No key was found, or it is not a Zenovay key.
     """
     source = "api_key" if given is not None else KEY_VARIABLE
     key = given if given is not None else from_environment or Secret("")
@@ -118,7 +118,7 @@ def resolve_api_key(given: Secret | None, from_environment: Secret | None = None
 
 def _is_host(name: str | None) -> bool:
     try:
-        # A label has 1 to 63 characters (RFC 1035 section 2.3.4), those beyond ASCII encoded; this refuses others.
+        # Encoding rejects a label that has not 1 to 63 characters (RFC 1035 section 2.3.4).
         return name is not None and _HOST.fullmatch(name.encode("idna").decode()) is not None
     except UnicodeError:
         return False
@@ -133,7 +133,7 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
         allow_http: Accept ``http`` to any host, over which the key travels unencrypted.
 
     Raises:
-        ConfigurationError: It is no such URL.
+        ConfigurationError: The URL is invalid, contains credentials, or would send the key unencrypted.
     """
     url = given if given is not None else from_environment or DEFAULT_BASE_URL
     if not isinstance(url, str):

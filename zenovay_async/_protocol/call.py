@@ -33,14 +33,14 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
     """An endpoint of the API, declared once.
 
     Attributes:
-        operation: Its name, such as ``heatmaps.pages``: the attribute of the client, and the method.
-        template: Path below the base URL, ``{website_id}`` in place of the website's ID.
-        decoder: Turns a body into the result.
+        operation: Name of the operation, such as ``heatmaps.pages``: the attribute of the client, and the method.
+        template: Path below the base URL; ``{website_id}`` stands for the website's ID.
+        decoder: Decodes the body to the result.
         method: HTTP method.
-        idempotent: Whether sending a request twice does no harm. Where False, it is retried only if the first request
-            never reached the server, or was rejected before it ran.
-        cost: What a call takes from the monthly quota, in requests.
-        usage_of: Reads the monthly quota out of the result, where the result is about that.
+        idempotent: Whether sending a request twice does no harm. If not, it is retried only if the first request never
+            reached the server, or was rejected before it ran.
+        cost: Requests that a call is charged for.
+        usage_of: Returns the monthly quota that a result states; ``None`` for results that state none.
     """
 
     operation: str
@@ -93,14 +93,17 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Caller(Protocol):
-    """Carries out calls: the one seam between describing a call and sending it."""
+    """Carries out calls: the seam between resources, which describe calls, and a session, which sends them."""
 
     async def send(self, call: Call[T], timeout: Timeout) -> Response[T]:
         """Carry out a call.
 
         Args:
-            call: What to send.
-            timeout: Seconds for the whole call, ``None`` for no deadline; omitted, the client's own.
+            call: The call.
+            timeout: Seconds for the whole call; ``None`` for no deadline; ``NOT_GIVEN`` for the client's own.
+
+        Returns:
+            The response, with the result of the call as its data.
 
         Raises:
             ZenovayError: The call failed.
@@ -156,7 +159,7 @@ def _custom_path(path: str) -> str:
             f"path={path!r}: expected a path below the base URL such as 'heatmaps/{{id}}/pages'; "
             "pass query parameters as params="
         )
-    # Quoted characters stay as they are.
+    # Percent signs are safe: what is quoted already stays as it is.
     return quote_text(bare, quote, "/%:@!$&'()*+,;=-._~")
 
 

@@ -33,7 +33,7 @@ class Envelope(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Decoder(Generic[T]):
-    """Decodes the envelope around one type at msgspec's full speed; leniency costs only where it is needed.
+    """Decodes the envelope around one type at msgspec's full speed; only a body that does not decode is coerced.
 
     Args:
         data_type: The type of ``data``: a Struct, or anything else that msgspec decodes.
@@ -59,28 +59,28 @@ class Decoder(Generic[T]):
         self.decode = fast if self._collect is None and transform is None else self._decode
 
     def coerce(self, document: Any) -> tuple[Envelope[T], tuple[Drift, ...]]:
-        """The envelope of a body that does not decode as it is, and each difference from the schema.
+        """Coerce a body that does not decode to the envelope; also returns each difference from the schema.
 
         Args:
             document: The body as plain values.
 
         Raises:
             CoercionError: A required value is missing or cannot be coerced.
-            msgspec.ValidationError: The same, of a type that only msgspec knows.
+            msgspec.ValidationError: The same, for a type that is left to msgspec.
         """
         coerced, drifts = coerce(document, self._shape)
         return self._convert(coerced), drifts
 
     def find_drift(self, body: bytes) -> tuple[Drift, ...]:
-        """How a body that decodes differs from the schema all the same: by fields that this version does not know."""
+        """The differences between a body that decodes and the schema: fields that this version does not know."""
         try:
             return coerce(msgspec.json.decode(body), self._shape)[1]
         except CoercionError as error:
-            # What msgspec decodes is no error, even where coercion fails.
+            # A body that decodes is no error, even if coercion fails.
             return (Drift(error.path, error.problem),)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            # Decoding skips unknown fields without reading them.
-            return (Drift("$", f"an unknown field that cannot be read: {error}"),)
+            # Decoding to a Struct skips unknown fields without decoding them.
+            return (Drift("$", f"an unknown field that cannot be decoded: {error}"),)
 
     def _decode(self, body: bytes) -> Envelope[T]:
         return self._convert(msgspec.json.decode(body))

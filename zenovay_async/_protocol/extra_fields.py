@@ -1,4 +1,4 @@
-"""Fields that are documented in part only: what has no attribute is kept in ``extra``."""
+"""Undocumented fields of objects that are documented in part only, kept in ``extra``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ExtraFields(msgspec.Struct, frozen=True, kw_only=True):
     """Base of Structs whose fields are documented in part only.
 
     A subclass declares ``extra: dict[str, Any]`` as its last field: the fields without an attribute, by name, as plain
-    values. It is declared there because msgspec puts the keyword-only fields of a base first.
+    values. This base does not declare it, as msgspec puts the keyword-only fields of a base first.
     """
 
 
@@ -24,7 +24,7 @@ Collect: TypeAlias = "Callable[[Any], None]"
 
 
 def extra_collector(kind: shapes.Type) -> Collect | None:
-    """Make the function that collects the extra fields of a type; ``None`` if nothing in it has any."""
+    """Make the function that collects the extra fields of a type; ``None`` if no Struct in it keeps them."""
     if isinstance(kind, shapes.StructType):
         return _struct_collector(kind)
     if isinstance(kind, (shapes.VarTupleType, shapes.ListType)):
@@ -35,7 +35,7 @@ def extra_collector(kind: shapes.Type) -> Collect | None:
 
 
 def has_extra_fields(kind: shapes.StructType) -> bool:
-    """Whether a Struct keeps the fields that it does not know."""
+    """Whether a Struct keeps unknown fields."""
     # The class of a generic Struct is an alias, not a class.
     return isinstance(kind.cls, type) and issubclass(kind.cls, ExtraFields)
 

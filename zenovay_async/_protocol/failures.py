@@ -1,4 +1,4 @@
-"""From a response that is no result to one error of the tree.
+"""From an error response, or one that does not decode, to one error of the tree.
 
 Sources: help "API errors" and "API error handling" for the current shapes, docs "Rate limits" and the 2025 help
 pages for the older ones. The status decides the class of an error; codes are compared without regard to case.
@@ -6,13 +6,14 @@ pages for the older ones. The status decides the class of an error; codes are co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from zenovay_async._protocol.decoding import decode_text, loads_or_none
 from zenovay_async._protocol.headers import as_dict, quota_retry_after, retry_after
 from zenovay_async._protocol.leniency import CoercionError, Drift
+from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.exceptions import (
     API_PAID_PLAN_REQUIRED,
     MONTHLY_LIMIT_EXCEEDED,
@@ -26,9 +27,6 @@ from zenovay_async.exceptions import (
     ResponseDecodeError,
     ServerError,
 )
-
-if TYPE_CHECKING:
-    from zenovay_async._protocol.response import RawResponse
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
@@ -49,12 +47,11 @@ _BY_CODE: dict[str, type[APIStatusError]] = {
     "RATE_LIMIT_EXCEEDED": RateLimitError,
     MONTHLY_LIMIT_EXCEEDED: QuotaExceededError,
 }
-_OK = range(200, 300)
 _REDIRECT = range(300, 400)
 
 
 def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
-    """The error that a response means, in any of the three shapes that the documentation shows.
+    """Make the error for a response, in any of the three shapes that the documentation shows.
 
     Args:
         raw: The response.
@@ -79,7 +76,7 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
 
 
 def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
-    """The error for a response that is not what the API documents."""
+    """Make the error for a response that is not what the API documents."""
     content_type = raw.headers.get("Content-Type", "no content type")
     text = str(problem)
     path = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
@@ -93,13 +90,13 @@ def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
         message = f"Response is not JSON ({content_type}): {text}"
     error = ResponseDecodeError(message, **_error_fields(raw))
     error.path = path
-    # msgspec has no class of its own for this; a body that ends early is like a broken connection.
+    # A body that ends early is like a broken connection; msgspec has no class of its own for it.
     error.truncated = text.startswith("Input data was truncated") and not isinstance(problem, msgspec.ValidationError)
     return error
 
 
 def strict_error(raw: RawResponse, drifts: tuple[Drift, ...]) -> ResponseDecodeError:
-    """The error for a response that differs from the documented schema, where none may."""
+    """Make the error for a response that differs from the documented schema, with ``strict=True``."""
     found = "; ".join(str(drift) for drift in drifts)
     error = ResponseDecodeError(
         f"Response does not match the documented schema (strict=True): {found}", **_error_fields(raw)
@@ -111,15 +108,15 @@ def strict_error(raw: RawResponse, drifts: tuple[Drift, ...]) -> ResponseDecodeE
 def _class_of(status: int, code: str | None) -> type[APIStatusError]:
     if status == 429 and code == MONTHLY_LIMIT_EXCEEDED:  # noqa: PLR2004 - the status is its own name
         return QuotaExceededError
-    if status in _OK:
+    if status in OK_STATUSES:
         return _BY_CODE.get(code or "", APIStatusError)
-    return _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - as above
+    return _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - the status is its own name
 
 
 def _default_message(raw: RawResponse) -> str:
     if raw.status in _REDIRECT:
         return "Refused to follow a redirect, which would leak the API key; check base_url"
-    if raw.status in _OK:
+    if raw.status in OK_STATUSES:
         return "The API responded with success: false and no message"
     content_type = raw.headers.get("Content-Type", "no content type")
     return f"The server responded with HTTP {raw.status} and no message ({content_type})"

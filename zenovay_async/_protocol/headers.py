@@ -1,4 +1,4 @@
-"""The headers of a response that are about limits; each is optional, and an invalid one is ignored.
+"""The headers about limits; each is optional, and an invalid one is ignored.
 
 Sources: help "Rate limits" (``X-RateLimit-*``, ``X-Usage-*``), docs "Rate limits" (``X-RateLimit-Reset`` in
 Unix seconds, ``Retry-After``), RFC 9110 section 10.2.3 (``Retry-After`` as seconds or as a date).
@@ -20,16 +20,16 @@ from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# No window or month of this API is longer; a longer time is taken for a mistake.
+# Seconds. No window or month of this API is longer; a longer time is invalid.
 _LONGEST_WAIT = 31 * 86_400.0
 _IN_SECONDS = re.compile(r"(?:again in|retry after)\s+(\d{1,9}(?:\.\d{1,6})?)\s*s", re.IGNORECASE)
 
-# Half the time of int(), which would also accept "+1", "1_0" and the digits of other scripts.
+# Takes half the time of int(), which also accepts "+1", "1_0" and the digits of other scripts.
 _decode_count: Callable[[str], int] = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, lt=10**18)]).decode
 
 
 def parse_count(text: str | None) -> int | None:
-    """An integer >= 0 from a header, else ``None``."""
+    """Parse an integer >= 0; ``None`` if the header is absent or invalid."""
     if text is None:
         return None
     try:
@@ -39,11 +39,11 @@ def parse_count(text: str | None) -> int | None:
 
 
 cached_parse_count = lru_cache(maxsize=64)(parse_count)
-"""The same for a header that rarely changes from response to response."""
+""":func:`parse_count` for a header that rarely changes from response to response."""
 
 
 def rate_limit_headers(headers: Mapping[str, str]) -> RateLimitHeaders:
-    """Read ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset``."""
+    """Parse ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset``."""
     return RateLimitHeaders(
         cached_parse_count(headers.get("X-RateLimit-Limit")),
         parse_count(headers.get("X-RateLimit-Remaining")),
@@ -52,7 +52,7 @@ def rate_limit_headers(headers: Mapping[str, str]) -> RateLimitHeaders:
 
 
 def usage_headers(headers: Mapping[str, str]) -> UsageHeaders:
-    """Read ``X-Usage-Monthly``, ``-Limit``, ``-Reset`` and ``-Total``."""
+    """Parse ``X-Usage-Monthly``, ``-Limit``, ``-Reset`` and ``-Total``."""
     get = headers.get
     return UsageHeaders(
         parse_count(get("X-Usage-Monthly")),
@@ -63,11 +63,11 @@ def usage_headers(headers: Mapping[str, str]) -> UsageHeaders:
 
 
 def parse_datetime(text: Any) -> datetime | None:
-    """An ISO 8601 time as an aware ``datetime`` (UTC where it names no zone), else ``None``."""
+    """Parse an ISO 8601 time to an aware ``datetime``, UTC if it names no zone; ``None`` if it is invalid."""
     return _cached_parse_datetime(text) if isinstance(text, str) else None
 
 
-# Every response of a month names the same reset.
+# All responses of a month state the same reset.
 @lru_cache(maxsize=64)
 def _cached_parse_datetime(text: str | None) -> datetime | None:
     if text is None:
@@ -77,7 +77,7 @@ def _cached_parse_datetime(text: str | None) -> datetime | None:
         found = found if found.tzinfo else found.replace(tzinfo=UTC)
         found.astimezone(UTC)
     except (ValueError, OverflowError):
-        # Near the ends of the calendar a time exists in one zone and not in another.
+        # OverflowError: near the ends of the calendar, a time of one zone has no UTC equivalent.
         return None
     return found
 
@@ -91,7 +91,7 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], message: s
 
     Args:
         headers: Headers of the response, looked up regardless of case.
-        error: The ``error`` object of the body, empty where there is none.
+        error: The ``error`` object of the body; empty if it has none.
         message: The error's message.
         now: Unix seconds on this machine; the response's ``Date`` takes precedence, as the two clocks may differ.
     """
@@ -115,9 +115,9 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any], message: s
 
 
 def quota_retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds until the month's count starts again: ``X-Usage-Reset``, else ``Retry-After``.
+    """Seconds until the monthly quota resets: ``X-Usage-Reset``, else ``Retry-After``.
 
-    All other ways to name a time are about the rate limit.
+    The other sources of :func:`retry_after` are about the rate limit.
 
     Args:
         headers: Headers of the response, looked up regardless of case.
@@ -129,7 +129,7 @@ def quota_retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """The value if it is a JSON object, else an empty one."""
+    """The value if it is a JSON object, else an empty object."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
@@ -164,5 +164,5 @@ def _wait(seconds: float | None) -> float | None:
 
 
 def _until(when: float | None, now: float) -> float | None:
-    # A time that has just gone by means "now"; one long gone comes from a broken clock.
+    # A time up to a minute ago means "now"; an earlier one comes from a wrong clock.
     return None if when is None or when < now - 60 else _wait(max(0.0, when - now))

@@ -1,8 +1,8 @@
-"""Values of another type than documented: what they still mean, and how they differ.
+"""Coercion of values that have another type than documented.
 
-The fast path does not use this. A body that does not decode is coerced here, value by value: a ``5.0`` or a ``"5"`` is
-an integer; a ``null`` in an optional field, or a value that cannot be coerced, omits that field. A required value that
-cannot be coerced is an error that names its path. Every difference is a :class:`Drift`, so that none goes unnoticed.
+Only a body that does not decode is coerced, value by value: a ``5.0`` or a ``"5"`` is an integer; an optional field
+that is ``null``, or cannot be coerced, is omitted. A required value that cannot be coerced is an error that names its
+path. Every difference from the schema is a :class:`Drift`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Drift(msgspec.Struct, frozen=True):
     """One difference between responses and their documented schema.
 
     Attributes:
-        path: Where, such as ``$.data.pages[].url``; the same for every item of a list.
+        path: Where in the response, such as ``$.data.pages[].url``; the same for every item of a list.
         problem: What was found, and what is documented.
     """
 
@@ -46,7 +46,7 @@ class CoercionError(Exception):
     """A required value that is missing or cannot be coerced.
 
     Attributes:
-        path: Where, with the index in each list.
+        path: Where in the response, with the index in each list.
         problem: What was found, and what is documented.
     """
 
@@ -57,10 +57,10 @@ class CoercionError(Exception):
 
 
 def coerce(value: Any, kind: shapes.Type) -> tuple[Any, tuple[Drift, ...]]:
-    """A plain value coerced to a type, and each difference from it.
+    """Coerce a plain value to a type; returns the value, and each difference from the type.
 
     Args:
-        value: What JSON held, as plain values.
+        value: A decoded JSON value.
         kind: The type, as msgspec describes it.
 
     Raises:
@@ -77,7 +77,7 @@ class _Coercer:
         self.drifts: dict[Drift, None] = {}
 
     def visit(self, value: Any, kind: shapes.Type, path: str) -> Any:
-        """The value as the type wants it; types that no response of this API has are left to msgspec."""
+        """Coerce a value; types that no response of this API has are left to msgspec."""
         if isinstance(kind, shapes.StructType):
             return self._visit_struct(value, kind, path)
         if isinstance(kind, (shapes.VarTupleType, shapes.ListType)):
@@ -134,12 +134,12 @@ class _Coercer:
         return self.visit(value, others[0], path)
 
     def _visit_scalar(self, value: Any, expected: str, convert: Callable[[Any], Any], path: str) -> Any:
-        meant = convert(value)
-        if meant is None:
+        coerced = convert(value)
+        if coerced is None:
             raise CoercionError(path, f"{_describe(value)}, documented as {expected}")
-        if type(meant) is not type(value) or meant != value:
+        if type(coerced) is not type(value) or coerced != value:
             self._report(path, f"{_describe(value)}, documented as {expected}")
-        return meant
+        return coerced
 
 
 def _to_int(value: Any) -> int | None:
@@ -199,7 +199,6 @@ _SCALARS: dict[type[shapes.Type], tuple[str, Callable[[Any], Any]]] = {
     shapes.DateTimeType: ("a time with its zone", _to_datetime),
     shapes.DateType: ("a date", _to_date),
 }
-
 
 _DESCRIPTIONS: dict[type, str] = {
     str: "a string",

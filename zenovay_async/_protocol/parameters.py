@@ -1,6 +1,6 @@
 """Arguments of calls, checked before a request is spent on them, and encoded for a URL or a body.
 
-A query value that is text passes whatever it says, as the server may know more values than are documented.
+Any text that is not blank is accepted as a query value, as the server may know more values than are documented.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class NotGiven(Enum):
-    """Tells an argument that was omitted from one that is ``None``."""
+    """Type of ``NOT_GIVEN``, which distinguishes an omitted argument from ``None``."""
 
     NOT_GIVEN = "not given"
 
@@ -37,10 +37,10 @@ Timeout: TypeAlias = float | NotGiven | None
 
 
 def check_timeout(name: str, seconds: float | None) -> None:
-    """Check a timeout, which must leave some time.
+    """Check a timeout; ``None`` for no bound.
 
     Raises:
-        ConfigurationError: It is zero, negative, or no number.
+        ConfigurationError: It is not a number above 0.
     """
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if seconds is not None and not (is_number and seconds > 0):
@@ -51,7 +51,7 @@ def optional_int(name: str, value: int | None, *, low: int = 1, high: int | None
     """Check an integer against its documented range; ``None`` leaves the choice to the server.
 
     Raises:
-        ConfigurationError: It is no integer, or outside the range.
+        ConfigurationError: It is not an int, or outside the range.
     """
     if value is None or (type(value) is int and value >= low and (high is None or value <= high)):
         return value
@@ -62,7 +62,7 @@ def require_int(name: str, value: int, *, low: int = 1, high: int | None = None)
     """Check an integer that cannot be omitted.
 
     Raises:
-        ConfigurationError: It is no integer, or outside the range.
+        ConfigurationError: It is not an int, or outside the range.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= low and (high is None or value <= high):
         return value
@@ -71,19 +71,19 @@ def require_int(name: str, value: int, *, low: int = 1, high: int | None = None)
 
 
 def optional_str(name: str, value: str | None) -> str | None:
-    """Check a parameter that is text.
+    """Check a text; ``None`` omits the parameter.
 
     Raises:
-        ConfigurationError: It is no text, or blank.
+        ConfigurationError: It is not a str, or blank.
     """
     return None if value is None else _checked_str(name, value, "a non-blank str, or None to omit it")
 
 
 def require_str(name: str, value: str) -> str:
-    """Check text that cannot be omitted.
+    """Check a text that cannot be omitted.
 
     Raises:
-        ConfigurationError: It is no text, or blank.
+        ConfigurationError: It is not a str, or blank.
     """
     return _checked_str(name, value, "a non-blank str")
 
@@ -95,11 +95,11 @@ def _checked_str(name: str, value: str, expected: str) -> str:
     return value
 
 
-def optional_bool(name: str, value: bool | None) -> bool | None:  # noqa: FBT001 - checks any caller's value, whatever it is
-    """Check a parameter that is true or false.
+def optional_bool(name: str, value: bool | None) -> bool | None:  # noqa: FBT001 - a value to check, not a switch
+    """Check a boolean; ``None`` omits the parameter.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: It is not a bool.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -118,23 +118,23 @@ def require_bool(name: str, value: bool) -> bool:  # noqa: FBT001 - as above
 
 
 def quote_segment(name: str, text: str) -> str:
-    """Quote a path segment whole, so that no ID can reach beyond its place.
+    """Quote a whole path segment, slashes included, so that no ID can lead to another path.
 
     Raises:
-        ConfigurationError: It is no text, is blank, is ``.`` or ``..``, or is not valid in a URL.
+        ConfigurationError: It is not a str, is blank, is ``.`` or ``..``, or is not valid in a URL.
     """
-    # The annotation says str, but a None out of a caller's database gets here all the same.
+    # The annotation says str, but a None may come from a caller's database.
     if not isinstance(text, str):
-        raise _no_id(name, text)
-    # Nearly all IDs are letters, digits and hyphens, which quote() takes four times as long to find out.
+        raise _invalid_id(name, text)
+    # Nearly all IDs need no quoting, which this finds out in a quarter of the time of quote().
     if _UNRESERVED.fullmatch(text):
         return text
     if not text.strip() or text in {".", ".."}:
-        raise _no_id(name, text)
+        raise _invalid_id(name, text)
     return quote_text(text, quote)
 
 
-def _no_id(name: str, given: Any) -> ConfigurationError:
+def _invalid_id(name: str, given: Any) -> ConfigurationError:
     return ConfigurationError(f"{name}={given!r}: expected an ID such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'")
 
 
@@ -142,7 +142,7 @@ def encode_query(parameters: Mapping[str, Any]) -> str:
     """Encode query parameters, omitting those that are ``None``; booleans become ``true`` and ``false``.
 
     Raises:
-        ConfigurationError: A value is neither text nor a number, or is not valid in a URL.
+        ConfigurationError: A value is not a str, number or bool, or is not valid in a URL.
     """
     return "&".join(
         [
@@ -159,7 +159,7 @@ def _encode_name(name: str) -> str:
 
 
 def _encode_value(name: str, value: Any) -> str:
-    # Integers are most of them, and have nothing to quote.
+    # Most values are integers, which need no quoting.
     if isinstance(value, int):
         return str(value).lower() if isinstance(value, bool) else str(value)
     if not isinstance(value, (str, float)):
@@ -168,7 +168,12 @@ def _encode_value(name: str, value: Any) -> str:
 
 
 def quote_text(text: str, quoting: Callable[[str, str], str], safe: str = "") -> str:
-    """Quote any text for a URL.
+    """Quote a text for a URL.
+
+    Args:
+        text: The text.
+        quoting: ``quote`` or ``quote_plus`` of ``urllib.parse``.
+        safe: Further characters that are not quoted.
 
     Raises:
         ConfigurationError: It has characters that UTF-8 cannot encode.
@@ -176,7 +181,7 @@ def quote_text(text: str, quoting: Callable[[str, str], str], safe: str = "") ->
     try:
         return quoting(text, safe)
     except UnicodeEncodeError:
-        # Python has such text from file names and command lines that are not UTF-8.
+        # File names and command lines that are not UTF-8 are such text.
         raise ConfigurationError(f"{text!r} is not valid Unicode: expected text that UTF-8 can encode") from None
 
 

@@ -14,26 +14,24 @@ from zenovay_async._protocol.decoding import loads_or_none
 from zenovay_async._protocol.failures import decode_error, error_from_response, strict_error
 from zenovay_async._protocol.headers import as_dict
 from zenovay_async._protocol.leniency import CoercionError, Drift
+from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.rate_limits import UsageHeaders
 
 if TYPE_CHECKING:
     from zenovay_async._protocol.call import Call
     from zenovay_async._protocol.decoding import Envelope
-    from zenovay_async._protocol.response import RawResponse
 
 T = TypeVar("T")
 
-_OK = range(200, 300)
-
 
 class Result(msgspec.Struct, Generic[T], frozen=True, gc=False):
-    """What a successful response means.
+    """A parsed response.
 
     Attributes:
         data: The result.
-        timestamp: When the server made the response; ``None`` where it did not say.
-        drifts: Each difference from the documented schema that was looked for.
-        usage: The monthly quota, where the result is about that.
+        timestamp: When the server made the response; ``None`` if it did not say.
+        drifts: The differences from the documented schema, if they were looked for.
+        usage: The monthly quota, if the result states it.
     """
 
     data: T
@@ -48,7 +46,7 @@ def parse_response(
     """Parse the response to a call.
 
     Args:
-        call: What was called; knows how its result is decoded.
+        call: The call.
         raw: The response.
         now: Unix seconds on this machine.
         strict: Accept nothing but the documented schema, for tests.
@@ -58,7 +56,7 @@ def parse_response(
         APIStatusError: The API responded with an error, also one under status 200.
         ResponseDecodeError: The response is not what the API documents.
     """
-    if raw.status not in _OK:
+    if raw.status not in OK_STATUSES:
         raise error_from_response(raw, now)
     endpoint = call.endpoint
     decoder = endpoint.decoder

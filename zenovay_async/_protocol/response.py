@@ -1,4 +1,4 @@
-"""What the server sent: as it came, and with the result decoded from it."""
+"""Responses: :class:`RawResponse` before parsing, :class:`Response` with the result and its metadata."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
 
 T = TypeVar("T")
+
+OK_STATUSES = range(200, 300)
+"""HTTP statuses of responses that are no errors, unless their body says so."""
 
 
 class RawResponse(msgspec.Struct, frozen=True, gc=False):
@@ -37,8 +40,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
         status: HTTP status.
         headers: Headers of the response, looked up regardless of case.
         body: The body as it came; ``json()`` parses it, with fields that this version does not know.
-        timestamp: When the server made the response; ``None`` where it did not say.
-        attempts: How often the call was attempted: requests sent, and connections that failed.
+        timestamp: When the server made the response; ``None`` if it did not say.
+        attempts: Number of attempts: requests sent, and connections that failed.
         waits: Seconds waited before each attempt after the first.
     """
 
@@ -52,7 +55,7 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
 
     @property
     def request_id(self) -> str | None:
-        """The server's ID of this request, to quote to its support."""
+        """The server's ID of this request, ``x-request-id``, for its support; ``None`` if it sent none."""
         return self.headers.get("x-request-id")
 
     @property
@@ -66,5 +69,5 @@ class Response(msgspec.Struct, Generic[T], frozen=True):
         return usage_headers(self.headers)
 
     def json(self) -> Any:
-        """The whole body as plain Python values, envelope included."""
+        """The whole body as plain Python values, envelope included; ``None`` if it is not JSON."""
         return loads_or_none(self.body)

@@ -1,1 +1,1 @@
-"""Carries out one call: permit, request, response, retry, under one deadline."""
+"""Carries out one call: check, acquire, send, parse, settle and retry, under one deadline."""

@@ -8,15 +8,16 @@ Measured per call of some 104 µs of CPU, in interleaved runs on Python 3.11 (``
 :func:`connect_timeout`                      nothing by default, 3 µs for calls with a short timeout
 ``_retry_connection`` in :func:`make_session`  4 µs against :func:`send_once`
 ``deadlines.DeadlineTimer``                  7.1 µs: one timer for all attempts, in place of aiohttp's for each
-``Session._acquire_nowait``                  12.4 µs: no coroutine and no timer where nobody waits
+``Session._acquire_nowait``                  12.4 µs: no coroutine and no timer for a call that need not wait
 ``slots.Slots``                              2.4 µs against ``asyncio.Semaphore``, for the same reason
 ``QuotaGuard.update``                        4.8 µs: most responses change nothing but the count
 ===========================================  ==================================================================
 
 :func:`send_once` is not about speed: it keeps aiohttp from sending a request twice over a session of the caller's.
 
-All of it goes through what aiohttp lets one pass to a session. The methods that :class:`PreparedRequest` overrides only
-prepare a request; an aiohttp that stops calling them takes its own way and sends the same bytes.
+The socket factory, the request class and the middleware are public parameters of aiohttp. The methods that
+:class:`PreparedRequest` overrides and the attribute that :func:`make_session` sets are not. Those methods only prepare
+a request: an aiohttp that stops calling them sends the same bytes. Without the attribute, the middleware is used.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ _recv = socket.socket.recv
 class SmallReadSocket(socket.socket):
     """A socket that reads at most 64 KiB at a time.
 
-    asyncio asks for 256 KiB, which the C library serves by mapping fresh memory and unmapping it again, for each
-    read of a response that is a few KiB long.
+    asyncio asks for 256 KiB, for which the C library maps fresh memory and unmaps it again on each read, although a
+    response is a few KiB long.
     """
 
     __slots__ = ()
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Read at most 64 KiB."""
+        """Receive at most 64 KiB."""
         return _recv(self, bufsize if bufsize < _RECV_BYTES else _RECV_BYTES, flags)
 
 
@@ -62,17 +63,17 @@ def _make_socket(address: Any) -> socket.socket:
 
 
 class PreparedRequest(aiohttp.ClientRequest):
-    """A request that is ready as it is: aiohttp would look in each for what was settled when the client was made."""
+    """A request without the checks that aiohttp makes of each: the client checks its URL and headers once."""
 
     def update_host(self, url: URL) -> None:
-        """The base URL has a host, and no user in it."""
+        """Do nothing: the base URL has a host, and no credentials."""
 
     def update_headers(self, headers: Any) -> None:
-        """Take them as they are; aiohttp made this copy for this request alone."""
+        """Use the headers as they are: aiohttp copied them for this request alone."""
         self.headers = headers
 
     def update_auto_headers(self, skip_auto_headers: Any) -> None:
-        """None are missing."""
+        """Do nothing: the session's headers are complete."""
 
     def update_cookies(self, cookies: Any) -> None:
         """There are none."""
@@ -81,7 +82,7 @@ class PreparedRequest(aiohttp.ClientRequest):
         """The headers carry the key."""
 
     def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
-        """No body waits for a go-ahead."""
+        """Do nothing: no request sends ``Expect``."""
 
 
 class NoCookies(aiohttp.DummyCookieJar):
@@ -95,7 +96,13 @@ class NoCookies(aiohttp.DummyCookieJar):
 
 
 def connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    """The bound on connecting: a little less than the whole, so that its error tells a request that was never sent."""
+    """The timeout of connecting, for an attempt of this length.
+
+    It ends a little earlier than the attempt, so that its error shows that the request was never sent.
+
+    Args:
+        seconds: Length of the attempt.
+    """
     return _connect_timeout(100 if seconds > CONNECT_TIMEOUT else max(1, math.ceil(10 * seconds) - 1))
 
 
@@ -109,8 +116,8 @@ def make_session(connections: int, headers: CIMultiDict[str]) -> aiohttp.ClientS
     """Make a session that sends prepared requests, each once.
 
     Args:
-        connections: How many at most.
-        headers: Those that all requests share.
+        connections: Connections at most.
+        headers: Headers of all requests.
     """
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, socket_factory=_make_socket),
@@ -123,15 +130,15 @@ def make_session(connections: int, headers: CIMultiDict[str]) -> aiohttp.ClientS
     if hasattr(session, "_retry_connection"):
         session._retry_connection = False  # noqa: SLF001 - there is no public switch
     else:
-        session._middlewares = (send_once,)  # noqa: SLF001 - as above
+        session._middlewares = (send_once,)  # noqa: SLF001 - only a session that exists shows what it lacks
     return session
 
 
 class ResendSuppressed(aiohttp.ClientError):
-    """Stands for an error after which aiohttp would send the request again by itself.
+    """Replaces an error on which aiohttp would resend the request.
 
     Attributes:
-        error: The error that it stands for.
+        error: The replaced error.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -140,7 +147,7 @@ class ResendSuppressed(aiohttp.ClientError):
 
 
 async def send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Send a request once, as a client middleware: whether to retry is the session's to decide."""
+    """Send a request once, as a client middleware; ``Session`` decides what is retried."""
     try:
         return await send(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):

@@ -1,8 +1,8 @@
 """Deadlines of many tasks at once, with one timer for all of them.
 
 ``asyncio.timeout`` sets a timer for each block and cancels it at the end, and so does aiohttp for each request: 7 µs of
-a call's 100, for a timer that hardly ever fires. Blocks that begin one after the other are mostly due in that order,
-too. So there is one timer, for the deadline that is due first; when it fires, it looks for those that have passed.
+a call's 100, for a timer that rarely fires. Here one timer is set for the deadline that is due first. Blocks that begin
+one after the other are mostly due in that order, so it is rarely set again; when it fires, it ends all that are due.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class DeadlineTimer:
 
     Attributes:
         loop: As given.
-        pending: The deadlines of blocks under way; a dictionary, as an ordered set.
-        next: When the timer fires.
+        pending: The deadlines of entered blocks; a dictionary, as an ordered set.
+        next: When the timer fires; ``math.inf`` if it is not set.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -34,7 +34,7 @@ class DeadlineTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def schedule(self, when: float) -> None:
-        """Let the timer fire at this time at the latest."""
+        """Set the timer, in place of the one that is set."""
         if self._timer is not None:
             self._timer.cancel()
         self.next = when
@@ -55,12 +55,12 @@ class DeadlineTimer:
 class Deadline:
     """A deadline for a block: ``with Deadline(timer, when):``.
 
-    It does what ``asyncio.timeout_at(when)`` does: cancels the task, and turns that into a ``TimeoutError`` unless
-    somebody else cancelled it.
+    Like ``asyncio.timeout_at(when)``, it cancels the task and raises a ``TimeoutError`` instead, unless the task was
+    also canceled from elsewhere.
 
     Args:
         timer: The timer of the running loop.
-        when: Time of the loop by which the block must be done; ``math.inf`` for no deadline.
+        when: Time of the loop at which the block ends; ``math.inf`` for no deadline.
     """
 
     __slots__ = ("_cancelling", "_timer", "task", "when")
@@ -73,7 +73,7 @@ class Deadline:
         timer = self._timer
         task = asyncio.current_task(timer.loop)
         if task is None:
-            raise RuntimeError("A deadline needs a task that can be cancelled")
+            raise RuntimeError("A deadline needs a task, which it can cancel")
         self.task = task
         self._cancelling = task.cancelling()
         timer.pending[self] = None
@@ -83,7 +83,8 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The timer stays as it is: it finds nothing to do, or serves the deadlines that come until then.
+        # The timer stays set: it may serve a later deadline, and to fire in vain now and then costs less than to cancel
+        # it after each block.
         if self._timer.pending.pop(self, self) is None:
             return
         if self.task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:

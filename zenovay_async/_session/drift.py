@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 
 # A server that sends ever new fields must not fill the memory with what was reported.
 _MAX_REPORTED = 1000
-# More decoders than the API has endpoints; a program may make a class for each call, and with it a decoder.
+# More than the API has endpoints. zenovay.request() makes a decoder for each result_type, and a program may make a new
+# type for each call.
 _MAX_DECODERS = 256
-# Seconds between two checks of bodies that decode: at the pace that the API allows, nearly every response is checked,
-# and where thousands come in a second, nobody notices.
+# Seconds between two checks of one decoder: at the API's rate limits nearly every response is checked, and thousands a
+# second cost no more than one.
 _CHECK_INTERVAL = 1.0
 
 _logger = logging.getLogger("zenovay_async")
 
 
 class DriftReporter:
-    """Decides which responses are compared with the schema, and reports each drift once in the life of a client.
+    """Decides which responses are compared with the schema, and reports each drift of a client once.
 
     Args:
         on_event: Called with each drift.
@@ -43,10 +44,10 @@ class DriftReporter:
         self._reported: set[tuple[Decoder[Any], Drift]] = set()
 
     def is_due(self, decoder: Decoder[Any], now: float) -> bool:
-        """Whether a response that decodes is to be compared with the schema as well; counts it as done if so.
+        """Whether to compare a response that decodes with the schema; True once a second for each decoder.
 
         Args:
-            decoder: Decodes the response.
+            decoder: Decoder of the response.
             now: Seconds of any clock.
         """
         if now < self._next_check.get(decoder, -math.inf):
@@ -60,16 +61,16 @@ class DriftReporter:
         """Log and emit the drifts that were not reported before.
 
         Args:
-            call: What was called.
-            drifts: The differences of its response.
-            auth: Takes the key of the call out of what the server may have echoed.
+            call: The call.
+            drifts: The differences between its response and the schema.
+            auth: Redacts the key, which the server may have echoed.
         """
         decoder = call.endpoint.decoder
         for drift in drifts:
             if (decoder, drift) in self._reported or len(self._reported) >= _MAX_REPORTED:
                 continue
             self._reported.add((decoder, drift))
-            # A path has names out of the response, and a server may echo anything.
+            # A path has field names of the response in it.
             path, problem = auth.redact_text(drift.path), auth.redact_text(drift.problem)
             _logger.warning("%s: response does not match the documented schema: %s: %s", call, path, problem)
             emit(

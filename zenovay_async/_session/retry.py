@@ -1,7 +1,7 @@
 """What is retried, when, and how often. The only module that imports tenacity.
 
-Three rules stand above all others. What cannot succeed is not repeated. A wait that cannot fit the deadline is not
-begun. And retries are a bounded share of the traffic, so that a failing server is not stormed by its callers.
+Three rules come first. A call that cannot succeed is not retried. A wait that cannot fit the deadline is not begun.
+Retries are a bounded share of the traffic, so that callers do not overload a failing server.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ T = TypeVar("T")
 # Cloudflare (its support page "Cloudflare 5xx errors"), behind whose edge the API is documented to be.
 TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 
-# Full jitter: every wait is drawn evenly from zero up to a bound that doubles, so that callers who failed together
-# do not come back together (AWS Architecture Blog, "Exponential Backoff And Jitter").
+# Seconds. Full jitter: every wait is drawn evenly from zero up to a bound that doubles, so that callers that failed
+# together do not retry together (AWS Architecture Blog, "Exponential Backoff And Jitter").
 BACKOFF_FIRST = 0.5
 BACKOFF_LONGEST = 8.0
 
@@ -45,7 +45,7 @@ _logger = logging.getLogger("zenovay_async")
 
 
 def is_retryable(error: ZenovayError, call: Call[Any]) -> bool:
-    """Whether the same call, sent again, may succeed and does no harm."""
+    """Whether a retry of this call may succeed and does no harm."""
     if isinstance(error, RateLimitError):
         return True  # rejected before it ran
     idempotent = call.endpoint.idempotent
@@ -61,7 +61,7 @@ class RetryPolicy:
 
     Args:
         max_attempts: Requests that a call may send, the first included.
-        budget: Bounds retries to a share of the traffic, and makes callers wait after a 429 where it paces them.
+        budget: Bounds retries to a share of the traffic; if it is paced, callers wait for a permit after a 429.
         on_event: Called before each retry.
     """
 
@@ -73,15 +73,18 @@ class RetryPolicy:
         self._jitter = wait_random_exponential(multiplier=BACKOFF_FIRST, max=BACKOFF_FIRST)
 
     def applies(self, error: ZenovayError, state: CallState[Any]) -> bool:
-        """Whether a failure of the first attempt is one to retry; one before any attempt is not."""
+        """Whether to retry after the first failure; an error before the first attempt is final."""
         return self._max_attempts > 1 and state.attempts > 0 and is_retryable(error, state.call)
 
     async def resume(self, state: CallState[Any], attempt: Callable[[], Awaitable[T]]) -> T:
-        """Make further attempts after the first failed; a call that succeeds at once never gets here.
+        """Make further attempts after the first failed.
 
         Args:
-            state: The call, with the first failure as its last error.
+            state: The call; its last error is that of the first attempt.
             attempt: Makes one attempt.
+
+        Returns:
+            The result of the attempt that succeeds.
 
         Raises:
             ZenovayError: The last attempt failed, or a wait does not fit the deadline.
@@ -123,9 +126,9 @@ class RetryPolicy:
         """The wait before the next attempt: what the server asked for, else exponential backoff with full jitter."""
         error = _error_of(retry)
         if isinstance(error, RateLimitError) and self._budget.is_paced:
-            return 0.0  # the limiter makes the caller wait
+            return 0.0  # the wait is for the permit of the next attempt
         if error is not None and error.retry_after is not None:
-            # With jitter on top, as every caller that was told "2" was told "2".
+            # The server names the same time to every caller; jitter spreads them.
             return error.retry_after + self._jitter(retry)
         return self._backoff(retry)
 
@@ -134,7 +137,7 @@ class RetryPolicy:
             return True
         remaining = state.remaining()
         if retry.upcoming_sleep > remaining - MIN_ATTEMPT:
-            # With no time left at all, it is not the wait that does not fit.
+            # With no time left, even an attempt without a wait would not fit.
             state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
             return True
         error = _error_of(retry)

@@ -16,7 +16,7 @@ import msgspec
 from zenovay_async._limits.outcome import outcome_of
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
-from zenovay_async._protocol.response import RawResponse, Response
+from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
 from zenovay_async._session.transport import as_headers, url_builder
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OK = range(200, 300)
-
 _logger = logging.getLogger("zenovay_async")
 
 
@@ -42,18 +40,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How calls are carried out, unless a call says otherwise.
 
     Attributes:
-        timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff; ``None`` for no bound.
+        timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff, the body; ``None`` for no
+            bound.
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
         max_attempts: Requests that a call may send, the first included.
         on_event: Called with each event; see ``zenovay_async.events``.
         strict: Accept nothing but the documented schema, for tests.
     """
 
-    timeout: float | None = 30.0
-    attempt_timeout: float | None = 15.0
-    max_attempts: int = 4
-    on_event: OnEvent | None = None
-    strict: bool = False
+    timeout: float | None
+    attempt_timeout: float | None
+    max_attempts: int
+    on_event: OnEvent | None
+    strict: bool
 
     def __post_init__(self) -> None:
         check_timeout("timeout", self.timeout)
@@ -70,9 +69,9 @@ class Session:
     Args:
         transport: Sends the requests; may be shared.
         auth: The key and its header.
-        base_url: Where the API is, without a final slash.
-        budget: What the key may spend; may be shared.
-        options: Time and attempts for each call.
+        base_url: Base URL of the API, without a final slash.
+        budget: Rate limit, monthly quota and retries of the key; may be shared.
+        options: Timeouts, attempts and listener of each call.
         drift: Reports schema drift; may be shared.
     """
 
@@ -94,11 +93,14 @@ class Session:
         """Carry out a call.
 
         Args:
-            call: What to send.
-            timeout: Seconds for the whole call, ``None`` for no deadline; omitted, the client's own.
+            call: The call.
+            timeout: Seconds for the whole call; ``None`` for no deadline; omitted, the client's own.
+
+        Returns:
+            The response, with the result of the call as its data.
 
         Raises:
-            ZenovayError: The call failed; the error has the attempts made and the waits taken.
+            ZenovayError: The call failed; the error has the attempts and waits of the call.
         """
         if timeout is NOT_GIVEN:
             timeout = self._options.timeout
@@ -140,7 +142,7 @@ class Session:
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
                 now = time.time()
-                find_drift = raw.status in _OK and self._drift.is_due(endpoint.decoder, now)
+                find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, now)
                 result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 permit.settle(outcome_of(raw, error))
@@ -155,7 +157,7 @@ class Session:
         return Response(result.data, raw.status, raw.headers, raw.body, result.timestamp, state.attempts, state.waits)
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[Permit, ConnectionPool] | None:
-        """A permit and a connection slot, if neither has to be waited for."""
+        """Acquire a connection slot and a permit, if both are available now."""
         pool = self._transport.acquire_slot_nowait(state.loop)
         if pool is None:
             return None
@@ -168,7 +170,7 @@ class Session:
         return None if permit is None else (permit, pool)
 
     async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
-        """Wait for both, within the deadline; the deadline of a background call starts after the wait."""
+        """Wait for a permit and a connection slot, within the deadline; that of a background call starts afterwards."""
         began, cost = state.loop.time(), state.call.endpoint.cost
         self._transport.check_open()
         try:

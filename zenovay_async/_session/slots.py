@@ -1,4 +1,4 @@
-"""A semaphore that can also be taken without a coroutine."""
+"""A semaphore that can also be acquired without a coroutine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 
 
 class Slots:
-    """A fixed number of slots; callers that find none wait, first come, first served.
+    """A fixed number of slots; callers wait for them first come, first served.
 
     Args:
-        total: How many there are.
+        total: Number of slots.
 
     Attributes:
-        available: Slots that nobody holds and nobody waits for.
+        available: Slots that can be acquired without waiting.
     """
 
     __slots__ = ("_waiters", "available")
@@ -23,14 +23,14 @@ class Slots:
         self._waiters: dict[asyncio.Future[None], None] = {}
 
     def acquire_nowait(self) -> bool:
-        """Take a slot if one is available; False if not."""
+        """Acquire a slot if one is available; returns whether it did."""
         if not self.available:
             return False
         self.available -= 1
         return True
 
     async def acquire(self) -> None:
-        """Take a slot, once one is available."""
+        """Acquire a slot; waits until one is available."""
         if self.acquire_nowait():
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -46,7 +46,7 @@ class Slots:
             raise
 
     def release(self) -> None:
-        """Return a slot; it goes to the first caller that waits."""
+        """Release a slot to the next waiter, if there is one."""
         for waiter in self._waiters:
             if not waiter.done():
                 del self._waiters[waiter]

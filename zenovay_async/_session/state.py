@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds that another attempt must have left: less than a round trip takes is no time at all.
+# Seconds that must be left for an attempt: no round trip is shorter.
 MIN_ATTEMPT = 0.01
 
 BACKGROUND: ContextVar[bool] = ContextVar("zenovay_async_background", default=False)
@@ -31,16 +31,16 @@ class CallState(Generic[T]):
 
     Attributes:
         call: As given.
-        loop: The running loop, asked for once a call, as up to Python 3.11 that takes a system call.
+        loop: The running loop; kept, because asking for it is a system call up to Python 3.11.
         deadline: Time of the loop by which the call must be done; ``None`` for none.
         background: Whether the call belongs to a batch.
         attempts: Attempts begun.
         waits: Seconds waited before each attempt after the first.
-        last_error: What the last attempt failed with.
-        excess_wait: The wait that did not fit the deadline, if one did not.
+        last_error: Error of the last attempt.
+        excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
     """
 
-    # Defaults of the class, as most calls change none of them.
+    # Class attributes, which cost no assignment in a call that succeeds at once.
     attempts = 0
     waits: tuple[float, ...] = ()
     last_error: ZenovayError | None = None
@@ -55,37 +55,40 @@ class CallState(Generic[T]):
         self._timeout = timeout
 
     def remaining(self) -> float:
-        """Seconds until the deadline."""
+        """Seconds until the deadline; ``math.inf`` if there is none."""
         return math.inf if self.deadline is None else self.deadline - self.loop.time()
 
     def max_wait(self) -> float | None:
-        """Seconds that a permit may be waited for; ``None`` for as long as it takes, as for a background call."""
+        """Seconds to wait for a permit at most; ``None`` for no bound, as for every background call."""
         return None if self.background or self.deadline is None else max(0.0, self.remaining())
 
     def check_deadline(self) -> None:
-        """Check that time is left for an attempt; a background call gets its time after the wait.
+        """Check that time is left for an attempt; the deadline of a background call starts after this.
 
         Raises:
-            ZenovayError: There is none; the last attempt's failure, if there was one, as it says more.
+            ZenovayError: No time is left. It is the error of the last attempt, else an ``APITimeoutError``.
         """
         if not self.background and self.remaining() < MIN_ATTEMPT:
             raise self.last_error or APITimeoutError("The deadline passed before the request was sent")
 
     def begin_attempt(self) -> None:
-        """Count an attempt, and the wait before it."""
+        """Count an attempt, and record the wait before it."""
         if self.attempts:
             self.waits += (self.loop.time() - self._failed_at,)
         self.attempts += 1
 
     def record_failure(self, error: ZenovayError) -> None:
-        """Keep the error of an attempt; a wait that does not fit is not an attempt, and keeps the one before it."""
+        """Keep the error of an attempt; one of a wait that did not fit does not replace it."""
         _drop_frames(error)
         if self.excess_wait is None:
             self._failed_at = self.loop.time()
             self.last_error = error
 
     def final_error(self, error: ZenovayError) -> ZenovayError:
-        """The error for the caller: that of the last response, with all that is known of the call."""
+        """Complete the error for the caller with the operation, attempts and waits of the call.
+
+        If a retry's wait did not fit the deadline, it is the error of the attempt before it that the caller gets.
+        """
         if self.excess_wait is not None and self.last_error is not None:
             error = self.last_error
             error.retry_after = self.excess_wait

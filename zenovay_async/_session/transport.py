@@ -2,10 +2,10 @@
 
 What aiohttp does, and what this module does about it:
 
-- It resends an idempotent request by itself when a kept-alive connection turns out to be dead. Attempts would be
-  miscounted and the quota spent twice, so ``aiohttp_tuning`` prevents it.
-- Its timeouts run while a request waits for a connection. So callers wait for a slot above the pool, in
-  :meth:`Transport.acquire_slot`, and find a connection free when they have one.
+- It resends an idempotent request when a kept-alive connection turns out to be dead. Attempts would be miscounted and
+  the quota spent twice, so ``aiohttp_tuning`` prevents it.
+- Its timeouts run while a request waits for a connection. So callers wait for a slot first, in
+  :meth:`Transport.acquire_slot`, and with a slot a connection is always free.
 - Its timeouts cost a timer for each request. Attempts are bounded by one timer for all (``deadlines``).
 - Its errors hold the request's headers. They are kept as causes, but stripped of their tracebacks, so that no frame
   with headers among its variables stays reachable.
@@ -51,9 +51,9 @@ class Transport:
     loop, as ``asyncio.run`` does at its end. After that, the next request makes a new one.
 
     Args:
-        base_url: Where the API is.
+        base_url: Base URL of the API.
         user_agent: The ``User-Agent`` to send.
-        session: The caller's session; it is never closed here.
+        session: The caller's session, which is never closed here; ``None`` to make one.
         max_connections: Requests in flight at once; further ones wait for a slot.
     """
 
@@ -61,14 +61,14 @@ class Transport:
         self,
         base_url: str,
         user_agent: str,
-        session: aiohttp.ClientSession | None = None,
+        session: aiohttp.ClientSession | None,
         *,
-        max_connections: int = 100,
+        max_connections: int,
     ) -> None:
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(f"session={session!r}: expected an aiohttp.ClientSession")
         self._given = session
-        # Host stands first (RFC 9110 section 7.2); the encodings are those that aiohttp can always read.
+        # Host comes first (RFC 9110 section 7.2); aiohttp decodes these encodings without an extra.
         host = {"Host": URL(base_url).host_port_subcomponent or ""} if session is None else {}
         encodings = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         self._headers = as_headers({**host, "User-Agent": user_agent, **encodings})
@@ -100,10 +100,13 @@ class Transport:
             raise ClientClosedError("The client is closed; call it inside its 'async with' block")
 
     def acquire_slot_nowait(self, loop: asyncio.AbstractEventLoop) -> ConnectionPool | None:
-        """Take a slot if one is available; else ``None``.
+        """Acquire a slot if one is available.
 
         Args:
             loop: The running loop.
+
+        Returns:
+            The pool to send one request with, which releases the slot; ``None`` if the caller has to wait.
         """
         pool = self._pool
         return pool if pool is not None and pool.loop is loop and pool.slots.acquire_nowait() else None
@@ -119,7 +122,7 @@ class Transport:
 
         Raises:
             APITimeoutError: No slot was released in time.
-            ClientClosedError: The transport was closed.
+            ClientClosedError: The transport was closed, or is in use on another event loop.
         """
         loop, pool = asyncio.get_running_loop(), self._pool
         if pool is None or pool.loop is not loop or pool.session.closed:
@@ -157,8 +160,7 @@ class ConnectionPool:
         loop: The event loop.
         session: The session.
         slots: Requests in flight at once.
-        headers: The headers that all requests share; ``None`` if the session has them, and the other settings too,
-            because it was made here.
+        headers: Headers of all requests; ``None`` for a session made here, which has them, and all other settings.
 
     Attributes:
         loop: As given.
@@ -197,18 +199,18 @@ class ConnectionPool:
         attempt_timeout: float | None,
         deadline: float | None,
     ) -> RawResponse:
-        """Send one request, once, and read its response whole; releases the slot.
+        """Send one request, once, and receive its whole response; releases the slot.
 
         Args:
             method: HTTP method.
             url: From :func:`url_builder`.
-            headers: Those of this request, from :func:`as_headers`; the key among them as a ``Secret``.
-            body: Body, or ``None``.
-            attempt_timeout: Seconds from the connection to the last byte; ``None`` for no bound.
-            deadline: Time of the event loop by which all must be done; ``None`` for none.
+            headers: Headers of this request, from :func:`as_headers`; the key among them is a ``Secret``.
+            body: Body; ``None`` for none.
+            attempt_timeout: Seconds from connecting to the last byte; ``None`` for no bound.
+            deadline: Time of the event loop at which the call ends; ``None`` for none.
 
         Raises:
-            APITimeoutError: The time ran out.
+            APITimeoutError: ``attempt_timeout`` or the deadline passed.
             APIConnectionError: No complete response came.
             ClientClosedError: The session was closed.
             ConfigurationError: aiohttp rejects the request, as with an ``auth=`` of the caller's session.
@@ -250,15 +252,15 @@ def url_builder(base_url: str) -> Callable[[str, str], URL]:
 
 
 def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Headers in the form in which aiohttp takes them as they are."""
+    """Headers as the type that aiohttp uses, so that it need not convert them."""
     return CIMultiDict(headers)
 
 
 async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> AsyncGenerator[aiohttp.ClientSession]:
-    """A session that is closed with its event loop, or when nothing refers to this generator any more.
+    """Yield a session that is closed with its event loop, or when this generator is garbage collected.
 
-    An event loop closes the asynchronous generators that are left when it shuts down, and those that are dropped
-    (``asyncio.loop.shutdown_asyncgens``, PEP 525), so a client that nobody closed ends without a warning.
+    An event loop closes asynchronous generators when they are garbage collected, and all others when it shuts down
+    (``asyncio.loop.shutdown_asyncgens``, PEP 525). So a client that was not closed causes no warning.
     """
     session = make_session(max_connections, headers)
     try:
@@ -299,7 +301,7 @@ def _translate(error: Exception, session: aiohttp.ClientSession) -> ZenovayError
     return translated
 
 
-# The first match counts, so the special ones stand first.
+# The first match counts, so subclasses come first.
 _PHASES: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorDNSError, "The host was not found"),
     (aiohttp.ClientConnectorCertificateError, "The server's certificate is not trusted"),
@@ -310,14 +312,14 @@ _PHASES: tuple[tuple[type[Exception], str], ...] = (
 
 
 def _reason(error: Exception) -> str:
-    # The text of a ClientResponseError has the request's headers in it; its message alone has not.
+    # The text of a ClientResponseError contains the request's headers; its message does not.
     if isinstance(error, aiohttp.ClientResponseError):
         return f"{type(error).__name__}: {error.message}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _without_tracebacks(error: BaseException) -> BaseException | None:
-    """The error as a cause, without the frames it went through; ``None`` if the error itself holds headers."""
+    """The error as a cause, stripped of its tracebacks; ``None`` if the error itself holds headers."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:

@@ -1,4 +1,4 @@
-"""Commands out of operations: the signature that cyclopts parses, and the job that comes of it."""
+"""A command for each operation: the signature that cyclopts parses, and the job that it makes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zenovay_async.cli.run import Job, run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Subscripted at run time, which type checkers take for a type.
+# Any, as type checkers take a subscript of Annotated for a type, and this one has values that are computed.
 _ANNOTATED: Any = Annotated
 
 
@@ -83,7 +83,7 @@ def _documented(argument: Argument, operation: Operation) -> Argument:
 
 
 def _parsed_type(hint: Any) -> Any:
-    """The type that a command line parses: any text, where the documented values are not the only ones."""
+    """The type that a command line parses: any text, if the documented values are not the only ones."""
     return str | None if str in get_args(hint) else hint
 
 

@@ -1,4 +1,4 @@
-"""Website IDs from the command line, a file or standard input, as they come."""
+"""Website IDs from the command line, a file or standard input, one at a time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def validate_id(website_id: str) -> str:
     """Return the ID if it is valid.
 
     Raises:
-        ValueError: It is not, so that no request is spent on it.
+        ValueError: It is invalid; no request is spent on it.
     """
     if len(website_id) > _MAX_LENGTH:
         raise ValueError(f"{len(website_id):,} characters; expected an ID of {_MAX_LENGTH} at most")
@@ -80,7 +80,7 @@ def validate_id(website_id: str) -> str:
     try:
         quote_segment("website_id", website_id)
     except ConfigurationError as error:
-        # One of the IDs is invalid, not the command.
+        # The run continues after a ValueError: one of the IDs is invalid, not the command.
         raise ValueError(str(error)) from error
     return website_id
 
@@ -100,10 +100,10 @@ async def _lines(file: FileIO) -> AsyncIterator[str]:
 
 
 async def _read(file: FileIO) -> bytes:
-    """Read what there is; ``b""`` at the end.
+    """Read what is available; ``b""`` at the end.
 
-    In a thread, as a pipe or a terminal may be slow; in a daemon, as the end of the program waits for those of
-    ``asyncio.to_thread``.
+    It reads in a thread, because a pipe or a terminal may block, and in a daemon thread, because the end of the program
+    waits for the threads of ``asyncio.to_thread``.
     """
     future: Future[bytes] = Future()
     future.set_running_or_notify_cancel()

@@ -1,6 +1,6 @@
-"""The public methods of the client, as a command line needs them: their arguments, their help, and a way to call them.
+"""The public methods of the client as operations of the command line: arguments, help, and a way to call them.
 
-All of it derives from signatures, annotations and docstrings, so that a new method is a new command.
+Operations derive from signatures, annotations and docstrings, so that a new method is a new command.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WEBSITE_ID = "website_id"
-"""The argument that a command takes many of, as IDs."""
+"""The argument of a method for which a command takes any number of IDs."""
 
 _CLIENT_ARGUMENTS = {"self", WEBSITE_ID, "timeout"}
 _NO_COMMANDS = {"request"}
@@ -46,9 +46,8 @@ class Operation:
         help: The docstring's text on each argument.
         is_per_website: Whether it takes the ID of a website.
         is_free: Whether it takes further query parameters of any name.
-        is_paged: Whether it lists in pages.
-        result: Type of its result; of a list that comes in pages, the type of one page.
-        items: Name of the list in a page; ``None`` where there are no pages.
+        result: Type of its result; for a list that comes in pages, the type of one page.
+        items: Name of the list in a page; ``None`` if it does not list in pages.
     """
 
     path: tuple[str, ...]
@@ -63,6 +62,7 @@ class Operation:
 
     @property
     def is_paged(self) -> bool:
+        """Whether it lists in pages."""
         return self.items is not None
 
 
@@ -74,7 +74,7 @@ class Request:
         operation: The operation.
         arguments: Arguments of the method, by name.
         parameters: Query parameters of any name, for an operation that is free.
-        take: Number of items to request, over as many pages as that takes; ``None`` for one page.
+        take: Number of items to request, over as many pages as needed; ``None`` for one page.
         all: Whether to request every page.
     """
 
@@ -86,7 +86,7 @@ class Request:
 
     @property
     def is_one_call(self) -> bool:
-        """Whether it is one call for each website, and not as many as there are pages."""
+        """Whether it is one call for each website, not one for each page."""
         return self.take is None and not self.all
 
     async def send(self, zenovay: Zenovay, website_id: str = "") -> Any:
@@ -95,10 +95,13 @@ class Request:
         Args:
             zenovay: The client.
             website_id: ID of the website, for an operation that is per website.
+
+        Returns:
+            The result of the method; for several pages, an object with the list of all items.
         """
         if self.operation.is_free:
-            # Passed as arguments, parameters could not be called timeout or website_id.
-            caller = _WithParameters(zenovay._caller, self.parameters)  # noqa: SLF001 - the seam that parameters pass
+            # As keyword arguments, parameters named timeout or website_id would be those of the method.
+            caller = _WithParameters(zenovay._caller, self.parameters)  # noqa: SLF001 - private to users alone
             return await self._method(self.operation.resource(caller))(**self._arguments(website_id))
         method = attrgetter(".".join(self.operation.path))(zenovay)
         listed = method(**self._arguments(website_id))
@@ -108,7 +111,7 @@ class Request:
         return {self.operation.items: [item async for item in found]}
 
     async def cost(self) -> int:
-        """Requests that one call takes from the monthly quota; none is sent to find out."""
+        """Requests that one call takes from the monthly quota; sends none."""
         call: Call[Any] = await self._method(self.operation.resource(_Describer()))(**self._arguments("any"))
         return call.endpoint.cost
 
@@ -122,7 +125,7 @@ class Request:
 class _Describer:
     """A caller that sends nothing: its response has the call as data."""
 
-    async def send(self, call: Call[T], timeout: Timeout) -> Response[Any]:  # noqa: ARG002 - as of every caller
+    async def send(self, call: Call[T], timeout: Timeout) -> Response[Any]:  # noqa: ARG002 - the Caller protocol
         return Response(data=call, status=200, headers={}, body=b"", timestamp=None, attempts=0, waits=())
 
 
@@ -139,7 +142,7 @@ class _WithParameters:
 
 
 def operations() -> Iterator[Operation]:
-    """Every public method of the client that calls one endpoint, and those of its resources."""
+    """Every public method of the client, but ``request``, and of its resources."""
     for name in _public_methods(ClientMethods):
         yield _operation((name,), ClientMethods)
     for attribute, resource in resources().items():

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter, validators
 
-from zenovay_async.cli.output import Format  # noqa: TC001 - as above
+from zenovay_async.cli.output import Format  # noqa: TC001 - cyclopts reads the annotations
 
 _AT_LEAST_ONE = validators.Number(gte=1)
 

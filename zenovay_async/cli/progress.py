@@ -20,11 +20,11 @@ _ID_LENGTH = 60
 
 
 class ProgressReporter:
-    """Counts what is done, and shows it if standard error is a terminal.
+    """Counts websites, and shows the progress if standard error is a terminal.
 
     Args:
         total: Number of websites; ``None`` if unknown.
-        bar: Whether to draw a bar; it would mix with lines that are written or typed on the same terminal.
+        bar: Whether to draw a bar, as unless lines are written or typed on the same terminal.
 
     Attributes:
         total: As given.

@@ -29,7 +29,7 @@ OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 
 @dataclass(frozen=True)
 class Job:
-    """What a command was asked to do.
+    """One run of a command.
 
     Attributes:
         request: The operation and its arguments.
@@ -50,7 +50,7 @@ def run(job: Job) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has seen enough.
+        # The reader, such as head, has closed the pipe.
         _discard_stdout()
         return OK
     except ConfigurationError as error:
@@ -84,7 +84,7 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
         if options.sandbox is None:
             zenovay = Zenovay(base_url=options.base_url, timeout=options.timeout)
         else:
-            from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few runs need
+            from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - slow to import, and few runs need it
 
             sandbox = await stack.enter_async_context(Sandbox(websites=options.sandbox))
             zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=options.timeout)
@@ -148,7 +148,7 @@ async def _show_estimate(request: Request, zenovay: Zenovay, reporter: ProgressR
 
 
 def _end_early(job: Job, writer: Writer, reporter: ProgressReporter, reason: str) -> None:
-    """Write the results so far, which were paid for, unless they go to a file that is replaced as a whole."""
+    """Write the results so far, which were paid for, unless the destination is a file that is replaced as a whole."""
     reporter.clear()
     writer.record_missing()
     output = job.options.output

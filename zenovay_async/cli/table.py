@@ -1,4 +1,4 @@
-"""Results for people: the rows of one website, a line for each of many, a summary of the usage."""
+"""Tables for people: the rows of one website, a line for each of many, a summary of the usage."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zenovay_async import Usage
     from zenovay_async.tables import Row, Table
 
+# Widths in characters: of a table that is no terminal's, of a full bar, between columns, of text that may be cut.
 _PIPE_WIDTH = 160
 _BAR = 16
 _GAP = 2
@@ -41,7 +42,7 @@ class Rows(Writer):
         self._missing = True
 
     def close(self) -> None:
-        # The rows do not name their website, so they need to be those of the only one requested.
+        # Rows do not name their website, so they are shown only if one website was requested.
         one = len(self._websites) == 1 and not self._missing
         if one or self._table.noun is None:
             rows = [row for found in self._websites.values() for row in found]
@@ -63,7 +64,7 @@ class Rows(Writer):
 
     def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
         measure = self._table.measure
-        # Days keep their order; websites, and rows that are ranked, do not.
+        # Days keep their order; other rows with a measure are ranked by it.
         if measure and not (columns and "date" in columns):
             rows = sorted(rows, key=lambda row: row[measure] or 0, reverse=True)
         shown, room = _fitting(columns or tuple(rows[0] if rows else ()), rows, self._console.width)
@@ -105,7 +106,7 @@ class _Column:
 
 
 def _fitting(names: Iterable[str], rows: list[Row], room: int) -> tuple[list[_Column], int]:
-    """The first columns, as many as fit, and the width that is left."""
+    """The first columns, as many as fit, and the remaining width."""
     fitting: list[_Column] = []
     for name in names:
         column = _Column(name, rows)

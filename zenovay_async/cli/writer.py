@@ -1,4 +1,4 @@
-"""What all formats of results share."""
+"""The interface of all formats of results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Writer(ABC):
     """Writes results.
 
     Attributes:
-        streams: Whether it writes each result as it comes, and not all at the end.
+        streams: Whether it writes each result as it comes, not all at the end.
     """
 
     streams = False
@@ -20,7 +20,7 @@ class Writer(ABC):
         """Add the result of a website; ``""`` for a result that belongs to none."""
 
     def record_missing(self) -> None:  # noqa: B027 - most formats do not depend on it
-        """Record that a requested result will not come."""
+        """Record that a requested result is missing."""
 
     def close(self) -> None:  # noqa: B027 - a format that streams has nothing left
         """Write the results that are not written yet."""

@@ -38,8 +38,8 @@ class DateRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         start: First day.
         end: Last day.
-        start_date_time: The same as an exact time, aware; absent from newer responses.
-        end_date_time: Likewise.
+        start_date_time: Start as an exact time, aware; absent from newer responses.
+        end_date_time: End as an exact time, aware; absent from newer responses.
     """
 
     start: date | None = None

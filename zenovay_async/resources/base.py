@@ -1,7 +1,7 @@
 """What all resources share: the base class, and the types that recur in them.
 
-Parameters with documented values are typed as those values or any other text: editors offer the known values, and a
-new one works on the day the server has it.
+Parameters with documented values are typed as those values or any other text: editors offer the known values, and a new
+value works as soon as the server accepts it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Pagination(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Position of a page in its list.
 
     Attributes:
-        has_more: Whether the list goes on after this page.
+        has_more: Whether the list continues after this page.
         limit: Items requested.
         offset: Items before this page.
     """
@@ -59,7 +59,7 @@ class Resource:
         self._caller = caller
 
     def _bind(self, caller: Caller) -> Resource:
-        """The same resource with another caller."""
+        """Make the same resource with another caller."""
         return type(self)(caller)
 
     def _is_bound_to(self, caller: Caller) -> bool:
@@ -68,7 +68,7 @@ class Resource:
 
 
 def free_call(endpoint: Endpoint[Any], parameters: Mapping[str, Any], website_id: str = "") -> Call[Any]:
-    """Describe a call whose query parameters are not documented, so that they may have any name.
+    """Describe a call with query parameters of any name, as none is documented.
 
     Args:
         endpoint: The endpoint.

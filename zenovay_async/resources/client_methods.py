@@ -1,4 +1,4 @@
-"""Methods of the client itself: the account, questions, and endpoints that have no method yet."""
+"""Methods of the client itself: ``usage``, ``query``, and ``request`` for endpoints that have no method yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ClientMethods(Resource):
     """The methods of the client itself."""
 
     def _bind(self, caller: Caller) -> Resource:
-        # A client is made of options, not of a caller.
+        # The constructor of a client takes options, not a caller.
         return ClientMethods(caller)
 
     async def usage(self, *, timeout: Timeout = NOT_GIVEN) -> Usage:
@@ -100,13 +100,13 @@ class ClientMethods(Resource):
             method: ``GET``, or ``POST``, which is retried only if the first request did not run.
             path: Path below the base URL, such as ``heatmaps/{id}/pages``; quoted where needed.
             params: Query parameters; those that are ``None`` are omitted.
-            json: Body of a ``POST``: anything that msgspec encodes.
+            json: Body: anything that msgspec encodes; ``None`` for none.
             result_type: Type of the response's ``data``, such as a Struct or a list of Structs; omitted, plain values.
             cost: Requests that it takes from the monthly quota, 1 or more.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Returns:
-            The ``data`` of the response. Dataclasses and TypedDicts can be decoded too, but schema drift is coerced
-            in Structs only.
+            The ``data`` of the response, as ``result_type``. Dataclasses and TypedDicts are decoded as well, but schema
+            drift is coerced in Structs only.
         """
         return (await self._caller.send(custom_call(method, path, params, json, result_type, cost), timeout)).data

@@ -1,8 +1,8 @@
 """Lists that come in pages: ``await`` for one page, ``async for`` for every item.
 
 Source: docs "GET /analytics/:websiteId/visitors" and "GET /replays/:websiteId/sessions" (``limit``, ``offset``,
-``data.pagination.has_more``). Lists are newest first, so new items push the others back between two calls; items
-that come again are skipped.
+``data.pagination.has_more``). Lists are newest first, so new items move the others to later pages between two calls;
+items that occur twice are skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zenovay_async.resources.base import Pagination
 
 MAX_PAGES = 1000
-"""Pages that one iteration without ``take`` requests at most: a tenth of the smallest monthly quota."""
+"""Pages that an iteration without ``take`` requests at most: a tenth of the smallest monthly quota."""
 
 
 class Item(Protocol):
@@ -28,7 +28,7 @@ class Item(Protocol):
 
     @property
     def id(self) -> str:
-        """Tells it from the others."""
+        """Identifies it within the list."""
         ...
 
 
@@ -49,8 +49,8 @@ class PagedEndpoint(Endpoint[PageT], Generic[PageT, ItemT], frozen=True, kw_only
     """An endpoint that lists in pages.
 
     Attributes:
-        items: Reads the items out of a page.
-        max_limit: The most items of one page.
+        items: Returns the items of a page.
+        max_limit: Items of one page at most.
     """
 
     items: Callable[[PageT], Sequence[ItemT]]
@@ -66,7 +66,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
     Raises:
         ConfigurationError: An argument is invalid; raised by the method that returns this.
-        ZenovayError: As for any call; also when the list goes on after 1000 pages without :meth:`take`.
+        ZenovayError: As for any call; also when the list continues after 1000 pages without :meth:`take`.
     """
 
     def __init__(
@@ -90,16 +90,18 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         self._started: Coroutine[Any, Any, PageT] | None = None
 
     def take(self, n: int) -> Self:
-        """The same list, ended after ``n`` items.
+        """Make the same list, limited to its first ``n`` items.
 
-        :meth:`pages` ends there too, its last page cut. Awaited, the one page has ``n`` items at most. Without this,
-        iterating ends after 1000 pages with an error.
+        :meth:`pages` has the same items; its last page may be cut. Awaited, the one page has ``n`` items at most.
 
         Args:
             n: Items, 1 or more.
 
+        Returns:
+            The limited list, which does not end with an error after 1000 pages.
+
         Raises:
-            ConfigurationError: ``n`` is no integer of 1 or more.
+            ConfigurationError: ``n`` is not an int >= 1.
         """
         shorter = copy(self)
         shorter._wanted = require_int("n", n)  # noqa: SLF001 - of the same class
@@ -110,15 +112,15 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         return self._one_page().__await__()
 
     def send(self, value: Any, /) -> Any:
-        """Step through the call of one page; this makes it a coroutine, which a task can run."""
+        """Advance the call of one page; part of the coroutine interface, with which a task can run the list."""
         return self._coroutine().send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Raise an error in the call of one page; likewise."""
+        """Raise an error in the call of one page; part of the coroutine interface."""
         return self._coroutine().throw(*error)
 
     def close(self) -> None:
-        """End the call of one page; likewise."""
+        """End the call of one page; part of the coroutine interface."""
         if self._started is not None:
             self._started.close()
 
@@ -134,13 +136,13 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
                 yield item
 
     async def pages(self) -> AsyncIterator[Sequence[ItemT]]:
-        """The items page by page, without those that the two pages before had already; no page is empty."""
+        """The items page by page, without those of the two pages before; no page is empty."""
         limit, left = self._largest_page(), self._wanted
         offset = self._offset or 0
         before: set[str] = set()
         last: set[str] = set()
         grew = False
-        # take() is an end of its own.
+        # take(n) bounds the iteration itself.
         rounds = range(MAX_PAGES) if left is None else itertools.count()
         for _ in rounds:
             page = await self._page(limit, offset)
@@ -150,8 +152,8 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
                 yield new
             if left is not None:
                 left -= len(new)
-            # A list that grew by a page meanwhile shows that page again. Twice in a row, the server ignores the
-            # offset, even if it claims that there is more.
+            # A page without a new item: the list grew by a page meanwhile. The second such page in a row: the server
+            # ignores the offset, even if it states that there is more.
             stuck = not items or (grew and not new)
             if left == 0 or stuck or not _has_more(page.pagination, len(items), limit):
                 return
@@ -177,5 +179,5 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
 
 def _has_more(pagination: Pagination | None, items: int, limit: int) -> bool:
-    # Where the object is not documented, a page that is not full is the last.
+    # Some lists have no documented pagination object; their last page is the first that is not full.
     return items >= limit if pagination is None else pagination.has_more

@@ -1,8 +1,8 @@
 """The Stats API: figures by any dimension, for users who come from Plausible.
 
-Sources: help "Stats API" and "REST API reference". Only the three paths, their purpose, and the names of four
-metrics (``visitors``, ``pageviews``, ``bounce_rate``, ``visit_duration``) are known. So parameters are sent as given,
-and results are plain values.
+Sources: help "Stats API" and "REST API reference". Only the three paths, their purpose, and the names of four metrics
+(``visitors``, ``pageviews``, ``bounce_rate``, ``visit_duration``) are documented. So parameters are sent as given, and
+results are plain values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The account: the key, its usage, its limits and its plan.
+"""Usage: the key, its monthly quota, its rate limit and its plan.
 
 Source: docs "GET /usage".
 """
@@ -19,7 +19,7 @@ class APIKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         id: Its identifier (``ak_...``); not the key itself.
         name: Its name.
         permission: ``full_access`` or ``site_access``.
-        website_id: The one website that it reaches; ``None`` for a key with full access.
+        website_id: ID of the only website that it can reach; ``None`` for a key with full access.
     """
 
     id: str
@@ -35,7 +35,7 @@ class MonthlyUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         monthly_requests: Requests used in this billing period.
         monthly_limit: Requests allowed in it.
         monthly_remaining: Requests left in it.
-        monthly_reset_at: When the count starts again; aware.
+        monthly_reset_at: When the count restarts; aware.
         total_requests: Requests ever made with this key.
     """
 
@@ -83,12 +83,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _usage_of(result: Usage) -> UsageHeaders:
-    month = result.usage
+    quota = result.usage
     return UsageHeaders(
-        monthly=month.monthly_requests,
-        limit=month.monthly_limit,
-        reset=month.monthly_reset_at,
-        total=month.total_requests,
+        monthly=quota.monthly_requests,
+        limit=quota.monthly_limit,
+        reset=quota.monthly_reset_at,
+        total=quota.total_requests,
     )
 
 

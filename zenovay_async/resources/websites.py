@@ -51,7 +51,7 @@ class WebsiteList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebsiteSettings(ExtraFields, frozen=True, kw_only=True):
-    """Features of a website; documented as free, so unknown settings are in ``extra``.
+    """Features of a website; documented as open-ended, so other settings are in ``extra``.
 
     Attributes:
         track_outbound_links: Whether clicks on outbound links are recorded.

@@ -4,7 +4,8 @@
         async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
             ...
 
-From a shell: ``python -m zenovay_async.sandbox --port 8787``. The sandbox shares no code with the client.
+From a shell: ``python -m zenovay_async.sandbox --port 8787``. The sandbox shares no code with the client, so that an
+error of one is not hidden by the other.
 """
 
 from zenovay_async.sandbox.faults import Fault, FaultHandler

@@ -1,7 +1,7 @@
 """Generated websites with figures that agree across endpoints and depend on the seed alone.
 
 Figures are generated on request, from random generators seeded with the website and the day, so that a hundred
-thousand websites cost nothing until they are read. Domains are under ``.example`` (RFC 2606).
+thousand websites cost nothing until one is requested. Domains are under ``.example`` (RFC 2606).
 
 A range is a number of whole days up to yesterday, in UTC. ``visits`` generates the counts of these days; this module
 gives them the shape of the API.
@@ -381,7 +381,7 @@ class FakeData:
         return self._random.generator(website_id, topic)
 
     def _id(self, topic: str, number: int) -> str:
-        return self._random.new_id(topic, number)
+        return self._random.make_id(topic, number)
 
 
 def _midnight(day: date) -> datetime:

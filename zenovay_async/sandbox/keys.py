@@ -23,14 +23,13 @@ class PlanLimits(NamedTuple):
     per_month: int
 
 
-# Source: help "Rate limits".
 PLANS: dict[Plan, PlanLimits] = {
     "free": PlanLimits(10, 1_000),
     "pro": PlanLimits(30, 10_000),
     "scale": PlanLimits(60, 100_000),
     "enterprise": PlanLimits(120, 1_000_000),
 }
-"""Limits by plan, lowest plan first."""
+"""Limits by plan, lowest plan first (source: help "Rate limits")."""
 
 
 class ApiKey(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""The routes: one decorated function an endpoint.
+"""The routes: one decorated function for each endpoint.
 
 The sandbox rejects what the documentation leaves open, such as a ``limit`` above the maximum or an unknown ``range``,
 because the real API may treat it in any way.

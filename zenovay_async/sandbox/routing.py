@@ -64,7 +64,7 @@ class Route(msgspec.Struct, frozen=True):
         handler: Function that returns the response's data.
         cost: Requests that one call is charged for.
         plan: Lowest plan that may call it.
-        website_parameter: Query parameter with the website's id, for a path without ``{websiteId}``.
+        website_parameter: Query parameter with the website's ID, for a path without ``{websiteId}``.
     """
 
     method: str
@@ -75,7 +75,7 @@ class Route(msgspec.Struct, frozen=True):
     website_parameter: str = ""
 
     def website_id(self, arguments: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-        """Return the id of the requested website; ``None`` for a route without one.
+        """Return the ID of the requested website; ``None`` for a route without one.
 
         Raises:
             ApiError: The query parameter is missing (400).

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BASE_PATH = "/api/external/v1"
 
-# Above every plan, so that demonstrations and tests do not wait.
+# Requests per window; above every plan, so that demonstrations and tests do not wait.
 DEFAULT_RATE_LIMIT = 6_000
 
 
@@ -110,7 +110,7 @@ class Sandbox:
         self._kind: LimiterKind = rate_limiter
         self._send_remaining, self._send_retry_after = send_remaining, send_retry_after
         self._latency, self._jitter = latency, jitter
-        self._rng = random.Random(seed)  # noqa: S311 - request ids, jitter and faults
+        self._rng = random.Random(seed)  # noqa: S311 - request IDs, jitter and faults
         self._keys: dict[str, ApiKey] = {}
         self._fault_rules: list[FaultRule] = []
         self._runner: web.AppRunner | None = None
@@ -129,7 +129,7 @@ class Sandbox:
 
     @property
     def website_ids(self) -> list[str]:
-        """Ids of the websites."""
+        """IDs of the websites."""
         return self._data.ids
 
     @property
@@ -186,7 +186,7 @@ class Sandbox:
         Args:
             fault: The fault, created by a function of ``Fault``.
             times: Number of requests; ``None`` until :meth:`clear_faults`.
-            path: Text that the request's path contains, such as a website's id.
+            path: Text that the request's path contains, such as a website's ID; ``""`` for all requests.
             share: Share of these requests, from 0 to 1, selected by the seed.
         """
         self._fault_rules.append(FaultRule(fault, times, path, share, self._rng))

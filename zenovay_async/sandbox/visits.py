@@ -94,8 +94,8 @@ class SeededRandom:
         """Return the generator for one topic of one website."""
         return random.Random(f"{self._seed}/{website_id}/{topic}")  # noqa: S311 - generated figures
 
-    def new_id(self, topic: str, number: int) -> str:
-        """Return the id (a UUID) of an item."""
+    def make_id(self, topic: str, number: int) -> str:
+        """Return the ID (a UUID) of an item; the same each time."""
         digest = hashlib.blake2b(f"{self._seed}/{topic}/{number}".encode(), digest_size=16).digest()
         return str(uuid.UUID(bytes=digest, version=4))
 
