@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zenovay_async
-from zenovay_async import ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError
+from zenovay_async import ConfigurationError, NotFoundError, ResponseDecodeError, Zenovay, ZenovayError
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, resolve_api_key, resolve_base_url
 from zenovay_async.events import Event, RetryScheduled, SchemaDrift
+from zenovay_async.exceptions import MAX_BODY_CHARS
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
@@ -401,6 +402,17 @@ async def test_an_echoed_key_is_in_no_variable_of_any_frame_of_an_error(
         except ZenovayError as error:
             shown = _everything_a_traceback_shows(error)
     assert "0123456789" not in shown
+
+
+@pytest.mark.parametrize("size", [4, 10, len(KEY) - 1, len(KEY)])
+async def test_an_echoed_key_is_redacted_where_the_body_is_cut(canned: aioresponses, size: int) -> None:
+    """The first characters of a key are no less secret."""
+    filler = "x" * (MAX_BODY_CHARS - size)
+    canned.get(f"{DEFAULT_BASE_URL}/echo", status=404, body=f"{filler}{KEY.upper()} is unknown")
+    async with Zenovay(KEY, rate_limit=None) as zenovay:
+        with pytest.raises(NotFoundError) as caught:
+            await zenovay.request("GET", "echo")
+    assert caught.value.body == f"{filler}<secret>"
 
 
 async def test_an_echoed_key_is_redacted_from_the_path_of_an_error(canned: aioresponses) -> None:

@@ -161,7 +161,7 @@ async def test_a_permit_in_a_reference_cycle_is_collected(monkeypatch: pytest.Mo
     inner = [RecordingPermit(limiter)]
     with monkeypatch.context() as patched:
         patched.setattr(limiter, "acquire_nowait", lambda **_: inner[0])
-        vars(inner[0])["outer"] = acquired(budget_of(new_key(), rate_limit=limiter))
+        vars(inner[0])["outer"] = acquired(budget_of(unique_key(), rate_limit=limiter))
     gone = weakref.ref(inner.pop())
     gc.collect()
     assert gone() is None

@@ -47,6 +47,13 @@ def test_every_response_updates_the_figures_that_it_states() -> None:
     assert guard.snapshot() == Quota(8, 10, JULY, 13)
 
 
+def test_a_response_may_state_the_total_alone() -> None:
+    guard = QuotaGuard(clock=Clock())
+    for total in ("12", "13"):
+        guard.update(usage_headers({"X-Usage-Total": total}))
+        assert guard.snapshot() == Quota(total=int(total))
+
+
 def test_a_response_overtaken_by_a_newer_one_does_not_lower_the_count() -> None:
     guard = QuotaGuard(clock=Clock())
     guard.update(usage(500))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,22 @@ async def test_a_caller_canceled_as_it_gets_a_slot_passes_it_on(others: int) -> 
     await asyncio.gather(*waiting)
     assert canceled.cancelled()
     assert slots.available == 1 - others
+
+
+def test_a_slot_released_after_the_event_loop_is_closed_is_available() -> None:
+    """As by a call that the loop left behind, when it is collected."""
+    slots = Slots(0)
+    loop = asyncio.new_event_loop()
+    waiting: Any = loop.create_task(slots.acquire())
+    # What is left of the task at the end is no news here.
+    waiting._log_destroy_pending = False
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    slots.release()
+    assert slots.available == 1
+    assert not waiting.done()
+    waiting.get_coro().close()
+    assert slots.available == 1
 
 
 @pytest.mark.parametrize("seed", range(50))

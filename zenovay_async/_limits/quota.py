@@ -89,6 +89,8 @@ class QuotaGuard:
             self._total = usage.total or self._total
             if used >= self._warn_at:
                 self._warn()
+        elif usage.total:
+            self._total = usage.total
 
     def mark_exhausted(self, retry_after: float | None) -> None:
         """Record that the server reported the quota exhausted.

@@ -10,10 +10,11 @@ from typing import Literal, NoReturn, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from zenovay_async._protocol.parameters import require_bool
-from zenovay_async.exceptions import ConfigurationError, ZenovayError
+from zenovay_async.exceptions import MAX_BODY_CHARS, ConfigurationError, ZenovayError
 
 DEFAULT_BASE_URL = "https://api.zenovay.com/api/external/v1"
 KEY_VARIABLE = "ZENOVAY_API_KEY"
+_KEY_PREFIX = "zv_"
 BASE_URL_VARIABLE = "ZENOVAY_BASE_URL"
 
 AuthStyle: TypeAlias = Literal["x-api-key", "bearer"]
@@ -77,6 +78,8 @@ class Auth:
 
     def redact(self, error: ZenovayError) -> None:
         """Redact the key in an error, as a server may have echoed it."""
+        if error.body is not None and len(error.body) == MAX_BODY_CHARS:
+            error.body = self._without_cut_key(error.body)
         for name in ("message", "body", "code", "request_id", "path"):
             text = getattr(error, name, None)
             if text is not None:
@@ -86,6 +89,12 @@ class Auth:
     def redact_text(self, text: str) -> str:
         """Redact the key in a text from the server, in any case, as error codes are in upper case."""
         return re.sub(re.escape(self._key), "<secret>", text, flags=re.IGNORECASE)
+
+    def _without_cut_key(self, body: str) -> str:
+        """A body that was cut off, without the part of the key that it may end with."""
+        end, key = body[-len(self._key) :].lower(), self._key.lower()
+        cut = next((size for size in range(len(key) - 1, len(_KEY_PREFIX), -1) if end.endswith(key[:size])), 0)
+        return body[: len(body) - cut] + "<secret>" if cut else body
 
 
 def resolve_api_key(given: Secret | None, from_environment: Secret | None = None) -> Secret:
@@ -109,9 +118,9 @@ def resolve_api_key(given: Secret | None, from_environment: Secret | None = None
         raise ConfigurationError(
             f"{source} contains whitespace or a character that no API key has; copy the key again, without spaces"
         )
-    if not key.startswith("zv_"):
+    if not key.startswith(_KEY_PREFIX):
         raise ConfigurationError(
-            f"{source} is not a Zenovay API key: expected one that starts with 'zv_'. {_GET_A_KEY}"
+            f"{source} is not a Zenovay API key: expected one that starts with {_KEY_PREFIX!r}. {_GET_A_KEY}"
         )
     return key
 

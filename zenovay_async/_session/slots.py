@@ -48,7 +48,8 @@ class Slots:
     def release(self) -> None:
         """Release a slot to the next waiter, if there is one."""
         for waiter in self._waiters:
-            if not waiter.done():
+            # An event loop that was closed in mid-call leaves callers that nothing can wake any more.
+            if not waiter.done() and not waiter.get_loop().is_closed():
                 del self._waiters[waiter]
                 waiter.set_result(None)
                 return
