@@ -43,15 +43,20 @@ class Rows(Writer):
     def close(self) -> None:
         # The rows do not name their website, so they need to be those of the only one requested.
         one = len(self._websites) == 1 and not self._missing
-        if one or self._table.noun is None:
-            rows = [row for found in self._websites.values() for row in found]
-            self._print(rows, self._table.columns[: self._table.shown])
+        columns = self._table.columns[: self._table.shown]
+        if one:
+            self._print([row for rows in self._websites.values() for row in rows], columns)
+        elif self._table.noun is None:
+            # A row for each website, which may name it by its ID.
+            if "id" not in columns:
+                columns = ("website_id", *columns)
+            self._print([{**row, "website_id": site} for site, rows in self._websites.items() for row in rows], columns)
         elif self._websites:
             self._print([self._summary(site, rows) for site, rows in self._websites.items()], ())
 
     def _summary(self, website_id: str, rows: list[Row]) -> Row:
         measure, label = self._table.measure, self._table.label
-        top = rows[0] if rows else {}
+        top = max(rows, key=lambda row: row[measure] or 0, default={}) if measure else next(iter(rows), {})
         summary: Row = {"website_id": website_id, self._table.noun or "rows": len(rows)}
         if measure:
             summary[measure] = sum(row[measure] or 0 for row in rows)
