@@ -21,7 +21,7 @@ pytestmark = pytest.mark.looptime
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=[endpoint.name for endpoint in ENDPOINTS])
 async def test_an_error_names_its_operation(canned: aioresponses, endpoint: Endpoint) -> None:
     """An error names the operation that failed, and the call."""
-    path = endpoint.path.format("x")
+    path = endpoint.path_of("x")
     canned.add(
         re.compile(f"{re.escape(DEFAULT_BASE_URL + path)}(\\?.*)?"),
         "POST" if endpoint.name == "query" else "GET",
