@@ -40,8 +40,9 @@ async def test_a_listener_does_not_keep_its_client_alive(sandbox: Sandbox) -> No
     heard: list[Event] = []
     watch = Watch(heard)
     await watch.zenovay.heatmaps.pages(sandbox.website_ids[0])
-    assert [type(event) for event in heard] == [RateLimitUpdated]
+    assert [type(event) for event in heard].count(RateLimitUpdated) == 1
     await watch.zenovay.close()
+    heard_until_closed = len(heard)
     gone = weakref.ref(watch), weakref.ref(watch.zenovay)
     del watch
     gc.collect()
@@ -54,8 +55,8 @@ async def test_a_listener_does_not_keep_its_client_alive(sandbox: Sandbox) -> No
         with pytest.raises(RateLimitError):
             await zenovay.heatmaps.pages(sandbox.website_ids[0])
         assert zenovay.quota.used == 1
-    assert [type(event) for event in later] == [RateLimited]
-    assert len(heard) == 1
+    assert [type(event) for event in later].count(RateLimited) == 1
+    assert len(heard) == heard_until_closed
 
 
 @pytest.mark.parametrize("blocks", [True, False])

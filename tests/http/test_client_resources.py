@@ -6,24 +6,14 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import create_autospec
 
 import pytest
+from endpoints import ENDPOINTS
 
 from zenovay_async import HeatmapPages, Heatmaps, Zenovay
 
 if TYPE_CHECKING:
     from zenovay_async.sandbox import Sandbox
 
-RESOURCES = [
-    "websites",
-    "analytics",
-    "heatmaps",
-    "replays",
-    "errors",
-    "insights",
-    "anomalies",
-    "retention",
-    "revenue",
-    "stats",
-]
+RESOURCES = sorted({endpoint.name.partition(".")[0] for endpoint in ENDPOINTS if "." in endpoint.name})
 
 
 @pytest.mark.parametrize("name", RESOURCES)
