@@ -67,17 +67,18 @@ def test_a_table_names_the_website_when_only_one_of_several_came(capsys: pytest.
 
 
 def totals(result: Any) -> list[dict[str, Any]]:
-    return [{"pages": len(result["pages"]), "first": result["pages"][0]["url"]}]
+    return [{"id": "t_1", "pages": len(result["pages"]), "first": result["pages"][0]["url"]}]
 
 
+@pytest.mark.parametrize("columns", [("pages", "first"), ("id", "pages")])
 def test_a_table_of_single_rows_names_the_website_of_each(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    columns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = Table(rows=totals, columns=("pages", "first"), noun=None)
+    table = Table(rows=totals, columns=columns, noun=None)
     monkeypatch.setitem(tables._TABLES, HeatmapPages, table)
     assert main([*PAGES, *IDS, "--sandbox", "3", "--limit", "2"]) == 0
     titles, *lines = capsys.readouterr().out.splitlines()
-    assert titles.split() == ["website", "id", "pages", "first"]
+    assert titles.split() == ["website", "id", *columns]
     assert {line.split()[0] for line in lines} == set(IDS)
     assert main([*PAGES, IDS[0], "--sandbox", "3", "--limit", "2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + 1

@@ -129,7 +129,11 @@ async def test_each_parameter_is_sent_under_its_own_name(name: str) -> None:
     assert dict(parse_qsl((await describe(name, **given)).query)) == wanted
 
 
-@pytest.mark.parametrize("bounds", [bounds for found in OPERATIONS.values() for bounds in ranges(found)])
+@pytest.mark.parametrize(
+    "bounds",
+    [bounds for found in OPERATIONS.values() for bounds in ranges(found)],
+    ids=lambda bounds: f"{bounds.operation} {bounds.argument}",
+)
 async def test_the_documented_range_of_a_parameter_is_accepted_and_no_more(bounds: Range) -> None:
     name, argument, low, high = bounds
     for value in (low, low + 1, *([] if high is None else [high])):

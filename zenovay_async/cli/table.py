@@ -45,18 +45,21 @@ class Rows(Writer):
         one = len(self._websites) == 1 and not self._missing
         columns = self._table.columns[: self._table.shown]
         if one:
-            self._print([row for rows in self._websites.values() for row in rows], columns)
+            self._print([row for found in self._websites.values() for row in found], columns)
         elif self._table.noun is None:
-            # A row for each website, which may name it by its ID.
-            if "id" not in columns:
+            rows = [{**row, "website_id": site} for site, found in self._websites.items() for row in found]
+            # Only the rows that are websites have their IDs.
+            if "id" not in columns or any(row["id"] != row["website_id"] for row in rows):
                 columns = ("website_id", *columns)
-            self._print([{**row, "website_id": site} for site, rows in self._websites.items() for row in rows], columns)
+            self._print(rows, columns)
         elif self._websites:
             self._print([self._summary(site, rows) for site, rows in self._websites.items()], ())
 
     def _summary(self, website_id: str, rows: list[Row]) -> Row:
         measure, label = self._table.measure, self._table.label
-        top = max(rows, key=lambda row: row[measure] or 0, default={}) if measure else next(iter(rows), {})
+        top: Row = {}
+        if rows:
+            top = max(rows, key=lambda row: row[measure] or 0) if measure else rows[0]
         summary: Row = {"website_id": website_id, self._table.noun or "rows": len(rows)}
         if measure:
             summary[measure] = sum(row[measure] or 0 for row in rows)
