@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from endpoints import OPERATIONS
+
 from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -27,23 +29,35 @@ PAGES = ["heatmaps", "pages"]
 COMMAND = [sys.executable, "-m", "zenovay_async", *PAGES]
 IDS = Sandbox(websites=3).website_ids
 
-PER_WEBSITE = [
-    "websites get",
-    "analytics overview --range 30d",
-    "analytics visitors --limit 5",
-    "analytics countries --range 24h --limit 3",
-    "heatmaps pages --limit 3",
-    "replays sessions --limit 3 --offset 1",
-    "errors groups --status resolved --limit 3",
-    "insights list --range 90d --severity info",
-    "anomalies list --range 90d --no-resolved",
-    "retention cohorts --granularity weekly --periods 3",
-    "revenue ltv --granularity monthly",
-    "query Where?",
-]
-SINGLE = ["usage", "websites list"]
-FREE = ["analytics pages --param range=7d", "analytics technology"]
-STATS = [f"stats {name} --param site_id={IDS[0]}" for name in ("aggregate", "timeseries", "breakdown")]
+_ARGUMENTS = {
+    "analytics.overview": "--range 30d",
+    "analytics.visitors": "--limit 5",
+    "analytics.countries": "--range 24h --limit 3",
+    "analytics.pages": "--param range=7d",
+    "heatmaps.pages": "--limit 3",
+    "replays.sessions": "--limit 3 --offset 1",
+    "errors.groups": "--status resolved --limit 3",
+    "insights.list": "--range 90d --severity info",
+    "anomalies.list": "--range 90d --no-resolved",
+    "retention.cohorts": "--granularity weekly --periods 3",
+    "revenue.ltv": "--granularity monthly",
+    "query": "Where?",
+}
+"""Arguments that some commands are tried with."""
+
+
+def _commands(*, is_per_website: bool, is_free: bool, arguments: str = "") -> list[str]:
+    return [
+        " ".join([*operation.path, _ARGUMENTS.get(name, arguments)]).strip()
+        for name, operation in OPERATIONS.items()
+        if (operation.is_per_website, operation.is_free) == (is_per_website, is_free)
+    ]
+
+
+PER_WEBSITE = _commands(is_per_website=True, is_free=False)
+SINGLE = _commands(is_per_website=False, is_free=False)
+FREE = _commands(is_per_website=True, is_free=True)
+STATS = _commands(is_per_website=False, is_free=True, arguments=f"--param site_id={IDS[0]}")
 
 
 def freeze_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
-from cli_helpers import FREE, IDS, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
+from cli_helpers import FREE, IDS, STATS, freeze_sandbox
 from endpoints import ENDPOINTS
 
 from zenovay_async import NOT_GIVEN, HeatmapPages, Heatmaps, Paged, Pagination, Timeout, Visitor
@@ -78,11 +78,9 @@ def test_commands_and_their_options_are_these() -> None:
 
 
 def test_every_endpoint_has_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    tried = {" ".join(word for word in command.split()[:2]) for command in [*PER_WEBSITE, *SINGLE, *FREE, *STATS]}
-    named = {" ".join(endpoint.name.split(".")) for endpoint in ENDPOINTS}
-    assert {"query" if name.startswith("query") else name for name in tried} == named
-    for name in named:
-        assert main([*name.split(), "--help"]) == 0
+    assert {".".join(operation.path) for operation in operations()} == {endpoint.name for endpoint in ENDPOINTS}
+    for endpoint in ENDPOINTS:
+        assert main([*endpoint.name.split("."), "--help"]) == 0
         assert "--sandbox" in capsys.readouterr().out
 
 

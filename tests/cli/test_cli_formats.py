@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
 
+from zenovay_async import HeatmapPage, HeatmapPages, tables
 from zenovay_async.cli import main
+from zenovay_async.cli.table import Rows
+from zenovay_async.tables import Table
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
@@ -61,6 +66,44 @@ def test_a_table_names_the_website_when_only_one_of_several_came(capsys: pytest.
     assert lines[1].startswith(IDS[0])
 
 
+def totals(result: Any) -> list[dict[str, Any]]:
+    return [{"id": "t_1", "pages": len(result["pages"]), "first": result["pages"][0]["url"]}]
+
+
+@pytest.mark.parametrize("columns", [("pages", "first"), ("id", "pages")])
+def test_a_table_of_single_rows_names_the_website_of_each(
+    columns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table(rows=totals, columns=columns, noun=None)
+    monkeypatch.setitem(tables._TABLES, HeatmapPages, table)
+    assert main([*PAGES, *IDS, "--sandbox", "3", "--limit", "2"]) == 0
+    titles, *lines = capsys.readouterr().out.splitlines()
+    assert titles.split() == ["website", "id", *columns]
+    assert {line.split()[0] for line in lines} == set(IDS)
+    assert main([*PAGES, IDS[0], "--sandbox", "3", "--limit", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 1
+    assert main([*PAGES, IDS[0], "nobody", "--sandbox", "3"]) == 1
+    assert IDS[0] in capsys.readouterr().out
+
+
+def test_the_top_row_of_a_website_is_the_greatest_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    found = HeatmapPages(
+        pages=tuple(
+            HeatmapPage(url=url, total_interactions=n, last_updated=datetime(2026, 5, n, tzinfo=UTC))
+            for n, url in ((3, "/some"), (9, "/most"), (1, "/least"))
+        )
+    )
+    table = tables.table_of(HeatmapPages)
+    assert table is not None
+    rows = Rows(table, sys.stdout)
+    for website_id in IDS[:2]:
+        rows.add(website_id, found)
+    rows.close()
+    titles, *lines = capsys.readouterr().out.splitlines()
+    assert "top url" in titles
+    assert all("/most" in line for line in lines)
+
+
 @pytest.mark.parametrize("command", PER_WEBSITE)
 def test_every_command_has_its_data_in_every_format(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     def printed(kind: str, *ids: str) -> str:
@@ -75,7 +118,9 @@ def test_every_command_has_its_data_in_every_format(command: str, capsys: pytest
     assert {row["website_id"] for row in rows} == {IDS[0]}
     assert None not in rows[0]
     assert len(printed("table", IDS[0]).splitlines()) == 1 + len(rows)
-    assert len(printed("table").splitlines()) == 1 + 3
+    of_all = printed("table")
+    assert len(of_all.splitlines()) == 1 + 3
+    assert all(website_id in of_all for website_id in IDS)
 
 
 @pytest.mark.parametrize("command", SINGLE)

@@ -40,8 +40,9 @@ async def test_a_listener_does_not_keep_its_client_alive(sandbox: Sandbox) -> No
     emitted: list[Event] = []
     watch = Watch(emitted)
     await watch.zenovay.heatmaps.pages(sandbox.website_ids[0])
-    assert [type(event) for event in emitted] == [RateLimitUpdated]
+    assert [type(event) for event in emitted].count(RateLimitUpdated) == 1
     await watch.zenovay.close()
+    emitted_until_closed = len(emitted)
     gone = weakref.ref(watch), weakref.ref(watch.zenovay)
     del watch
     gc.collect()
@@ -54,8 +55,8 @@ async def test_a_listener_does_not_keep_its_client_alive(sandbox: Sandbox) -> No
         with pytest.raises(RateLimitError):
             await zenovay.heatmaps.pages(sandbox.website_ids[0])
         assert zenovay.quota.used == 1
-    assert [type(event) for event in later] == [RateLimited]
-    assert len(emitted) == 1
+    assert [type(event) for event in later].count(RateLimited) == 1
+    assert len(emitted) == emitted_until_closed
 
 
 @pytest.mark.parametrize("blocks", [True, False])

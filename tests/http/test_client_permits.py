@@ -133,7 +133,7 @@ async def test_a_listener_that_raises_loses_no_call_and_no_permit(
         assert (await zenovay.heatmaps.pages(site)).pages
         ended = await asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(20)), return_exceptions=True)
     assert not any(isinstance(error, LookupError) for error in ended)
-    assert {type(event).__name__ for event in emitted} == {
+    assert {type(event).__name__ for event in emitted} >= {
         "RateLimited",
         "RetryScheduled",
         "RateLimitUpdated",

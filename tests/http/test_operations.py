@@ -21,7 +21,7 @@ pytestmark = pytest.mark.looptime
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=named)
 async def test_an_error_names_its_operation(canned: aioresponses, endpoint: Endpoint) -> None:
     """An error names the operation that failed, and the call."""
-    path = endpoint.path.format("x")
+    path = endpoint.path_of("x")
     canned.add(re.compile(f"{re.escape(DEFAULT_BASE_URL + path)}(\\?.*)?"), endpoint.method, status=404)
     async with make_client() as zenovay:
         with pytest.raises(ZenovayError) as caught:

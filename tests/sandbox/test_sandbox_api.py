@@ -115,7 +115,7 @@ async def test_the_openapi_document_needs_no_key(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("path", [path for path, methods in ROUTES.openapi()["paths"].items() if "get" in methods])
 async def test_each_listed_path_is_served(sandbox: Sandbox, path: str) -> None:
     site = sandbox.website_ids[0]
-    assert await data(sandbox, f"{path.format(websiteId=site)}?site_id={site}")
+    assert await data(sandbox, f"{path.format(website_id=site)}?site_id={site}")
 
 
 async def test_malformed_json_is_rejected(sandbox: Sandbox) -> None:
@@ -146,9 +146,9 @@ async def test_a_route_is_served_charged_and_listed(sandbox: Sandbox, monkeypatc
     """A decorated function is all that a new endpoint needs."""
     routes = Router()
 
-    @routes.route("/goals/{websiteId}/steps/{stepId}", cost=2)
+    @routes.route("/goals/{website_id}/steps/{step_id}", cost=2)
     def _step(request: ApiRequest) -> dict[str, Any]:
-        return {"website": request.website_id, "step": request.arguments["stepId"]}
+        return {"website": request.website_id, "step": request.arguments["step_id"]}
 
     monkeypatch.setattr("zenovay_async.sandbox.server.ROUTES", routes)
     site = sandbox.website_ids[0]
@@ -156,13 +156,13 @@ async def test_a_route_is_served_charged_and_listed(sandbox: Sandbox, monkeypatc
     assert (status, body["data"], headers["X-Usage-Monthly"]) == (200, {"website": site, "step": "one"}, "2")
     assert (await get(sandbox, "/goals/nobody/steps/one"))[0] == 404
     _, document, _ = await get(sandbox, "/openapi.json")
-    assert document["paths"] == {"/goals/{websiteId}/steps/{stepId}": {"get": {}}}
+    assert document["paths"] == {"/goals/{website_id}/steps/{step_id}": {"get": {}}}
 
 
 def test_the_openapi_document_lists_every_endpoint() -> None:
     paths = ROUTES.openapi()["paths"]
-    assert paths.keys() == {endpoint.path.format("{websiteId}") for endpoint in ENDPOINTS}
-    assert paths["/query/{websiteId}"] == {"post": {}}
+    assert paths.keys() == {endpoint.path for endpoint in ENDPOINTS}
+    assert paths["/query/{website_id}"] == {"post": {}}
 
 
 @pytest.mark.parametrize(

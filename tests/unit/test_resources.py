@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 import typing
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest.mock import AsyncMock, call, create_autospec
+from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
-from endpoints import DOCUMENTED, ENDPOINTS, Endpoint, named
+from endpoints import DOCUMENTED, ENDPOINTS, OPERATIONS, Endpoint, Range, is_of, named, ranges
 
 import zenovay_async
 from zenovay_async import ConfigurationError, HeatmapPages, Heatmaps, Zenovay
@@ -75,8 +77,8 @@ async def test_an_operation_is_named_like_its_method(endpoint: Endpoint) -> None
         await endpoint.call(recorder.client(), "x")
     (described,) = recorder.calls
     assert described.operation == endpoint.name
-    assert described.endpoint.template == endpoint.path.format("{website_id}").lstrip("/")
-    assert described.path == endpoint.path.format("x").lstrip("/")
+    assert described.endpoint.template == endpoint.path.lstrip("/")
+    assert described.path == endpoint.path_of("x").lstrip("/")
 
 
 async def test_a_call_to_any_other_endpoint_is_named_request() -> None:
@@ -101,6 +103,40 @@ def test_a_method_documents_each_parameter_in_one_line(method: Callable[..., Any
 def test_the_annotations_of_a_method_resolve_at_run_time(method: Callable[..., Any]) -> None:
     hints = typing.get_type_hints(method)
     assert hints.keys() == inspect.signature(method).parameters.keys() - {"self"} | {"return"}
+
+
+async def describe(name: str, **arguments: Any) -> Call[Any]:
+    """The call that an operation makes of these arguments."""
+    recorder = Recorder()
+    website = ["x"] if OPERATIONS[name].is_per_website else []
+    with pytest.raises(NotSentError):
+        await attrgetter(name)(recorder.client())(*website, **arguments)
+    return recorder.calls[0]
+
+
+# A question and its context are sent as a body, which tests of their own compare with the documented one.
+@pytest.mark.parametrize("name", [name for name, found in OPERATIONS.items() if found.arguments and name != "query"])
+async def test_each_parameter_is_sent_under_its_own_name(name: str) -> None:
+    given: dict[str, Any] = {
+        argument.name: number if is_of(argument, int) else is_of(argument, bool) or f"some {argument.name}"
+        for number, argument in enumerate(OPERATIONS[name].arguments, 1)
+    }
+    wanted = {key: "true" if value is True else str(value) for key, value in given.items()}
+    assert dict(parse_qsl((await describe(name, **given)).query)) == wanted
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [bounds for found in OPERATIONS.values() for bounds in ranges(found)],
+    ids=lambda bounds: f"{bounds.operation} {bounds.argument}",
+)
+async def test_the_documented_range_of_a_parameter_is_accepted_and_no_more(bounds: Range) -> None:
+    name, argument, low, high = bounds
+    for value in (low, low + 1, *([] if high is None else [high])):
+        await describe(name, **{argument: value})
+    for value in (low - 1, *([] if high is None else [high + 1])):
+        with pytest.raises(ConfigurationError, match=f"^{argument}={value}: expected an int"):
+            await describe(name, **{argument: value})
 
 
 @pytest.mark.parametrize("name", ["body", "endpoint", "query", "call", "caller", "path"])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def table(result_type: Any) -> Table:
     found = table_of(result_type)
-    assert found is not None
+    assert found is not None, f"zenovay_async/tables.py has no Table of {result_type.__name__}"
     return found
 
 

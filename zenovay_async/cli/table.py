@@ -44,15 +44,23 @@ class Rows(Writer):
     def close(self) -> None:
         # Rows do not name their website, so they are shown only if one website was requested.
         one = len(self._websites) == 1 and not self._missing
-        if one or self._table.noun is None:
-            rows = [row for found in self._websites.values() for row in found]
-            self._print(rows, self._table.columns[: self._table.shown])
+        columns = self._table.columns[: self._table.shown]
+        if one:
+            self._print([row for found in self._websites.values() for row in found], columns)
+        elif self._table.noun is None:
+            rows = [{**row, "website_id": site} for site, found in self._websites.items() for row in found]
+            # Only the rows that are websites have their IDs.
+            if "id" not in columns or any(row["id"] != row["website_id"] for row in rows):
+                columns = ("website_id", *columns)
+            self._print(rows, columns)
         elif self._websites:
             self._print([self._summary(site, rows) for site, rows in self._websites.items()], ())
 
     def _summary(self, website_id: str, rows: list[Row]) -> Row:
         measure, label = self._table.measure, self._table.label
-        top = rows[0] if rows else {}
+        top: Row = {}
+        if rows:
+            top = max(rows, key=lambda row: row[measure] or 0) if measure else rows[0]
         summary: Row = {"website_id": website_id, self._table.noun or "rows": len(rows)}
         if measure:
             summary[measure] = sum(row[measure] or 0 for row in rows)

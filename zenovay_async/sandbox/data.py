@@ -105,7 +105,7 @@ class FakeData:
         }
 
     def website_detail(self, website_id: str) -> dict[str, Any]:
-        """Return a website as shown by ``GET /websites/{websiteId}``."""
+        """Return a website as shown by ``GET /websites/{website_id}``."""
         settings = dict.fromkeys(("track_outbound_links", "track_downloads", "session_replay", "heatmaps"), True)
         return {**self.website(website_id), "user_id": self._id("user", 0), "settings": settings}
 

@@ -60,11 +60,11 @@ class Route(msgspec.Struct, frozen=True):
 
     Attributes:
         method: HTTP method.
-        path: Path template below the base URL, such as ``"/insights/{websiteId}"``.
+        path: Path template below the base URL, such as ``"/insights/{website_id}"``.
         handler: Function that returns the response's data.
         cost: Requests that one call is charged for.
         plan: Lowest plan that may call it.
-        website_parameter: Query parameter with the website's ID, for a path without ``{websiteId}``.
+        website_parameter: Query parameter with the website's ID, for a path without ``{website_id}``.
     """
 
     method: str
@@ -82,7 +82,7 @@ class Route(msgspec.Struct, frozen=True):
         """
         name = self.website_parameter
         if not name:
-            return arguments.get("websiteId")
+            return arguments.get("website_id")
         if not query.get(name):
             raise ApiError(400, f"MISSING_{name.upper()}", f"Missing {name}")
         return query[name]
