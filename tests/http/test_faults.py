@@ -54,6 +54,15 @@ def client(sandbox: Sandbox, fault: Fault) -> Zenovay:
     )
 
 
+async def failure(sandbox: Sandbox, fault: Fault) -> ZenovayError:
+    """The error of a call that meets a fault in every attempt."""
+    sandbox.fault(fault)
+    async with client(sandbox, fault) as zenovay:
+        with pytest.raises(ZenovayError) as caught:
+            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+    return caught.value
+
+
 @pytest.fixture
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff is tested in virtual time elsewhere; here it would only take time."""
@@ -65,13 +74,8 @@ def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_lasting_fault_gives_one_error_after_all_attempts(
     sandbox: Sandbox, fault: Fault, cls: type[ZenovayError], status: int | None
 ) -> None:
-    sandbox.fault(fault)
-    async with client(sandbox, fault) as zenovay:
-        with pytest.raises(ZenovayError) as caught:
-            await zenovay.heatmaps.pages(sandbox.website_ids[0])
-    assert type(caught.value) is cls
-    assert caught.value.status == status
-    assert caught.value.attempts == 3
+    error = await failure(sandbox, fault)
+    assert (type(error), error.status, error.attempts) == (cls, status, 3)
     await until(lambda: sandbox.count() == 3)
 
 
@@ -89,13 +93,9 @@ async def test_a_transient_fault_is_not_seen_by_the_caller(sandbox: Sandbox, fau
 async def test_a_permanent_fault_is_met_once(
     sandbox: Sandbox, fault: Fault, cls: type[ZenovayError], status: int | None
 ) -> None:
-    sandbox.fault(fault)
-    async with client(sandbox, fault) as zenovay:
-        with pytest.raises(ZenovayError) as caught:
-            await zenovay.heatmaps.pages(sandbox.website_ids[0])
-    assert type(caught.value) is cls
-    assert caught.value.status == status
-    assert caught.value.attempts == sandbox.count() == 1
+    error = await failure(sandbox, fault)
+    assert (type(error), error.status, error.attempts) == (cls, status, 1)
+    assert sandbox.count() == 1
 
 
 async def test_a_refused_connection_costs_nothing(unused_tcp_port: int) -> None:

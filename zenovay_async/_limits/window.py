@@ -109,8 +109,8 @@ class _Queue(dict[_Waiter, None]):
 class WindowLimiter:
     """Keeps the callers of one process within a limit per window; see ``zenovay_async._limits.pacing`` for how.
 
-    First come, first served; direct calls overtake background calls. It belongs to one event loop; after that loop is
-    closed it serves the next one, and keeps what it has learned of the limit.
+    First come, first served; direct calls overtake background calls. It serves one event loop at a time, and keeps what
+    it has learned of the limit from one to the next.
 
     Args:
         limit: Requests per window never to be exceeded; ``None`` to learn the server's.
@@ -200,7 +200,7 @@ class WindowLimiter:
         """Settle or refund a permit; called by the permit, once."""
         loop, pacer, kind = self._loop, self._pacer, outcome.kind
         now = 0.0 if loop is None else loop.time()
-        # Whether waits may now be longer than waiters were admitted for.
+        # Whether waits may now be longer than expected when the waiters joined the queue.
         delayed = pacer.is_default_limit
         if kind in {"succeeded", "failed"}:
             before = pacer.on_response(record, now, limit=outcome.limit, remaining=outcome.remaining)
@@ -312,7 +312,11 @@ class WindowLimiter:
         waiter.future.set_exception(_deadline_error(seconds))
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Serve another event loop; the waiters of the one before, which is closed, are dropped."""
+        """Serve another event loop; the waiters of a closed one are dropped.
+
+        Raises:
+            ClientClosedError: Callers wait on the loop before, which is not closed.
+        """
         if (self._direct or self._background) and self._loop is not None and not self._loop.is_closed():
             raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
         if self._timer is not None:

@@ -98,7 +98,7 @@ class NoCookies(aiohttp.DummyCookieJar):
 def connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
     """The timeout of connecting, for an attempt of this length.
 
-    It ends a little earlier than the attempt, so that its error shows that the request was never sent.
+    It is 10 s at most, and a little shorter than the attempt, so that its error shows that no request was sent.
 
     Args:
         seconds: Length of the attempt.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds that must be left for an attempt: no round trip is shorter.
+# Seconds that must be left for an attempt: less is not enough for a round trip to the API.
 MIN_ATTEMPT = 0.01
 
 BACKGROUND: ContextVar[bool] = ContextVar("zenovay_async_background", default=False)

@@ -5,7 +5,7 @@ What aiohttp does, and what this module does about it:
 - It resends an idempotent request when a kept-alive connection turns out to be dead. Attempts would be miscounted and
   the quota spent twice, so ``aiohttp_tuning`` prevents it.
 - Its timeouts run while a request waits for a connection. So callers wait for a slot first, in
-  :meth:`Transport.acquire_slot`, and with a slot a connection is always free.
+  :meth:`Transport.acquire_slot`; with a slot, a connection of a session made here is free.
 - Its timeouts cost a timer for each request. Attempts are bounded by one timer for all (``deadlines``).
 - Its errors hold the request's headers. They are kept as causes, but stripped of their tracebacks, so that no frame
   with headers among its variables stays reachable.
