@@ -134,7 +134,7 @@ async def test_a_permit_returned_twice_is_an_error_and_changes_nothing(first: An
     other = await budget.acquire(1, max_wait=None, background=False)
     permit = await budget.acquire(1, max_wait=None, background=False)
     # So that a success earns a part of it back.
-    assert budget.allow_retry(ServerError("m"))
+    assert budget.spend_retry(ServerError("m"))
 
     def state() -> Any:
         return budget.statistics(), budget.quota(), budget.rate_limit(), list(limiter.returned)
@@ -338,7 +338,7 @@ async def test_clients_of_a_key_share_everything_but_the_reserve() -> None:
     permit = await budget.acquire(2, max_wait=None, background=False)
     assert careful.statistics().in_flight == 2
     permit.settle(Outcome(kind="succeeded", limit=60, remaining=58, usage=UsageHeaders(10, 100)))
-    assert budget.allow_retry(ServerError("m"))
+    assert budget.spend_retry(ServerError("m"))
     assert careful.statistics().retries_left == budget.statistics().retries_left == 19
     assert careful.quota() == budget.quota() == Quota(10, 100)
     assert careful.rate_limit() == budget.rate_limit()
@@ -382,7 +382,7 @@ def test_a_retry_budget_is_earned_back_by_successes() -> None:
 async def test_only_a_success_earns_a_fifth_of_a_retry() -> None:
     budget = budget_of(unique_key(), rate_limit=None)
     for _ in range(5):
-        assert budget.allow_retry(ServerError("m"))
+        assert budget.spend_retry(ServerError("m"))
     assert budget.statistics().retries_left == 15
     for kind in KINDS:
         if kind != "quota_exhausted":
@@ -409,9 +409,9 @@ def test_a_retry_after_a_bounded_429_spends_nothing(rate_limit: Any, error: Zeno
     budget = budget_of(unique_key(), rate_limit=rate_limit)
     assert budget.is_paced == (rate_limit is not None)
     for _ in range(20):
-        assert budget.allow_retry(error)
+        assert budget.spend_retry(error)
     assert budget.statistics().retries_left == 20 - 20 * spent
-    assert budget.allow_retry(error) == (not spent)
+    assert budget.spend_retry(error) == (not spent)
 
 
 async def test_an_event_is_emitted_once_to_each_listener_that_is_left() -> None:

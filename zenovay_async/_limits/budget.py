@@ -145,7 +145,7 @@ class Budget:
         shared.quota.in_flight += cost
         return BudgetPermit(shared, cost, permit)
 
-    def allow_retry(self, error: ZenovayError) -> bool:
+    def spend_retry(self, error: ZenovayError) -> bool:
         """Whether a retry after this error is allowed; if so, spends it from the retry budget.
 
         A retry after a 429 spends nothing: the limiter, or the time that the server named, bounds it already.

@@ -141,7 +141,7 @@ class RetryPolicy:
             state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
             return True
         error = _error_of(retry)
-        return error is not None and not self._budget.allow_retry(error)
+        return error is not None and not self._budget.spend_retry(error)
 
     def _before_sleep(self, retry: RetryCallState, state: CallState[Any]) -> None:
         error, call, wait = _error_of(retry), state.call, retry.upcoming_sleep
