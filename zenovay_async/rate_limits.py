@@ -135,7 +135,7 @@ class Permit(Protocol):
     """Leave to send one request; settled or refunded exactly once.
 
     Neither method may block or wait: a limiter whose state lives in another process notes the outcome and reports it
-    later.
+    later. What they raise is logged, and does not reach the call.
     """
 
     def settle(self, outcome: Outcome) -> None:

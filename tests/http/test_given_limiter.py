@@ -11,6 +11,7 @@ from helpers import URL, make_client, requests_sent
 from zenovay_async import (
     APITimeoutError,
     ConfigurationError,
+    QuotaExceededError,
     RateLimit,
     RateLimitError,
     ServerError,
@@ -120,6 +121,20 @@ async def test_a_custom_limiter_is_not_closed(canned: aioresponses) -> None:
     assert not limiter.closed
 
 
+class BrokenPermit:
+    """A permit of a :class:`BrokenLimiter`."""
+
+    def __init__(self, limiter: BrokenLimiter) -> None:
+        self.limiter = limiter
+
+    def settle(self, outcome: Outcome) -> None:
+        self.limiter.outcomes.append(outcome.kind)
+        self.limiter.may_raise("settle")
+
+    def refund(self) -> None:
+        self.limiter.outcomes.append("refunded")
+
+
 class BrokenLimiter(LateLimiter):
     """A limiter with a bug, which raises in the method of this name."""
 
@@ -127,16 +142,16 @@ class BrokenLimiter(LateLimiter):
         super().__init__()
         self.where = where
 
-    def _may_raise(self, where: str) -> None:
+    def may_raise(self, where: str) -> None:
         if where == self.where:
             raise LookupError("a slip in the caller's own limiter")
 
     def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:  # noqa: ARG002 - the protocol's
-        self._may_raise("acquire_nowait")
-        return LatePermit(self.outcomes)
+        self.may_raise("acquire_nowait")
+        return BrokenPermit(self)
 
     def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:  # noqa: ARG002 - the protocol's
-        self._may_raise("fail_waiters")
+        self.may_raise("fail_waiters")
 
 
 async def test_a_limiter_that_raises_costs_no_connection(canned: aioresponses) -> None:
@@ -150,14 +165,25 @@ async def test_a_limiter_that_raises_costs_no_connection(canned: aioresponses) -
         await zenovay.heatmaps.pages("x", timeout=1)
 
 
-async def test_the_permit_of_a_limiter_that_cannot_fail_its_waiters_is_settled(canned: aioresponses) -> None:
+async def test_the_permit_of_a_limiter_that_cannot_fail_its_waiters_is_settled(
+    canned: aioresponses, caplog: pytest.LogCaptureFixture
+) -> None:
     limiter = BrokenLimiter("fail_waiters")
     exhausted = {"success": False, "error": {"message": "m", "code": "MONTHLY_LIMIT_EXCEEDED"}}
     canned.get(URL, status=429, payload=exhausted)
     async with make_client(rate_limit=limiter) as zenovay:
-        with pytest.raises(LookupError):
+        with pytest.raises(QuotaExceededError):
             await zenovay.heatmaps.pages("x")
     assert limiter.outcomes == ["quota_exhausted"]
+    assert "a slip in the caller's own limiter" in caplog.text
+
+
+async def test_a_permit_that_raises_costs_no_response(canned: aioresponses, caplog: pytest.LogCaptureFixture) -> None:
+    limiter = BrokenLimiter("settle")
+    canned.get(URL, payload={"success": True, "data": {"pages": []}})
+    async with make_client(rate_limit=limiter) as zenovay:
+        assert (await zenovay.heatmaps.pages("x")).pages == ()
+    assert "a slip in the caller's own limiter" in caplog.text
 
 
 def test_the_class_of_a_limiter_is_rejected() -> None:

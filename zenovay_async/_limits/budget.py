@@ -11,6 +11,7 @@ of the plan, or both the same limit.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import threading
 from collections import deque
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from zenovay_async._protocol.auth import Auth
     from zenovay_async.events import Event, Listener
     from zenovay_async.exceptions import ZenovayError
+
+_logger = logging.getLogger("zenovay_async")
 
 RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
 """How to pace: ``"auto"``, requests per window, a custom limiter, or ``None`` for no pacing."""
@@ -200,20 +203,22 @@ class BudgetPermit(msgspec.Struct, eq=False):
             raise RuntimeError(RETURNED_TWICE)
         quota, kind, permit = shared.quota, outcome.kind, self._permit
         quota.in_flight -= self._cost
-        try:
-            if outcome.usage is not None:
-                quota.update(outcome.usage)
-            if kind == "succeeded":
-                shared.retries.earn()
-            elif kind == "quota_exhausted":
-                # Before the permit is returned, which would let the next waiter send a request in vain.
-                shared.on_quota_exhausted(outcome.retry_after)
-        finally:
-            if permit is not None:
+        if outcome.usage is not None:
+            quota.update(outcome.usage)
+        if kind == "succeeded":
+            shared.retries.earn()
+        elif kind == "quota_exhausted":
+            # Before the permit is returned, which would let the next waiter send a request in vain.
+            shared.on_quota_exhausted(outcome.retry_after)
+        if permit is not None:
+            try:
                 if kind == "unsent":
                     permit.refund()
                 else:
                     permit.settle(outcome)
+            except Exception:
+                # A bug of a custom limiter must not cost a response that was paid for.
+                _logger.exception("The rate limiter failed to take back a permit")
 
     def refund(self) -> None:
         """Return the permit unused."""
@@ -239,8 +244,12 @@ class _Shared:
         # rejects them. valuerefs() makes a list, as other threads may add to the registry meanwhile.
         in_use = [reference() for reference in _registry.valuerefs()]
         users = [shared for shared in in_use if shared is not None and shared.limiter is self.limiter]
-        if self.limiter is not None and len(users) <= 1:
+        if self.limiter is None or len(users) > 1:
+            return
+        try:
             self.limiter.fail_waiters(self.quota.exhausted_error)
+        except Exception:
+            _logger.exception("The rate limiter failed to fail its waiters")
 
     def _emit(self, event: Event) -> None:
         emit_to_all(self.listeners, event)
