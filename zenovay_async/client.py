@@ -238,7 +238,9 @@ class Zenovay(ClientMethods):
         return f"Zenovay(base_url={getattr(self, '_base_url', None)!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle a Zenovay client; create one in each process, from ZENOVAY_API_KEY")
+        raise TypeError(
+            "cannot copy or pickle a Zenovay client; create one in each process, or use with_options() for a sibling"
+        )
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
@@ -332,7 +334,8 @@ class Zenovay(ClientMethods):
             twin = owner._bind(_WholeResponse(self._caller))  # noqa: SLF001 - private to users alone
         if function is None or not hasattr(twin, function.__name__):
             raise ConfigurationError(
-                f"{method!r} is no method of this client; expected one such as zenovay.heatmaps.pages"
+                f"with_raw_response({method!r}): expected a method of this client that makes one call, "
+                "such as zenovay.heatmaps.pages"
             )
 
         async def with_response(*args: P.args, **kwargs: P.kwargs) -> Response[T]:

@@ -30,7 +30,17 @@ def test_invalid_usage_is_exit_code_2_and_a_sentence(arguments: list[str], capsy
 
 def test_without_a_key_the_command_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*PAGES, "x"]) == 2
-    assert "ZENOVAY_API_KEY is not set" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed == "zenovay-async: ZENOVAY_API_KEY is not set; set it, or try --sandbox 3\n"
+
+
+def test_a_base_url_without_encryption_is_rejected_with_what_the_command_line_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", "zv_x")
+    assert main(["usage", "--base-url", "http://example.com"]) == 2
+    printed = capsys.readouterr().err
+    assert printed == "zenovay-async: base_url='http://example.com' would send the API key unencrypted; use https\n"
 
 
 async def test_a_rejected_key_is_exit_code_3_and_not_shown(sandbox: Sandbox) -> None:

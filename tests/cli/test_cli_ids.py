@@ -31,7 +31,10 @@ def test_an_invalid_id_fails_alone(capsys: pytest.CaptureFixture[str]) -> None:
         kind = "csv" if command in PER_WEBSITE else "ndjson"
         assert main([*command.split(), "..", *IDS[:2], "", "--sandbox", "3", "--format", kind]) == 1
         printed = capsys.readouterr()
-        assert "website_id='..': expected an ID" in printed.err
+        expected = "expected an ID such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'"
+        reported = printed.err.splitlines()
+        assert f"..: {expected}" in reported
+        assert f"'': {expected}" in reported
         assert "2 failed" in printed.err
         assert all(website_id in printed.out for website_id in IDS[:2])
 

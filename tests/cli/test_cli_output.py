@@ -66,10 +66,15 @@ def test_a_file_that_cannot_be_written_is_named_as_given(tmp_path: Path, capsys:
         assert capsys.readouterr().err == f"zenovay-async: --output {path}: {reason}\n"
 
 
+def test_an_empty_name_is_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "--sandbox", "1", "-o", ""]) == 2
+    assert "--output '': expected a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["table", "json", "ndjson", "csv"])
 def test_a_full_disk_is_exit_code_1_and_a_sentence(kind: str) -> None:
     with Path("/dev/full").open("w") as full:
-        for output in ([], ["-o", "/dev/full"]):
+        for output, name in (([], "standard output"), (["-o", "/dev/full"], "--output /dev/full")):
             done = subprocess.run(  # noqa: S603 - our own command
                 [*COMMAND, "--sandbox", "3", "--format", kind, *output],
                 stdout=full,
@@ -77,7 +82,7 @@ def test_a_full_disk_is_exit_code_1_and_a_sentence(kind: str) -> None:
                 text=True,
                 check=False,
             )
-            assert (done.returncode, done.stderr) == (1, "zenovay-async: [Errno 28] No space left on device\n")
+            assert (done.returncode, done.stderr) == (1, f"zenovay-async: {name}: No space left on device\n")
 
 
 async def test_a_run_that_stops_keeps_the_old_file_and_says_so(sandbox: Sandbox, tmp_path: Path) -> None:

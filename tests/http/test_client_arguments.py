@@ -66,10 +66,14 @@ async def test_the_raw_response_has_headers_and_metadata(zenovay: Zenovay, sandb
 
 async def test_only_methods_of_this_client_have_a_raw_response(zenovay: Zenovay) -> None:
     async with Zenovay("zv_other") as other:
-        methods: list[Any] = [print, other.heatmaps.pages, asyncio.sleep]
+        methods: list[Any] = [print, other.heatmaps.pages, asyncio.sleep, zenovay.estimate, zenovay.batch]
         for method in methods:
-            with pytest.raises(ConfigurationError, match="is no method of this client"):
+            with pytest.raises(ConfigurationError) as caught:
                 zenovay.with_raw_response(method)
+            assert caught.value.message == (
+                f"with_raw_response({method!r}): expected a method of this client that makes one call, "
+                "such as zenovay.heatmaps.pages"
+            )
 
 
 async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenovay, sandbox: Sandbox) -> None:

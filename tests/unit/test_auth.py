@@ -26,6 +26,8 @@ from zenovay_async.events import Event, RetryScheduled, SchemaDrift
 from zenovay_async.exceptions import MAX_BODY_CHARS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aioresponses import aioresponses
 
     from zenovay_async.sandbox import Sandbox
@@ -260,10 +262,18 @@ def _all_variables(thing: object) -> str:
     return "".join(shown)
 
 
-@pytest.mark.parametrize("thing", [Zenovay(KEY), Secret(KEY)])
-def test_an_object_that_holds_the_key_cannot_be_pickled(thing: object) -> None:
+def test_the_key_cannot_be_pickled() -> None:
     with pytest.raises(TypeError, match="ZENOVAY_API_KEY"):
-        pickle.dumps(thing)
+        pickle.dumps(Secret(KEY))
+
+
+@pytest.mark.parametrize("clone", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_client_cannot_be_copied_or_pickled(clone: Callable[[Zenovay], object]) -> None:
+    with pytest.raises(TypeError) as caught:
+        clone(Zenovay(KEY))
+    assert str(caught.value) == (
+        "cannot copy or pickle a Zenovay client; create one in each process, or use with_options() for a sibling"
+    )
 
 
 def test_a_copied_key_stays_hidden() -> None:

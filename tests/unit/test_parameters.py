@@ -135,7 +135,7 @@ def test_an_int_of_a_subclass_is_an_int() -> None:
         (["7d"], "range=['7d']: expected a str, a number, a bool or None"),
         ({}, "range={}: expected a str, a number, a bool or None"),
         (b"7d", "range=b'7d': expected a str, a number, a bool or None"),
-        ("\ud800", "'\\ud800' is not valid Unicode: expected text that UTF-8 can encode"),
+        ("\ud800", "range='\\ud800': not valid Unicode; expected text that UTF-8 can encode"),
     ],
 )
 def test_a_query_value_that_cannot_be_encoded_is_rejected(value: Any, message: str) -> None:
@@ -154,7 +154,7 @@ def test_a_query_name_is_quoted_too() -> None:
 def test_an_id_that_is_not_valid_unicode_is_rejected(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         quote_segment("website_id", text)
-    assert caught.value.message == f"{text!r} is not valid Unicode: expected text that UTF-8 can encode"
+    assert caught.value.message == f"website_id={text!r}: not valid Unicode; expected text that UTF-8 can encode"
 
 
 @given(st.text())

@@ -24,6 +24,7 @@ AuthStyle: TypeAlias = Literal["x-api-key", "bearer"]
 _HOST = re.compile(r"[a-z0-9_-][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII | re.IGNORECASE)
 _KEY = re.compile(r"zv_\w*", re.ASCII | re.IGNORECASE)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+OR_ALLOW_HTTP = ", or allow_http=True on a trusted network"
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
 
 
@@ -163,7 +164,5 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
     if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not is_plain:
         raise ConfigurationError(f"base_url={shown}: expected a URL such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
-        raise ConfigurationError(
-            f"base_url={shown} would send the API key unencrypted; use https, or allow_http=True on a trusted network"
-        )
+        raise ConfigurationError(f"base_url={shown} would send the API key unencrypted; use https{OR_ALLOW_HTTP}")
     return url.rstrip("/")

@@ -160,7 +160,7 @@ def _custom_path(path: str) -> str:
             "pass query parameters as params="
         )
     # Percent signs are safe: what is quoted already stays as it is.
-    return quote_text(bare, quote, "/%:@!$&'()*+,;=-._~")
+    return quote_text(bare, quote, "/%:@!$&'()*+,;=-._~", name="path")
 
 
 def _custom_query(params: Mapping[str, Any] | None) -> str:

@@ -131,7 +131,7 @@ def quote_segment(name: str, text: str) -> str:
         return text
     if not text.strip() or text in {".", ".."}:
         raise _invalid_id(name, text)
-    return quote_text(text, quote)
+    return quote_text(text, quote, name=name)
 
 
 def _invalid_id(name: str, given: Any) -> ConfigurationError:
@@ -164,16 +164,17 @@ def _encode_value(name: str, value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if not isinstance(value, (str, float)):
         raise ConfigurationError(f"{name}={value!r}: expected a str, a number, a bool or None")
-    return quote_text(str(value), quote_plus)
+    return quote_text(str(value), quote_plus, name=name)
 
 
-def quote_text(text: str, quoting: Callable[[str, str], str], safe: str = "") -> str:
+def quote_text(text: str, quoting: Callable[[str, str], str], safe: str = "", *, name: str = "") -> str:
     """Quote a text for a URL.
 
     Args:
         text: The text.
         quoting: ``quote`` or ``quote_plus`` of ``urllib.parse``.
         safe: Further characters that are not quoted.
+        name: The argument that the text is, for the error; ``""`` for none.
 
     Raises:
         ConfigurationError: It has characters that UTF-8 cannot encode.
@@ -182,7 +183,8 @@ def quote_text(text: str, quoting: Callable[[str, str], str], safe: str = "") ->
         return quoting(text, safe)
     except UnicodeEncodeError:
         # File names and command lines that are not UTF-8 are such text.
-        raise ConfigurationError(f"{text!r} is not valid Unicode: expected text that UTF-8 can encode") from None
+        given = f"{name}={text!r}" if name else repr(text)
+        raise ConfigurationError(f"{given}: not valid Unicode; expected text that UTF-8 can encode") from None
 
 
 def json_body(name: str, value: Any) -> bytes:

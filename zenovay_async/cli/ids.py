@@ -81,7 +81,7 @@ def validate_id(website_id: str) -> str:
         quote_segment("website_id", website_id)
     except ConfigurationError as error:
         # The run continues after a ValueError: one of the IDs is invalid, not the command.
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error).removeprefix(f"website_id={website_id!r}: ")) from error
     return website_id
 
 

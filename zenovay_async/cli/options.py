@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
-from typing import Annotated, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from cyclopts import Parameter, validators
+from cyclopts import CycloptsError, Parameter, validators
 
 from zenovay_async.cli.output import Format  # noqa: TC001 - cyclopts reads the annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cyclopts import Token
 
 _AT_LEAST_ONE = validators.Number(gte=1)
 
@@ -22,6 +27,13 @@ Params: TypeAlias = Annotated[
 ]
 
 
+def _file(_type: Any, tokens: Sequence[Token]) -> Path:
+    """Convert the value of ``--output``; an empty one, as of an unset variable, would be the working directory."""
+    if not tokens[0].value:
+        raise CycloptsError(msg="--output '': expected a file")
+    return Path(tokens[0].value)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common:
@@ -29,7 +41,8 @@ class Common:
 
     format: Annotated[Format, Parameter(help="Format of the results.")] = "table"
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="File to write; replaced when the run completes.")
+        Path | None,
+        Parameter(name=["--output", "-o"], converter=_file, help="File to write; replaced when the run completes."),
     ] = None
     timeout: Annotated[float, Parameter(help="Seconds for each call, retries included.")] = 30.0
     base_url: Annotated[

@@ -118,7 +118,7 @@ class ProgressReporter:
     def _print_failures(self) -> None:
         for website_id, error in self.failures:
             short = website_id if len(website_id) <= _ID_LENGTH else f"{website_id[:_ID_LENGTH]}..."
-            self.print(f"{short}: {error}")
+            self.print(f"{short if short.strip() else repr(short)}: {error}")
         if self.failed > len(self.failures):
             self.print(f"... and {self.failed - len(self.failures)} more")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, Zenovay, ZenovayError, is_fatal
+from zenovay_async._protocol.auth import KEY_VARIABLE, OR_ALLOW_HTTP
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import count_ids, open_ids, validate_id, website_ids
 from zenovay_async.cli.output import make_writer
@@ -19,10 +21,13 @@ from zenovay_async.cli.text import printable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from io import FileIO
+    from pathlib import Path
 
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.writer import Writer
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -58,15 +63,19 @@ def run(job: Job) -> int:
     except ZenovayError as error:
         return print_error(error, REJECTED if is_fatal(error) else FAILED)
     except OSError as error:
-        # A full disk, most likely.
         _discard_stdout()
-        return print_error(error, FAILED)
+        return print_error(_named(error, job.options.output) if error.errno in _FULL else error, FAILED)
 
 
 def print_error(error: Exception, code: int) -> int:
     """Print an error to standard error; returns the exit code."""
     sys.stderr.write(f"zenovay-async: {printable(str(error))}\n")
     return code
+
+
+def _named(error: OSError, output: Path | None) -> OSError:
+    """The error of a write, with the file that it was to."""
+    return OSError(f"{'standard output' if output is None else f'--output {output}'}: {error.strerror}")
 
 
 def _discard_stdout() -> None:
@@ -82,7 +91,7 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
     async with contextlib.AsyncExitStack() as stack:
         ids = job.ids
         if options.sandbox is None:
-            zenovay = Zenovay(base_url=options.base_url, timeout=options.timeout)
+            zenovay = _make_client(options)
         else:
             from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - slow to import, and few runs need it
 
@@ -103,6 +112,16 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
         typed = listed is not None and listed.isatty()
         with ProgressReporter(total, bar=not typed and not (writer.streams and file.isatty())) as reporter:
             return await _fetch(job, zenovay, website_ids(ids, listed), writer, reporter)
+
+
+def _make_client(options: PerWebsite) -> Zenovay:
+    if not os.environ.get(KEY_VARIABLE):
+        raise ConfigurationError(f"{KEY_VARIABLE} is not set; set it, or try --sandbox 3")
+    try:
+        return Zenovay(base_url=options.base_url, timeout=options.timeout)
+    except ConfigurationError as error:
+        # The command line has no such option.
+        raise ConfigurationError(error.message.removesuffix(OR_ALLOW_HTTP)) from error
 
 
 async def _fetch(

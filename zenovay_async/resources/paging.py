@@ -13,8 +13,8 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from zenovay_async._protocol.call import Call, Caller, Endpoint
-from zenovay_async._protocol.parameters import Timeout, encode_query, optional_int, require_int
-from zenovay_async.exceptions import ZenovayError
+from zenovay_async._protocol.parameters import Timeout, encode_query, optional_int
+from zenovay_async.exceptions import ConfigurationError, ZenovayError
 
 if TYPE_CHECKING:
     from zenovay_async.resources.base import Pagination
@@ -103,8 +103,10 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         Raises:
             ConfigurationError: ``n`` is not an int >= 1.
         """
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ConfigurationError(f"take({n!r}): expected an int >= 1")
         shorter = copy(self)
-        shorter._wanted = require_int("n", n)  # noqa: SLF001 - of the same class
+        shorter._wanted = n  # noqa: SLF001 - of the same class
         return shorter
 
     def __await__(self) -> Generator[Any, Any, PageT]:
