@@ -26,6 +26,8 @@ from zenovay_async.resources.websites import WebsiteDetail, WebsiteList
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+__all__ = ["Row", "Table", "table_of"]
+
 Row: TypeAlias = dict[str, Any]
 """A row: its values by column."""
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SNAPSHOT = Path(__file__).with_suffix("").with_name("public_api.txt")
 REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference.md"
 PACKAGE = "zenovay_async"
-MODULES = (PACKAGE, f"{PACKAGE}.sandbox")
+MODULES = (PACKAGE, f"{PACKAGE}.sandbox", f"{PACKAGE}.tables")
 """The modules whose ``__all__`` is public."""
 
 PROTOCOLS = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__call__", "__enter__", "__exit__"}
