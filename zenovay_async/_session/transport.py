@@ -26,6 +26,7 @@ from zenovay_async._protocol.response import RawResponse
 from zenovay_async._session.aiohttp_tuning import (
     CONNECT_TIMEOUT,
     ResendSuppressed,
+    body_nowait,
     connect_timeout,
     make_session,
     send_once,
@@ -220,6 +221,7 @@ class ConnectionPool:
         if deadline is not None and deadline < due:
             due = deadline
         options: dict[str, Any] = self._options
+        is_own = self._headers is None
         if self._headers is not None:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
         if body is not None or due - now <= CONNECT_TIMEOUT:
@@ -229,7 +231,10 @@ class ConnectionPool:
                 # Reading the body whole releases the connection, and a failure closes it: 'async with' would do the
                 # same once more.
                 response = await self.session.request(method, url, headers=headers, **options)
-                return RawResponse(response.status, response.headers, await response.read())
+                content = body_nowait(response) if is_own and body is None else None
+                if content is None:
+                    content = await response.read()
+                return RawResponse(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             cause = _cause_of(error)
             if isinstance(cause, TimeoutError):
