@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .contenders import sdk
+from .contenders import CONTENDERS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -29,8 +29,8 @@ def _owner(frame: FrameType) -> str:
     return next((name for name in ("zenovay_async", "aiohttp") if name in parts), "other")
 
 
-async def count(url: str) -> dict[str, float]:
-    """Steps of one call of this SDK: its own, and those of aiohttp underneath it."""
+async def count(contender: str, url: str) -> dict[str, float]:
+    """Steps of one call, by whose code they are: this package's, aiohttp's underneath it, and all others'."""
     steps: Counter[str] = Counter()
     owners: dict[object, str] = {}
 
@@ -43,7 +43,7 @@ async def count(url: str) -> dict[str, float]:
             steps[owner] += 1
         return trace
 
-    async with sdk(url) as fetch:
+    async with CONTENDERS[contender].open(url) as fetch:
         for number in range(_WARM_UP):
             await fetch(f"site-{number}", 20)
 
@@ -65,8 +65,10 @@ async def count(url: str) -> dict[str, float]:
 def main() -> None:
     """Count, and print the result as JSON."""
     options = argparse.ArgumentParser()
+    options.add_argument("contender", choices=CONTENDERS)
     options.add_argument("url")
-    print(msgspec.json.encode(asyncio.run(count(options.parse_args().url))).decode())
+    given = options.parse_args()
+    print(msgspec.json.encode(asyncio.run(count(given.contender, given.url))).decode())
 
 
 if __name__ == "__main__":
