@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from hypothesis import HealthCheck, settings
 
 import zenovay_async
 from zenovay_async import Zenovay
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 # In the background, as under nohup, SIGINT is ignored, also by the programs that tests start and interrupt. A handler
 # set here is reset to the default in those programs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long examples take depends on the machine, above all the first ones, for which hypothesis makes tables of Unicode.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # looptime asks for the current loop around every test. If none was ever set, Python makes one, which is never closed;
 # after None was set, it does not.

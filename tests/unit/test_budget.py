@@ -601,7 +601,7 @@ class _Run:
 
 
 @given(_STEPS, st.sampled_from(["auto", 5, None, "caller's"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_in_flight_is_what_was_acquired_and_not_returned(steps: list[Any], rate_limit: Any) -> None:
     """In any order of permits, waits, cancellations and outcomes; in the end it is 0, and nobody waits."""
 

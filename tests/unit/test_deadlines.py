@@ -293,7 +293,7 @@ async def _outcomes(cases: list[Any], run_until: Any) -> list[Any]:
 
 
 @given(_CASES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_blocks_end_as_they_do_under_asyncio_timeout_at(cases: list[Any]) -> None:
     """Any number of blocks, nested or not: the same results, times and cancellations."""
 

@@ -265,7 +265,7 @@ def _mutate(rng: random.Random, value: Any) -> None:
         node["".join(rng.choices("abc_", k=3))] = copy.deepcopy(rng.choice(_ODD))
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(
     case=st.sampled_from(CASES),
     seed=st.integers(0, 2**32),

@@ -136,7 +136,7 @@ _HISTORY = st.lists(
 
 
 @given(st.sampled_from([None, 1, 2, 5]), _HISTORY, st.integers(1, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_stated_wait_of_a_single_caller_is_real(
     limit: int | None, history: list[tuple[float, int, Any]], cost: int
 ) -> None:
@@ -190,7 +190,7 @@ _CROWD = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 2.0, 20.0]), st.integers(
 
 
 @given(st.sampled_from(["fixed", "sliding"]), st.integers(3, 40), st.booleans(), _CROWD)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_caller_is_rejected_whose_wait_would_have_fit(
     kind: LimiterKind,
     limit: int,
@@ -741,7 +741,7 @@ class Schedule:
 
 
 @given(st.integers(1, 5), ACTIONS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_schedule(limit: int, actions: list[tuple[Any, ...]]) -> None:
     """Under any schedule no permit is lost or doubled, and every caller that is left gets one."""
 
@@ -758,7 +758,7 @@ def test_any_schedule(limit: int, actions: list[tuple[Any, ...]]) -> None:
 
 
 @given(st.integers(1, 4), st.integers(0, 12), st.sets(st.integers(0, 11)), st.integers(0, 11))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_caller_waits_longer_because_others_leave(limit: int, callers: int, leaving: set[int], when: int) -> None:
     """No caller waits longer because others are canceled."""
 
