@@ -48,7 +48,7 @@ class UsageHeaders(msgspec.Struct, frozen=True, gc=False):
     total: int | None = None
 
 
-class RateLimit(msgspec.Struct, frozen=True):
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a rate limit.
 
     Attributes:
@@ -66,7 +66,7 @@ class RateLimit(msgspec.Struct, frozen=True):
     learned: bool
 
 
-class Quota(msgspec.Struct, frozen=True):
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """The monthly quota, as the newest response stated it; ``None`` for what none stated.
 
     Attributes:
@@ -87,7 +87,7 @@ class Quota(msgspec.Struct, frozen=True):
         return None if self.limit is None or self.used is None else max(0, self.limit - self.used)
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What a number of calls would take.
 
     Attributes:

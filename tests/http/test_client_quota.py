@@ -39,7 +39,11 @@ async def test_clients_of_one_key_share_its_limits_and_keep_their_reserves(sandb
         careful = zenovay.with_options(quota_reserve=29)
         site = sandbox.website_ids[0]
         await zenovay.heatmaps.pages(site)
-        assert careful.quota == zenovay.quota == Quota(1, 30, zenovay.quota.resets_at, zenovay.quota.total)
+        assert (
+            careful.quota
+            == zenovay.quota
+            == Quota(used=1, limit=30, resets_at=zenovay.quota.resets_at, total=zenovay.quota.total)
+        )
         assert careful.rate_limit is not None
         assert careful.rate_limit.learned
         with pytest.raises(QuotaExceededError, match="quota_reserve=29"):

@@ -88,3 +88,17 @@ async def test_middlewares_of_the_session_still_run(sandbox: Sandbox) -> None:
     async with aiohttp.ClientSession(middlewares=[note]) as session:
         await Zenovay(sandbox.api_key, base_url=sandbox.url, session=session).heatmaps.pages(sandbox.website_ids[0])
     assert len(seen) == 1
+
+
+async def test_an_error_that_the_caller_handles_keeps_its_traceback(sandbox: Sandbox) -> None:
+    """A call made while an error is handled fails without touching that error, whatever aiohttp raises."""
+    session = aiohttp.ClientSession()
+    await session.close()
+    zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, session=session)
+    own = KeyError("the caller's own")
+    try:
+        raise own
+    except KeyError:
+        with pytest.raises(ClientClosedError):
+            await zenovay.usage()
+    assert own.__traceback__ is not None

@@ -98,7 +98,7 @@ class RecordingLimiter:
         self.failed.append(make_error())
 
     def snapshot(self) -> RateLimit:
-        return RateLimit(60, 60, 60.0, 0.0, learned=False)
+        return RateLimit(limit=60, remaining=60, window=60.0, reset_after=0.0, learned=False)
 
     def forecast(self, n: int) -> float:
         return float(n)
@@ -340,7 +340,7 @@ async def test_clients_of_a_key_share_everything_but_the_reserve() -> None:
     permit.settle(Outcome(kind="succeeded", limit=60, remaining=58, usage=UsageHeaders(10, 100)))
     assert budget.spend_retry(ServerError("m"))
     assert careful.statistics().retries_left == budget.statistics().retries_left == 19
-    assert careful.quota() == budget.quota() == Quota(10, 100)
+    assert careful.quota() == budget.quota() == Quota(used=10, limit=100)
     assert careful.rate_limit() == budget.rate_limit()
     budget.check(1, background=True)
     with pytest.raises(QuotaExceededError):
@@ -437,10 +437,10 @@ async def test_an_event_is_emitted_once_to_each_listener_that_is_left() -> None:
 @pytest.mark.parametrize(
     ("usage", "n", "cost", "estimate"),
     [
-        (None, 5, 1, Estimate(5.0, 5, None)),
-        (UsageHeaders(80, 100), 5, 2, Estimate(10.0, 10, 0.5)),
-        (UsageHeaders(100, 100), 5, 1, Estimate(5.0, 5, 1.0)),
-        (UsageHeaders(100, 100), 0, 1, Estimate(0.0, 0, 0.0)),
+        (None, 5, 1, Estimate(seconds=5.0, requests=5, quota_share=None)),
+        (UsageHeaders(80, 100), 5, 2, Estimate(seconds=10.0, requests=10, quota_share=0.5)),
+        (UsageHeaders(100, 100), 5, 1, Estimate(seconds=5.0, requests=5, quota_share=1.0)),
+        (UsageHeaders(100, 100), 0, 1, Estimate(seconds=0.0, requests=0, quota_share=0.0)),
     ],
 )
 async def test_an_estimate_counts_requests_seconds_and_their_share(

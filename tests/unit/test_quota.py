@@ -44,7 +44,7 @@ def test_every_response_updates_the_figures_that_it_states() -> None:
         {"X-Usage-Monthly": "8", "X-Usage-Total": "13"},
     ):
         guard.update(usage_headers(headers))
-    assert guard.snapshot() == Quota(8, 10, JULY, 13)
+    assert guard.snapshot() == Quota(used=8, limit=10, resets_at=JULY, total=13)
 
 
 def test_a_response_may_state_the_total_alone() -> None:
@@ -68,7 +68,7 @@ def test_a_later_reset_starts_a_new_count_and_late_responses_are_ignored() -> No
     clock.now = JULY
     guard.update(usage(1, reset=AUGUST))
     guard.update(usage(1000))
-    assert guard.snapshot() == Quota(1, 1000, AUGUST, None)
+    assert guard.snapshot() == Quota(used=1, limit=1000, resets_at=AUGUST)
 
 
 def test_without_a_stated_reset_the_quota_resets_on_the_first() -> None:

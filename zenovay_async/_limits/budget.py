@@ -162,7 +162,8 @@ class Budget:
         requests = require_int("n", n, low=0) * require_int("cost", cost)
         remaining, limiter = self.quota().remaining, self._shared.limiter
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
-        return Estimate(0.0 if limiter is None else limiter.forecast(requests), requests, share)
+        seconds = 0.0 if limiter is None else limiter.forecast(requests)
+        return Estimate(seconds=seconds, requests=requests, quota_share=share)
 
     def rate_limit(self) -> RateLimit | None:
         """The state of the rate limit; ``None`` where calls are not paced."""

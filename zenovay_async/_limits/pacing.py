@@ -49,8 +49,8 @@ The state
 =========
 
 All of it is one value, a :class:`Pacer`. Nothing here waits, reads a clock or draws a random number: times (seconds of
-any monotonic clock) and jitter are arguments. So a pacer may be encoded after any step, kept in a file or another
-process, and decoded there. A permit that is not returned yet is a value as well (:class:`PermitRecord`). Both are
+any monotonic clock) and jitter are arguments. So a pacer may be encoded as MessagePack after any step, kept in a file
+or another process, and decoded there (JSON has no infinity). A permit that is not returned yet is a value as well (:class:`PermitRecord`). Both are
 encoded as arrays: a field may be appended at the end of a part, with a default; any other change needs another
 :attr:`Pacer.version`.
 

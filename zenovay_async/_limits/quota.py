@@ -54,7 +54,7 @@ class QuotaGuard:
 
     def snapshot(self) -> Quota:
         """What is known of the quota."""
-        return Quota(self._used, self._limit, self._resets_at, self._total)
+        return Quota(used=self._used, limit=self._limit, resets_at=self._resets_at, total=self._total)
 
     def check(self, cost: int, *, reserve: int) -> None:
         """Reject a call that may not be sent now.

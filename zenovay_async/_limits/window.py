@@ -180,7 +180,13 @@ class WindowLimiter:
         ready = pacer.ready_at(now)
         # If a response has to come first, the start of a paced request is the best estimate.
         wait = max(0.0, (pacer.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
-        return RateLimit(pacer.limit, pacer.remaining(now), pacer.window, wait, pacer.learned)
+        return RateLimit(
+            limit=pacer.limit,
+            remaining=pacer.remaining(now),
+            window=pacer.window,
+            reset_after=wait,
+            learned=pacer.learned,
+        )
 
     def forecast(self, n: int) -> float:
         """Seconds until the last of ``n`` further requests could start, as far as known."""

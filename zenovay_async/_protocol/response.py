@@ -32,7 +32,7 @@ class RawResponse(msgspec.Struct, frozen=True, gc=False):
         return f"RawResponse({self.status}, {len(self.body)} bytes)"
 
 
-class Response(msgspec.Struct, Generic[T], frozen=True):
+class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """A successful response: the result and its metadata; see ``Zenovay.with_raw_response``.
 
     Attributes:

@@ -147,6 +147,8 @@ class RetryPolicy:
         error, call, wait = _error_of(retry), state.call, retry.upcoming_sleep
         if error is None:
             return
+        # A listener may keep the event, and the frames that tenacity added would keep the client.
+        error.__traceback__ = None
         _logger.info("%s: %s; attempt %d in %.2f s", call, error.message, retry.attempt_number + 1, wait)
         emit(
             self._on_event,

@@ -154,7 +154,15 @@ class Session:
             raise
         if result.drifts:
             self._drift.report(call, result.drifts, self._auth)
-        return Response(result.data, raw.status, raw.headers, raw.body, result.timestamp, state.attempts, state.waits)
+        return Response(
+            data=result.data,
+            status=raw.status,
+            headers=raw.headers,
+            body=raw.body,
+            timestamp=result.timestamp,
+            attempts=state.attempts,
+            waits=state.waits,
+        )
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[Permit, ConnectionPool] | None:
         """Acquire a connection slot and a permit, if both are available now."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -226,6 +227,8 @@ class ConnectionPool:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
         if body is not None or due - now <= CONNECT_TIMEOUT:
             options = {**options, "data": body, "timeout": connect_timeout(due - now)}
+        # What the caller is handling, whose traceback is the caller's.
+        handled = sys.exception()
         try:
             with Deadline(self._deadline_timer, due):
                 # Reading the body whole releases the connection, and a failure closes it: 'async with' would do the
@@ -239,8 +242,8 @@ class ConnectionPool:
             cause = _cause_of(error)
             if isinstance(cause, TimeoutError):
                 limit = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
-                raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause)
-            raise _translate(cause, self.session) from _without_tracebacks(cause)
+                raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
+            raise _translate(cause, self.session) from _without_tracebacks(cause, handled)
         finally:
             self.slots.release()
 
@@ -323,11 +326,11 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _without_tracebacks(error: BaseException) -> BaseException | None:
+def _without_tracebacks(error: BaseException, handled: BaseException | None) -> BaseException | None:
     """The error as a cause, stripped of its tracebacks; ``None`` if the error itself holds headers."""
     link: BaseException | None = error
     seen: set[int] = set()
-    while link is not None and id(link) not in seen:
+    while link is not None and link is not handled and id(link) not in seen:
         seen.add(id(link))
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
