@@ -50,9 +50,9 @@ The state
 
 All of it is one value, a :class:`Pacer`. Nothing here waits, reads a clock or draws a random number: times (seconds of
 any monotonic clock) and jitter are arguments. So a pacer may be encoded as MessagePack after any step, kept in a file
-or another process, and decoded there (JSON has no infinity). A permit that is not returned yet is a value as well (:class:`PermitRecord`). Both are
-encoded as arrays: a field may be appended at the end of a part, with a default; any other change needs another
-:attr:`Pacer.version`.
+or another process, and decoded there (JSON has no infinity). A permit that is not returned yet is a value as well
+(:class:`PermitRecord`). Both are encoded as arrays: a field may be appended at the end of a part, with a default; any
+other change needs another :attr:`Pacer.version`.
 
 Every request passes through here, at a cost of 2 µs. A write to a Struct takes four times as long as a read, so a field
 that rarely changes is compared first; and ``ready_at`` asks a part only if that part may delay the request.
