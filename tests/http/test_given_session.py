@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from zenovay_async import ClientClosedError, ConfigurationError, Zenovay, ZenovayError
+from zenovay_async import APITimeoutError, ClientClosedError, ConfigurationError, Zenovay, ZenovayError
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.sandbox.faults import NAMED
 
@@ -102,3 +102,27 @@ async def test_an_error_that_the_caller_handles_keeps_its_traceback(sandbox: San
         with pytest.raises(ClientClosedError):
             await zenovay.usage()
     assert own.__traceback__ is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"timeout": None, "attempt_timeout": None},
+            "No complete response within the time that something else allowed",
+        ),
+        ({"timeout": None, "attempt_timeout": 9}, "No complete response within attempt_timeout=9"),
+        ({"timeout": 5, "attempt_timeout": 9}, "No complete response within timeout"),
+    ],
+)
+async def test_a_timeout_names_the_bound(sandbox: Sandbox, options: dict[str, Any], message: str) -> None:
+    """A timeout names the bound that ran out; one that a middleware of the session raises may have none here."""
+
+    async def time_out(*_: object) -> aiohttp.ClientResponse:
+        raise TimeoutError
+
+    async with aiohttp.ClientSession(middlewares=[time_out]) as session:
+        zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, session=session, max_attempts=1, **options)
+        with pytest.raises(APITimeoutError) as caught:
+            await zenovay.usage()
+    assert caught.value.message == f"No complete response {message}"

@@ -241,7 +241,8 @@ class ConnectionPool:
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             cause = _cause_of(error)
             if isinstance(cause, TimeoutError):
-                limit = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
+                bound = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
+                limit = bound if due < math.inf else "the time that something else allowed"
                 raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
             raise _translate(cause, self.session) from _without_tracebacks(cause, handled)
         finally:
