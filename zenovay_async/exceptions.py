@@ -43,7 +43,11 @@ class ZenovayError(Exception):
         retry_after: Seconds after which the same call may succeed; ``None`` where that is not known.
         attempts: Number of attempts: requests sent, and connections that failed.
         waits: Seconds waited before each attempt after the first.
+        outage: Seconds for which the server had been unavailable when a batch gave up on it (``max_outage``); ``None``
+            for every other error.
     """
+
+    outage: float | None = None
 
     def __init__(
         self,
@@ -115,10 +119,13 @@ class APIConnectionError(ZenovayError):
     Attributes:
         sent: False if the request never reached the server, so that repeating it is safe.
         final: True if a retry cannot help, as with an untrusted certificate.
+        stale: True if a kept-alive connection turned out to be dead: the request went out on a connection that had
+            served before, and not one byte of a response came.
     """
 
     sent: bool = True
     final: bool = False
+    stale: bool = False
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):

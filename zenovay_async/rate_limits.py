@@ -101,7 +101,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     quota_share: float | None
 
 
-OutcomeKind: TypeAlias = Literal["succeeded", "failed", "rate_limited", "quota_exhausted", "no_response", "unsent"]
+OutcomeKind: TypeAlias = Literal[
+    "succeeded", "failed", "rate_limited", "quota_exhausted", "no_response", "unreachable", "unsent"
+]
 """How one attempt ended, as far as the limits are concerned.
 
 - ``succeeded``: a response with a result.
@@ -109,7 +111,8 @@ OutcomeKind: TypeAlias = Literal["succeeded", "failed", "rate_limited", "quota_e
 - ``rate_limited``: a 429, or an error under status 200 with its code.
 - ``quota_exhausted``: the monthly quota is exhausted, which says nothing about the rate limit.
 - ``no_response``: sent without a response; the server may have counted the request.
-- ``unsent``: the request never reached the server.
+- ``unreachable``: no connection could be made; nothing was sent.
+- ``unsent``: the request never reached the server, for another reason.
 """
 
 
@@ -118,10 +121,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         kind: How the attempt ended.
-        limit: ``X-RateLimit-Limit`` of the response, if it stated one.
-        remaining: ``X-RateLimit-Remaining`` of the response, if it stated one.
+        limit: Requests per window, if the response stated them.
+        limit_window: Seconds of the window that ``limit`` is for, if the response stated them.
+        remaining: Requests left in the window, if the response stated them.
         retry_after: Seconds to wait before a retry, if the response stated them.
         usage: The monthly quota as the response stated it; ``None`` if there was no response.
+        status: HTTP status; ``None`` if there was no response.
+        reason: Message of the error, which never shows the key; ``None`` if there was none.
+        sent_at: When the request left, in the time of the event loop; ``None`` if that is not known.
     """
 
     kind: OutcomeKind
@@ -129,6 +136,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     remaining: int | None = None
     retry_after: float | None = None
     usage: UsageHeaders | None = None
+    limit_window: float | None = None
+    status: int | None = None
+    reason: str | None = None
+    sent_at: float | None = None
 
 
 class Permit(Protocol):
@@ -142,7 +153,7 @@ class Permit(Protocol):
         """Return the permit.
 
         Args:
-            outcome: How the request ended; kind ``unsent`` is equal to :meth:`refund`.
+            outcome: How the request ended; kinds ``unsent`` and ``unreachable`` are equal to :meth:`refund`.
 
         Raises:
             RuntimeError: The permit was settled or refunded before.

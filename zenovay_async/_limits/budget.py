@@ -213,7 +213,7 @@ class BudgetPermit(msgspec.Struct, eq=False):
             shared.on_quota_exhausted(outcome.retry_after)
         if permit is not None:
             try:
-                if kind == "unsent":
+                if kind in {"unsent", "unreachable"}:
                     permit.refund()
                 else:
                     permit.settle(outcome)

@@ -34,8 +34,9 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
         usage: The monthly quota as the result stated it, which takes precedence over the headers; ``None`` if it did
             not.
     """
+    reason = error.message if isinstance(error, ZenovayError) else None
     if raw is None:
-        return UNSENT if _never_sent(error) else _NO_RESPONSE
+        return _without_response(error, reason)
     headers = raw.headers
     get = headers.get
     stated = usage_headers(headers)
@@ -45,14 +46,20 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
         remaining=parse_count(get("X-RateLimit-Remaining")),
         retry_after=error.retry_after if isinstance(error, ZenovayError) else None,
         usage=stated if usage is None else _merge(usage, stated),
+        status=raw.status,
+        reason=reason,
+        sent_at=raw.sent_at,
     )
 
 
-def _never_sent(error: BaseException | None) -> bool:
+def _without_response(error: BaseException | None, reason: str | None) -> Outcome:
     # A session is found closed, and a request rejected by aiohttp, before anything is sent.
     if isinstance(error, (ClientClosedError, ConfigurationError)):
-        return True
-    return isinstance(error, APIConnectionError) and not error.sent
+        return UNSENT
+    if not isinstance(error, APIConnectionError) or error.sent:
+        return _NO_RESPONSE if reason is None else Outcome(kind="no_response", reason=reason)
+    # A connection that was there, and one that cannot be made however often, say nothing about the server's presence.
+    return UNSENT if error.stale or error.final else Outcome(kind="unreachable", reason=reason)
 
 
 def _kind_of(error: BaseException) -> OutcomeKind:

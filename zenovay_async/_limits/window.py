@@ -220,7 +220,7 @@ class WindowLimiter:
             if seconds is not None:
                 emit(self._on_event, RateLimited(seconds=seconds, from_server=outcome.retry_after is not None))
             delayed = delayed or seconds is not None or pacer.gate.closed_until > closed_until
-        elif kind == "unsent":
+        elif kind in {"unsent", "unreachable"}:
             pacer.refund(record)
             delayed = False
         else:

@@ -21,11 +21,19 @@ OK_STATUSES = range(200, 300)
 
 
 class RawResponse(msgspec.Struct, frozen=True, gc=False):
-    """A response before parsing: status, headers (looked up regardless of case), the whole body."""
+    """A response before parsing.
+
+    Attributes:
+        status: HTTP status.
+        headers: Headers, looked up regardless of case.
+        body: The whole body.
+        sent_at: When the request left, in the time of the event loop; ``None`` if that is not known.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    sent_at: float | None = None
 
     def __repr__(self) -> str:
         # Tracebacks may print it, and a server may have echoed the key.

@@ -145,6 +145,8 @@ class Session:
                 find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, now)
                 result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
+                if isinstance(error, ZenovayError):
+                    self._auth.redact(error)
                 permit.settle(outcome_of(raw, error))
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
