@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from zenovay_async.rate_limits import Outcome
-from zenovay_async.sandbox.limits import LimiterKind, make_limiter
+from zenovay_async.sandbox.limits import Limiter, LimiterKind, make_limiter
 
 if TYPE_CHECKING:
     from zenovay_async.rate_limits import RateLimiter
@@ -15,17 +15,49 @@ if TYPE_CHECKING:
 KINDS: tuple[LimiterKind, ...] = ("fixed", "sliding", "bucket", "counter")
 
 
+class SmallBucket:
+    """A token bucket that holds fewer tokens than a window refills: nginx's ``limit_req``, Envoy's bucket, GCRA.
+
+    Args:
+        limit: Requests per window.
+        window: Seconds of the window.
+        depth: Tokens that it holds; 1 allows no bursts.
+    """
+
+    def __init__(self, limit: int, window: float, depth: int) -> None:
+        self.limit = limit
+        self._rate, self._depth = limit / window, depth
+        self._tokens, self._refilled_at = float(depth), 0.0
+
+    def admit(self, now: float) -> bool:
+        admitted = self.remaining(now) > 0
+        self._tokens -= admitted
+        return admitted
+
+    def remaining(self, now: float) -> int:
+        self._tokens = min(self._depth, self._tokens + (now - self._refilled_at) * self._rate)
+        self._refilled_at = now
+        # As nginx does, it counts in thousandths.
+        return int(self._tokens + 1e-3)
+
+    def reset_after(self, now: float) -> float:
+        return 0.0 if self.remaining(now) else (1 - self._tokens) / self._rate
+
+
 class Server:
     """Responds to one limiter's requests on the clock of the event loop.
 
     Args:
-        kind: How it counts.
+        kind: How it counts, or the limiter itself.
         limit: Requests per window.
         window: Seconds of the window.
         latency: Seconds each way, together.
         jitter: Seconds added at most; drawn for each way.
         remaining: The share of responses that state ``X-RateLimit-Remaining``.
         phase: Where in a window its clock starts.
+        states_limit: Whether responses state ``X-RateLimit-Limit``.
+        states_time: Whether a 429 states ``Retry-After``.
+        lie: What responses state in place of the true limit and remaining requests.
 
     Attributes:
         admitted: Requests that it let through.
@@ -34,7 +66,7 @@ class Server:
 
     def __init__(
         self,
-        kind: LimiterKind,
+        kind: LimiterKind | Limiter,
         limit: int,
         window: float,
         *,
@@ -42,8 +74,12 @@ class Server:
         jitter: float = 0.0,
         remaining: float = 1.0,
         phase: float = 0.37,
+        states_limit: bool = True,
+        states_time: bool = True,
+        lie: tuple[int, int | None] | None = None,
     ) -> None:
-        self._limiter = make_limiter(kind, limit, window)
+        self.limiter = make_limiter(kind, limit, window) if isinstance(kind, str) else kind
+        self._states_limit, self._states_time, self._lie = states_limit, states_time, lie
         self._latency, self._jitter, self._remaining = latency, jitter, remaining
         self._rng = random.Random(7)
         self._offset = 1000 * window + phase * window
@@ -56,17 +92,20 @@ class Server:
         """One attempt: permit, request, response; returns whether it was let through."""
         permit = await limiter.acquire(background=background)
         await asyncio.sleep(self._latency / 2 + self._rng.uniform(0, self._jitter))
-        admitted = self._limiter.admit(self.now())
-        remaining = self._limiter.remaining(self.now()) if self._rng.random() < self._remaining else None
-        wait = self._limiter.reset_after(self.now())
+        admitted = self.limiter.admit(self.now())
+        remaining = self.limiter.remaining(self.now()) if self._rng.random() < self._remaining else None
+        limit = self.limiter.limit if self._states_limit else None
+        if self._lie is not None:
+            limit, remaining = self._lie
+        wait = self.limiter.reset_after(self.now())
         self.admitted += admitted
         self.rate_limited += not admitted
         await asyncio.sleep(self._latency / 2 + self._rng.uniform(0, self._jitter))
         outcome = Outcome(
             kind="succeeded" if admitted else "rate_limited",
-            limit=self._limiter.limit,
+            limit=limit,
             remaining=remaining,
-            retry_after=None if admitted else float(int(wait) + 1),
+            retry_after=None if admitted or not self._states_time else float(int(wait) + 1),
         )
         permit.settle(outcome)
         return admitted

@@ -239,13 +239,13 @@ async def test_429_that_makes_a_wait_hopeless() -> None:
     """A waiter fails at once when a 429 makes its wait too long."""
     limiter = WindowLimiter()
     first, second = await _two_permits(limiter)
-    waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
+    waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=50.0))
     await asyncio.sleep(1)
-    first.settle(rate_limited(600.0))
+    first.settle(rate_limited(60.0))
     with pytest.raises(RateLimitError) as caught:
         await waiting
     assert now() == pytest.approx(1)
-    assert caught.value.retry_after == pytest.approx(600, abs=1)
+    assert caught.value.retry_after == pytest.approx(60, abs=1)
     second.settle(succeeded())
 
 
@@ -253,17 +253,17 @@ async def test_later_429_that_makes_a_wait_hopeless() -> None:
     """A waiter fails at once when a later 429 names a longer time."""
     limiter = WindowLimiter()
     first, second = await _two_permits(limiter)
-    waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=70.0))
+    waiting = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=50.0))
     patient = asyncio.create_task(_hold_all_and_wait(limiter, max_wait=700.0))
     await asyncio.sleep(1)
     first.settle(rate_limited(1.0))
-    second.settle(rate_limited(600.0))
+    second.settle(rate_limited(60.0))
     with pytest.raises(RateLimitError) as caught:
         await waiting
     assert now() == pytest.approx(1)
-    assert caught.value.retry_after == pytest.approx(600, abs=1)
+    assert caught.value.retry_after == pytest.approx(60, abs=1)
     await patient
-    assert now() == pytest.approx(601)
+    assert now() == pytest.approx(61)
 
 
 async def _two_permits(limiter: WindowLimiter) -> tuple[Permit, Permit]:

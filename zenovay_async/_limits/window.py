@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 import random
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zenovay_async._limits.outcome import UNSENT
-from zenovay_async._limits.pacing import Pacer, PermitRecord
+from zenovay_async._limits.pacing import Pacer
+from zenovay_async._limits.request_log import PermitRecord
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
 from zenovay_async.exceptions import ClientClosedError, RateLimitError
 from zenovay_async.rate_limits import Outcome, RateLimit
@@ -36,6 +38,10 @@ RETURNED_TWICE = "Permit returned twice: settle or refund each permit exactly on
 # While direct calls keep coming, one in four permits still goes to a background call: a batch proceeds at a quarter of
 # the rate at least, and a direct call waits for one request longer at most.
 _BACKGROUND_SHARE = 4
+# A window stated as 1 minute, 60 or 59 s is the same; one of an hour is another limit.
+_SAME_WINDOW = 0.1
+
+_logger = logging.getLogger("zenovay_async")
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -205,30 +211,48 @@ class WindowLimiter:
     def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
         """Settle or refund a permit; called by the permit, once."""
         loop, pacer, kind = self._loop, self._pacer, outcome.kind
-        now = 0.0 if loop is None else loop.time()
+        now, before = 0.0 if loop is None else loop.time(), pacer.limit
         # Whether waits may now be longer than expected when the waiters joined the queue.
         delayed = pacer.is_default_limit
         if kind in {"succeeded", "failed"}:
-            before = pacer.on_response(record, now, limit=outcome.limit, remaining=outcome.remaining)
-            if before is not None:
-                emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
+            pacer.on_response(
+                record, now, limit=self._limit_of(outcome), remaining=outcome.remaining, sent_at=outcome.sent_at
+            )
         elif kind == "rate_limited":
             closed_until = pacer.gate.closed_until
             seconds = pacer.on_rate_limited(
-                record, now, retry_after=outcome.retry_after, limit=outcome.limit, jitter=self._rng.random()
+                record, now, retry_after=outcome.retry_after, limit=self._limit_of(outcome), jitter=self._rng.random()
             )
             if seconds is not None:
-                emit(self._on_event, RateLimited(seconds=seconds, from_server=outcome.retry_after is not None))
+                self._report_pause(seconds, outcome.retry_after)
             delayed = delayed or seconds is not None or pacer.gate.closed_until > closed_until
         elif kind in {"unsent", "unreachable"}:
             pacer.refund(record)
             delayed = False
         else:
-            pacer.on_no_response(record, now)
+            pacer.on_no_response(record, now, outcome.sent_at)
+        if pacer.limit != before:
+            emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
         if self._direct or self._background or self._timer:
             if delayed:
                 self._reject_hopeless(now)
             self._wake_waiters()
+
+    def _limit_of(self, outcome: Outcome) -> int | None:
+        """The limit that a response stated, unless it is for another window."""
+        window, ours = outcome.limit_window, self._pacer.window
+        return outcome.limit if window is None or math.isclose(window, ours, rel_tol=_SAME_WINDOW) else None
+
+    def _report_pause(self, seconds: float, retry_after: float | None) -> None:
+        if retry_after is not None and seconds < retry_after:
+            _logger.warning(
+                "Rate limited for %.0f s, as the server says, which is longer than the window of %g s; "
+                "one request goes in %.0f s to see",
+                retry_after,
+                self._pacer.window,
+                seconds,
+            )
+        emit(self._on_event, RateLimited(seconds=seconds, from_server=retry_after is not None))
 
     async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> WindowPermit:
         timer = None if math.isinf(waiter.expires_at) else loop.call_at(waiter.expires_at, self._expire_waiter, waiter)
