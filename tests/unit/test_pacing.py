@@ -10,12 +10,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated_servers import KINDS, Server
+from simulated_servers import KINDS, Server, SmallBucket
 
 from zenovay_async._limits.learned_limits import LOWEST_LIMIT
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.request_log import PermitRecord
 from zenovay_async._limits.window import WindowLimiter
+from zenovay_async.sandbox.limits import make_limiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -509,3 +510,167 @@ def test_versions() -> None:
 def _two_in_flight(pacer: Pacer) -> tuple[PermitRecord, PermitRecord]:
     respond(pacer, pacer.acquire(0.0), 0.5, remaining=29)
     return pacer.acquire(1.0), pacer.acquire(1.1)
+
+
+SMALL_BUCKETS = [1, 10, 11]
+
+
+async def _bursts(server: Server, limiter: WindowLimiter, rounds: int, pause: float) -> list[int]:
+    """Several bursts of 30 calls, some time apart; returns the 429s of each."""
+    rejected = list[int]()
+    for _ in range(rounds):
+        before = server.rate_limited
+        await asyncio.gather(*(server.until_admitted(limiter) for _ in range(30)))
+        rejected.append(server.rate_limited - before)
+        await asyncio.sleep(pause)
+    return rejected
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("states_time", [True, False])
+@pytest.mark.parametrize("depth", SMALL_BUCKETS)
+async def test_a_small_bucket_is_learned(depth: int, *, states_time: bool) -> None:
+    """A server that allows the rate but no burst of the limit rejects a few requests of the first burst, then one."""
+    server = Server(
+        SmallBucket(30, 6.0, depth), 30, 6.0, latency=0.02, remaining=0, states_limit=False, states_time=states_time
+    )
+    limiter = WindowLimiter(window=6.0)
+    rejected = await _bursts(server, limiter, 6, pause=13.0)
+    assert rejected[0] <= 12
+    assert all(later <= 1 for later in rejected[1:])
+    assert sum(rejected[1:]) <= 3
+    assert limiter.snapshot().limit == 30
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("depth", SMALL_BUCKETS)
+async def test_a_small_bucket_gives_its_rate(depth: int) -> None:
+    """A long run against a server that allows no burst of the limit gets nine tenths of the rate that it allows."""
+    server = Server(
+        SmallBucket(30, 6.0, depth), 30, 6.0, latency=0.02, remaining=0, states_limit=False, states_time=False
+    )
+    took = await server.run(WindowLimiter(window=6.0), 150, 64)
+    assert took <= (150 - depth) * 0.2 / 0.9
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("depth", [1, 3, 10])
+async def test_a_small_remaining_that_is_true(depth: int) -> None:
+    """Where Remaining tells truly of a small bucket, no request is rejected and the server's own rate is kept."""
+    server = Server(SmallBucket(30, 6.0, depth), 30, 6.0, latency=0.02)
+    limiter = WindowLimiter(window=6.0)
+    took = await server.run(limiter, 150, 64)
+    assert server.rate_limited == 0
+    assert took <= (150 - depth) * 0.2 / 0.95
+    await asyncio.sleep(13.0)
+    assert await _bursts(server, limiter, 2, pause=13.0) == [0, 0]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("lie", [(1_000_000, 999_999), (1_000_000, None), (30, 29), (60, 59)])
+async def test_a_false_statement(lie: tuple[int, int | None]) -> None:
+    """A limit or Remaining that 429s prove false is not believed for a while: a run of five windows has few 429s."""
+    server = Server("fixed", 20, 6.0, latency=0.02, lie=lie)
+    limiter = WindowLimiter(window=6.0)
+    await server.run(limiter, 100, 64)
+    first, server.rate_limited = server.rate_limited, 0
+    assert first <= 100
+    await server.run(limiter, 100, 64)
+    assert server.rate_limited <= 6
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_lowered_limit_that_is_not_told(kind: LimiterKind) -> None:
+    """A lower limit is found by its 429s, and left when the server raises it again."""
+    server = Server(kind, 30, 6.0, latency=0.02, remaining=0, states_limit=False)
+    limiter = WindowLimiter(window=6.0)
+    await server.run(limiter, 60, 64)
+    server.limiter = make_limiter(kind, 12, 6.0)
+    await server.run(limiter, 40, 64)
+    assert 10 <= limiter.snapshot().limit <= 16
+    server.rate_limited = 0
+    await server.run(limiter, 96, 64)
+    assert server.rate_limited <= 6
+    server.limiter = make_limiter(kind, 30, 6.0)
+    await server.run(limiter, 1000, 64)
+    assert limiter.snapshot().limit == 30
+
+
+@pytest.mark.looptime
+async def test_a_first_burst_without_proof_of_room() -> None:
+    """Until a burst has succeeded, it starts with eight requests in flight; from then on it goes at once."""
+    server = Server("fixed", 30, 60.0, latency=0.2, remaining=0)
+    limiter = WindowLimiter()
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(server.call(limiter) for _ in range(30)))
+    assert asyncio.get_running_loop().time() - began == pytest.approx(0.8, abs=0.01)
+    await asyncio.sleep(150)
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(server.call(limiter) for _ in range(30)))
+    assert asyncio.get_running_loop().time() - began == pytest.approx(0.2, abs=0.01)
+    assert server.rate_limited == 0
+
+
+def test_late_responses_do_not_stop_a_burst() -> None:
+    """If the responses to the first requests of a burst are late, further ones follow all the same."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.1)
+    for _ in range(8):
+        assert pacer.ready_at(0.1) == 0.1
+        pacer.acquire(0.1)
+    assert pacer.ready_at(0.1) == pytest.approx(2.1)
+
+
+def test_rejected_requests_leave_room() -> None:
+    """Requests rejected with 429 take no room in the log when the gate opens; if another 429 follows, they do."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.0)
+    for permit in [pacer.acquire(0.0) for _ in range(8)]:
+        rate_limit(pacer, permit, 0.1, 1.0)
+    respond(pacer, pacer.acquire(1.1), 1.1)
+    assert len(pacer.log.times) == 2
+    now = pacer.ready_at(1.1)
+    rate_limit(pacer, pacer.acquire(now), now, 1.0)
+    assert len(pacer.log.times) == 10
+
+
+def test_a_time_longer_than_the_window() -> None:
+    """A 429 that names 6000 s, as one does that means milliseconds, is tried after one window, then after two more."""
+    pacer = Pacer.create(None, 60.0)
+    assert rate_limit(pacer, pacer.acquire(0.0), 0.0, 6000.0) == 60.0
+    assert rate_limit(pacer, pacer.acquire(60.0), 60.0, 6000.0) == 120.0
+    assert pacer.ready_at(100.0) == 180.0
+    respond(pacer, pacer.acquire(180.0), 180.0)
+    now = pacer.ready_at(180.0)
+    assert rate_limit(pacer, pacer.acquire(now), now, 6000.0) == 60.0
+    assert pacer.gate.closed_until == now + 60.0
+
+
+def test_a_time_longer_than_the_window_is_named_twice() -> None:
+    """Two 429s of one incident that name a time longer than the window close the gate for one window."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.0, remaining=29)
+    one, two = pacer.acquire(0.0), pacer.acquire(0.0)
+    rate_limit(pacer, one, 0.5, 6000.0)
+    rate_limit(pacer, two, 0.5, 6000.0)
+    assert pacer.ready_at(1.0) == 60.5
+
+
+@pytest.mark.parametrize(("sent_at", "dated"), [(None, 2.0), (0.0, 2.0), (0.5, 2.5), (20.0, 20.1)])
+def test_a_request_is_dated_from_its_departure(sent_at: float | None, dated: float) -> None:
+    """A busy loop may send a request long after its permit: it is dated a thirtieth of the window after it left."""
+    pacer = Pacer.create(None, 60.0)
+    permit = pacer.acquire(0.0)
+    pacer.on_response(permit, 20.1, limit=30, remaining=None, sent_at=sent_at)
+    assert pacer.log.times == [dated]
+
+
+def test_a_429_teaches_no_limit_by_itself() -> None:
+    """One 429 of a paced request leaves the limit as it is, as someone else may have used the key."""
+    pacer = Pacer.create(None, 60.0)
+    pacer.credit.available = 1
+    respond(pacer, pacer.acquire(0.0), 0.0)
+    now = pacer.ready_at(0.0)
+    rate_limit(pacer, pacer.acquire(now), now, 60.0)
+    assert pacer.limit == 30

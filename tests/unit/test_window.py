@@ -7,6 +7,7 @@ import gc
 import random
 import sys
 import weakref
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from looptime import new_event_loop
 from simulated_servers import Server
 
 from zenovay_async import ClientClosedError, QuotaExceededError, RateLimitError
+from zenovay_async._limits.learned_limits import LOWEST_LIMIT
 from zenovay_async._limits.window import Statistics, WindowLimiter
 from zenovay_async.events import Event, RateLimited, RateLimitUpdated
 from zenovay_async.rate_limits import Outcome, OutcomeKind, Permit, RateLimit, RateLimiter
@@ -314,6 +316,46 @@ async def test_learned_limit_is_emitted() -> None:
     limiter = WindowLimiter(on_event=events.append)
     (await limiter.acquire()).settle(succeeded(limit=120, remaining=119))
     assert events == [RateLimitUpdated(before=30, limit=120)]
+
+
+@pytest.mark.parametrize(
+    ("limit_window", "expected"), [(None, 50), (60.0, 50), (59.0, 50), (3600.0, LOWEST_LIMIT), (1.0, LOWEST_LIMIT)]
+)
+async def test_limit_of_another_window(limit_window: float | None, expected: int) -> None:
+    """A limit that a response states for another window, as for an hour, is not that of a minute."""
+    limiter = WindowLimiter()
+    permit = await limiter.acquire()
+    permit.settle(Outcome(kind="succeeded", limit=50, limit_window=limit_window))
+    assert limiter.snapshot().limit == expected
+
+
+async def test_limit_that_429s_show_is_emitted() -> None:
+    """A limit that 429s show to be lower than stated is emitted, and so is its return."""
+    events: list[Event] = []
+    server = Server("fixed", 12, 6.0, latency=0.02, remaining=0, lie=(30, None))
+    limiter = WindowLimiter(window=6.0, on_event=events.append)
+    await server.run(limiter, 60, 20)
+    server.limiter = make_limiter("fixed", 30, 6.0)
+    await server.run(limiter, 600, 20)
+    changes = [(event.before, event.limit) for event in events if isinstance(event, RateLimitUpdated)]
+    assert changes[0] == (30, 21)
+    assert changes[-1][1] == 30
+    assert all(before == limit for (_, limit), (before, _) in pairwise(changes))
+
+
+async def test_time_longer_than_the_window_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A 429 that names a time longer than the window is a warning, and its event has the length of the pause."""
+    events: list[Event] = []
+    limiter = WindowLimiter(on_event=events.append)
+    permit = await limiter.acquire()
+    permit.settle(rate_limited(6000.0))
+    assert events == [RateLimited(seconds=60.0, from_server=True)]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "Rate limited for 6000 s, as the server says, which is longer than the window of 60 s; "
+        "one request goes in 60 s to see"
+    )
 
 
 async def test_jitter_of_a_429_without_a_time() -> None:

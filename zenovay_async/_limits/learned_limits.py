@@ -15,9 +15,9 @@ _BURST_MEMORY = 2.0
 _MOST_BURST_HOLDS = 5
 # Two 429s of paced requests within so many windows show that the limit is lower than assumed.
 _LIMIT_MEMORY = 4.0
-# It is lowered to what came through in the last window, by three tenths at most; and raised by an eighth after as many
-# windows without a 429, a number that doubles each time that the higher limit is refused, three times at most.
-_LOWER, _RAISE = 0.7, 1 / 8
+# It is lowered to what came through in the last window, by three tenths at most. After as many windows without a 429,
+# which double each time that the higher limit is rejected, it is raised by an eighth, and again every two windows.
+_LOWER, _RAISE, _RAISE_EVERY = 0.7, 1 / 8, 2.0
 _MOST_HOLDS = 3
 # A limit so many times what came through was never one.
 _DISPROVED = 4
@@ -111,6 +111,6 @@ class LearnedLimit(msgspec.Struct, array_like=True):
         if self.limit is None:
             return
         self.limit += max(1, int(self.limit * _RAISE))
-        self.raise_at = now + window * _LIMIT_MEMORY
+        self.raise_at = now + window * _RAISE_EVERY
         if self.limit >= limit:
             self.limit, self.raise_at, self.holds = None, math.inf, 0

@@ -338,6 +338,7 @@ class Pacer(msgspec.Struct, array_like=True):
         if limit and limit != self.stated_limit:
             self.learned = True
             self.stated_limit = limit
+            self.found = LearnedLimit()
             self._set_limit()
         credit, burst = self.credit, self.burst
         if remaining is not None and (permit.from_idle or remaining >= burst.allowed) and not credit.is_distrusted(now):
