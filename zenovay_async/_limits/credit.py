@@ -123,6 +123,11 @@ class Credit(msgspec.Struct, array_like=True):
         self._set_interval()
         self.available = max(0, self.available + limit - before)
 
+    def use_whole_rate(self, limit: int, window: float) -> None:
+        """Pace with no request of a window to spare: a server that rejects bursts is no sliding counter."""
+        self.even_interval = window / limit * _PACE
+        self._set_interval()
+
     def slow_down(self) -> None:
         """Slow the pace and drop all credit, after a 429."""
         self.available = 0

@@ -280,6 +280,8 @@ class Pacer(msgspec.Struct, array_like=True):
             if credit.is_stated:
                 credit.distrust(now, self.window)
             self.burst.reject(now, self.window)
+            if not credit.is_proved(now):
+                credit.use_whole_rate(self.limit, self.window)
         elif not credit.is_proved(now):
             self.log.trim(now, self.window)
             self.found.lower(now, self.limit, len(self.log.times), self.window)
