@@ -19,6 +19,7 @@ _MEMBER = re.compile(
     rf"[ \t]*+(?:({_KEY})[ \t]*+=[ \t]*+)?({_VALUE})((?:[ \t]*+;[ \t]*+{_KEY}(?:[ \t]*+=[ \t]*+(?:{_VALUE}))?)*+)"
     r"[ \t]*+(?:,|$)"
 )
+_ESCAPED = re.compile(r"\\(.)")
 _PARAMETER = re.compile(rf";[ \t]*+({_KEY})(?:[ \t]*+=[ \t]*+({_VALUE}))?")
 
 
@@ -61,4 +62,6 @@ def parse_members(text: str | None) -> tuple[Member, ...]:
 
 
 def _unquote(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+    if not value.startswith('"'):
+        return value
+    return _ESCAPED.sub(r"\1", value) if "\\" in (value := value[1:-1]) else value
