@@ -167,7 +167,9 @@ class NotFoundError(APIStatusError):
 class RateLimitError(APIStatusError):
     """429, or a wait for the rate limit longer than the timeout (no request was sent then).
 
-    ``retry_after`` is the seconds after which the call may succeed.
+    Also another status that means the same: the code ``RATE_LIMIT_EXCEEDED``, Cloudflare's error 1015, or a 403 or 503
+    that says when to retry (``Retry-After``) and names no other cause. ``retry_after`` is the seconds after which the
+    call may succeed.
     """
 
 

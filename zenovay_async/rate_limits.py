@@ -25,11 +25,13 @@ class RateLimitHeaders(msgspec.Struct, frozen=True):
         limit: Requests allowed per window.
         remaining: Requests left in this window; the API often omits it.
         reset: When the window ends, in Unix seconds.
+        window: Seconds of the window; the API does not state it, but a proxy in front of it may.
     """
 
     limit: int | None = None
     remaining: int | None = None
     reset: float | None = None
+    window: float | None = None
 
 
 class UsageHeaders(msgspec.Struct, frozen=True, gc=False):

@@ -44,7 +44,7 @@ async def test_an_error_of_a_custom_call_names_its_operation(canned: aioresponse
 
 @pytest.mark.parametrize("timeout", [5.0, 0.5], ids=["after all attempts", "where a wait does not fit"])
 async def test_the_error_after_retries_names_its_operation(canned: aioresponses, timeout: float) -> None:
-    canned.get(URL, status=503, headers={"Retry-After": "1"}, repeat=True)
+    canned.get(URL, status=500, headers={"Retry-After": "1"}, repeat=True)
     async with make_client(max_attempts=2) as zenovay:
         with pytest.raises(ServerError) as caught:
             await zenovay.heatmaps.pages("x", timeout=timeout)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sandbox_calls import get
 
-from zenovay_async.sandbox import Sandbox
+from zenovay_async.sandbox import LimitHeaders, Sandbox
 from zenovay_async.sandbox.limits import LimiterKind, MonthlyQuota, make_limiter
 
 # A window that ends in no test, in seconds.
@@ -53,6 +53,43 @@ async def test_headers_of_the_rate_limit_are_optional() -> None:
         assert not {"X-RateLimit-Remaining", "Retry-After"} & set(headers)
     assert unlimited[0] == 200
     assert not {"X-RateLimit-Limit", "X-RateLimit-Remaining"} & set(unlimited[2])
+
+
+@pytest.mark.parametrize(
+    ("style", "stated", "without_remaining"),
+    [
+        ("x", {"X-RateLimit-Limit": "9", "X-RateLimit-Remaining": "8"}, {"X-RateLimit-Limit": "9"}),
+        (
+            "draft-6",
+            {
+                "RateLimit-Limit": "9",
+                "RateLimit-Remaining": "8",
+                "RateLimit-Reset": "1000000000",
+                "RateLimit-Policy": "9;w=1000000000",
+            },
+            {"RateLimit-Limit": "9", "RateLimit-Reset": "1000000000", "RateLimit-Policy": "9;w=1000000000"},
+        ),
+        (
+            "draft-7",
+            {"RateLimit": "limit=9, remaining=8, reset=1000000000", "RateLimit-Policy": "9;w=1000000000"},
+            {"RateLimit": "limit=9, reset=1000000000", "RateLimit-Policy": "9;w=1000000000"},
+        ),
+        (
+            "draft-8",
+            {"RateLimit": '"default"; r=8; t=1000000000', "RateLimit-Policy": '"default"; q=9; w=1000000000'},
+            {"RateLimit-Policy": '"default"; q=9; w=1000000000'},
+        ),
+        ("none", {}, {}),
+    ],
+)
+async def test_the_limit_may_be_stated_in_other_headers(
+    style: LimitHeaders, stated: dict[str, str], without_remaining: dict[str, str]
+) -> None:
+    for send_remaining, expected in ((True, stated), (False, without_remaining)):
+        options: dict[str, Any] = {"rate_limit": 9, "rate_limit_window": WIDE, "send_remaining": send_remaining}
+        async with Sandbox(websites=1, rate_limit_headers=style, **options) as sandbox:
+            _, _, headers = await get(sandbox, "/usage")
+        assert {name: value for name, value in headers.items() if "RateLimit" in name} == expected
 
 
 async def test_rejected_keys_are_not_charged(sandbox: Sandbox) -> None:

@@ -32,6 +32,7 @@ def test_it_imports_nothing_of_the_client() -> None:
         {"plan": "gold"},
         {"rate_limit": 0},
         {"rate_limiter": "magic"},
+        {"rate_limit_headers": "draft-99"},
         {"rate_limit_window": 0},
     ],
 )

@@ -33,8 +33,8 @@ def response(status: int = 200, body: bytes = b"", **headers: str) -> RawRespons
     return RawResponse(status, CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}), body)
 
 
-def unsent(error: errors.APIConnectionError) -> errors.APIConnectionError:
-    error.sent = False
+def unsent(error: errors.APIConnectionError, *, stale: bool = False, final: bool = False) -> errors.APIConnectionError:
+    error.sent, error.stale, error.final = False, stale, final
     return error
 
 
@@ -44,9 +44,11 @@ KINDS: list[tuple[BaseException, OutcomeKind, OutcomeKind]] = [
     (errors.ConfigurationError("m"), "unsent", "failed"),
     (errors.ClientClosedError("m"), "unsent", "failed"),
     (errors.APIConnectionError("m"), "no_response", "failed"),
-    (unsent(errors.APIConnectionError("m")), "unsent", "failed"),
+    (unsent(errors.APIConnectionError("m")), "unreachable", "failed"),
+    (unsent(errors.APIConnectionError("m"), stale=True), "unsent", "failed"),
+    (unsent(errors.APIConnectionError("m"), final=True), "unsent", "failed"),
     (errors.APITimeoutError("m"), "no_response", "failed"),
-    (unsent(errors.APITimeoutError("m")), "unsent", "failed"),
+    (unsent(errors.APITimeoutError("m")), "unreachable", "failed"),
     (errors.ResponseDecodeError("m"), "no_response", "failed"),
     (errors.APIStatusError("m"), "no_response", "failed"),
     (errors.BadRequestError("m"), "no_response", "failed"),
@@ -67,8 +69,10 @@ KINDS: list[tuple[BaseException, OutcomeKind, OutcomeKind]] = [
 def test_the_error_and_whether_a_response_came_decide_the_kind(
     error: BaseException, without: OutcomeKind, with_response: OutcomeKind
 ) -> None:
-    assert outcome_of(None, error) == Outcome(kind=without)
-    assert outcome_of(response(), error).kind == with_response
+    reason = "m" if isinstance(error, ZenovayError) else None
+    assert outcome_of(None, error) == Outcome(kind=without, reason=None if without == "unsent" else reason)
+    outcome = outcome_of(response(), error)
+    assert (outcome.kind, outcome.status, outcome.reason) == (with_response, 200, reason)
 
 
 def test_the_table_has_every_class_of_the_tree() -> None:
@@ -92,7 +96,8 @@ def test_a_rate_limit_is_one_under_any_status(status: int) -> None:
         (200, "RATE_LIMIT_EXCEEDED", "rate_limited"),
         (200, "MONTHLY_LIMIT_EXCEEDED", "quota_exhausted"),
         (200, "NOT_FOUND", "failed"),
-        (503, "RATE_LIMIT_EXCEEDED", "failed"),
+        (503, "RATE_LIMIT_EXCEEDED", "rate_limited"),
+        (503, "GENERIC_ERROR", "failed"),
     ],
 )
 def test_a_parsed_error_has_the_kind_of_its_status_and_code(status: int, code: str, kind: OutcomeKind) -> None:
@@ -115,22 +120,42 @@ def test_a_success_carries_the_limits_that_its_headers_state() -> None:
         X_Usage_Total="12",
     )
     assert outcome_of(raw, None) == Outcome(
-        kind="succeeded", limit=60, remaining=0, usage=UsageHeaders(5, 10, JULY, 12)
+        kind="succeeded", limit=60, remaining=0, usage=UsageHeaders(5, 10, JULY, 12), status=200
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "limit", "remaining", "window"),
+    [
+        ({"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "5"}, 60, 5, None),
+        ({"X-RateLimit-Limit": "30, 30;w=6", "X-RateLimit-Remaining": "29"}, 30, 29, 6),
+        ({"RateLimit": '"a";r=5;t=30', "RateLimit-Policy": '"a";q=60;w=60'}, 60, 5, 60),
+    ],
+)
+def test_the_limit_comes_with_the_window_that_it_is_for(
+    headers: dict[str, str], limit: int, remaining: int, window: float | None
+) -> None:
+    outcome = outcome_of(RawResponse(200, CIMultiDict(headers), b""), None)
+    assert (outcome.limit, outcome.remaining, outcome.limit_window) == (limit, remaining, window)
+
+
+def test_a_response_knows_when_its_request_left() -> None:
+    raw = RawResponse(200, {}, b"", sent_at=7.5)
+    assert outcome_of(raw, None).sent_at == 7.5
 
 
 def test_a_failure_carries_them_too() -> None:
     raw = response(503, X_RateLimit_Limit="60", X_RateLimit_Remaining="59", X_Usage_Monthly="5")
     error = errors.ServerError("m", retry_after=2.0)
     assert outcome_of(raw, error) == Outcome(
-        kind="failed", limit=60, remaining=59, retry_after=2.0, usage=UsageHeaders(5)
+        kind="failed", limit=60, remaining=59, retry_after=2.0, usage=UsageHeaders(5), status=503, reason="m"
     )
 
 
 @pytest.mark.parametrize("garbage", ["", "-1", "many", "1.5", "9" * 30])
 def test_invalid_headers_are_ignored(garbage: str) -> None:
     raw = response(X_RateLimit_Limit=garbage, X_RateLimit_Remaining=garbage, X_Usage_Monthly=garbage)
-    assert outcome_of(raw, None) == Outcome(kind="succeeded", usage=UsageHeaders())
+    assert outcome_of(raw, None) == Outcome(kind="succeeded", usage=UsageHeaders(), status=200)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +181,17 @@ def test_the_quota_in_a_result_takes_precedence_and_headers_fill_the_rest(
 
 @pytest.mark.parametrize("kind", get_args(OutcomeKind))
 def test_an_outcome_crosses_processes(kind: OutcomeKind) -> None:
-    outcome = Outcome(kind=kind, limit=60, remaining=5, retry_after=1.5, usage=UsageHeaders(5, 10, JULY, 12))
+    outcome = Outcome(
+        kind=kind,
+        limit=60,
+        limit_window=60.0,
+        remaining=5,
+        retry_after=1.5,
+        usage=UsageHeaders(5, 10, JULY, 12),
+        status=429,
+        reason="m",
+        sent_at=0.5,
+    )
     assert msgspec.json.decode(msgspec.json.encode(outcome), type=Outcome) == outcome
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(outcome), type=Outcome) == outcome
     assert pickle.loads(pickle.dumps(outcome)) == outcome  # noqa: S301 - our own bytes
@@ -164,9 +199,16 @@ def test_an_outcome_crosses_processes(kind: OutcomeKind) -> None:
 
 _HEADERS: Any = st.dictionaries(
     st.sampled_from(
-        ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Usage-Monthly", "X-Usage-Limit", "X-Usage-Reset", "Other"]
+        [
+            *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Usage-Monthly", "X-Usage-Limit", "X-Usage-Reset"),
+            *("RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining", "Other"),
+        ]
     ),
-    st.one_of(st.text(), st.integers(0, 10**20).map(str), st.just("2026-07-01T00:00:00.000Z")),
+    st.one_of(
+        st.text(),
+        st.integers(0, 10**20).map(str),
+        st.sampled_from(["2026-07-01T00:00:00.000Z", "60, 60;w=60", '"a";r=5;t=30', '"a";q=60;w=60']),
+    ),
 )
 
 
@@ -179,5 +221,6 @@ def test_any_attempt_has_an_outcome_with_figures_of_at_least_0(
     outcome = outcome_of(RawResponse(200, CIMultiDict(headers), b""), None if succeeds else error)
     assert (outcome.kind == "succeeded") == succeeds
     assert outcome.usage is not None
-    for figure in (outcome.limit, outcome.remaining, outcome.usage.monthly, outcome.usage.limit):
+    figures = (outcome.limit, outcome.remaining, outcome.limit_window, outcome.usage.monthly, outcome.usage.limit)
+    for figure in figures:
         assert figure is None or figure >= 0

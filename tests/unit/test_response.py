@@ -83,6 +83,97 @@ def test_the_status_decides_the_class_in_every_shape(status: int, cls: type[Zeno
     assert (error.message, error.code) == ("Nope", "GENERIC_ERROR")
 
 
+EDGE_JSON = {
+    "type": "https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-1xxx-errors/error-1015/",
+    "title": "Error 1015: You are being rate limited",
+    "status": 429,
+    "detail": "You are being rate-limited by the website owner's configuration.",
+    "instance": "a28817ceee58faca",
+    "error_code": 1015,
+    "error_name": "rate_limited",
+    "cloudflare_error": True,
+    "retryable": True,
+    "retry_after": 30,
+}
+EDGE_PAGE = b"""<!DOCTYPE html><title>Access denied | api.example.com used Cloudflare to restrict access</title>
+<h1><span class="cf-error-type">Error</span> <span class="cf-error-code">1015</span></h1>
+<h2>You are being rate limited</h2>"""
+
+
+@pytest.mark.parametrize("status", [403, 429, 503, 530])
+@pytest.mark.parametrize(
+    ("body", "retry_after"),
+    [
+        (EDGE_JSON, 30),
+        (b"error code: 1015", None),
+        (EDGE_PAGE, None),
+        (b"<title>Access denied | Error 1015</title>", None),
+        (b"<h2>You are being rate limited</h2>", None),
+    ],
+)
+def test_a_rate_limit_of_cloudflare_is_one_under_any_status(
+    status: int, body: bytes | object, retry_after: float | None
+) -> None:
+    error = failure(status, body)
+    assert type(error) is RateLimitError
+    assert error.message == "Rate limited by Cloudflare, in front of the API (error 1015)"
+    assert error.retry_after == retry_after
+    assert failure(status, body, Retry_After="7").retry_after == 7
+
+
+@pytest.mark.parametrize("status", [403, 503])
+@pytest.mark.parametrize("body", [b"", b"<html>Slow down</html>", {}, {"error": "Slow down"}, {"error": {"code": 5}}])
+@pytest.mark.parametrize("stated", ["7", "Thu, 28 May 2026 20:26:47 GMT"])
+def test_a_403_or_503_that_says_when_to_retry_and_no_other_cause_is_a_rate_limit(
+    status: int, body: bytes | object, stated: str
+) -> None:
+    error = failure(status, body, Retry_After=stated)
+    assert type(error) is RateLimitError
+    assert error.retry_after == 7
+    assert error.message in {
+        "Slow down",
+        f"Rate limited: the server responded with HTTP {status} and Retry-After, and no other cause",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "stated", "cls"),
+    [
+        (403, FLAT, "7", PermissionDeniedError),
+        (503, NESTED, "7", ServerError),
+        (403, {"error": "m", "code": "API_PAID_PLAN_REQUIRED"}, "7", PermissionDeniedError),
+        (403, b"error code: 1005", "120", PermissionDeniedError),
+        (403, {**EDGE_JSON, "error_code": 1005}, "120", PermissionDeniedError),
+        (403, b"", "soon", PermissionDeniedError),
+        (503, b"", "-1", ServerError),
+        (500, b"", "7", ServerError),
+        (502, b"", "7", ServerError),
+        (404, b"", "7", NotFoundError),
+        (302, b"error code: 1015", "7", APIStatusError),
+    ],
+)
+def test_an_error_with_another_cause_or_no_time_to_retry_is_no_rate_limit(
+    status: int, body: bytes | object, stated: str, cls: type[ZenovayError]
+) -> None:
+    error = failure(status, body, Retry_After=stated)
+    assert type(error) is cls
+    assert error.retry_after == (7 if cls is ServerError and stated == "7" else None)
+
+
+@pytest.mark.parametrize("status", [400, 403, 420, 500, 503])
+def test_the_code_of_a_rate_limit_makes_an_error_one_under_any_status(status: int) -> None:
+    body = {"error": {"message": "Rate limit exceeded. Try again in 42 seconds", "code": "rate_limit_exceeded"}}
+    error = failure(status, body)
+    assert (type(error), error.retry_after) == (RateLimitError, 42)
+
+
+def test_a_server_error_is_not_retried_at_the_reset_of_the_rate_limit() -> None:
+    """Every response states that reset, also one with a cause of its own."""
+    headers = {"X_RateLimit_Reset": str(int(NOW) + 50), "RateLimit": '"a";r=5;t=50'}
+    assert failure(500, NESTED, **headers).retry_after is None
+    assert failure(429, NESTED, **headers).retry_after == 50
+
+
 @pytest.mark.parametrize("code", ["MONTHLY_LIMIT_EXCEEDED", "monthly_limit_exceeded"])
 def test_an_exhausted_quota_differs_from_a_rate_limit_by_its_code(code: str) -> None:
     error = failure(429, {"error": {"message": "m", "code": code}}, X_Usage_Reset="2026-06-01T00:00:00.000Z")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zenovay_async._protocol.headers import cached_parse_count, parse_count, usage_headers
+from zenovay_async._protocol.headers import cached_parse_limit, ietf_limit, parse_count, usage_headers
 from zenovay_async.exceptions import (
     APIConnectionError,
     ClientClosedError,
@@ -39,11 +39,16 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
         return _without_response(error, reason)
     headers = raw.headers
     get = headers.get
+    limit, window = cached_parse_limit(get("X-RateLimit-Limit"))
+    remaining = parse_count(get("X-RateLimit-Remaining"))
+    if limit is None and remaining is None:
+        limit, remaining, window, _ = ietf_limit(headers)
     stated = usage_headers(headers)
     return Outcome(
         kind="succeeded" if error is None else _kind_of(error),
-        limit=cached_parse_count(get("X-RateLimit-Limit")),
-        remaining=parse_count(get("X-RateLimit-Remaining")),
+        limit=limit,
+        limit_window=window,
+        remaining=remaining,
         retry_after=error.retry_after if isinstance(error, ZenovayError) else None,
         usage=stated if usage is None else _merge(usage, stated),
         status=raw.status,

@@ -1,17 +1,20 @@
 """From an error response, or one that does not decode, to one error of the tree.
 
 Sources: help "API errors" and "API error handling" for the current shapes, docs "Rate limits" and the 2025 help
-pages for the older ones. The status decides the class of an error; codes are compared without regard to case.
+pages for the older ones; "RFC 9457 agent error pages" of Cloudflare's blog and its documentation "Error 1015" for the
+edge in front of the API. The status decides the class of an error, unless the response states a rate limit in another
+way; codes are compared without regard to case.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from zenovay_async._protocol.decoding import decode_text, loads_or_none
-from zenovay_async._protocol.headers import as_dict, quota_retry_after, retry_after
+from zenovay_async._protocol.headers import as_dict, quota_retry_after, retry_after, retry_after_header
 from zenovay_async._protocol.leniency import CoercionError, Drift
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.exceptions import (
@@ -36,6 +39,7 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
     422: BadRequestError,
     429: RateLimitError,
 }
+_RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
 # An error under status 200 has only its code.
 _BY_CODE: dict[str, type[APIStatusError]] = {
     "VALIDATION_ERROR": BadRequestError,
@@ -44,10 +48,17 @@ _BY_CODE: dict[str, type[APIStatusError]] = {
     "FORBIDDEN": PermissionDeniedError,
     API_PAID_PLAN_REQUIRED: PermissionDeniedError,
     "NOT_FOUND": NotFoundError,
-    "RATE_LIMIT_EXCEEDED": RateLimitError,
+    _RATE_LIMIT_EXCEEDED: RateLimitError,
     MONTHLY_LIMIT_EXCEEDED: QuotaExceededError,
 }
 _REDIRECT = range(300, 400)
+_MAYBE_RATE_LIMIT = frozenset({403, 503})
+"""Statuses that mean a rate limit if the response says when to retry and states no other cause."""
+_EDGE_RATE_LIMIT = 1015
+# Cloudflare's plain text is "error code: 1015"; on its pages, tags come between the words.
+_EDGE_CODE = re.compile(rb'(?:error(?: code:)? |cf-error-code">)(1\d{3})\b', re.IGNORECASE)
+_EDGE_SENTENCE = re.compile(rb"you are being rate limited", re.IGNORECASE)
+_EDGE_PREFIX = 16_384
 
 
 def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
@@ -64,14 +75,17 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
     message = (
         _str_or_none(inner.get("message")) or _str_or_none(outer.get("error")) or _str_or_none(outer.get("message"))
     )
-    cls = _class_of(raw.status, code)
+    edge_code = _edge_code(raw, outer)
+    cls = _class_of(raw, code, edge_code, now)
     fields = _error_fields(raw)
     fields["request_id"] = fields["request_id"] or _str_or_none(inner.get("request_id"))
-    error = cls(message or _default_message(raw), code=code, **fields)
+    error = cls(message or _default_message(raw, cls, edge_code), code=code, **fields)
     if cls is QuotaExceededError:
         error.retry_after = quota_retry_after(raw.headers, now)
-    elif cls in {RateLimitError, ServerError}:
-        error.retry_after = retry_after(raw.headers, inner, message or "", now)
+    elif cls is RateLimitError:
+        error.retry_after = retry_after(raw.headers, {**outer, **inner}, message or "", now)
+    elif cls is ServerError:
+        error.retry_after = retry_after(raw.headers, inner, message or "", now, rate_limited=False)
     return error
 
 
@@ -105,19 +119,44 @@ def strict_error(raw: RawResponse, drifts: tuple[Drift, ...]) -> ResponseDecodeE
     return error
 
 
-def _class_of(status: int, code: str | None) -> type[APIStatusError]:
+def _class_of(raw: RawResponse, code: str | None, edge_code: int | None, now: float) -> type[APIStatusError]:
+    status = raw.status
     if status == 429 and code == MONTHLY_LIMIT_EXCEEDED:  # noqa: PLR2004 - the status is its own name
         return QuotaExceededError
     if status in OK_STATUSES:
         return _BY_CODE.get(code or "", APIStatusError)
-    return _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - the status is its own name
+    by_status = _BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004 - the status is its own name
+    if status in _REDIRECT:
+        return by_status
+    if code is not None or edge_code is not None:
+        return RateLimitError if code == _RATE_LIMIT_EXCEEDED or edge_code == _EDGE_RATE_LIMIT else by_status
+    is_limit = status in _MAYBE_RATE_LIMIT and retry_after_header(raw.headers, now) is not None
+    return RateLimitError if is_limit else by_status
 
 
-def _default_message(raw: RawResponse) -> str:
+def _edge_code(raw: RawResponse, outer: dict[str, Any]) -> int | None:
+    """The number of Cloudflare's own error, if the response is from its edge rather than from the API."""
+    if raw.status in OK_STATUSES or raw.status in _REDIRECT:
+        return None
+    if outer:
+        code = outer.get("error_code")
+        return code if isinstance(code, int) else None
+    start = raw.body[:_EDGE_PREFIX]
+    found = _EDGE_CODE.search(start)
+    if found:
+        return int(found[1])
+    return _EDGE_RATE_LIMIT if _EDGE_SENTENCE.search(start) else None
+
+
+def _default_message(raw: RawResponse, cls: type[APIStatusError], edge_code: int | None) -> str:
     if raw.status in _REDIRECT:
         return "Refused to follow a redirect, which would leak the API key; check base_url"
     if raw.status in OK_STATUSES:
         return "The API responded with success: false and no message"
+    if edge_code == _EDGE_RATE_LIMIT:
+        return "Rate limited by Cloudflare, in front of the API (error 1015)"
+    if cls is RateLimitError and raw.status in _MAYBE_RATE_LIMIT:
+        return f"Rate limited: the server responded with HTTP {raw.status} and Retry-After, and no other cause"
     content_type = raw.headers.get("Content-Type", "no content type")
     return f"The server responded with HTTP {raw.status} and no message ({content_type})"
 

@@ -69,7 +69,7 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     @property
     def rate_limit(self) -> RateLimitHeaders:
         """The rate limit, as this response stated it."""
-        return rate_limit_headers(self.headers)
+        return rate_limit_headers(self.headers, self.timestamp.timestamp() if self.timestamp else None)
 
     @property
     def usage(self) -> UsageHeaders:

@@ -10,7 +10,7 @@ error of one is not hidden by the other.
 
 from zenovay_async.sandbox.faults import Fault, FaultHandler
 from zenovay_async.sandbox.keys import Plan
-from zenovay_async.sandbox.limits import LimiterKind
+from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
 from zenovay_async.sandbox.server import RecordedRequest, Sandbox
 
-__all__ = ["Fault", "FaultHandler", "LimiterKind", "Plan", "RecordedRequest", "Sandbox"]
+__all__ = ["Fault", "FaultHandler", "LimitHeaders", "LimiterKind", "Plan", "RecordedRequest", "Sandbox"]

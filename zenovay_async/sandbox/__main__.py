@@ -10,7 +10,7 @@ from typing import get_args
 
 from zenovay_async.sandbox.faults import NAMED
 from zenovay_async.sandbox.keys import PLANS
-from zenovay_async.sandbox.limits import LimiterKind
+from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
 from zenovay_async.sandbox.server import DEFAULT_RATE_LIMIT, Sandbox
 
 
@@ -25,6 +25,9 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate-limit", type=int, default=DEFAULT_RATE_LIMIT, help="requests per window")
     parser.add_argument("--window", type=float, default=60.0, help="length of the window in seconds")
     parser.add_argument("--rate-limiter", choices=get_args(LimiterKind), default="fixed", help="kind of rate limiter")
+    parser.add_argument(
+        "--rate-limit-headers", choices=get_args(LimitHeaders), default="x", help="how responses state the rate limit"
+    )
     parser.add_argument("--monthly-limit", type=int, help="requests per month (default: the plan's)")
     parser.add_argument("--latency", type=float, default=0.0, help="delay of each response in seconds")
     parser.add_argument("--jitter", type=float, default=0.0, help="maximum additional random delay in seconds")
@@ -49,6 +52,7 @@ def _sandbox(arguments: argparse.Namespace) -> Sandbox:
         rate_limit=arguments.rate_limit,
         rate_limit_window=arguments.window,
         rate_limiter=arguments.rate_limiter,
+        rate_limit_headers=arguments.rate_limit_headers,
         monthly_limit=arguments.monthly_limit,
         latency=arguments.latency,
         jitter=arguments.jitter,

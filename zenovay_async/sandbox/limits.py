@@ -5,6 +5,7 @@ The documentation does not say which kind the API uses, so a client has to work 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LimiterKind: TypeAlias = Literal["fixed", "sliding", "bucket", "counter"]
+LimitHeaders: TypeAlias = Literal["x", "draft-6", "draft-7", "draft-8", "none"]
 
 
 class Limiter(Protocol):
@@ -182,6 +184,50 @@ def make_limiter(kind: LimiterKind, limit: int, window: float) -> Limiter:
     if window <= 0:
         raise ValueError(f"rate_limit_window={window!r}: expected seconds > 0")
     return _KINDS[kind](limit, window)
+
+
+def limit_headers(
+    style: LimitHeaders, limiter: Limiter, window: float, now: float, *, with_remaining: bool
+) -> dict[str, str]:
+    """Return the headers that state a rate limit.
+
+    Args:
+        style: ``"x"`` for ``X-RateLimit-*``, as the API does; ``"draft-6"``, ``"draft-7"`` or ``"draft-8"`` of
+            draft-ietf-httpapi-ratelimit-headers, as express-rate-limit writes them; ``"none"``.
+        limiter: The rate limiter.
+        window: Length of its window in seconds.
+        now: The time.
+        with_remaining: Whether to state the number of requests allowed now.
+    """
+    limit, seconds = limiter.limit, math.ceil(window)
+    remaining = max(0, limiter.remaining(now)) if with_remaining else None
+    reset = math.ceil(limiter.reset_after(now)) or seconds
+    headers: dict[str, str | None] = {}
+    match style:
+        case "x":
+            headers = {"X-RateLimit-Limit": f"{limit}", "X-RateLimit-Remaining": _text("{}", remaining)}
+        case "draft-6":
+            headers = {
+                "RateLimit-Limit": f"{limit}",
+                "RateLimit-Remaining": _text("{}", remaining),
+                "RateLimit-Reset": f"{reset}",
+                "RateLimit-Policy": f"{limit};w={seconds}",
+            }
+        case "draft-7":
+            stated = _text(", remaining={}", remaining) or ""
+            headers = {"RateLimit": f"limit={limit}{stated}, reset={reset}", "RateLimit-Policy": f"{limit};w={seconds}"}
+        case "draft-8":
+            headers = {
+                "RateLimit": _text(f'"default"; r={{}}; t={reset}', remaining),
+                "RateLimit-Policy": f'"default"; q={limit}; w={seconds}',
+            }
+        case "none":
+            pass
+    return {name: text for name, text in headers.items() if text is not None}
+
+
+def _text(template: str, number: int | None) -> str | None:
+    return None if number is None else template.format(number)
 
 
 class MonthlyQuota:

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import msgspec
 from aiohttp import web
@@ -18,7 +18,7 @@ from aiohttp import web
 from zenovay_async.sandbox.data import FakeData, timestamp
 from zenovay_async.sandbox.faults import Fault, FaultRule
 from zenovay_async.sandbox.keys import PLANS, ApiKey, Plan
-from zenovay_async.sandbox.limits import LimiterKind, MonthlyQuota, make_limiter
+from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders, MonthlyQuota, limit_headers, make_limiter
 from zenovay_async.sandbox.routes import ROUTES
 from zenovay_async.sandbox.routing import ApiError, ApiRequest, Match
 
@@ -70,7 +70,9 @@ class Sandbox:
         rate_limiter: Kind of rate limiter: ``"fixed"``, ``"sliding"``, ``"bucket"`` or ``"counter"``.
         monthly_limit: Requests per month; by default the plan's.
         monthly_used: Requests already used.
-        send_remaining: Send ``X-RateLimit-Remaining``, as the API does in some responses only.
+        rate_limit_headers: How responses state the rate limit: ``"x"`` for ``X-RateLimit-*``, as the API does;
+            ``"draft-6"``, ``"draft-7"`` or ``"draft-8"`` for the IETF's headers, as a proxy may; or ``"none"``.
+        send_remaining: State how many requests remain, as the API does in some responses only.
         send_retry_after: Send ``Retry-After`` with a 429, in whole seconds.
         latency: Delay of each response in seconds.
         jitter: Maximum of an additional random delay in seconds, evenly distributed.
@@ -92,6 +94,7 @@ class Sandbox:
         rate_limit: int | None = DEFAULT_RATE_LIMIT,
         rate_limit_window: float = 60.0,
         rate_limiter: LimiterKind = "fixed",
+        rate_limit_headers: LimitHeaders = "x",
         monthly_limit: int | None = None,
         monthly_used: int = 0,
         send_remaining: bool = True,
@@ -104,10 +107,14 @@ class Sandbox:
             raise ValueError(f"websites={websites!r}: expected an int >= 0")
         if api_key is not None and not api_key.startswith("zv_"):
             raise ValueError("api_key: expected a key that starts with 'zv_'")
+        if rate_limit_headers not in get_args(LimitHeaders):
+            styles = ", ".join(get_args(LimitHeaders))
+            raise ValueError(f"rate_limit_headers={rate_limit_headers!r}: expected one of {styles}")
         self._data = FakeData(websites, seed, now or datetime.now(UTC).replace(microsecond=0))
         self._host, self._port = host, port
         self._window = rate_limit_window
         self._kind: LimiterKind = rate_limiter
+        self._limit_style: LimitHeaders = rate_limit_headers
         self._send_remaining, self._send_retry_after = send_remaining, send_retry_after
         self._latency, self._jitter = latency, jitter
         self._rng = random.Random(seed)  # noqa: S311 - request IDs, jitter and faults
@@ -313,9 +320,10 @@ class Sandbox:
             "X-Usage-Total": str(quota.total),
         }
         if key.limiter is not None:
-            headers["X-RateLimit-Limit"] = str(key.limiter.limit)
-            if self._send_remaining:
-                headers["X-RateLimit-Remaining"] = str(max(0, key.limiter.remaining(time.monotonic())))
+            now = time.monotonic()
+            headers |= limit_headers(
+                self._limit_style, key.limiter, self._window, now, with_remaining=self._send_remaining
+            )
         return headers
 
 
