@@ -674,3 +674,17 @@ def test_a_429_teaches_no_limit_by_itself() -> None:
     now = pacer.ready_at(0.0)
     rate_limit(pacer, pacer.acquire(now), now, 60.0)
     assert pacer.limit == 30
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0, 0.5])
+def test_429s_without_a_wait_to_name(retry_after: float | None) -> None:
+    """A server that names no time, or no wait with each 429, is probed less and less often."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.0)
+    now, pauses = pacer.ready_at(1.0), list[float]()
+    for _ in range(8):
+        rate_limit(pacer, pacer.acquire(now), now, retry_after)
+        pauses.append(pacer.ready_at(now) - now)
+        now = pacer.ready_at(now)
+    assert pauses[-1] == pytest.approx(30.0)
+    assert sum(pauses) > 60.0

@@ -319,14 +319,24 @@ async def test_learned_limit_is_emitted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit_window", "expected"), [(None, 50), (60.0, 50), (59.0, 50), (3600.0, LOWEST_LIMIT), (1.0, LOWEST_LIMIT)]
+    ("limit_window", "expected"),
+    [(None, 50), (59.4, 50), (60.0, 50), (59.0, 50), (3600.0, LOWEST_LIMIT), (1.0, LOWEST_LIMIT)],
 )
 async def test_limit_of_another_window(limit_window: float | None, expected: int) -> None:
-    """A limit that a response states for another window, as for an hour, is not that of a minute."""
-    limiter = WindowLimiter()
+    """A limit that a response states for another window, as for an hour, is not that of a minute; nor what is left."""
+    limiter = WindowLimiter(window=59.4)
     permit = await limiter.acquire()
-    permit.settle(Outcome(kind="succeeded", limit=50, limit_window=limit_window))
+    permit.settle(Outcome(kind="succeeded", limit=50, limit_window=limit_window, remaining=4))
     assert limiter.snapshot().limit == expected
+    assert limiter.snapshot().remaining == (4 if expected == 50 else LOWEST_LIMIT - 1)
+
+
+async def test_limit_of_a_window_rounded_up() -> None:
+    """Servers state windows in whole seconds: one of 2 s is the client's of 1.2 s."""
+    limiter = WindowLimiter(window=1.2)
+    permit = await limiter.acquire()
+    permit.settle(Outcome(kind="succeeded", limit=50, limit_window=2.0))
+    assert limiter.snapshot().limit == 50
 
 
 async def test_limit_that_429s_show_is_emitted() -> None:

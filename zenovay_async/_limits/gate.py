@@ -28,7 +28,7 @@ class Gate(msgspec.Struct, array_like=True):
         probing: Whether requests go one at a time, until one succeeds.
         probe: Number of the probe's permit; 0 if no probe is in flight.
         probe_at: When that permit was acquired.
-        backoffs: Number of 429s in a row that named no time.
+        backoffs: Number of 429s in a row that named no time to wait.
         last_incident: Number of the newest permit when the last 429 came; 429s of permits up to it are one incident.
         excesses: Number of 429s in a row that named a time longer than the window.
     """
@@ -66,13 +66,14 @@ class Gate(msgspec.Struct, array_like=True):
     def close(self, now: float, newest: int, retry_after: float | None, window: float, jitter: float) -> float:
         """Close the gate and start an incident; returns the seconds for which it closes."""
         self.last_incident = newest
-        self.probing, self.probe = True, 0
-        if retry_after is None:
-            seconds = self._backoff(window, jitter)
+        # A server that names no time, or no wait again and again, gets more time each time.
+        if retry_after is None or (retry_after < _ROUNDED and self.probing):
+            seconds = max(retry_after or 0.0, self._backoff(window, jitter))
         else:
             seconds = _believed(retry_after, window, self.excesses)
             if seconds < retry_after:
                 self.excesses = min(self.excesses + 1, _MOST_BACKOFFS)
+        self.probing, self.probe = True, 0
         self.closed_until = max(self.closed_until, now + seconds)
         return seconds
 

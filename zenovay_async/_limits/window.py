@@ -212,16 +212,17 @@ class WindowLimiter:
         """Settle or refund a permit; called by the permit, once."""
         loop, pacer, kind = self._loop, self._pacer, outcome.kind
         now, before = 0.0 if loop is None else loop.time(), pacer.limit
+        limit, remaining = outcome.limit, outcome.remaining
+        if outcome.limit_window is not None and self._is_other_limit(outcome.limit_window):
+            limit = remaining = None
         # Whether waits may now be longer than expected when the waiters joined the queue.
         delayed = pacer.is_default_limit
         if kind in {"succeeded", "failed"}:
-            pacer.on_response(
-                record, now, limit=self._limit_of(outcome), remaining=outcome.remaining, sent_at=outcome.sent_at
-            )
+            pacer.on_response(record, now, limit=limit, remaining=remaining, sent_at=outcome.sent_at)
         elif kind == "rate_limited":
             closed_until = pacer.gate.closed_until
             seconds = pacer.on_rate_limited(
-                record, now, retry_after=outcome.retry_after, limit=self._limit_of(outcome), jitter=self._rng.random()
+                record, now, retry_after=outcome.retry_after, limit=limit, jitter=self._rng.random()
             )
             if seconds is not None:
                 self._report_pause(seconds, outcome.retry_after)
@@ -238,10 +239,11 @@ class WindowLimiter:
                 self._reject_hopeless(now)
             self._wake_waiters()
 
-    def _limit_of(self, outcome: Outcome) -> int | None:
-        """The limit that a response stated, unless it is for another window."""
-        window, ours = outcome.limit_window, self._pacer.window
-        return outcome.limit if window is None or math.isclose(window, ours, rel_tol=_SAME_WINDOW) else None
+    def _is_other_limit(self, window: float) -> bool:
+        """Whether what a response states is about another window than the one that is paced, such as an hour."""
+        ours = self._pacer.window
+        # Stated in whole seconds.
+        return not math.isclose(window, ours, rel_tol=_SAME_WINDOW) and window != math.ceil(ours)
 
     def _report_pause(self, seconds: float, retry_after: float | None) -> None:
         if retry_after is not None and seconds < retry_after:
