@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zenovay_async import ServerReachable, ServerUnreachable
 from zenovay_async.cli.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+
+    from zenovay_async import Event
 
 _MAX_FAILURES = 3
 _LONG_RUN = 10.0
@@ -124,6 +128,29 @@ class ProgressReporter:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+class OutageReporter:
+    """Prints a line to standard error when the server goes away, and another when it is back; a listener of a client.
+
+    Args:
+        max_wait: Seconds that calls wait for it.
+
+    Attributes:
+        print: Prints a line, above the progress if there is one.
+    """
+
+    def __init__(self, max_wait: float) -> None:
+        self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{printable(line)}\n")
+        self._max_wait = max_wait
+
+    def __call__(self, event: Event) -> None:
+        """Print the line of an event, if it has one."""
+        if isinstance(event, ServerUnreachable):
+            status = "" if event.status is None else f"HTTP {event.status}: "
+            self.print(f"Server {event.kind}: {status}{event.reason}; waiting up to {self._max_wait:g} s")
+        elif isinstance(event, ServerReachable):
+            self.print(f"Server reachable again after {event.seconds:.0f} s")
 
 
 def _duration(seconds: float) -> str:
