@@ -150,7 +150,7 @@ class Budget:
             ticket = None
             if not gate.is_clear:
                 ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
-            permit = None
+            permit: Permit | None = None
             try:
                 if limiter is not None:
                     if own is not None and ticket == RELEASED:

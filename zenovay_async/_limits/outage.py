@@ -2,8 +2,8 @@
 
 An **outage** is *unreachable* (no connection can be made) or *failing* (the server is there and broken: one response
 with status 5xx, or none, after another, and not for one website alone). While it lasts, one attempt is made at a time,
-the **probe**, and the others wait for its outcome. Probes are spaced by exponential backoff with jitter. A response that
-shows the server up ends the outage.
+the **probe**, and the others wait for its outcome. Probes are spaced by exponential backoff with jitter. A response
+that shows the server up ends the outage.
 
 All of it is one value, an :class:`Outage`. Nothing here waits, reads a clock or draws a random number: times (seconds
 of any monotonic clock) and jitter are arguments. So it may be encoded as MessagePack after any step, and decoded in

@@ -180,7 +180,7 @@ class OutageGate:
             path: Path of the call; ``""`` if the outcome says nothing about the server.
         """
         now, outage, kind = self._now(), self.outage, outcome.kind
-        before = outage.kind
+        kind_before, probe_before = outage.kind, outage.next_probe_at
         number, jitter, reason = ticket or 0, self._rng.random(), outcome.reason
         if kind in {"succeeded", "rate_limited", "quota_exhausted"} or (kind == "failed" and not _is_5xx(outcome)):
             seconds = outage.on_response(now, sent_at=outcome.sent_at)
@@ -199,8 +199,8 @@ class OutageGate:
         ):
             self._tell_outage()
         if self._direct or self._background:
-            if outage.kind is not None and (outage.kind != before or not outage.probe):
-                self._reject_hopeless(now)
+            if outage.kind != kind_before or outage.next_probe_at != probe_before:
+                self._reject_hopeless(now, failed=outage.kind is not None)
             self._release(now)
         self._refresh()
 
@@ -292,12 +292,15 @@ class OutageGate:
         outage, bound = self.outage, self._bound(waiter)
         if now >= bound:
             return True
-        if self._is_background(waiter) or outage.probe:
-            return False
-        return waiter.patience.single or outage.next_probe_at > bound
+        return not self._is_background(waiter) and not outage.probe and outage.next_probe_at > bound
 
-    def _reject_hopeless(self, now: float) -> None:
-        """Fail the waiters for which the outage lasts too long."""
+    def _reject_hopeless(self, now: float, *, failed: bool = False) -> None:
+        """Fail the waiters for which the outage lasts too long.
+
+        Args:
+            now: The time.
+            failed: Whether an attempt failed just now, which those share that make one attempt only.
+        """
         self._next_bound = math.inf
         for waiter in [*self._direct, *self._background]:
             if waiter.future.done():
@@ -308,7 +311,7 @@ class OutageGate:
                     # The limiter says how long it would have to wait there.
                     self._admit(waiter, RELEASED)
                     continue
-            elif self._is_hopeless(waiter, now):
+            elif (failed and waiter.patience.single) or self._is_hopeless(waiter, now):
                 self._reject(waiter, now)
                 continue
             self._next_bound = min(self._next_bound, bound)

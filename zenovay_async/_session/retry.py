@@ -7,6 +7,7 @@ Retries are a bounded share of the traffic, so that callers do not overload a fa
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -151,20 +152,24 @@ class RetryPolicy:
                 wait = self._budget.trusted_wait(wait)
             # The server names the same time to every caller; jitter spreads them.
             return wait + self._jitter(retry)
-        return self._backoff(retry)
+        counted = copy.copy(retry)
+        counted.attempt_number = state.requests
+        return self._backoff(counted)
 
     def _stop(self, retry: RetryCallState, state: CallState[Any]) -> bool:
-        if not state.no_connection and state.attempts - state.unreachable >= self._max_attempts:
+        error = _error_of(retry)
+        if error is None:
+            return True
+        if state.no_connection:
+            return False  # the budget knows how long to wait for the server
+        if state.requests >= self._max_attempts:
             return True
         remaining = state.remaining()
         if retry.upcoming_sleep > remaining - MIN_ATTEMPT:
             # With no time left, even an attempt without a wait would not fit.
             state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
             return True
-        error = _error_of(retry)
-        if error is None or state.no_connection or state.resends:
-            return error is None
-        return not self._budget.spend_retry(error, background=state.background)
+        return not state.resends and not self._budget.spend_retry(error, background=state.background)
 
     def _before_sleep(self, retry: RetryCallState, state: CallState[Any]) -> None:
         error, call, wait = _error_of(retry), state.call, retry.upcoming_sleep

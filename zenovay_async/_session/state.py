@@ -80,6 +80,11 @@ class CallState(Generic[T]):
         self.background = self._batch is not None
         self._timeout = timeout
 
+    @property
+    def requests(self) -> int:
+        """Attempts that may have sent a request."""
+        return self.attempts - self.unreachable
+
     def remaining(self) -> float:
         """Seconds until the deadline; ``math.inf`` if there is none."""
         return math.inf if self.deadline is None else self.deadline - self.loop.time()
