@@ -72,6 +72,7 @@ async def test_a_batch_over_a_server_that_is_away_for_a_moment_gives_every_item(
     events: list[Event] = []
     values: list[str] = []
     taken: list[str] = []
+    tasks: list[asyncio.Task[int]] = []
 
     def items() -> Any:
         for website_id in server.ids:
@@ -86,8 +87,8 @@ async def test_a_batch_over_a_server_that_is_away_for_a_moment_gives_every_item(
                 values.append(result.item)
                 if len(values) == 10:
                     await server.stop()
-                    away = asyncio.ensure_future(come_back(server, zenovay, taken))
-            assert await away <= 4, "items taken while the server was away"
+                    tasks.append(asyncio.create_task(come_back(server, zenovay, taken)))
+            assert await tasks[0] <= 4, "items taken while the server was away"
         assert zenovay._budget.statistics().in_flight == 0
     await server.stop()
     assert sorted(values) == sorted(server.ids)
