@@ -463,3 +463,15 @@ async def test_a_server_that_swallows_connections_costs_a_batch_no_item(canned: 
     canned.get(URL, payload=GOOD, repeat=True)
     async with make_client(timeout=5) as zenovay, zenovay.batch(["x"] * 20, zenovay.heatmaps.pages) as results:
         assert [result.error async for result in results] == [None] * 20
+
+
+async def test_a_batch_ends_at_a_certificate_that_is_not_trusted(canned: aioresponses) -> None:
+    """As every further call would meet it."""
+    failure = aiohttp.ClientConnectorCertificateError(_connection_key(), ValueError("self-signed"))
+    canned.get(URL, exception=failure, repeat=True)
+    async with make_client() as zenovay:
+        with pytest.raises(APIConnectionError, match="certificate is not trusted"):
+            async with zenovay.batch(["x"] * 1000, zenovay.heatmaps.pages, concurrency=1) as results:
+                async for result in results:
+                    pytest.fail(f"an item was taken: {result}")
+    assert requests_sent(canned) == 1

@@ -206,12 +206,14 @@ class OutageGate:
 
     def _tell_outage(self) -> None:
         outage = self.outage
-        if outage.kind is not None:
-            _logger.warning("Server %s: %s; calls wait until it responds", outage.kind, outage.reason)
-            emit(
-                self._on_event,
-                ServerUnreachable(kind=outage.kind, reason=outage.reason, status=outage.status),
-            )
+        if outage.kind is None:
+            return
+        event = ServerUnreachable(kind=outage.kind, reason=outage.reason, status=outage.status)
+        # A program that shows events need not show the same again.
+        _logger.warning(
+            "Server %s: %s; calls wait until it responds", outage.kind, outage.reason, extra={"event": event}
+        )
+        emit(self._on_event, event)
 
     def _release(self, now: float) -> None:
         """Let the next callers of a slow start go on, and the next probe if one may go."""

@@ -15,7 +15,7 @@ from zenovay_async._protocol.auth import KEY_VARIABLE, OR_ALLOW_HTTP
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import count_ids, open_ids, validate_id, website_ids
 from zenovay_async.cli.output import make_writer
-from zenovay_async.cli.progress import OutageReporter, ProgressReporter
+from zenovay_async.cli.progress import MessageReporter, ProgressReporter
 from zenovay_async.cli.text import printable
 
 if TYPE_CHECKING:
@@ -92,14 +92,17 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
     options, operation = job.options, job.request.operation
     async with contextlib.AsyncExitStack() as stack:
         ids = job.ids
-        outages = OutageReporter(options.max_outage if operation.is_per_website else options.timeout)
+        max_wait = options.max_outage if operation.is_per_website else options.timeout
+        messages = stack.enter_context(MessageReporter(max_wait))
         if options.sandbox is None:
-            zenovay = _make_client(options, outages)
+            zenovay = _make_client(options, messages.on_event)
         else:
             from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - slow to import, and few runs need it
 
             sandbox = await stack.enter_async_context(Sandbox(websites=options.sandbox))
-            zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=options.timeout, on_event=outages)
+            zenovay = Zenovay(
+                sandbox.api_key, base_url=sandbox.url, timeout=options.timeout, on_event=messages.on_event
+            )
             if not ids and listed is None:
                 ids = tuple(sandbox.website_ids)
         if operation.is_per_website and not ids and listed is None:
@@ -114,7 +117,7 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
         total = None if in_file is None else len(ids) + in_file
         typed = listed is not None and listed.isatty()
         with ProgressReporter(total, bar=not typed and not (writer.streams and file.isatty())) as reporter:
-            outages.print = reporter.print
+            messages.print = reporter.print
             return await _fetch(job, zenovay, website_ids(ids, listed), writer, reporter)
 
 
