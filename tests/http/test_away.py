@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +22,7 @@ from zenovay_async import (
     ZenovayError,
     is_fatal,
 )
+from zenovay_async._limits.outage_gate import ServerUnavailable
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -352,3 +355,23 @@ async def test_callers_canceled_while_the_server_is_away_hold_up_nobody(unused_t
         assert waiting(zenovay) == 0
         assert zenovay._budget.statistics().in_flight == 0
     await server.stop()
+
+
+async def test_an_error_of_an_outage_is_freed_with_its_last_reference(unused_tcp_port: int) -> None:
+    async def call(zenovay: Zenovay) -> weakref.ref[ZenovayError]:
+        with pytest.raises(APIConnectionError) as caught:
+            await zenovay.heatmaps.pages("x")
+        reference = weakref.ref(caught.value)
+        del caught
+        return reference
+
+    zenovay = client_of(f"http://127.0.0.1:{unused_tcp_port}", timeout=0.1)
+    gc.collect()
+    gc.disable()
+    try:
+        reference = await call(zenovay)
+        assert reference() is None
+        assert not [found for found in gc.get_objects() if isinstance(found, ServerUnavailable)]
+    finally:
+        gc.enable()
+        await zenovay.close()

@@ -210,9 +210,8 @@ class OutageGate:
             return
         event = ServerUnreachable(kind=outage.kind, reason=outage.reason, status=outage.status)
         # A program that shows events need not show the same again.
-        _logger.warning(
-            "Server %s: %s; calls wait until it responds", outage.kind, outage.reason, extra={"event": event}
-        )
+        who = "calls" if event.kind == "unreachable" else "batches"
+        _logger.warning("Server %s: %s; %s wait", event.kind, event.reason, who, extra={"event": event})
         emit(self._on_event, event)
 
     def _release(self, now: float) -> None:

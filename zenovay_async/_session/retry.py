@@ -142,14 +142,15 @@ class RetryPolicy:
         There is none where the wait is for the permit of the next attempt, nor after a dead connection.
         """
         error = _error_of(retry)
-        if state.no_connection or state.resends or self._budget.is_held_back(background=state.background):
+        budget, is_rate_limited = self._budget, isinstance(error, RateLimitError)
+        if state.no_connection or state.resends or (is_rate_limited and budget.is_paced):
             return 0.0
-        if isinstance(error, RateLimitError) and self._budget.is_paced:
+        if not is_rate_limited and budget.is_held_back(background=state.background):
             return 0.0
         if error is not None and error.retry_after is not None:
             wait = error.retry_after
-            if isinstance(error, RateLimitError):
-                wait = self._budget.trusted_wait(wait)
+            if is_rate_limited:
+                wait = budget.trusted_wait(wait)
             # The server names the same time to every caller; jitter spreads them.
             return wait + self._jitter(retry)
         counted = copy.copy(retry)

@@ -213,8 +213,8 @@ class Session:
             raise
         except ServerUnavailable as unavailable:
             outage = unavailable
-        # Outside of the handler, so that the error keeps its own cause and context.
-        raise state.give_up(outage)
+        # Outside of the handler, so that the error keeps its own cause; the traceback would refer to this frame.
+        raise state.give_up(outage.with_traceback(None))
 
     def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
         request_id = self._auth.redact_text(raw.headers.get("x-request-id", "without ID"))
