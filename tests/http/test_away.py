@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import make_client, unique_key, until
+from raw_server import RawServer
 
 from zenovay_async import (
     APIConnectionError,
@@ -328,6 +329,22 @@ async def test_a_batch_gives_up_on_a_server_that_stays_broken(sandbox: Sandbox) 
     assert caught.value.outage is not None
 
 
+async def test_a_server_that_closes_every_connection_is_an_outage_too() -> None:
+    events: list[Event] = []
+    async with RawServer() as server, client_of(server.url, max_attempts=50, on_event=events.append) as zenovay:
+        paths = [f"stale/{number}" for number in range(8)]
+        with pytest.raises(
+            APIConnectionError, match=r"closed the connection .*; the server has been failing for "
+        ) as e:
+            async with zenovay.batch(paths, lambda path: zenovay.request("GET", path), max_outage=0.2) as results:
+                async for result in results:
+                    pytest.fail(f"an item was taken: {result}")
+        assert e.value.sent
+        assert server.requests < 8 + 20
+    (told,) = [event for event in events if isinstance(event, ServerUnreachable)]
+    assert (told.kind, told.status) == ("failing", None)
+
+
 async def test_a_rejected_id_shows_that_the_server_is_up(unused_tcp_port: int) -> None:
     server = Server(unused_tcp_port)
     async with client_of(server.url, server.key) as zenovay:
@@ -358,7 +375,7 @@ async def test_callers_canceled_while_the_server_is_away_hold_up_nobody(unused_t
 
 
 async def test_an_error_of_an_outage_is_freed_with_its_last_reference(unused_tcp_port: int) -> None:
-    async def call(zenovay: Zenovay) -> weakref.ref[ZenovayError]:
+    async def call(zenovay: Zenovay) -> weakref.ref[APIConnectionError]:
         with pytest.raises(APIConnectionError) as caught:
             await zenovay.heatmaps.pages("x")
         reference = weakref.ref(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -475,3 +476,25 @@ async def test_a_batch_ends_at_a_certificate_that_is_not_trusted(canned: aioresp
                 async for result in results:
                     pytest.fail(f"an item was taken: {result}")
     assert requests_sent(canned) == 1
+
+
+@pytest.mark.parametrize("wait", [0.5, 0.97, 0.985, 0.99, 0.995, 0.999, 1.0, 1.1])
+async def test_a_probe_due_just_before_the_deadline_is_no_endless_loop(canned: aioresponses, wait: float) -> None:
+    failure = aiohttp.ClientConnectorError(_connection_key(), OSError("connection refused"))
+    canned.get(URL, exception=failure, repeat=True)
+    async with make_client(timeout=1) as zenovay:
+        gate = zenovay._budget._shared.gate
+        gate.outage.first_wait = gate.outage.longest_wait = wait
+        gate._rng = AlwaysLongest()
+        began = now()
+        with pytest.raises(APIConnectionError, match=r"; the server has been unreachable for ") as caught:
+            await zenovay.heatmaps.pages("x")
+    assert now() - began <= 1
+    assert caught.value.attempts == requests_sent(canned) <= 3
+
+
+class AlwaysLongest(random.Random):
+    """Draws no jitter."""
+
+    def random(self) -> float:
+        return 1.0

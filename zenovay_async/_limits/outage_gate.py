@@ -53,12 +53,14 @@ class Patience(msgspec.Struct, frozen=True):
             later; ``None`` for no bound.
         attempts: Attempts made before.
         single: Whether the call makes one attempt only, for which it does not wait.
+        attempt_time: Seconds of the call's time that must be left for an attempt.
     """
 
     since: float | None = None
     max_outage: float | None = MAX_OUTAGE
     attempts: int = 0
     single: bool = False
+    attempt_time: float = 0.0
 
 
 class ServerUnavailable(Exception):  # noqa: N818 - a signal inside the package, which callers never see
@@ -125,7 +127,7 @@ class OutageGate:
         """Wait until the caller may send a request.
 
         Args:
-            deadline: Time of the event loop until which to wait; ``math.inf`` for none.
+            deadline: Time of the event loop at which the call ends; ``math.inf`` for none.
             background: Whether the call belongs to a batch.
             patience: How long it waits.
 
@@ -143,7 +145,9 @@ class OutageGate:
         if not is_held and not self._direct and not (background and self._background):
             return None
         queue = self._background if background else self._direct
-        waiter = _Waiter(queue, deadline, patience, now)
+        waiter = _Waiter(queue, deadline - patience.attempt_time, patience, now)
+        if is_held and now >= waiter.deadline:
+            raise ServerUnavailable(outage, now)
         if is_held and not outage.is_probe_due(now):
             if not outage.probe and self._is_lone_attempt(waiter):
                 return outage.start_probe()

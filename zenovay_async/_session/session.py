@@ -184,6 +184,7 @@ class Session:
     async def _acquire(self, state: CallState[T]) -> tuple[BudgetPermit, ConnectionPool]:
         """Wait for a permit and a connection slot, within the deadline; that of a background call starts afterwards."""
         began = state.loop.time()
+        state.no_connection = False
         self._transport.check_open()
         while True:
             permit = await self._acquire_permit(state)

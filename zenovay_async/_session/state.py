@@ -54,7 +54,7 @@ class CallState(Generic[T]):
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
-        gave_up: Whether the server is away for longer than the call waits.
+        gave_up: Whether the call ended while it waited for its next attempt.
         no_connection: Whether the last attempt made no connection.
         resends: Whether the last attempt, and not the one before it, met a connection that was dead.
     """
@@ -100,6 +100,7 @@ class CallState(Generic[T]):
             ZenovayError: No time is left. It is the error of the last attempt, else an ``APITimeoutError``.
         """
         if not self.background and self.remaining() < MIN_ATTEMPT:
+            self.gave_up = True
             raise self.last_error or APITimeoutError("The deadline passed before the request was sent")
 
     def begin_attempt(self) -> None:
@@ -147,7 +148,7 @@ class CallState(Generic[T]):
             self._waits_since = self.loop.time()
         batch = self._batch
         if batch is None:
-            return Patience(since=self._waits_since, attempts=self.attempts, single=single)
+            return Patience(since=self._waits_since, attempts=self.attempts, single=single, attempt_time=MIN_ATTEMPT)
         return Patience(since=self._waits_since, max_outage=batch.max_outage, attempts=self.attempts)
 
     def give_up(self, outage: ServerUnavailable) -> ZenovayError:
