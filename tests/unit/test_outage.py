@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from looptime import new_event_loop
 
-from zenovay_async import Outcome, RateLimitError, ServerReachable, ServerUnreachable
+from zenovay_async import ClientClosedError, Outcome, RateLimitError, ServerReachable, ServerUnreachable
 from zenovay_async._limits.budget import Budget, Limits, budget_for
 from zenovay_async._limits.outage import MIN_FAILURES, Outage
 from zenovay_async._limits.outage_gate import OutageGate, Patience, ServerUnavailable
@@ -639,6 +639,49 @@ def test_an_outage_of_a_closed_event_loop_is_found_out_anew_on_the_next() -> Non
         task._log_destroy_pending = False  # type: ignore[attr-defined] # the loop ended in mid-call on purpose
     callers.permits.clear()
     run(again, 0.0)
+
+
+@pytest.mark.looptime
+async def test_a_direct_call_whose_time_ends_in_the_slow_start_is_left_to_the_limiter() -> None:
+    callers = Callers()
+    await callers.begin()
+    await callers.come("a", "b", "c")
+    await callers.come("d", max_wait=5.0)
+    await callers.settle(await callers.next_probe(), GOOD)
+    assert list(callers.permits) == ["b", "c"]
+    await asyncio.sleep(5)
+    assert list(callers.permits) == ["b", "c", "d"]
+
+
+@pytest.mark.looptime
+async def test_a_call_with_no_time_left_for_an_attempt_does_not_probe() -> None:
+    callers = Callers()
+    await callers.begin()
+    await asyncio.sleep(100)
+    await callers.come("a", max_wait=0.005, attempt_time=0.01)
+    assert list(callers.gave_up) == ["a"]
+
+
+def test_callers_of_two_event_loops_do_not_wait_together() -> None:
+    callers = Callers()
+
+    async def wait() -> None:
+        await callers.begin()
+        await callers.come("a", max_wait=100.0)
+
+    first, second = new_event_loop(), new_event_loop()
+    try:
+        first.run_until_complete(wait())
+        with pytest.raises(ClientClosedError, match="another event loop"):
+            second.run_until_complete(callers.budget.acquire(1, max_wait=None, background=False))
+        first.run_until_complete(callers.next_probe())
+        # As when a caller is garbage collected after its loop.
+        callers.permits.pop("a").refund()
+        assert callers.budget.statistics().in_flight == 0
+        assert not callers.outage.probe
+    finally:
+        first.close()
+        second.close()
 
 
 _KINDS: list[Outcome] = [REFUSED, NOT_FOUND, BROKEN, DROPPED, GOOD, Outcome(kind="no_response"), Outcome(kind="unsent")]
