@@ -22,6 +22,8 @@ from zenovay_async.events import (
     RateLimitUpdated,
     RetryScheduled,
     SchemaDrift,
+    ServerReachable,
+    ServerUnreachable,
 )
 from zenovay_async.exceptions import (
     APIConnectionError,
@@ -160,6 +162,8 @@ __all__ = [
     "RevenueGranularity",
     "SchemaDrift",
     "ServerError",
+    "ServerReachable",
+    "ServerUnreachable",
     "Severity",
     "ShortRange",
     "Stats",

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
 import msgspec
 
+from zenovay_async._limits.outage_gate import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.slots import Slots
-from zenovay_async._session.state import BACKGROUND
+from zenovay_async._session.state import BACKGROUND, Background
 from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, is_fatal
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Batch(Generic[ItemT, T]):
             asynchronous generator is closed at the end of the block.
         fetch: Called with one item; returns the awaitable of its result.
         concurrency: Calls in flight at once, 1 or more.
+        max_outage: Seconds that calls wait for a server that is away; ``None`` for no bound.
 
     Attributes:
         succeeded: Items done without an error so far.
@@ -80,12 +82,16 @@ class Batch(Generic[ItemT, T]):
         fetch: Callable[[ItemT], Awaitable[T]],
         *,
         concurrency: int,
+        max_outage: float | None = MAX_OUTAGE,
     ) -> None:
         # repr needs these, and a traceback with variables calls it even on a batch that rejected an argument.
         self.succeeded = 0
         self.failed = 0
         self._workers: set[asyncio.Task[None]] = set()
         require_int("concurrency", concurrency)
+        is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
+        if max_outage is not None and not (is_number and max_outage >= 0):
+            raise ConfigurationError(f"max_outage={max_outage!r}: expected seconds, 0 or more, or None for no limit")
         if isinstance(items, (str, bytes)):
             raise ConfigurationError(
                 f"items={items!r}: expected an iterable of items; pass [{items!r}] for a single one"
@@ -95,6 +101,7 @@ class Batch(Generic[ItemT, T]):
         self._source = _Source(items)
         self._fetch = fetch
         self._concurrency = concurrency
+        self._background = Background(max_outage)
         self._results: deque[BatchResult[ItemT, T]] = deque()
         self._result_slots = Slots(2 * concurrency)
         self._changed = asyncio.Event()
@@ -110,7 +117,7 @@ class Batch(Generic[ItemT, T]):
         self._entered = True
         for _ in range(self._concurrency):
             context = contextvars.copy_context()
-            context.run(BACKGROUND.set, True)  # noqa: FBT003 - ContextVar.set takes it by position only
+            context.run(BACKGROUND.set, self._background)
             worker = asyncio.create_task(self._work(), context=context)
             self._workers.add(worker)
             worker.add_done_callback(self._retire)
@@ -134,7 +141,8 @@ class Batch(Generic[ItemT, T]):
         Results that were complete before the batch stopped come first.
 
         Raises:
-            ZenovayError: An error that holds for every item: an invalid key, no paid plan, an exhausted quota.
+            ZenovayError: An error that holds for every item: an invalid key, no paid plan, an exhausted quota, a server
+                that is away for longer than ``max_outage``.
             Exception: What the source of items raised.
         """
         while not self._results:

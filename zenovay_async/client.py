@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeV
 import msgspec
 
 from zenovay_async._limits.budget import Limits, RateLimitOption, budget_for
+from zenovay_async._limits.outage_gate import MAX_OUTAGE
 from zenovay_async._protocol.auth import (
     BASE_URL_VARIABLE,
     KEY_VARIABLE,
@@ -98,14 +99,15 @@ class Zenovay(ClientMethods):
         timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff, the body. A wait that
             cannot fit fails at once. ``None`` for no bound.
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
-        max_attempts: Requests that one call may send, the first included; 1 for no retries.
+        max_attempts: Requests that one call may send, the first included; 1 for no retries. Attempts that make no
+            connection do not count.
         max_connections: Requests in flight at once, 1 or more; further ones wait for a connection.
         rate_limit: ``"auto"`` learns the limit from the responses, starting at 30 a minute; an int is never exceeded,
             whatever the API allows; ``None`` does not pace; or a ``RateLimiter`` of your own.
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
         session: An aiohttp session to send with; it stays yours and is never closed.
-        on_event: Called with each event: a retry, a 429, a quota running low. It must not block.
+        on_event: Called with each event: a retry, a 429, a server that is away, a quota running low. It must not block.
         strict: Accept nothing but the documented schema, for tests: an unknown field or a number as text, otherwise
             coerced, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
         allow_http: Accept an ``http`` base URL of another machine, although the key travels unencrypted.
@@ -291,27 +293,30 @@ class Zenovay(ClientMethods):
         fetch: Callable[[ItemT], Awaitable[T]],
         *,
         concurrency: int = 8,
+        max_outage: float | None = MAX_OUTAGE,
     ) -> Batch[ItemT, T]:
         """Call ``fetch`` for each item, ``concurrency`` at a time, and yield results as they complete.
 
         Use it as ``async with zenovay.batch(ids, fetch) as results:`` and ``async for result in results:``. Each
         result has ``.item``, and either ``.value`` or ``.error``. Calls inside ``fetch`` are background calls: they
-        wait for the rate limit as long as it takes, and direct calls overtake them. Leaving the block early cancels
-        the calls in flight.
+        wait for the rate limit as long as it takes, and direct calls overtake them. While the server is away they wait
+        as well, up to ``max_outage``. Leaving the block early cancels the calls in flight.
 
         Args:
             items: Any iterable or asynchronous iterable, also an endless one; advanced as calls complete.
             fetch: Called with one item; returns the awaitable of its result. What it raises becomes ``.error``.
             concurrency: Calls in flight at once, 1 or more.
+            max_outage: Seconds of an outage, 0 or more, after which the batch ends with the connection's error;
+                ``None`` for no bound.
 
         Returns:
             The batch. Iterating over it raises an error that holds for every item (an invalid key, no paid plan, an
-            exhausted quota), and any error of the source of items.
+            exhausted quota, an outage), and any error of the source of items.
 
         Raises:
             ConfigurationError: An argument is invalid.
         """
-        return Batch(items, fetch, concurrency=concurrency)
+        return Batch(items, fetch, concurrency=concurrency, max_outage=max_outage)
 
     def with_raw_response(self, method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, Response[T]]]:
         """Change a method of this client to return the whole response: headers, request ID, attempts, and data.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -27,7 +27,7 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
         operation: Name of the operation, such as ``heatmaps.pages``.
         call: Method and path of the call.
         attempt: The attempt that failed, counted from 1.
-        wait: Seconds until the next attempt, without its wait for the rate limit.
+        wait: Seconds until the next attempt, without its wait for the rate limit or for a server that is away.
         error: The error of the attempt.
     """
 
@@ -60,6 +60,31 @@ class RateLimited(Event, frozen=True, kw_only=True):
 
     seconds: float
     from_server: bool
+
+
+class ServerUnreachable(Event, frozen=True, kw_only=True):
+    """The server is away: the calls of this key wait, and one attempt at a time finds out whether it is back.
+
+    Attributes:
+        kind: ``"unreachable"`` if no connection can be made; ``"failing"`` if the server is there and fails one call
+            after another, which holds back the calls of batches only.
+        reason: Message of the error that showed it.
+        status: HTTP status of that error; ``None`` if no response came.
+    """
+
+    kind: Literal["unreachable", "failing"]
+    reason: str
+    status: int | None
+
+
+class ServerReachable(Event, frozen=True, kw_only=True):
+    """The server responds again, after a :class:`ServerUnreachable`.
+
+    Attributes:
+        seconds: How long it was away.
+    """
+
+    seconds: float
 
 
 class QuotaThresholdReached(Event, frozen=True, kw_only=True):

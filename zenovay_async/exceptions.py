@@ -186,7 +186,15 @@ class ServerError(APIStatusError):
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether every further call with this key would fail alike: a bad key, no plan, no quota, a closed client."""
+    """Whether every further call would fail alike.
+
+    So it is with a bad key, no plan, no quota, a closed client, an untrusted certificate, and a server that is away for
+    longer than a batch waits.
+    """
     if isinstance(error, PermissionDeniedError):
         return error.code == API_PAID_PLAN_REQUIRED
+    if isinstance(error, APIConnectionError) and error.final and not error.sent:
+        return True
+    if isinstance(error, ZenovayError) and error.outage is not None:
+        return True
     return isinstance(error, (AuthenticationError, QuotaExceededError, ClientClosedError))

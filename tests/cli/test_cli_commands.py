@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 COMMON = "--format --output/-o --timeout --base-url --sandbox"
 COMMANDS = f"""
-analytics countries IDS --range --limit {COMMON} --ids-from --concurrency
-analytics overview IDS --range {COMMON} --ids-from --concurrency
-analytics pages IDS --param {COMMON} --ids-from --concurrency
-analytics technology IDS --param {COMMON} --ids-from --concurrency
-analytics visitors IDS --range --limit --offset --take --all {COMMON} --ids-from --concurrency
+analytics countries IDS --range --limit {COMMON} --ids-from --concurrency --max-outage
+analytics overview IDS --range {COMMON} --ids-from --concurrency --max-outage
+analytics pages IDS --param {COMMON} --ids-from --concurrency --max-outage
+analytics technology IDS --param {COMMON} --ids-from --concurrency --max-outage
+analytics visitors IDS --range --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage
 anomalies list IDS --range --severity --metric --resolved/--no-resolved --limit --offset --take --all \
-{COMMON} --ids-from --concurrency
-errors groups IDS --status --limit {COMMON} --ids-from --concurrency
-heatmaps pages IDS --limit {COMMON} --ids-from --concurrency
-insights list IDS --range --type --severity --limit --offset --take --all {COMMON} --ids-from --concurrency
-query --question! IDS --time-range --compare-to {COMMON} --ids-from --concurrency
-replays sessions IDS --limit --offset --take --all {COMMON} --ids-from --concurrency
-retention cohorts IDS --range --granularity --periods {COMMON} --ids-from --concurrency
-revenue ltv IDS --range --granularity {COMMON} --ids-from --concurrency
+{COMMON} --ids-from --concurrency --max-outage
+errors groups IDS --status --limit {COMMON} --ids-from --concurrency --max-outage
+heatmaps pages IDS --limit {COMMON} --ids-from --concurrency --max-outage
+insights list IDS --range --type --severity --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage
+query --question! IDS --time-range --compare-to {COMMON} --ids-from --concurrency --max-outage
+replays sessions IDS --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage
+retention cohorts IDS --range --granularity --periods {COMMON} --ids-from --concurrency --max-outage
+revenue ltv IDS --range --granularity {COMMON} --ids-from --concurrency --max-outage
 stats aggregate --param {COMMON}
 stats breakdown --param {COMMON}
 stats timeseries --param {COMMON}
 usage {COMMON}
-websites get IDS {COMMON} --ids-from --concurrency
+websites get IDS {COMMON} --ids-from --concurrency --max-outage
 websites list {COMMON}
 """
 """Every command with its arguments; ``!`` marks a required one."""
@@ -143,7 +143,9 @@ async def test_a_new_method_is_a_new_command(
     monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
     monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
     monkeypatch.setattr(Heatmaps, "click_pages", click_pages, raising=False)
-    assert f"heatmaps click-pages --kind! IDS --max-pages {COMMON} --ids-from --concurrency" in listed(make_app())
+    assert f"heatmaps click-pages --kind! IDS --max-pages {COMMON} --ids-from --concurrency --max-outage" in listed(
+        make_app()
+    )
     text = help_of("heatmaps", "click-pages", capsys=capsys)
     assert "List pages by clicks." in text
     assert "Kind of click, such as rage." in text
@@ -158,7 +160,7 @@ def test_a_new_list_in_pages_has_take_and_all_and_is_json_until_it_has_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Heatmaps, "funnel", funnel, raising=False)
-    options = f"IDS --limit --offset --take --all {COMMON} --ids-from --concurrency"
+    options = f"IDS --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage"
     assert f"heatmaps funnel {options}" in listed(make_app())
     assert main(["heatmaps", "funnel", IDS[0], "--sandbox", "1", "--format", "csv"]) == 2
     assert "--format csv: this result has no documented columns" in capsys.readouterr().err

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+import logging
+import os
+import re
 
 import pytest
-from cli_helpers import IDS, PAGES, run, run_at
+from cli_helpers import COMMAND, IDS, PAGES, run, run_at
 
+from zenovay_async import ServerUnreachable
 from zenovay_async.cli import main
-from zenovay_async.sandbox import Fault
-
-if TYPE_CHECKING:
-    from zenovay_async.sandbox import Sandbox
+from zenovay_async.cli.progress import MessageReporter
+from zenovay_async.sandbox import Fault, Sandbox
 
 
 @pytest.mark.parametrize(
@@ -76,9 +77,65 @@ async def test_a_response_that_does_not_come_in_time_is_exit_code_1(
     assert "zenovay-async: " in capsys.readouterr().err
 
 
-def test_no_server_is_exit_code_1_and_a_sentence_for_each(unused_tcp_port: int) -> None:
+def test_no_server_is_exit_code_1_and_ends_the_run(unused_tcp_port: int) -> None:
     env = {"ZENOVAY_API_KEY": "zv_x", "ZENOVAY_BASE_URL": f"http://127.0.0.1:{unused_tcp_port}"}
-    done = run("x", "--timeout", "0.2", env=env)
+    done = run("x", "y", "--max-outage", "0.1", env=env)
     assert done.returncode == 1
-    assert "x: No connection could be made" in done.stderr
-    assert "Traceback" not in done.stderr
+    away, stopped, why = done.stderr.splitlines()
+    assert re.fullmatch(r"Server unreachable: No connection could be made: .*; waiting up to 0.1 s", away)
+    assert stopped == "stopped: 0 of 2 done, 0 failed"
+    assert re.fullmatch(r"zenovay-async: No connection could be made: .*; the server has been unreachable for .*", why)
+    assert done.stdout == ""
+
+
+def test_a_single_call_without_a_server_is_exit_code_1(
+    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", "zv_x")
+    monkeypatch.setenv("ZENOVAY_BASE_URL", f"http://127.0.0.1:{unused_tcp_port}")
+    assert main(["usage", "--timeout", "0.2"]) == 1
+    away, why = capsys.readouterr().err.splitlines()
+    assert away.endswith("; waiting up to 0.2 s")
+    assert why.startswith("zenovay-async: No connection could be made")
+
+
+async def test_a_server_that_is_away_and_back_is_two_lines_on_standard_error(unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}/api/external/v1"
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *IDS,
+        "--format",
+        "ndjson",
+        env={**os.environ, "ZENOVAY_API_KEY": "zv_x", "ZENOVAY_BASE_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    away = await process.stderr.readline()
+    assert away.startswith(b"Server unreachable: No connection could be made")
+    assert away.endswith(b"; waiting up to 300 s\n")
+    async with Sandbox(websites=3, port=unused_tcp_port, api_key="zv_x"):
+        out, back = await process.communicate()
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 3
+    assert re.fullmatch(rb"Server reachable again after \d+ s\n", back)
+
+
+@pytest.mark.parametrize("value", ["-1", "x"])
+def test_a_max_outage_that_makes_no_sense_is_exit_code_2(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "x", "--max-outage", value]) == 2
+    assert "max-outage" in capsys.readouterr().err
+
+
+def test_a_reason_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = MessageReporter(5.0)
+    reporter.on_event(ServerUnreachable(kind="failing", reason="\x1b[2J", status=502))
+    assert capsys.readouterr().err == "Server failing: HTTP 502: \ufffd[2J; waiting up to 5 s\n"
+
+
+def test_a_warning_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("zenovay_async")
+    with MessageReporter(5.0):
+        logger.warning("one\n\x1b[2J")
+        logger.info("two")
+    assert capsys.readouterr().err == "one\n\ufffd[2J\n"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import random
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from helpers import URL, make_client, now, requests_sent
@@ -23,6 +26,8 @@ from zenovay_async import (
 )
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.response import RawResponse
+from zenovay_async._session.transport import ConnectionPool
 from zenovay_async.events import Event, RateLimited, RetryScheduled
 
 if TYPE_CHECKING:
@@ -297,3 +302,199 @@ async def test_a_timeout_is_a_timeout_to_everyone(canned: aioresponses) -> None:
         with pytest.raises(TimeoutError) as caught:
             await zenovay.heatmaps.pages("x")
     assert isinstance(caught.value, APITimeoutError)
+
+
+async def test_a_rate_limit_of_a_proxy_does_not_repeat_what_may_have_run(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 503 with the code of a rate limit: a GET is retried, a question is not."""
+    body = {"error": {"message": "m", "code": "RATE_LIMIT_EXCEEDED"}}
+    monkeypatch.setattr(
+        "zenovay_async._session.session.parse_response", _raise_once(RateLimitError("m", status=503), times=2)
+    )
+    canned.get(URL, payload=body, repeat=True)
+    canned.post(f"{DEFAULT_BASE_URL}/query/x", payload=body, repeat=True)
+    async with make_client() as zenovay:
+        with pytest.raises(RateLimitError) as caught:
+            await zenovay.request("POST", "query/x", json={"question": "?"})
+        assert caught.value.attempts == 1
+        with pytest.raises(LookupError):
+            await zenovay.heatmaps.pages("x")
+    assert requests_sent(canned) == 3
+
+
+def _raise_once(error: ZenovayError, *, times: int) -> Any:
+    """A function that raises an error a number of times, and then another."""
+    left = itertools.count(times, -1)
+
+    def raise_it(*_: Any, **__: Any) -> Any:
+        raise error if next(left) > 0 else LookupError
+
+    return raise_it
+
+
+class DeadConnections:
+    """Sends over connections that are dead, the first so many times.
+
+    Attributes:
+        attempts: Times of the attempts.
+    """
+
+    def __init__(self, dead: int, *, sent: bool) -> None:
+        self.dead = dead
+        self.sent = sent
+        self.attempts: list[float] = []
+
+    async def send(self, pool: ConnectionPool, *_: Any, **__: Any) -> RawResponse:
+        self.attempts.append(now())
+        pool.slots.release()
+        if len(self.attempts) <= self.dead:
+            error = APIConnectionError("The server closed the connection without a response")
+            error.stale, error.sent = True, self.sent
+            raise error
+        return RawResponse(200, {"Content-Type": "application/json"}, msgspec.json.encode(GOOD))
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def send(pool: ConnectionPool, *args: Any, **options: Any) -> RawResponse:
+            return await self.send(pool, *args, **options)
+
+        monkeypatch.setattr(ConnectionPool, "send", send)
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_dead_connection_is_replaced_at_once_and_costs_no_retry(
+    sent: bool,  # noqa: FBT001 - a table's column
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connections = DeadConnections(1, sent=sent)
+    connections.install(monkeypatch)
+    async with make_client() as zenovay:
+        response = await zenovay.with_raw_response(zenovay.heatmaps.pages)("x")
+        assert zenovay._budget.statistics().retries_left == RetryBudget.CAPACITY
+    assert response.attempts == 2
+    assert response.waits[0] < 0.001
+
+
+async def test_a_second_dead_connection_in_a_row_takes_the_usual_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = DeadConnections(3, sent=True)
+    connections.install(monkeypatch)
+    async with make_client() as zenovay:
+        await zenovay.heatmaps.pages("x")
+        assert zenovay._budget.statistics().retries_left < RetryBudget.CAPACITY - 1
+    first, second, third, fourth = connections.attempts
+    assert second == first
+    assert (third - second) + (fourth - third) > 0.001
+
+
+@pytest.mark.parametrize(("sent", "attempts"), [(True, 1), (False, 2)])
+async def test_a_question_goes_again_only_if_a_dead_connection_did_not_take_all_of_it(
+    sent: bool,  # noqa: FBT001 - a table's column
+    attempts: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connections = DeadConnections(1, sent=sent)
+    connections.install(monkeypatch)
+    async with make_client() as zenovay:
+        if sent:
+            with pytest.raises(APIConnectionError):
+                await zenovay.request("POST", "query/x", json={"question": "?"})
+        else:
+            await zenovay.request("POST", "query/x", json={"question": "?"})
+    assert len(connections.attempts) == attempts
+
+
+async def test_many_dead_connections_are_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = DeadConnections(50, sent=True)
+    connections.install(monkeypatch)
+    events: list[Event] = []
+    async with make_client(on_event=events.append) as zenovay:
+        await asyncio.gather(*(zenovay.heatmaps.pages(str(number)) for number in range(50)))
+    assert {type(event) for event in events} == {RetryScheduled}
+
+
+async def test_without_a_limiter_a_time_longer_than_a_window_is_not_believed_whole(
+    canned: aioresponses, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as milliseconds in place of seconds: the call is retried after a window, and one warning says so."""
+    for _ in range(2):
+        canned.get(URL, status=429, headers={"Retry-After": "6000"})
+    canned.get(URL, payload=GOOD)
+    async with make_client() as zenovay:
+        began = now()
+        await zenovay.heatmaps.pages("x", timeout=None)
+    assert 120 <= now() - began <= 122
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["Rate limited for 6000 s, longer than the window of 60 s; trying again after a window"]
+
+
+async def test_a_host_that_is_not_found_is_one_clear_error_within_ten_seconds(canned: aioresponses) -> None:
+    failure = aiohttp.ClientConnectorDNSError(_connection_key(), OSError("Name or service not known"))
+    canned.get(URL, exception=failure, repeat=True)
+    async with make_client() as zenovay:
+        began = now()
+        with pytest.raises(
+            APIConnectionError, match=r"The host was not found: .*host:443.*; check base_url and the network"
+        ) as caught:
+            await zenovay.heatmaps.pages("x")
+    assert now() - began < 10
+    assert 1 < caught.value.attempts < 10
+
+
+@pytest.mark.parametrize("rate_limit", ["auto", None])
+async def test_a_batch_on_a_host_that_is_not_found_ends_after_five_minutes(
+    canned: aioresponses, rate_limit: Any
+) -> None:
+    failure = aiohttp.ClientConnectorDNSError(_connection_key(), OSError("Name or service not known"))
+    canned.get(URL, exception=failure, repeat=True)
+    async with make_client(rate_limit=rate_limit) as zenovay:
+        began = now()
+        with pytest.raises(APIConnectionError, match="The host was not found") as caught:
+            async with zenovay.batch(["x"] * 1000, zenovay.heatmaps.pages) as results:
+                async for result in results:
+                    pytest.fail(f"an item was taken: {result}")
+    assert now() - began == pytest.approx(300, abs=1)
+    assert caught.value.outage == pytest.approx(300, abs=1)
+    assert requests_sent(canned) < 20 * 5 + 8
+
+
+async def test_a_server_that_swallows_connections_costs_a_batch_no_item(canned: aioresponses) -> None:
+    """However long each attempt takes to find out: the time of a call starts anew after it."""
+    for _ in range(20):
+        canned.get(URL, exception=aiohttp.ConnectionTimeoutError())
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with make_client(timeout=5) as zenovay, zenovay.batch(["x"] * 20, zenovay.heatmaps.pages) as results:
+        assert [result.error async for result in results] == [None] * 20
+
+
+async def test_a_batch_ends_at_a_certificate_that_is_not_trusted(canned: aioresponses) -> None:
+    """As every further call would meet it."""
+    failure = aiohttp.ClientConnectorCertificateError(_connection_key(), ValueError("self-signed"))
+    canned.get(URL, exception=failure, repeat=True)
+    async with make_client() as zenovay:
+        with pytest.raises(APIConnectionError, match="certificate is not trusted"):
+            async with zenovay.batch(["x"] * 1000, zenovay.heatmaps.pages, concurrency=1) as results:
+                async for result in results:
+                    pytest.fail(f"an item was taken: {result}")
+    assert requests_sent(canned) == 1
+
+
+@pytest.mark.parametrize("wait", [0.5, 0.97, 0.985, 0.99, 0.995, 0.999, 1.0, 1.1])
+async def test_a_probe_due_just_before_the_deadline_is_no_endless_loop(canned: aioresponses, wait: float) -> None:
+    failure = aiohttp.ClientConnectorError(_connection_key(), OSError("connection refused"))
+    canned.get(URL, exception=failure, repeat=True)
+    async with make_client(timeout=1) as zenovay:
+        gate = zenovay._budget._shared.gate
+        gate.outage.first_wait = gate.outage.longest_wait = wait
+        gate._rng = AlwaysLongest()
+        began = now()
+        with pytest.raises(APIConnectionError, match=r"; the server has been unreachable for ") as caught:
+            await zenovay.heatmaps.pages("x")
+    assert now() - began <= 1
+    assert caught.value.attempts == requests_sent(canned) <= 3
+
+
+class AlwaysLongest(random.Random):
+    """Draws no jitter."""
+
+    def random(self) -> float:
+        return 1.0

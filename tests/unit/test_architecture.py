@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The other parts that each part may import; ``""`` is the package itself, and anyone may import ``_version``."""
 
-PURE = ("_protocol", "_limits.pacing", "_limits.outcome")
+PURE = ("_protocol", "_limits.pacing", "_limits.outage", "_limits.outcome")
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),
     *("random", "secrets", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "tenacity"),

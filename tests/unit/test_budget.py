@@ -562,9 +562,9 @@ class _Run:
     async def step(self, what: str, *details: Any) -> None:
         if what == "acquire_nowait":
             cost, background = details
-            permit = self.budget.acquire_nowait(cost, background=background)
-            if permit is not None:
-                self.held.append((permit, cost))
+            acquired = self.budget.acquire_nowait(cost, background=background)
+            if acquired is not None:
+                self.held.append((acquired, cost))
         elif what == "acquire":
             self.tasks.append(asyncio.create_task(self._acquire(*details)))
         elif what == "sleep":

@@ -16,8 +16,10 @@ from zenovay_async import (
     QuotaExceededError,
     RateLimitError,
     ResponseDecodeError,
+    ServerError,
     Zenovay,
     ZenovayError,
+    is_fatal,
 )
 from zenovay_async import exceptions as errors
 from zenovay_async.sandbox.faults import NAMED
@@ -108,3 +110,13 @@ async def test_an_error_is_freed_with_its_last_reference(sandbox: Sandbox, fault
             assert reference() is None
         finally:
             gc.enable()
+
+
+def test_what_every_further_call_would_meet_is_fatal() -> None:
+    gone, untrusted, refused = ServerError("m"), APIConnectionError("m"), APIConnectionError("m")
+    gone.outage = 0.0
+    untrusted.final, untrusted.sent, refused.sent = True, False, False
+    unreadable = APIConnectionError("m")
+    unreadable.final = True
+    assert [is_fatal(error) for error in (gone, untrusted, refused, unreadable)] == [True, True, False, False]
+    assert is_fatal(pickle.loads(pickle.dumps(gone)))  # noqa: S301 - our own bytes

@@ -10,6 +10,7 @@ of the plan, or both the same limit.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import math
@@ -20,6 +21,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
+from zenovay_async._limits.outage_gate import RELEASED, OutageGate, Patience
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from zenovay_async.exceptions import ZenovayError
 
 _logger = logging.getLogger("zenovay_async")
+
+_PATIENCE = Patience()
 
 RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
 """How to pace: ``"auto"``, requests per window, a custom limiter, or ``None`` for no pacing."""
@@ -110,52 +114,106 @@ class Budget:
         """
         self._shared.quota.check(cost, reserve=self._reserve if background else 0)
 
-    def acquire_nowait(self, cost: int, *, background: bool) -> Permit | None:
+    def acquire_nowait(self, cost: int, *, background: bool) -> BudgetPermit | None:
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
-        limiter = self._shared.limiter
+        shared = self._shared
+        limiter = shared.limiter
         permit = None
+        if not shared.gate.is_clear:
+            return None
         if limiter is not None:
             permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
                 return None
-        return self._make_permit(cost, permit)
+        return self._make_permit(cost, permit, None)
 
-    async def acquire(self, cost: int, *, max_wait: float | None, background: bool) -> Permit:
+    async def acquire(
+        self, cost: int, *, max_wait: float | None, background: bool, patience: Patience = _PATIENCE
+    ) -> BudgetPermit:
         """Wait for a permit, and check the quota again, which other calls may have spent in the meantime.
 
         Args:
             cost: Requests that the call is charged for.
             max_wait: Seconds to wait at most; ``None`` for no bound.
             background: Whether direct calls overtake it.
+            patience: How long to wait for a server that is away.
 
         Raises:
             RateLimitError: The wait does not fit ``max_wait``.
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
+            ServerUnavailable: The server is away, and the wait ends before it is back.
         """
-        limiter = self._shared.limiter
-        permit = None
-        if limiter is not None:
-            permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+        shared, time = self._shared, asyncio.get_running_loop().time
+        gate, limiter, own = shared.gate, shared.limiter, shared.own_limiter
+        deadline = math.inf if max_wait is None else time() + max_wait
+        while True:
+            ticket = None
+            if not gate.is_clear:
+                ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
+            permit: Permit | None = None
             try:
+                if limiter is not None:
+                    if own is not None and ticket == RELEASED:
+                        permit = own.acquire_nowait(cost=cost, background=background)
+                        if permit is None:
+                            # The limiter bounds it from here on, and nobody else need wait for it.
+                            gate.abandon(ticket)
+                            ticket = None
+                    if permit is None:
+                        bound = None if max_wait is None else max(0.0, deadline - time())
+                        permit = await limiter.acquire(cost=cost, max_wait=bound, background=background)
                 self.check(cost, background=background)
             except BaseException:
-                permit.refund()
+                if permit is not None:
+                    permit.refund()
+                gate.abandon(ticket)
                 raise
-        return self._make_permit(cost, permit)
+            acquired = self._make_permit(cost, permit, ticket)
+            if not self.holds_back(acquired, background=background):
+                return acquired
+            acquired.refund()
 
-    def _make_permit(self, cost: int, permit: Permit | None) -> BudgetPermit:
+    def _make_permit(self, cost: int, permit: Permit | None, ticket: int | None) -> BudgetPermit:
         shared = self._shared
         shared.quota.in_flight += cost
-        return BudgetPermit(shared, cost, permit)
+        return BudgetPermit(shared, cost, permit, ticket)
 
-    def spend_retry(self, error: ZenovayError) -> bool:
+    def holds_back(self, permit: BudgetPermit, *, background: bool) -> bool:
+        """Whether a permit must be refunded, and another acquired, as the server is away now."""
+        gate = self._shared.gate
+        return not gate.is_clear and gate.holds_back(permit.ticket, background=background)
+
+    def spend_retry(self, error: ZenovayError, *, background: bool = False) -> bool:
         """Whether a retry after this error is allowed; if so, spends it from the retry budget.
 
-        A retry after a 429 spends nothing: the limiter, or the time that the server named, bounds it already.
+        A retry after a 429 spends nothing: the limiter, or the time that the server named, bounds it already. Nor does
+        one of a background call while the server is away: it is one probe of all.
+
+        Args:
+            error: The error.
+            background: Whether the call belongs to a batch.
         """
         if isinstance(error, RateLimitError) and (self.is_paced or error.retry_after is not None):
             return True
+        if self.is_held_back(background=background):
+            return True
         return self._shared.retries.spend()
+
+    def is_held_back(self, *, background: bool) -> bool:
+        """Whether a call has to wait until the server is back."""
+        return self._shared.gate.holds_back(None, background=background)
+
+    def trusted_wait(self, seconds: float) -> float:
+        """The wait that the server asks for, or a window if it asks for more, which is likely to be a mistake."""
+        window = self._shared.window
+        if seconds <= window:
+            return seconds
+        if not self._shared.has_warned:
+            self._shared.has_warned = True
+            _logger.warning(
+                "Rate limited for %.0f s, longer than the window of %g s; trying again after a window", seconds, window
+            )
+        return window
 
     def estimate(self, n: int, cost: int) -> Estimate:
         """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
@@ -196,9 +254,15 @@ class BudgetPermit(msgspec.Struct, eq=False):
     _shared: _Shared | None
     _cost: int
     _permit: Permit | None
+    ticket: int | None
 
-    def settle(self, outcome: Outcome) -> None:
-        """Update quota, retry budget and limiter with the outcome; nothing else updates them."""
+    def settle(self, outcome: Outcome, path: str = "") -> None:
+        """Update quota, retry budget, limiter and the state of the server; nothing else updates them.
+
+        Args:
+            outcome: How the request ended.
+            path: Path of a call that failed; omitted if that says nothing about the server.
+        """
         shared, self._shared = self._shared, None
         if shared is None:
             raise RuntimeError(RETURNED_TWICE)
@@ -220,6 +284,8 @@ class BudgetPermit(msgspec.Struct, eq=False):
             except Exception:
                 # A bug of a custom limiter must not cost a response that was paid for.
                 _logger.exception("The rate limiter failed to take back a permit")
+        if kind != "succeeded" or not shared.gate.is_quiet:
+            shared.gate.settle(self.ticket, outcome, path)
 
     def refund(self) -> None:
         """Return the permit unused."""
@@ -236,6 +302,9 @@ class _Shared:
         self.limiter: RateLimiter | None = given if isinstance(given, RateLimiter) else self.own_limiter
         self.quota = QuotaGuard(on_event=self._emit)
         self.retries = RetryBudget()
+        self.gate = OutageGate(self._emit)
+        self.window = limits.window
+        self.has_warned = False
         self.budgets: WeakValueDictionary[int, Budget] = WeakValueDictionary()
 
     def on_quota_exhausted(self, retry_after: float | None) -> None:

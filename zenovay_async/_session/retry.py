@@ -7,6 +7,7 @@ Retries are a bounded share of the traffic, so that callers do not overload a fa
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,14 +42,17 @@ TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
 BACKOFF_FIRST = 0.5
 BACKOFF_LONGEST = 8.0
 
+_SERVER_ERROR = 500
+
 _logger = logging.getLogger("zenovay_async")
 
 
 def is_retryable(error: ZenovayError, call: Call[Any]) -> bool:
     """Whether a retry of this call may succeed and does no harm."""
-    if isinstance(error, RateLimitError):
-        return True  # rejected before it ran
     idempotent = call.endpoint.idempotent
+    if isinstance(error, RateLimitError):
+        # Rejected before it ran, unless a proxy says so in place of a server that may have run it.
+        return idempotent or error.status is None or error.status < _SERVER_ERROR
     if isinstance(error, APIConnectionError):
         return not error.final and (idempotent or not error.sent)
     if isinstance(error, ResponseDecodeError):
@@ -60,7 +64,7 @@ class RetryPolicy:
     """Retries a call that failed, until it succeeds, cannot succeed, or has no attempt or no time left.
 
     Args:
-        max_attempts: Requests that a call may send, the first included.
+        max_attempts: Requests that a call may send, the first included; attempts that make no connection do not count.
         budget: Bounds retries to a share of the traffic; if it is paced, callers wait for a permit after a 429.
         on_event: Called before each retry.
     """
@@ -72,9 +76,16 @@ class RetryPolicy:
         self._backoff = wait_random_exponential(multiplier=BACKOFF_FIRST, max=BACKOFF_LONGEST)
         self._jitter = wait_random_exponential(multiplier=BACKOFF_FIRST, max=BACKOFF_FIRST)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether calls make one attempt only."""
+        return self._max_attempts == 1
+
     def applies(self, error: ZenovayError, state: CallState[Any]) -> bool:
         """Whether to retry after the first failure; an error before the first attempt is final."""
-        return self._max_attempts > 1 and state.attempts > 0 and is_retryable(error, state.call)
+        if not state.attempts or state.gave_up or not is_retryable(error, state.call):
+            return False
+        return not self.is_single or (state.background and state.no_connection)
 
     async def resume(self, state: CallState[Any], attempt: Callable[[], Awaitable[T]]) -> T:
         """Make further attempts after the first failed.
@@ -105,10 +116,13 @@ class RetryPolicy:
         retrying = AsyncRetrying(
             sleep=asyncio.sleep,
             stop=lambda retry: self._stop(retry, state),
-            wait=self._wait,
+            wait=lambda retry: self._wait(retry, state),
             retry=retry_if_exception(
                 lambda error: (
-                    isinstance(error, ZenovayError) and state.excess_wait is None and is_retryable(error, state.call)
+                    isinstance(error, ZenovayError)
+                    and state.excess_wait is None
+                    and not state.gave_up
+                    and is_retryable(error, state.call)
                 )
             ),
             before_sleep=lambda retry: self._before_sleep(retry, state),
@@ -122,26 +136,41 @@ class RetryPolicy:
         state.last_error = None
         return result
 
-    def _wait(self, retry: RetryCallState) -> float:
-        """The wait before the next attempt: what the server asked for, else exponential backoff with full jitter."""
+    def _wait(self, retry: RetryCallState, state: CallState[Any]) -> float:
+        """The wait before the next attempt: what the server asked for, else exponential backoff with full jitter.
+
+        There is none where the wait is for the permit of the next attempt, nor after a dead connection.
+        """
         error = _error_of(retry)
-        if isinstance(error, RateLimitError) and self._budget.is_paced:
-            return 0.0  # the wait is for the permit of the next attempt
+        budget, is_rate_limited = self._budget, isinstance(error, RateLimitError)
+        if state.no_connection or state.resends or (is_rate_limited and budget.is_paced):
+            return 0.0
+        if not is_rate_limited and budget.is_held_back(background=state.background):
+            return 0.0
         if error is not None and error.retry_after is not None:
+            wait = error.retry_after
+            if is_rate_limited:
+                wait = budget.trusted_wait(wait)
             # The server names the same time to every caller; jitter spreads them.
-            return error.retry_after + self._jitter(retry)
-        return self._backoff(retry)
+            return wait + self._jitter(retry)
+        counted = copy.copy(retry)
+        counted.attempt_number = state.requests
+        return self._backoff(counted)
 
     def _stop(self, retry: RetryCallState, state: CallState[Any]) -> bool:
-        if retry.attempt_number >= self._max_attempts:
+        error = _error_of(retry)
+        if error is None:
+            return True
+        if state.no_connection:
+            return False  # the budget knows how long to wait for the server
+        if state.requests >= self._max_attempts:
             return True
         remaining = state.remaining()
         if retry.upcoming_sleep > remaining - MIN_ATTEMPT:
             # With no time left, even an attempt without a wait would not fit.
             state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
             return True
-        error = _error_of(retry)
-        return error is not None and not self._budget.spend_retry(error)
+        return not state.resends and not self._budget.spend_retry(error, background=state.background)
 
     def _before_sleep(self, retry: RetryCallState, state: CallState[Any]) -> None:
         error, call, wait = _error_of(retry), state.call, retry.upcoming_sleep

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from zenovay_async._limits.outage_gate import ServerUnavailable
 from zenovay_async._limits.outcome import outcome_of
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
@@ -24,12 +25,11 @@ from zenovay_async.events import OnEvent
 from zenovay_async.exceptions import ConfigurationError, RateLimitError, ZenovayError
 
 if TYPE_CHECKING:
-    from zenovay_async._limits.budget import Budget
+    from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
     from zenovay_async._session.drift import DriftReporter
     from zenovay_async._session.transport import ConnectionPool, Transport
-    from zenovay_async.rate_limits import Permit
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff, the body; ``None`` for no
             bound.
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
-        max_attempts: Requests that a call may send, the first included.
+        max_attempts: Requests that a call may send, the first included; attempts that make no connection do not count.
         on_event: Called with each event; see ``zenovay_async.events``.
         strict: Accept nothing but the documented schema, for tests.
     """
@@ -147,7 +147,9 @@ class Session:
             except BaseException as error:
                 if isinstance(error, ZenovayError):
                     self._auth.redact(error)
-                permit.settle(outcome_of(raw, error))
+                outcome = outcome_of(raw, error)
+                path = state.record_attempt(error, no_connection=outcome.kind == "unreachable")
+                permit.settle(outcome, path)
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
         except ZenovayError as error:
@@ -166,7 +168,7 @@ class Session:
             waits=state.waits,
         )
 
-    def _acquire_nowait(self, state: CallState[T]) -> tuple[Permit, ConnectionPool] | None:
+    def _acquire_nowait(self, state: CallState[T]) -> tuple[BudgetPermit, ConnectionPool] | None:
         """Acquire a connection slot and a permit, if both are available now."""
         pool = self._transport.acquire_slot_nowait(state.loop)
         if pool is None:
@@ -179,24 +181,41 @@ class Session:
                 pool.slots.release()
         return None if permit is None else (permit, pool)
 
-    async def _acquire(self, state: CallState[T]) -> tuple[Permit, ConnectionPool]:
+    async def _acquire(self, state: CallState[T]) -> tuple[BudgetPermit, ConnectionPool]:
         """Wait for a permit and a connection slot, within the deadline; that of a background call starts afterwards."""
-        began, cost = state.loop.time(), state.call.endpoint.cost
+        began = state.loop.time()
+        state.no_connection = False
         self._transport.check_open()
-        try:
-            permit = await self._budget.acquire(cost, max_wait=state.max_wait(), background=state.background)
-        except RateLimitError as error:
-            state.excess_wait = error.retry_after or 0.0
-            raise
-        try:
-            state.check_deadline()
-            pool = await self._transport.acquire_slot(None if state.background else state.deadline)
-        except BaseException:
+        while True:
+            permit = await self._acquire_permit(state)
+            try:
+                state.check_deadline()
+                pool = await self._transport.acquire_slot(None if state.background else state.deadline)
+            except BaseException:
+                permit.refund()
+                raise
+            if not self._budget.holds_back(permit, background=state.background):
+                break
+            # The server went away during the wait for the slot.
+            pool.slots.release()
             permit.refund()
-            raise
         if state.background and state.deadline is not None:
             state.deadline += state.loop.time() - began
         return permit, pool
+
+    async def _acquire_permit(self, state: CallState[T]) -> BudgetPermit:
+        patience = state.patience(single=self._retry.is_single)
+        try:
+            return await self._budget.acquire(
+                state.call.endpoint.cost, max_wait=state.max_wait(), background=state.background, patience=patience
+            )
+        except RateLimitError as error:
+            state.excess_wait = error.retry_after or 0.0
+            raise
+        except ServerUnavailable as unavailable:
+            outage = unavailable
+        # Outside of the handler, so that the error keeps its own cause; the traceback would refer to this frame.
+        raise state.give_up(outage.with_traceback(None))
 
     def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
         request_id = self._auth.redact_text(raw.headers.get("x-request-id", "without ID"))

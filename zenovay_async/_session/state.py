@@ -7,9 +7,13 @@ import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from zenovay_async.exceptions import APITimeoutError
+import msgspec
+
+from zenovay_async._limits.outage_gate import MAX_OUTAGE, Patience
+from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ServerError
 
 if TYPE_CHECKING:
+    from zenovay_async._limits.outage_gate import ServerUnavailable
     from zenovay_async._protocol.call import Call
     from zenovay_async.exceptions import ZenovayError
 
@@ -18,7 +22,18 @@ T = TypeVar("T")
 # Seconds that must be left for an attempt: less is not enough for a round trip to the API.
 MIN_ATTEMPT = 0.01
 
-BACKGROUND: ContextVar[bool] = ContextVar("zenovay_async_background", default=False)
+
+class Background(msgspec.Struct, frozen=True):
+    """What the calls of a batch have in common.
+
+    Attributes:
+        max_outage: Seconds of an outage after which they give up; ``None`` for no bound.
+    """
+
+    max_outage: float | None = MAX_OUTAGE
+
+
+BACKGROUND: ContextVar[Background | None] = ContextVar("zenovay_async_background", default=None)
 """Set while a batch carries out its calls: they wait for permits as long as it takes, behind direct calls."""
 
 
@@ -35,24 +50,40 @@ class CallState(Generic[T]):
         deadline: Time of the loop by which the call must be done; ``None`` for none.
         background: Whether the call belongs to a batch.
         attempts: Attempts begun.
+        unreachable: Those of them that made no connection.
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
+        gave_up: Whether the call ended while it waited for its next attempt.
+        no_connection: Whether the last attempt made no connection.
+        resends: Whether the last attempt, and not the one before it, met a connection that was dead.
     """
 
     # Class attributes, which cost no assignment in a call that succeeds at once.
     attempts = 0
+    unreachable = 0
     waits: tuple[float, ...] = ()
     last_error: ZenovayError | None = None
     excess_wait: float | None = None
+    gave_up = False
+    no_connection = False
+    resends = False
     _failed_at = 0.0
+    _was_stale = False
+    _waits_since: float | None = None
 
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
         self.loop = asyncio.get_running_loop()
         self.deadline = None if timeout is None else self.loop.time() + timeout
-        self.background = BACKGROUND.get()
+        self._batch = BACKGROUND.get()
+        self.background = self._batch is not None
         self._timeout = timeout
+
+    @property
+    def requests(self) -> int:
+        """Attempts that may have sent a request."""
+        return self.attempts - self.unreachable
 
     def remaining(self) -> float:
         """Seconds until the deadline; ``math.inf`` if there is none."""
@@ -69,6 +100,7 @@ class CallState(Generic[T]):
             ZenovayError: No time is left. It is the error of the last attempt, else an ``APITimeoutError``.
         """
         if not self.background and self.remaining() < MIN_ATTEMPT:
+            self.gave_up = True
             raise self.last_error or APITimeoutError("The deadline passed before the request was sent")
 
     def begin_attempt(self) -> None:
@@ -80,9 +112,63 @@ class CallState(Generic[T]):
     def record_failure(self, error: ZenovayError) -> None:
         """Keep the error of an attempt; one of a wait that did not fit does not replace it."""
         _drop_frames(error)
-        if self.excess_wait is None:
+        if self.excess_wait is None and not self.gave_up:
             self._failed_at = self.loop.time()
             self.last_error = error
+            stale = isinstance(error, APIConnectionError) and error.stale
+            self.resends = stale and not self._was_stale
+            self._was_stale = stale
+
+    def record_attempt(self, error: BaseException, *, no_connection: bool) -> str:
+        """Record how an attempt failed.
+
+        Args:
+            error: Its error.
+            no_connection: Whether no connection could be made; then a background call gets its time again.
+
+        Returns:
+            The path of the call; ``""`` if the failure says nothing about the server.
+        """
+        self.no_connection = no_connection
+        if no_connection:
+            self.unreachable += 1
+            if self.background and self._timeout is not None:
+                self.deadline = self.loop.time() + self._timeout
+        out_of_time = isinstance(error, APITimeoutError) and self.remaining() <= 0
+        stale = isinstance(error, APIConnectionError) and error.stale
+        return "" if out_of_time or stale else self.call.path
+
+    def patience(self, *, single: bool) -> Patience:
+        """How long the call waits for a server that is away.
+
+        Args:
+            single: Whether calls make one attempt only; those of a batch wait for it all the same.
+        """
+        if self._waits_since is None:
+            self._waits_since = self.loop.time()
+        batch = self._batch
+        if batch is None:
+            return Patience(since=self._waits_since, attempts=self.attempts, single=single, attempt_time=MIN_ATTEMPT)
+        return Patience(since=self._waits_since, max_outage=batch.max_outage, attempts=self.attempts)
+
+    def give_up(self, outage: ServerUnavailable) -> ZenovayError:
+        """The error of a call that does not wait for the server any longer: that of its last attempt, if it has one."""
+        self.gave_up = True
+        error = self.last_error
+        if not isinstance(error, (APIConnectionError, ServerError)):
+            if outage.status is None:
+                error = APIConnectionError(outage.reason)
+                error.sent = False
+            else:
+                error = ServerError(outage.reason, status=outage.status)
+        error.message += f"; the server has been {outage.kind} for {outage.seconds:.1f} s"
+        if outage.unknown_host:
+            error.message += "; check base_url and the network"
+        error.args = (error.message,)
+        error.retry_after = outage.retry_after
+        if self.background:
+            error.outage = outage.seconds
+        return error
 
     def final_error(self, error: ZenovayError) -> ZenovayError:
         """Complete the error for the caller with the operation, attempts and waits of the call.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import CycloptsError, Parameter, validators
 
+from zenovay_async._limits.outage_gate import MAX_OUTAGE
 from zenovay_async.cli.output import Format  # noqa: TC001 - cyclopts reads the annotations
 
 if TYPE_CHECKING:
@@ -63,3 +64,6 @@ class PerWebsite(Common):
         Parameter(allow_leading_hyphen=True, help="File with further IDs, one per line; - for standard input."),
     ] = None
     concurrency: Annotated[int, Parameter(validator=_AT_LEAST_ONE, help="Calls in flight at once.")] = 8
+    max_outage: Annotated[
+        float, Parameter(validator=validators.Number(gte=0), help="Seconds to wait for a server that is away.")
+    ] = MAX_OUTAGE

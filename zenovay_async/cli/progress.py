@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -9,10 +10,16 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zenovay_async import ServerReachable, ServerUnreachable
 from zenovay_async.cli.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+
+    from zenovay_async import Event
+
+_logger = logging.getLogger("zenovay_async")
 
 _MAX_FAILURES = 3
 _LONG_RUN = 10.0
@@ -124,6 +131,45 @@ class ProgressReporter:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+class MessageReporter(logging.Handler):
+    """Prints lines to standard error: when the server goes away and when it is back, and what is logged at WARNING.
+
+    Args:
+        max_wait: Seconds that calls wait for a server that is away.
+
+    Attributes:
+        print: Prints a line, above the progress if there is one.
+    """
+
+    def __init__(self, max_wait: float) -> None:
+        super().__init__(logging.WARNING)
+        self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{printable(line)}\n")
+        self._max_wait = max_wait
+
+    def __enter__(self) -> Self:
+        _logger.addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _logger.removeHandler(self)
+
+    def on_event(self, event: Event) -> None:
+        """Print the line of an event, if it has one; a listener of a client."""
+        if isinstance(event, ServerUnreachable):
+            status = "" if event.status is None else f"HTTP {event.status}: "
+            self.print(f"Server {event.kind}: {status}{event.reason}; waiting up to {self._max_wait:g} s")
+        elif isinstance(event, ServerReachable):
+            self.print(f"Server reachable again after {event.seconds:.0f} s")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a log record, unless it is about an event, which has a line of its own."""
+        if not hasattr(record, "event"):
+            for line in self.format(record).splitlines():
+                self.print(line)
 
 
 def _duration(seconds: float) -> str:

@@ -10,12 +10,12 @@ import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from zenovay_async import ConfigurationError, Zenovay, ZenovayError, is_fatal
+from zenovay_async import APIStatusError, ConfigurationError, Zenovay, ZenovayError, is_fatal
 from zenovay_async._protocol.auth import KEY_VARIABLE, OR_ALLOW_HTTP
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import count_ids, open_ids, validate_id, website_ids
 from zenovay_async.cli.output import make_writer
-from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.progress import MessageReporter, ProgressReporter
 from zenovay_async.cli.text import printable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
+    from zenovay_async import OnEvent
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.writer import Writer
@@ -61,7 +62,8 @@ def run(job: Job) -> int:
     except ConfigurationError as error:
         return print_error(error, USAGE)
     except ZenovayError as error:
-        return print_error(error, REJECTED if is_fatal(error) else FAILED)
+        is_rejected = isinstance(error, APIStatusError) and error.outage is None and is_fatal(error)
+        return print_error(error, REJECTED if is_rejected else FAILED)
     except OSError as error:
         _discard_stdout()
         return print_error(_named(error, job.options.output) if error.errno in _FULL else error, FAILED)
@@ -90,13 +92,17 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
     options, operation = job.options, job.request.operation
     async with contextlib.AsyncExitStack() as stack:
         ids = job.ids
+        max_wait = options.max_outage if operation.is_per_website else options.timeout
+        messages = stack.enter_context(MessageReporter(max_wait))
         if options.sandbox is None:
-            zenovay = _make_client(options)
+            zenovay = _make_client(options, messages.on_event)
         else:
             from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - slow to import, and few runs need it
 
             sandbox = await stack.enter_async_context(Sandbox(websites=options.sandbox))
-            zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=options.timeout)
+            zenovay = Zenovay(
+                sandbox.api_key, base_url=sandbox.url, timeout=options.timeout, on_event=messages.on_event
+            )
             if not ids and listed is None:
                 ids = tuple(sandbox.website_ids)
         if operation.is_per_website and not ids and listed is None:
@@ -111,14 +117,15 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
         total = None if in_file is None else len(ids) + in_file
         typed = listed is not None and listed.isatty()
         with ProgressReporter(total, bar=not typed and not (writer.streams and file.isatty())) as reporter:
+            messages.print = reporter.print
             return await _fetch(job, zenovay, website_ids(ids, listed), writer, reporter)
 
 
-def _make_client(options: PerWebsite) -> Zenovay:
+def _make_client(options: PerWebsite, on_event: OnEvent) -> Zenovay:
     if not os.environ.get(KEY_VARIABLE):
         raise ConfigurationError(f"{KEY_VARIABLE} is not set; set it, or try --sandbox 3")
     try:
-        return Zenovay(base_url=options.base_url, timeout=options.timeout)
+        return Zenovay(base_url=options.base_url, timeout=options.timeout, on_event=on_event)
     except ConfigurationError as error:
         # The command line has no such option.
         raise ConfigurationError(error.message.removesuffix(OR_ALLOW_HTTP)) from error
@@ -131,7 +138,9 @@ async def _fetch(
         return await job.request.send(zenovay, validate_id(website_id))
 
     try:
-        async with zenovay.batch(ids, fetch, concurrency=job.options.concurrency) as results:
+        options = job.options
+        batch = zenovay.batch(ids, fetch, concurrency=options.concurrency, max_outage=options.max_outage)
+        async with batch as results:
             async for result in results:
                 if result.error is None:
                     writer.add(result.item, result.value)

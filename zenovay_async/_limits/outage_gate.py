@@ -1,0 +1,375 @@
+"""Which caller finds out whether the server is back, while the others wait.
+
+``zenovay_async._limits.outage`` decides *when* the next probe may go; this module decides *whose* it is, and lets the
+callers go on after the outage in a **slow start**: two at first, and two more for each permit that is returned. As in
+``zenovay_async._limits.window``, no caller sleeps on behalf of others: a waiter is a future in a queue, and every
+change of the state wakes waiters from the front.
+
+A caller that may go on gets a **ticket**: the number of its probe, or :data:`RELEASED`. Each ticket is returned once,
+with the permit of its request or with :meth:`OutageGate.abandon`, and wakes the next callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from zenovay_async._limits.outage import Outage
+from zenovay_async.events import ServerReachable, ServerUnreachable, emit
+from zenovay_async.exceptions import ClientClosedError
+
+if TYPE_CHECKING:
+    from zenovay_async._limits.outage import OutageKind
+    from zenovay_async.events import OnEvent
+    from zenovay_async.rate_limits import Outcome
+
+_logger = logging.getLogger("zenovay_async")
+
+MAX_OUTAGE = 300.0
+"""Seconds of an outage after which a call gives up that has no other bound."""
+
+RELEASED = 0
+"""The ticket of a caller that goes on after an outage."""
+
+# Seconds. A host that is not found and never responded is most likely misspelled: a direct call says so soon.
+_UNKNOWN_HOST = 5.0
+_SERVER_ERROR = 500
+# Callers that each returned permit lets go on: their number doubles with each round trip.
+_RELEASES = 2
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long one call waits for a server that is away.
+
+    Attributes:
+        since: When the call first had to wait, in the time of the event loop; ``None`` for now.
+        max_outage: Seconds that a background call waits, from the beginning of the outage or of its wait, whichever is
+            later; ``None`` for no bound.
+        attempts: Attempts made before.
+        single: Whether the call makes one attempt only, for which it does not wait.
+        attempt_time: Seconds of the call's time that must be left for an attempt.
+    """
+
+    since: float | None = None
+    max_outage: float | None = MAX_OUTAGE
+    attempts: int = 0
+    single: bool = False
+    attempt_time: float = 0.0
+
+
+class ServerUnavailable(Exception):  # noqa: N818 - a signal inside the package, which callers never see
+    """A call does not wait for the server any longer.
+
+    Attributes:
+        kind: What is wrong.
+        seconds: For how long.
+        reason: Message of the newest error.
+        status: HTTP status of that error; ``None`` if no response came.
+        retry_after: Seconds until the next attempt of any call.
+        unknown_host: Whether the host was not found, and never was.
+    """
+
+    def __init__(self, outage: Outage, now: float) -> None:
+        super().__init__(outage.reason)
+        self.kind: OutageKind = outage.kind or "unreachable"
+        self.seconds = max(0.0, now - outage.since)
+        self.reason = outage.reason
+        self.status = outage.status
+        self.retry_after = max(0.0, outage.next_probe_at - now)
+        self.unknown_host = outage.is_unknown_host
+
+
+class _Waiter:
+    __slots__ = ("deadline", "future", "patience", "queue", "since")
+
+    def __init__(self, queue: dict[_Waiter, None], deadline: float, patience: Patience, now: float) -> None:
+        self.future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.queue = queue
+        self.deadline = deadline
+        self.patience = patience
+        self.since = now if patience.since is None else patience.since
+
+
+class OutageGate:
+    """Holds back the callers of one key while the server is away.
+
+    It serves one event loop at a time.
+
+    Args:
+        on_event: Called when an outage begins and ends.
+        rng: Draws the jitter; omitted, a new generator.
+
+    Attributes:
+        outage: The state of the server.
+        is_clear: Whether nobody has to wait. Each call reads it, so it is an attribute.
+        is_quiet: Whether a success changes nothing. Each success reads it.
+    """
+
+    def __init__(self, on_event: OnEvent | None = None, rng: random.Random | None = None) -> None:
+        self.outage = Outage()
+        self.is_clear = True
+        self.is_quiet = False
+        self._on_event = on_event
+        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self._direct: dict[_Waiter, None] = {}
+        self._background: dict[_Waiter, None] = {}
+        self._next_bound = math.inf
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def enter(self, *, deadline: float, background: bool, patience: Patience) -> int | None:
+        """Wait until the caller may send a request.
+
+        Args:
+            deadline: Time of the event loop at which the call ends; ``math.inf`` for none.
+            background: Whether the call belongs to a batch.
+            patience: How long it waits.
+
+        Returns:
+            The ticket, to be returned; ``None`` if there was no wait.
+
+        Raises:
+            ServerUnavailable: The call does not wait any longer.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
+        outage, now = self.outage, loop.time()
+        is_held = outage.holds_back(0, background=background)
+        if not is_held and not self._direct and not (background and self._background):
+            return None
+        queue = self._background if background else self._direct
+        waiter = _Waiter(queue, deadline - patience.attempt_time, patience, now)
+        if is_held and now >= waiter.deadline:
+            raise ServerUnavailable(outage, now)
+        if is_held and not outage.is_probe_due(now):
+            if not outage.probe and self._is_lone_attempt(waiter):
+                return outage.start_probe()
+            if self._is_hopeless(waiter, now):
+                raise ServerUnavailable(outage, now)
+        queue[waiter] = None
+        self._next_bound = min(self._next_bound, self._bound(waiter))
+        if outage.is_probe_due(now):
+            self._start_probe(now)
+        self._refresh()
+        self._set_timer()
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            self._cancel(waiter)
+            raise
+
+    def holds_back(self, ticket: int | None, *, background: bool) -> bool:
+        """Whether a caller with this ticket has to wait again, as an outage began meanwhile."""
+        return self.outage.holds_back(ticket or 0, background=background)
+
+    def abandon(self, ticket: int | None) -> None:
+        """Return a ticket without a request: another caller takes the place of its owner."""
+        if ticket is not None:
+            self.outage.pass_on(ticket)
+            self._release(self._now())
+
+    def settle(self, ticket: int | None, outcome: Outcome, path: str) -> None:
+        """Report the outcome of a permit that is returned, and the ticket with it.
+
+        Args:
+            ticket: The ticket of the caller, if it has one.
+            outcome: How the attempt ended.
+            path: Path of the call; ``""`` if the outcome says nothing about the server.
+        """
+        now, outage, kind = self._now(), self.outage, outcome.kind
+        kind_before, probe_before = outage.kind, outage.next_probe_at
+        number, jitter, reason = ticket or 0, self._rng.random(), outcome.reason
+        if kind in {"succeeded", "rate_limited", "quota_exhausted"} or (kind == "failed" and not _is_5xx(outcome)):
+            seconds = outage.on_response(now, sent_at=outcome.sent_at)
+            if seconds is not None:
+                _logger.info("Server reachable again after %.1f s", seconds)
+                emit(self._on_event, ServerReachable(seconds=seconds))
+        elif kind == "unsent" or reason is None:
+            # Refunded, or canceled.
+            outage.pass_on(number)
+        elif not path:
+            outage.on_slow_probe(now, probe=number, jitter=jitter)
+        elif (
+            outage.on_unreachable(now, probe=number, reason=reason, jitter=jitter)
+            if kind == "unreachable"
+            else outage.on_failure(now, probe=number, path=path, reason=reason, status=outcome.status, jitter=jitter)
+        ):
+            self._tell_outage()
+        if self._direct or self._background:
+            if outage.kind != kind_before or outage.next_probe_at != probe_before:
+                self._reject_hopeless(now, failed=outage.kind is not None)
+            self._release(now)
+        self._refresh()
+
+    def _tell_outage(self) -> None:
+        outage = self.outage
+        if outage.kind is None:
+            return
+        event = ServerUnreachable(kind=outage.kind, reason=outage.reason, status=outage.status)
+        # A program that shows events need not show the same again.
+        who = "calls" if event.kind == "unreachable" else "batches"
+        _logger.warning("Server %s: %s; %s wait", event.kind, event.reason, who, extra={"event": event})
+        emit(self._on_event, event)
+
+    def _release(self, now: float) -> None:
+        """Let the next callers of a slow start go on, and the next probe if one may go."""
+        for _ in range(_RELEASES):
+            waiter = self._first()
+            if waiter is None or self._is_held(waiter):
+                break
+            self._admit(waiter, RELEASED)
+        self._start_probe(now)
+
+    def _start_probe(self, now: float) -> None:
+        """Make the first of the waiters the probe, if one may go, and set the timer."""
+        outage = self.outage
+        if outage.kind is not None and not outage.probe:
+            is_due = outage.is_probe_due(now)
+            for waiter in itertools.chain(self._direct, self._background):
+                if not waiter.future.done() and self._is_held(waiter) and (is_due or waiter.patience.single):
+                    self._admit(waiter, outage.start_probe())
+                    break
+        self._refresh()
+        self._set_timer()
+
+    def _first(self) -> _Waiter | None:
+        for queue in (self._direct, self._background):
+            while (waiter := next(iter(queue), None)) is not None:
+                if not waiter.future.done():
+                    return waiter
+                # Its caller is being canceled.
+                del queue[waiter]
+        return None
+
+    def _admit(self, waiter: _Waiter, ticket: int) -> None:
+        del waiter.queue[waiter]
+        waiter.future.set_result(ticket)
+
+    def _reject(self, waiter: _Waiter, now: float) -> None:
+        del waiter.queue[waiter]
+        waiter.future.set_exception(ServerUnavailable(self.outage, now))
+
+    def _cancel(self, waiter: _Waiter) -> None:
+        """Remove a canceled caller from its queue, or return the ticket that it got already."""
+        future = waiter.future
+        if future.done() and not future.cancelled() and future.exception() is None:
+            self.abandon(future.result())
+        elif waiter in waiter.queue:
+            del waiter.queue[waiter]
+            self._refresh()
+            self._set_timer()
+
+    def _is_background(self, waiter: _Waiter) -> bool:
+        return waiter.queue is self._background
+
+    def _is_held(self, waiter: _Waiter) -> bool:
+        return self.outage.holds_back(0, background=self._is_background(waiter))
+
+    def _bound(self, waiter: _Waiter) -> float:
+        """Until when a caller waits, as things are."""
+        outage, bound = self.outage, waiter.deadline
+        if not self._is_held(waiter):
+            return bound
+        began = max(outage.since, waiter.since)
+        if self._is_background(waiter):
+            longest = waiter.patience.max_outage
+            return bound if longest is None else min(bound, began + longest)
+        if outage.is_unknown_host:
+            return min(bound, began + _UNKNOWN_HOST)
+        return began + MAX_OUTAGE if math.isinf(bound) else bound
+
+    def _is_lone_attempt(self, waiter: _Waiter) -> bool:
+        """Whether a caller need not wait for the next probe: nobody else makes its only attempt, or its first."""
+        if self._is_background(waiter):
+            return False
+        nobody_waits = not self._direct and not self._background and not waiter.patience.attempts
+        return waiter.patience.single or (nobody_waits and self.outage.next_probe_at > self._bound(waiter))
+
+    def _is_hopeless(self, waiter: _Waiter, now: float) -> bool:
+        """Whether the bound of a caller that is held back has passed, or passes before the next probe."""
+        outage, bound = self.outage, self._bound(waiter)
+        if now >= bound:
+            return True
+        return not self._is_background(waiter) and not outage.probe and outage.next_probe_at > bound
+
+    def _reject_hopeless(self, now: float, *, failed: bool = False) -> None:
+        """Fail the waiters for which the outage lasts too long.
+
+        Args:
+            now: The time.
+            failed: Whether an attempt failed just now, which those share that make one attempt only.
+        """
+        self._next_bound = math.inf
+        for waiter in [*self._direct, *self._background]:
+            if waiter.future.done():
+                continue
+            bound = self._bound(waiter)
+            if not self._is_held(waiter):
+                if now >= bound:
+                    # The limiter says how long it would have to wait there.
+                    self._admit(waiter, RELEASED)
+                    continue
+            elif (failed and waiter.patience.single) or self._is_hopeless(waiter, now):
+                self._reject(waiter, now)
+                continue
+            self._next_bound = min(self._next_bound, bound)
+
+    def _refresh(self) -> None:
+        outage = self.outage
+        self.is_clear = outage.kind is None and not self._direct and not self._background
+        self.is_quiet = self.is_clear and outage.has_responded and not outage.failures
+
+    def _set_timer(self) -> None:
+        outage, when = self.outage, math.inf
+        held = self._background if outage.kind == "failing" else self._direct or self._background
+        if self._direct or self._background:
+            when = self._next_bound
+            if outage.kind is not None and not outage.probe and held:
+                when = min(when, outage.next_probe_at)
+        if self._timer is not None:
+            if when == self._timer.when():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if not math.isinf(when) and self._loop is not None:
+            self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self._now()
+        self._reject_hopeless(now)
+        self._start_probe(now)
+
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve another event loop; the waiters of a closed one are dropped.
+
+        Raises:
+            ClientClosedError: Callers wait on the loop before, which is not closed.
+        """
+        if (self._direct or self._background) and self._loop is not None and not self._loop.is_closed():
+            raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._direct.clear()
+        self._background.clear()
+        self._loop = loop
+        self.outage.rebase(loop.time())
+
+    def _now(self) -> float:
+        try:
+            return asyncio.get_running_loop().time()
+        except RuntimeError:
+            # A caller that is garbage collected after its loop.
+            return 0.0 if self._loop is None else self._loop.time()
+
+
+def _is_5xx(outcome: Outcome) -> bool:
+    return outcome.status is not None and outcome.status >= _SERVER_ERROR
