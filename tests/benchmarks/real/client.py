@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - its parent reads what it prints
-"""A client in a process of its own: its event loop may be blocked, and it trusts the certificates that its parent made."""
+"""A client in a process of its own, which may block its event loop, and trusts the certificates of its parent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import random
 import sys
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from zenovay_async import Zenovay, ZenovayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 
 async def waves(
@@ -27,7 +30,6 @@ async def waves(
     post: bool,
     delay: float,
     blocked: bool,
-    name: str,
 ) -> dict[str, Any]:
     """Make calls in waves, each with a path of its own."""
     if delay:
@@ -94,5 +96,7 @@ async def relay(to: int, delay: float) -> int:
     return port
 
 
+RUNS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {"waves": waves, "call": call}
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run({"waves": waves, "call": call}[sys.argv[1]](**json.loads(sys.argv[2])))))
+    print(json.dumps(asyncio.run(RUNS[sys.argv[1]](**json.loads(sys.argv[2])))))

@@ -24,7 +24,6 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
         window: Seconds.
         burst: Requests that it lets through at once; ``None`` for one that counts by fixed windows.
         lower: Seconds after a key's first request from which the limit is another one, and that limit.
-        truthful: Whether what its headers say holds.
     """
 
     name: str
@@ -34,7 +33,6 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
     window: float = WINDOW
     burst: int | None = None
     lower: tuple[float, int] | None = None
-    truthful: bool = True
 
     def ideal(self, calls: int) -> float:
         """Return the least seconds in which it lets this many calls through."""
@@ -47,15 +45,15 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
         return (windows + math.ceil((calls - windows * self.limit) / limit) - 1) * self.window
 
 
-def _express(name: str, headers: str, *, truthful: bool = True, **settings: Any) -> Limiter:
+def _express(name: str, headers: str, **settings: Any) -> Limiter:
     limit, lower = settings.pop("limit", LIMIT), settings.pop("lower", None)
     settings |= {"kind": "express", "headers": headers} | ({"lower": lower} if lower else {})
-    return Limiter(name=name, program="node", settings=settings, limit=limit, lower=lower, truthful=truthful)
+    return Limiter(name=name, program="node", settings=settings, limit=limit, lower=lower)
 
 
 def _lie(name: str, **headers: str | None) -> Limiter:
     instead = {header.replace("_", "-"): value for header, value in headers.items()}
-    return _express(f"express, {name}", "legacy", instead=instead, truthful=False)
+    return _express(f"express, {name}", "legacy", instead=instead)
 
 
 def _envoy(name: str, burst: int, *, fill: int = 1, interval: float = 0.2, headers: bool = False) -> Limiter:
@@ -108,6 +106,10 @@ LIMITERS = [
     _lie("Remaining 30 always", X_RateLimit_Remaining="30"),
     _lie("Remaining 0 always", X_RateLimit_Remaining="0"),
     _lie("Limit 30, 30;w=6", X_RateLimit_Limit="30, 30;w=6"),
+]
+
+# What they say about time matters after a 429 alone.
+MISTIMED = [
     _lie("Retry-After 0", Retry_After="0", X_RateLimit_Reset=None, X_RateLimit_Remaining=None),
     _lie("Retry-After in ms", Retry_After="6000"),
     _lie("no Retry-After, Reset in 3 s", X_RateLimit_Reset="3", Retry_After=None),

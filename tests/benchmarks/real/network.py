@@ -14,13 +14,13 @@ import msgspec
 
 from zenovay_async import Zenovay, ZenovayError
 
+from .limiters import Limiter
 from .runs import unique_key
 from .servers import free_port, local_url, stop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .limiters import Limiter
     from .servers import Servers
 
 NO_SUCH_HOST = "no-such-host.invalid"
@@ -45,7 +45,11 @@ class OutageCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch gave; ``lost`` is the time beyond that without an outage."""
+    """What a batch gave.
+
+    ``tried`` counts the connections tried while the server was away, or its responses with 502; ``rejected`` those with
+    429. ``lost`` are the seconds beyond the least without an outage.
+    """
 
     away: float
     window: float
@@ -53,8 +57,8 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     broken: bool
     ok: int
-    attempts: int
-    refused: int
+    tried: int
+    rejected: int
     seconds: float
     lost: float
     errors: dict[str, int]
@@ -98,12 +102,12 @@ class KeepAliveCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeepAlive(msgspec.Struct, frozen=True, kw_only=True):
-    """What the waves gave; ``requests`` and ``repeated`` are what the server received."""
+    """What the waves gave; ``received`` and ``repeated`` (more than once) are what the server counted."""
 
     name: str
     calls: int
     ok: int
-    requests: int
+    received: int
     repeated: int
     slowest_ms: float
     errors: dict[str, int]
@@ -117,13 +121,13 @@ class Odd(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
 
 
-OUTAGE_CASES = {"short": (3.0, 150), "long": (3.0, 1000)}
-
 KEEP_ALIVE_CASES = [
     KeepAliveCase(name="TLS", scheme="https", waves=40, calls=50, gap=1.0),
     KeepAliveCase(name="TLS, 20 ms each way", scheme="https", waves=40, calls=50, gap=1.0, delay=0.02),
     KeepAliveCase(name="clear, 20 ms each way", scheme="http", waves=40, calls=50, gap=1.0, delay=0.02),
-    KeepAliveCase(name="clear, 20 ms each way, POST", scheme="http", waves=40, calls=50, gap=1.0, delay=0.02, post=True),
+    KeepAliveCase(
+        name="clear, 20 ms each way, POST", scheme="http", waves=40, calls=50, gap=1.0, delay=0.02, post=True
+    ),
     KeepAliveCase(name="computing 1.5 s, waves of 1", scheme="http", waves=8, calls=1, gap=1.5, blocked=True),
     KeepAliveCase(name="computing 1.5 s, waves of 8", scheme="http", waves=8, calls=8, gap=1.5, blocked=True),
     KeepAliveCase(name="computing 1.5 s, waves of 50", scheme="http", waves=8, calls=50, gap=1.5, blocked=True),
@@ -131,7 +135,18 @@ KEEP_ALIVE_CASES = [
     KeepAliveCase(name="computing 1.5 s, 4, POST", scheme="http", waves=8, calls=4, gap=1.5, blocked=True, post=True),
 ]
 
-ODD_SERVERS = ("gzip", "deflate", "early-hints", "trickle", "br", "zstd", "huge-header", "h2-clear", "h2-tls", "proxy-407")
+ODD_SERVERS = [
+    "gzip",
+    "deflate",
+    "early-hints",
+    "trickle",
+    "br",
+    "zstd",
+    "huge-header",
+    "h2-clear",
+    "h2-tls",
+    "proxy-407",
+]
 
 
 class Watch:
@@ -160,15 +175,15 @@ async def run_outage(servers: Servers, watch: Watch, case: OutageCase) -> Outage
     if case.broken:
         edge = await servers.start_nginx("nginx_front.conf", front=front, behind=between)
     port = front if case.broken else between
-    began, attempts = time.monotonic(), 0
+    tried = 0
 
     async def go_away() -> None:
-        nonlocal process, attempts
+        nonlocal process, tried
         await asyncio.sleep(limiter.window * (1 if limiter.window > 30 else 2) - 0.2)
         await stop(process)
         before = watch[port]
         await asyncio.sleep(case.away)
-        attempts = watch[port] - before
+        tried = watch[port] - before
         process = await servers.start_nginx("nginx_front.conf", front=between, behind=behind)
 
     key, errors = unique_key(), Counter[str]()
@@ -182,7 +197,7 @@ async def run_outage(servers: Servers, watch: Watch, case: OutageCase) -> Outage
             async with calls as results:
                 async for result in results:
                     if result.error is not None:
-                        errors[f"{type(result.error).__name__}, {result.error.attempts} attempts"] += 1
+                        errors[f"{type(result.error).__name__}, {getattr(result.error, 'attempts', 0)} attempts"] += 1
         except ZenovayError as error:
             errors[f"the batch ended: {error}"] = 1
         seconds = time.monotonic() - began
@@ -199,8 +214,8 @@ async def run_outage(servers: Servers, watch: Watch, case: OutageCase) -> Outage
         concurrency=case.concurrency,
         broken=case.broken,
         ok=ok,
-        attempts=servers.counted(key, "nginx_front").with_status(502) if case.broken else attempts,
-        refused=counted.refused,
+        tried=servers.counted(key, "nginx_front").with_status(502) if case.broken else tried,
+        rejected=counted.rejected,
         seconds=seconds,
         lost=seconds - limiter.ideal(case.items),
         errors=dict(errors),
@@ -250,12 +265,13 @@ async def run_keep_alive(servers: Servers, certificates: Path, ports: dict[str, 
     key = unique_key()
     port = ports["tls" if case.scheme == "https" else "clear"]
     told = msgspec.to_builtins(case) | {"key": key, "port": port}
+    del told["name"]
     result = await _in_own_process("waves", told, certificates)
     counted = servers.counted(key)
     return KeepAlive(
         name=case.name,
         calls=case.waves * case.calls,
-        requests=counted.total(),
+        received=counted.total(),
         repeated=counted.repeated,
         **result,
     )
@@ -277,7 +293,7 @@ async def _in_own_process(what: str, told: dict[str, Any], certificates: Path) -
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.benchmarks.real.client",
+        f"{__package__}.client",
         what,
         json.dumps(told),
         env=os.environ | {"SSL_CERT_FILE": str(certificates / "ca.pem")},

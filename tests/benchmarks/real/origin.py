@@ -11,6 +11,7 @@ import math
 import random
 import sys
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,9 @@ def throttled(
     log: Path, using: str, limit: int, window: float, burst: int, *, headers: bool
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Make a handler limited by ``throttled-py``, which states the documented headers or none."""
-    from throttled.asyncio import Throttled, rate_limiter, store  # noqa: PLC0415 - optional
-
-    quota = rate_limiter.per_duration(timedelta(seconds=window), limit, burst=burst)
-    limiter = Throttled(using=using, quota=quota, store=store.MemoryStore())
+    package = import_module("throttled.asyncio")
+    quota = package.rate_limiter.per_duration(timedelta(seconds=window), limit, burst=burst)
+    limiter = package.Throttled(using=using, quota=quota, store=package.store.MemoryStore())
 
     async def handle(request: web.Request) -> web.Response:
         key = request.headers["X-API-Key"]

@@ -24,14 +24,14 @@ _numbers = itertools.count()
 
 
 class Calls(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of calls gave; ``requests`` and ``refused`` are what the server counted."""
+    """What a run of calls gave; ``requests`` and ``rejected`` are what the server counted."""
 
     limiter: str
     mode: str
     calls: int
     ok: int
     requests: int
-    refused: int
+    rejected: int
     seconds: float
     ideal: float
     errors: dict[str, int]
@@ -45,7 +45,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What one burst gave."""
 
     ok: int
-    refused: int
+    rejected: int
     seconds: float
 
 
@@ -79,7 +79,7 @@ async def run_calls(servers: Servers, limiter: Limiter, mode: Mode, calls: int, 
         calls=calls,
         ok=calls - errors.total(),
         requests=counted.total(),
-        refused=counted.refused,
+        rejected=counted.rejected,
         seconds=seconds,
         ideal=limiter.ideal(calls),
         errors=dict(errors),
@@ -92,13 +92,13 @@ async def run_bursts(servers: Servers, limiter: Limiter, calls: int, rounds: int
     async with _client(servers, limiter, key) as zenovay:
         for number in range(rounds):
             if number:
-                await asyncio.sleep(2 * limiter.window + 1)
+                await asyncio.sleep(2.1 * limiter.window)
             errors, began = Counter[str](), time.monotonic()
             await _gather(zenovay, calls, calls, errors)
             seconds = time.monotonic() - began
-            refused = (await _counted(servers, key)).refused
-            results.append(Round(ok=calls - errors.total(), refused=refused - before, seconds=seconds))
-            before = refused
+            rejected = (await _counted(servers, key)).rejected
+            results.append(Round(ok=calls - errors.total(), rejected=rejected - before, seconds=seconds))
+            before = rejected
     return Bursts(limiter=limiter.name, calls=calls, rounds=results)
 
 
@@ -138,7 +138,7 @@ async def run_after_another(servers: Servers, limiter: Limiter, calls: int, most
         calls=calls,
         ok=calls - errors.total(),
         requests=counted.total(),
-        refused=counted.refused,
+        rejected=counted.rejected,
         seconds=seconds,
         ideal=limiter.window + limiter.ideal(calls),
         errors=dict(errors),

