@@ -140,7 +140,7 @@ async def run_after_another(servers: Servers, limiter: Limiter, calls: int, most
         requests=counted.total(),
         rejected=counted.rejected,
         seconds=seconds,
-        ideal=limiter.window + limiter.ideal(calls),
+        ideal=limiter.ideal(calls + (limiter.burst or limiter.limit)),
         errors=dict(errors),
     )
 
