@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections import Counter
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import aiohttp
@@ -15,6 +16,8 @@ import msgspec
 from zenovay_async import Zenovay, ZenovayError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from .limiters import Limiter
     from .servers import Servers
 
@@ -87,19 +90,23 @@ async def run_calls(servers: Servers, limiter: Limiter, mode: Mode, calls: int, 
 
 
 async def run_bursts(servers: Servers, limiter: Limiter, calls: int, rounds: int) -> Bursts:
-    """Make the same number of calls at once, again and again, each time after two idle windows."""
-    key, results, before = unique_key(), list[Round](), 0
+    """Make the same number of calls at once, again and again."""
+    async with aclosing(bursts(servers, limiter, calls)) as results:
+        return Bursts(limiter=limiter.name, calls=calls, rounds=[await anext(results) for _ in range(rounds)])
+
+
+async def bursts(servers: Servers, limiter: Limiter, calls: int) -> AsyncGenerator[Round, None]:
+    """Make calls at once, without end; yield what each burst gave, and make the next one after two idle windows."""
+    key, before = unique_key(), 0
     async with _client(servers, limiter, key) as zenovay:
-        for number in range(rounds):
-            if number:
-                await asyncio.sleep(2.1 * limiter.window)
+        while True:
             errors, began = Counter[str](), time.monotonic()
             await _gather(zenovay, calls, calls, errors)
             seconds = time.monotonic() - began
             rejected = (await _counted(servers, key)).rejected
-            results.append(Round(ok=calls - errors.total(), rejected=rejected - before, seconds=seconds))
+            yield Round(ok=calls - errors.total(), rejected=rejected - before, seconds=seconds)
             before = rejected
-    return Bursts(limiter=limiter.name, calls=calls, rounds=results)
+            await asyncio.sleep(2.1 * limiter.window)
 
 
 async def run_after_another(servers: Servers, limiter: Limiter, calls: int, most: float = 45.0) -> Calls:
