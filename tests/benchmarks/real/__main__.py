@@ -81,27 +81,26 @@ async def measure_limiters_and_outages(report: Report, given: argparse.Namespace
     if "another" in given.parts:
         mistimed = [limiter for limiter in MISTIMED if servers.can_run(limiter)]
         another = [*chosen(installed, given.only or ANOTHER), *chosen(mistimed, given.only)]
-    outages: list[OutageCase] = []
-    if "outage" in given.parts and not servers.missing.keys() & {"nginx", "node"}:
-        outages = [*OUTAGES, *(LONG_OUTAGES if given.long else [])]
+    outages = [*OUTAGES, *(LONG_OUTAGES if given.long else [])]
+    if "outage" not in given.parts or servers.missing.keys() & {"nginx", "node"}:
+        outages = []
     needed = [*calls, *bursts, *another, *(case.limiter for case in outages)]
     if needed:
         await servers.start_limiters({limiter.name: limiter for limiter in needed}.values())
-    report.calls, report.bursts, report.another, (report.outage, report.no_such_host) = await asyncio.gather(
+    report.calls, report.bursts, report.another, outage = await asyncio.gather(
         staggered([run_calls(servers, each, mode, given.calls, 64) for each in calls for mode in given.mode]),
         staggered([run_bursts(servers, each, calls=30, rounds=3) for each in bursts]),
         staggered([run_after_another(servers, each, calls=40) for each in another]),
-        measure_outages(outages, servers),
+        staggered([measure_outages(outages, servers)] if "outage" in given.parts else []),
     )
+    if outage:
+        ((report.outage, report.no_such_host),) = outage
 
 
-async def measure_outages(outages: Sequence[OutageCase], servers: Servers) -> tuple[list[Outage], NoSuchHost | None]:
-    if not outages:
-        return [], None
+async def measure_outages(cases: Sequence[OutageCase], servers: Servers) -> tuple[list[Outage], NoSuchHost]:
     watch = Watch()
-    return await asyncio.gather(
-        staggered([run_outage(servers, watch, case) for case in outages]), run_no_such_host(watch)
-    )
+    outages = staggered([run_outage(servers, watch, case) for case in cases])
+    return await asyncio.gather(outages, run_no_such_host(watch))
 
 
 def chosen(limiters: Iterable[Limiter], texts: Sequence[str]) -> list[Limiter]:

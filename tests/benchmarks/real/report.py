@@ -127,7 +127,7 @@ def show_no_such_host(host: NoSuchHost) -> None:
     print(f"  {one_line(host.direct_error)}")
     print(
         f"A batch takes {host.batch_items} items in {host.batch_seconds:.0f} s, with {host.batch_lookups} look-ups; "
-        f"{host.batch_failed} items have failed; the batch's own error:\n  {one_line(host.batch_error)}"
+        f"{host.batch_failed} items fail; the batch's own error:\n  {one_line(host.batch_error)}"
     )
 
 
