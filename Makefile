@@ -9,7 +9,7 @@ space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve build bench speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve build bench bench-real speed snapshot hooks clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ build: $(VENV)/.build ## Build the source distribution and the wheel into dist/,
 bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two minutes).
 	@$(BIN)/python -m tests.benchmarks.pacing
 
+bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (eight minutes).
+	@$(BIN)/python -m tests.benchmarks.real
+
 speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (five minutes).
 	@$(BIN)/python -m tests.benchmarks.speed
 
@@ -89,4 +92,8 @@ $(VENV)/.hooks: pyproject.toml | $(VENV)/.dev
 
 $(VENV)/.peers: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --editable . --group peers
+	@touch $@
+
+$(VENV)/.servers: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/pip install --quiet --editable . --group servers
 	@touch $@
