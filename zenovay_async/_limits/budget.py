@@ -25,7 +25,7 @@ from zenovay_async._limits.outage_gate import RELEASED, OutageGate, Patience
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
-from zenovay_async._limits.window import RETURNED_TWICE, WindowLimiter
+from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, WindowLimiter
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.events import emit_to_all
 from zenovay_async.exceptions import ConfigurationError, RateLimitError
@@ -210,9 +210,7 @@ class Budget:
             return seconds
         if not self._shared.has_warned:
             self._shared.has_warned = True
-            _logger.warning(
-                "Rate limited for %.0f s, longer than the window of %g s; trying again after a window", seconds, window
-            )
+            _logger.warning(LONG_PAUSE, seconds, window, window)
         return window
 
     def estimate(self, n: int, cost: int) -> Estimate:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
 
+LONG_PAUSE = "Rate limited for %.0f s, longer than the window of %g s; trying again in %.0f s"
+"""Log message for a time that is not believed whole: in seconds, that time, the window, and the pause."""
+
 RETURNED_TWICE = "Permit returned twice: settle or refund each permit exactly once"
 """Message of the ``RuntimeError`` for a permit that was returned before."""
 
@@ -247,13 +250,7 @@ class WindowLimiter:
 
     def _report_pause(self, seconds: float, retry_after: float | None) -> None:
         if retry_after is not None and seconds < retry_after:
-            _logger.warning(
-                "Rate limited for %.0f s, as the server says, which is longer than the window of %g s; "
-                "one request goes in %.0f s to see",
-                retry_after,
-                self._pacer.window,
-                seconds,
-            )
+            _logger.warning(LONG_PAUSE, retry_after, self._pacer.window, seconds)
         emit(self._on_event, RateLimited(seconds=seconds, from_server=retry_after is not None))
 
     async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> WindowPermit:

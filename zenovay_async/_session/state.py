@@ -127,7 +127,7 @@ class CallState(Generic[T]):
             no_connection: Whether no connection could be made; then a background call gets its time again.
 
         Returns:
-            The path of the call; ``""`` if the failure says nothing about the server.
+            What the call asks for, which may be what fails; ``""`` if the failure says nothing about the server.
         """
         self.no_connection = no_connection
         if no_connection:
@@ -136,7 +136,11 @@ class CallState(Generic[T]):
                 self.deadline = self.loop.time() + self._timeout
         out_of_time = isinstance(error, APITimeoutError) and self.remaining() <= 0
         stale = isinstance(error, APIConnectionError) and error.stale
-        return "" if out_of_time or stale else self.call.path
+        if out_of_time or stale:
+            return ""
+        call = self.call
+        # One website may be asked with several queries. Without its ID in the path, it may be in the query.
+        return call.path if "{website_id}" in call.endpoint.template else f"{call.path}?{call.query}"
 
     def patience(self, *, single: bool) -> Patience:
         """How long the call waits for a server that is away.
