@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from zenovay_async._session.connections import Connector
+
 if TYPE_CHECKING:
     from multidict import CIMultiDict
     from yarl import URL
@@ -130,7 +132,7 @@ def make_session(connections: int, headers: CIMultiDict[str]) -> aiohttp.ClientS
         headers: Headers of all requests.
     """
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, socket_factory=_make_socket),
+        connector=Connector(limit=connections, socket_factory=_make_socket),
         headers=headers,
         cookie_jar=NoCookies(),
         request_class=PreparedRequest,
