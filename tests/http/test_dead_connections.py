@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from helpers import until
 from raw_server import PAGES, RawServer
 from yarl import URL
@@ -277,20 +278,15 @@ async def test_a_request_is_dated_when_it_leaves(server: RawServer, wire: Wire) 
         assert (await Wire(server, session).send()).sent_at is None
 
 
-async def test_an_aiohttp_that_makes_its_own_protocols_is_judged_as_a_callers_session(
+async def test_an_aiohttp_that_makes_its_own_protocols_is_used_as_it_is(
     server: RawServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the one attribute that is not public, a dead connection still fails a request as stale."""
-    made = connections.Connector.__init__
-
-    def make(self: connections.Connector, **options: Any) -> None:
-        made(self, **options)
-        self._factory = aiohttp.TCPConnector()._factory
-
-    monkeypatch.setattr(connections.Connector, "__init__", make)
+    """Without the methods that are not public, requests are sent, and a dead connection is a failure like others."""
+    monkeypatch.setattr("zenovay_async._session.aiohttp_tuning.TrackedProtocol", lambda _, loop: ResponseHandler(loop))
     assert (await wire.send()).sent_at is not None
-    server.response, server.per_connection = b"", 1
-    assert (await wire.fail()).stale
+    server.response, server.per_connection = b"", 2
+    error = await wire.fail()
+    assert (error.stale, error.final) == (False, False)
 
 
 async def test_a_timeout_is_not_stale(server: RawServer, wire: Wire) -> None:

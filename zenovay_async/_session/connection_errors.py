@@ -134,11 +134,11 @@ def translate(
     message, final = _explain(error)
     translated = APIConnectionError(message)
     translated.final = final
-    if is_connecting(error) or (exchange is not None and exchange.is_connected is False):
+    if is_connecting(error):
         translated.sent = False
     elif isinstance(error, aiohttp.ClientConnectionError) and not _has_response(error, exchange):
         translated.sent = not _is_unsent(error, exchange, body)
-        # Where nothing is known of the connection, aiohttp itself would resend, whether or not it had served before.
+        # Over a session of the caller's, aiohttp itself would resend, whether or not the connection had served before.
         may_be_reused = exchange is None or exchange.is_reused
         translated.stale = may_be_reused and isinstance(error, _BROKEN) and not final
     return translated
@@ -159,7 +159,7 @@ def _is_unsent(error: aiohttp.ClientConnectionError, exchange: Exchange | None, 
         return True  # the system did not accept the end of the request
     if body is None or body.is_written:
         return False
-    return body.is_begun or (exchange is not None and exchange.is_connected is True)
+    return body.is_begun or (exchange is not None and exchange.protocol is not None)
 
 
 def _explain(error: Exception) -> tuple[str, bool]:

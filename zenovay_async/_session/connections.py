@@ -4,37 +4,34 @@ A server closes a connection that was idle for some seconds, often without a wor
 then fails, through no fault of anybody's (RFC 9112, section 9.3.1). So a connection is reused only if
 
 - it was idle for less than the server's ``Keep-Alive: timeout=`` allows, with a margin;
-- it shows no sign of its end, at which :class:`Connector` looks where its last request is 0.1 s old or older, as the
-  event loop may not have seen it: while Python computes, it sees nothing;
+- it shows no sign of its end, for which it is looked at if its last request is 0.1 s old or older, as the event loop
+  may not have seen it: while Python computes, it sees nothing;
 - no other connection, last used as long ago, has just turned out to be dead;
 - for a request that must not be sent twice, it was used a moment ago.
 
 What still fails is told apart by an :class:`Exchange`: a request on a reused connection that brought not one byte of a
 response can be sent again at once. What was written of a body is known from :class:`RequestBody`.
 
-Only ``_factory``, in :class:`Connector`, is not public in aiohttp. Without it, nothing is known of a connection, and
-its failures are judged as those over a caller's session are.
+aiohttp asks an idle connection whether it is connected before it is reused, in the task that sends, and prepares each
+new one for its first response. :class:`TrackedProtocol` overrides both methods, which cost no coroutine. They and the
+attribute by which it is put in place are not public. With an aiohttp without them, nothing is known of a connection,
+and no failure is stale.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import select
-from contextvars import ContextVar
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from multidict import CIMultiDict
 
 if TYPE_CHECKING:
-    import asyncio
-
     from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.connector import Connection
 
 # The methods that may be sent twice (RFC 9110, section 9.2.2).
 IDEMPOTENT_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
@@ -49,118 +46,41 @@ MAX_IDLE_ONCE = 0.25
 
 _KEEP_ALIVE = re.compile(r"(?:^|[\s,;])timeout\s*=\s*\"?([0-9]{1,6})(?![\w.])", re.IGNORECASE)
 
-_APART = CIMultiDict({"zenovay-async": "once"})
-
-# Without super(), which costs a microsecond.
-_connect = aiohttp.TCPConnector.connect
+# Without super(), which costs half a microsecond.
 _data_received = ResponseHandler.data_received
-
-
-class TrackedProtocol(ResponseHandler):
-    """A connection that knows when it was used.
-
-    Attributes:
-        sent_at: When its last request left, by ``time.monotonic``; ``None`` before the first.
-        received_at: When its last byte arrived; ``None`` if none came since that request.
-    """
-
-    # Attributes of aiohttp's class stay as fast as they were.
-    __slots__ = ("received_at", "sent_at")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self.sent_at: float | None = None
-        self.received_at: float | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Note the time, and parse."""
-        self.received_at = monotonic()
-        _data_received(self, data)
-
-    def is_readable(self) -> bool:
-        """Whether an idle connection has something to read: its end, most likely, and nothing that is wanted."""
-        transport = self.transport
-        if transport is None:
-            return True
-        sock = transport.get_extra_info("socket")
-        return sock is not None and _is_readable(sock.fileno())
 
 
 class Exchange:
     """One request over one connection, as far as it came.
 
-    Args:
-        sent_at: The time of the event loop.
-
     Attributes:
-        sent_at: When the request left, in the time of the event loop, if it did.
-        is_connected: Whether a connection is there; ``None`` if none was asked for, as with a session that is mocked.
-        protocol: The connection; ``None`` if nothing is known of it.
-        is_reused: Whether the connection had served before, or may have.
+        protocol: The connection; ``None`` before it was made, or if nothing is known of it.
+        is_reused: Whether the connection had served before.
+        sent_at: When the request left, in the time of the event loop.
+        is_once: Whether the request must not be sent twice.
     """
 
     # Class attributes, which cost no assignment.
-    is_connected: bool | None = None
     protocol: TrackedProtocol | None = None
     is_reused = False
-
-    def __init__(self, sent_at: float) -> None:
-        self.sent_at = sent_at
-
-
-CURRENT_EXCHANGE: ContextVar[Exchange] = ContextVar("zenovay_async_exchange")
-"""The exchange that a task is about to make."""
+    is_once = False
+    sent_at: float
 
 
-class Connector(aiohttp.TCPConnector):
-    """Connects, and reuses only connections that are likely to be alive.
-
-    Args:
-        options: Those of ``aiohttp.TCPConnector``.
+class Connections:
+    """What the connections of one session have in common.
 
     Attributes:
+        exchanges: The exchange that each task is about to make.
         max_idle: Seconds for which a connection may be idle and is reused.
+        distrusted_until: By ``time.monotonic``; what was last used before is not reused.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory: partial[Any] = partial(TrackedProtocol, loop=self._loop)
+    def __init__(self) -> None:
+        self.exchanges: dict[asyncio.Task[Any] | None, Exchange] = {}
         self.max_idle = math.inf
+        self.distrusted_until = -math.inf
         self._keep_alive = ""
-        self._distrusted_until = -math.inf
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        """Connect for one request, and note in the current exchange over what it goes, and when."""
-        exchange = CURRENT_EXCHANGE.get()
-        exchange.is_connected = False
-        is_once = req.method not in IDEMPOTENT_METHODS
-        if is_once and req.proxy is None:
-            # A part of the key by which connections are found. Those that are found are reused or closed, so requests
-            # that accept few have connections of their own.
-            req.proxy_headers = _APART
-        while True:
-            connection = await _connect(self, req, traces, timeout)
-            protocol = connection.protocol
-            if not isinstance(protocol, TrackedProtocol):
-                exchange.is_reused = True
-                exchange.sent_at = self._loop.time()
-                break
-            now = monotonic()
-            if protocol.sent_at is None:
-                exchange.sent_at = self._loop.time()
-            elif self._may_reuse(protocol, now, is_once):
-                exchange.is_reused = True
-            else:
-                connection.close()
-                continue
-            exchange.protocol = protocol
-            protocol.sent_at = now
-            protocol.received_at = None
-            break
-        exchange.is_connected = True
-        return connection
 
     def read_keep_alive(self, header: str) -> None:
         """Read a ``Keep-Alive`` header: for how long the server keeps idle connections open; garbage says nothing.
@@ -177,18 +97,85 @@ class Connector(aiohttp.TCPConnector):
 
     def distrust_idle(self) -> None:
         """Reuse no connection that was last used before now: one of them turned out to be dead."""
-        self._distrusted_until = monotonic()
+        self.distrusted_until = monotonic()
 
-    def _may_reuse(self, protocol: TrackedProtocol, now: float, is_once: bool) -> bool:  # noqa: FBT001 - by position, in the path of every call
-        sent_at, received_at = protocol.sent_at, protocol.received_at
-        if sent_at is None or received_at is None or received_at <= self._distrusted_until:
+
+class TrackedProtocol(ResponseHandler):
+    """A connection that knows when it was used, and is not taken for connected where it may be dead.
+
+    Args:
+        connections: What it has in common with the others of its session.
+        loop: The event loop.
+
+    Attributes:
+        sent_at: When its last request left, by ``time.monotonic``.
+        received_at: When its last byte arrived; ``None`` if none came since that request.
+    """
+
+    # Attributes of aiohttp's class stay as fast as they were.
+    __slots__ = ("_connections", "_is_once", "received_at", "sent_at")
+
+    def __init__(self, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.sent_at = 0.0
+        self.received_at: float | None = None
+        self._connections = connections
+        self._is_once = False
+        # Of the instance, and only for the first request, as handing on its arguments takes 4 µs.
+        self.set_response_params = self._set_first_response_params  # type: ignore[method-assign]
+
+    def _set_first_response_params(self, **params: Any) -> None:
+        """Begin the first exchange: aiohttp sends the request next."""
+        del self.set_response_params
+        exchange = self._connections.exchanges.get(asyncio.current_task(self._loop))
+        if exchange is not None:
+            exchange.sent_at = self._loop.time()
+            exchange.protocol = self
+            self._is_once = exchange.is_once
+        self.sent_at = monotonic()
+        self.received_at = None
+        self.set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Note the time, and parse."""
+        self.received_at = monotonic()
+        _data_received(self, data)
+
+    def is_connected(self) -> bool:
+        """Whether the connection is there, and may be reused if it is idle; then begin the exchange of this task."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
             return False
-        if now - received_at > (MAX_IDLE_ONCE if is_once else self.max_idle):
-            return False
-        if now - sent_at < LOOK_AFTER and not is_once:
+        received_at = self.received_at
+        if received_at is None:
             return True
+        now = monotonic()
+        connections = self._connections
+        if received_at <= connections.distrusted_until or now - received_at > connections.max_idle:
+            return False
+        if (now - self.sent_at > LOOK_AFTER or self._is_once) and not self._looks_alive(now - received_at):
+            return False
+        exchange = connections.exchanges.get(asyncio.current_task(self._loop))
+        if exchange is not None:
+            exchange.protocol = self
+            exchange.is_reused = True
+            self.sent_at = now
+            self.received_at = None
+        return True
+
+    def _looks_alive(self, idle: float) -> bool:
+        if self._is_once and idle > MAX_IDLE_ONCE:
+            return False
         # Responses that nobody asked for, as 408 before the end, are something to read as well.
-        return not protocol.should_close and not protocol.is_readable()
+        return not self.should_close and not self.is_readable()
+
+    def is_readable(self) -> bool:
+        """Whether an idle connection has something to read: its end, most likely, and nothing that is wanted."""
+        transport = self.transport
+        if transport is None:
+            return True
+        sock = transport.get_extra_info("socket")
+        return sock is not None and _is_readable(sock.fileno())
 
 
 class RequestBody(aiohttp.Payload):

@@ -34,7 +34,7 @@ from zenovay_async._session.aiohttp_tuning import (
     send_once,
 )
 from zenovay_async._session.connection_errors import check_coding, is_connecting, translate
-from zenovay_async._session.connections import CURRENT_EXCHANGE, Connector, Exchange, RequestBody
+from zenovay_async._session.connections import IDEMPOTENT_METHODS, Connections, Exchange, RequestBody
 from zenovay_async._session.deadlines import Deadline, DeadlineTimer
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
@@ -149,8 +149,10 @@ class Transport:
         if old is not None and old.loop is not loop and not old.loop.is_closed():
             raise ClientClosedError("The client is in use on another event loop; create one client for each loop")
         if self._given is None:
-            self._owner = _own_session(self._max_connections, self._headers)
-            self._pool = ConnectionPool(loop, await anext(self._owner), self._max_connections)
+            connections = Connections()
+            self._owner = _own_session(self._max_connections, self._headers, connections)
+            session = await anext(self._owner)
+            self._pool = ConnectionPool(loop, session, self._max_connections, connections=connections)
         else:
             self._pool = ConnectionPool(loop, self._given, self._max_connections, headers=self._headers)
         return self._pool
@@ -164,6 +166,7 @@ class ConnectionPool:
         session: The session.
         slots: Requests in flight at once.
         headers: Headers of all requests; ``None`` for a session made here, which has them, and all other settings.
+        connections: The connections of a session made here.
 
     Attributes:
         loop: As given.
@@ -178,13 +181,14 @@ class ConnectionPool:
         slots: int,
         *,
         headers: CIMultiDict[str] | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self.loop = loop
         self.session = session
         self.slots = Slots(slots)
         self._deadline_timer = DeadlineTimer(loop)
         self._headers = headers
-        self._connector = session.connector if isinstance(session.connector, Connector) else None
+        self._connections = connections
         # Each option of a request costs a microsecond in aiohttp.
         self._options: dict[str, Any] = {"allow_redirects": False}
         if headers is not None:
@@ -225,10 +229,14 @@ class ConnectionPool:
             due = deadline
         options: dict[str, Any] = self._options
         exchange: Exchange | None = None
-        if self._headers is None:
-            exchange = Exchange(now)
-            CURRENT_EXCHANGE.set(exchange)
-        else:
+        task: asyncio.Task[Any] | None = None
+        if self._connections is not None:
+            task = asyncio.current_task(self.loop)
+            exchange = self._connections.exchanges[task] = Exchange()
+            exchange.sent_at = now
+            if method not in IDEMPOTENT_METHODS:
+                exchange.is_once = True
+        if self._headers is not None:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
         data = None if body is None else RequestBody(body)
         if data is not None or due - now <= CONNECT_TIMEOUT:
@@ -252,12 +260,14 @@ class ConnectionPool:
             raise self._translate(cause, exchange, data) from _without_tracebacks(cause, handled)
         finally:
             self.slots.release()
+            if self._connections is not None:
+                del self._connections.exchanges[task]
         return self._receive(response, content, exchange)
 
     def _translate(self, error: Exception, exchange: Exchange | None, body: RequestBody | None) -> ZenovayError:
         translated = translate(error, self.session, exchange, body)
-        if isinstance(translated, APIConnectionError) and translated.stale and self._connector is not None:
-            self._connector.distrust_idle()
+        if isinstance(translated, APIConnectionError) and translated.stale and self._connections is not None:
+            self._connections.distrust_idle()
         return translated
 
     def _receive(self, response: aiohttp.ClientResponse, body: bytes, exchange: Exchange | None) -> RawResponse:
@@ -268,8 +278,8 @@ class ConnectionPool:
         if exchange is None:
             return RawResponse(response.status, headers, body)
         keep_alive = headers.get(_KEEP_ALIVE)
-        if keep_alive is not None and self._connector is not None:
-            self._connector.read_keep_alive(keep_alive)
+        if keep_alive is not None and self._connections is not None:
+            self._connections.read_keep_alive(keep_alive)
         return RawResponse(response.status, headers, body, exchange.sent_at)
 
 
@@ -289,13 +299,15 @@ def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return CIMultiDict(headers)
 
 
-async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> AsyncGenerator[aiohttp.ClientSession]:
+async def _own_session(
+    max_connections: int, headers: CIMultiDict[str], connections: Connections
+) -> AsyncGenerator[aiohttp.ClientSession]:
     """Yield a session that is closed with its event loop, or when this generator is garbage collected.
 
     An event loop closes asynchronous generators when they are garbage collected, and all others when it shuts down
     (``asyncio.loop.shutdown_asyncgens``, PEP 525). So a client that was not closed causes no warning.
     """
-    session = make_session(max_connections, headers)
+    session = make_session(max_connections, headers, connections)
     try:
         yield session
     finally:
