@@ -289,6 +289,18 @@ async def test_an_aiohttp_that_makes_its_own_protocols_is_used_as_it_is(
     assert (error.stale, error.final) == (False, False)
 
 
+async def test_a_connection_that_aiohttp_drops_itself_is_not_taken_for_the_one_used(
+    server: RawServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp drops what was idle for 15 s, alive or not; the request then goes on a fresh connection."""
+    clock = time.monotonic
+    await wire.send()
+    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: clock() + 20)
+    server.response, server.per_connection = b"", 1
+    assert not (await wire.fail()).stale
+    assert server.connections == 2
+
+
 async def test_a_timeout_is_not_stale(server: RawServer, wire: Wire) -> None:
     """A server that is slow on a reused connection is no dead connection."""
     await wire.send()

@@ -17,7 +17,7 @@ from raw_server import PAGES, RawServer
 from zenovay_async import APIConnectionError, ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = b"Content-Length: 5\r\n\r\nabcde"
@@ -119,7 +119,7 @@ class Alerting(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def listening(make: type[asyncio.Protocol], *args: int) -> AsyncIterator[str]:
+async def listening(make: type[asyncio.Protocol], *args: int) -> AsyncGenerator[str]:
     server = await asyncio.get_running_loop().create_server(lambda: make(*args), "127.0.0.1", 0)
     async with server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

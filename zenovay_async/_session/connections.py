@@ -131,6 +131,8 @@ class TrackedProtocol(ResponseHandler):
         if exchange is not None:
             exchange.sent_at = self._loop.time()
             exchange.protocol = self
+            # aiohttp may have asked one that was alive, and dropped it as idle for too long.
+            exchange.is_reused = False
             self._is_once = exchange.is_once
         self.sent_at = monotonic()
         self.received_at = None
