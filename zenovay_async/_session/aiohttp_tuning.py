@@ -17,8 +17,9 @@ Measured per call of some 104 µs of CPU, in interleaved runs on Python 3.11 (``
 :func:`send_once` is not about speed: it keeps aiohttp from sending a request twice over a session of the caller's.
 
 The socket factory, the request class and the middleware are public parameters of aiohttp. The methods that
-:class:`PreparedRequest` overrides and the attribute that :func:`make_session` sets are not. Those methods only prepare
-a request: an aiohttp that stops calling them sends the same bytes. Without the attribute, the middleware is used.
+:class:`PreparedRequest` overrides and the attributes that :func:`make_session` sets are not. Those methods only prepare
+a request: an aiohttp that stops calling them sends the same bytes. Without ``_retry_connection``, the middleware is
+used; ``connections`` says what is lost without ``_factory``.
 """
 
 from __future__ import annotations
