@@ -17,28 +17,33 @@ Measured per call of some 104 µs of CPU, in interleaved runs on Python 3.11 (``
 :func:`send_once` is not about speed: it keeps aiohttp from sending a request twice over a session of the caller's.
 
 The socket factory, the request class and the middleware are public parameters of aiohttp. The methods that
-:class:`PreparedRequest` overrides and the attribute that :func:`make_session` sets are not. Those methods only prepare
-a request: an aiohttp that stops calling them sends the same bytes. Without the attribute, the middleware is used.
+:class:`PreparedRequest` overrides and the attributes that :func:`make_session` sets are not. Those methods only prepare
+a request: an aiohttp that stops calling them sends the same bytes. Without ``_retry_connection``, the middleware is
+used; ``connections`` says what is lost without ``_factory``.
 """
 
 from __future__ import annotations
 
 import math
 import socket
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from multidict import CIMultiDict
+
+from zenovay_async._session.connections import IDEMPOTENT_METHODS, Connections, TrackedProtocol
 
 if TYPE_CHECKING:
-    from multidict import CIMultiDict
     from yarl import URL
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for connecting, at most."""
 
 _RECV_BYTES = 64 * 1024
+
+_APART = CIMultiDict({"zenovay-async": "once"})
 
 _recv = socket.socket.recv
 
@@ -82,6 +87,15 @@ class PreparedRequest(aiohttp.ClientRequest):
     def update_auth(self, auth: aiohttp.BasicAuth | None, trust_env: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         """The headers carry the key."""
 
+    def update_proxy(self, proxy: URL | None, proxy_auth: aiohttp.BasicAuth | None, proxy_headers: Any) -> None:
+        """Let a request that must not be sent twice have connections of its own, by the key that finds them.
+
+        It takes only one that was used a moment ago, and would have the others closed.
+        """
+        self.proxy, self.proxy_auth, self.proxy_headers = proxy, proxy_auth, proxy_headers
+        if self.method not in IDEMPOTENT_METHODS and proxy is None:
+            self.proxy_headers = _APART
+
     def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         """Do nothing: no request sends ``Expect``."""
 
@@ -122,15 +136,20 @@ def body_nowait(response: aiohttp.ClientResponse) -> bytes | None:
     return response.content.read_nowait() if response.closed else None
 
 
-def make_session(connections: int, headers: CIMultiDict[str]) -> aiohttp.ClientSession:
+def make_session(limit: int, headers: CIMultiDict[str], connections: Connections) -> aiohttp.ClientSession:
     """Make a session that sends prepared requests, each once.
 
     Args:
-        connections: Connections at most.
+        limit: Connections at most.
         headers: Headers of all requests.
+        connections: Gets to know its connections.
     """
+    connector = aiohttp.TCPConnector(limit=limit, socket_factory=_make_socket)
+    if hasattr(connector, "_factory"):
+        factory: partial[Any] = partial(TrackedProtocol, connections, loop=connector._loop)  # noqa: SLF001 - see connections
+        connector._factory = factory  # noqa: SLF001 - same
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, socket_factory=_make_socket),
+        connector=connector,
         headers=headers,
         cookie_jar=NoCookies(),
         request_class=PreparedRequest,

@@ -1,9 +1,10 @@
-"""Sends one request: status, headers and bytes out. With ``aiohttp_tuning``, the only module that touches aiohttp.
+"""Sends one request: status, headers and bytes out.
 
 What aiohttp does, and what this module does about it:
 
-- It resends an idempotent request when a kept-alive connection turns out to be dead. Attempts would be miscounted and
-  the quota spent twice, so ``aiohttp_tuning`` prevents it.
+- It resends an idempotent request when a kept-alive connection turns out to be dead, on another that may be as dead.
+  Attempts would be miscounted, so ``aiohttp_tuning`` prevents it. Instead, ``connections`` avoids dead connections,
+  and the error is ``stale``: the session sends the request again at once, on a connection that is fresh.
 - Its timeouts run while a request waits for a connection. So callers wait for a slot first, in
   :meth:`Transport.acquire_slot`; with a slot, a connection of a session made here is free.
 - Its timeouts cost a timer for each request. Attempts are bounded by one timer for all (``deadlines``).
@@ -15,15 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-import ssl
 import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from multidict import CIMultiDict
+from aiohttp.hdrs import CONTENT_ENCODING
+from multidict import CIMultiDict, istr
 from yarl import URL
 
-from zenovay_async._protocol.response import RawResponse
+from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async._session.aiohttp_tuning import (
     CONNECT_TIMEOUT,
     ResendSuppressed,
@@ -32,18 +33,18 @@ from zenovay_async._session.aiohttp_tuning import (
     make_session,
     send_once,
 )
+from zenovay_async._session.connection_errors import check_coding, is_connecting, translate
+from zenovay_async._session.connections import IDEMPOTENT_METHODS, Connections, Exchange, RequestBody
 from zenovay_async._session.deadlines import Deadline, DeadlineTimer
 from zenovay_async._session.slots import Slots
-from zenovay_async.exceptions import (
-    APIConnectionError,
-    APITimeoutError,
-    ClientClosedError,
-    ConfigurationError,
-    ZenovayError,
-)
+from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+
+    from zenovay_async.exceptions import ZenovayError
+
+_KEEP_ALIVE = istr("Keep-Alive")
 
 
 class Transport:
@@ -148,8 +149,10 @@ class Transport:
         if old is not None and old.loop is not loop and not old.loop.is_closed():
             raise ClientClosedError("The client is in use on another event loop; create one client for each loop")
         if self._given is None:
-            self._owner = _own_session(self._max_connections, self._headers)
-            self._pool = ConnectionPool(loop, await anext(self._owner), self._max_connections)
+            connections = Connections()
+            self._owner = _own_session(self._max_connections, self._headers, connections)
+            session = await anext(self._owner)
+            self._pool = ConnectionPool(loop, session, self._max_connections, connections=connections)
         else:
             self._pool = ConnectionPool(loop, self._given, self._max_connections, headers=self._headers)
         return self._pool
@@ -163,6 +166,7 @@ class ConnectionPool:
         session: The session.
         slots: Requests in flight at once.
         headers: Headers of all requests; ``None`` for a session made here, which has them, and all other settings.
+        connections: The connections of a session made here.
 
     Attributes:
         loop: As given.
@@ -177,12 +181,14 @@ class ConnectionPool:
         slots: int,
         *,
         headers: CIMultiDict[str] | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self.loop = loop
         self.session = session
         self.slots = Slots(slots)
         self._deadline_timer = DeadlineTimer(loop)
         self._headers = headers
+        self._connections = connections
         # Each option of a request costs a microsecond in aiohttp.
         self._options: dict[str, Any] = {"allow_redirects": False}
         if headers is not None:
@@ -222,11 +228,19 @@ class ConnectionPool:
         if deadline is not None and deadline < due:
             due = deadline
         options: dict[str, Any] = self._options
-        is_own = self._headers is None
+        exchange: Exchange | None = None
+        task: asyncio.Task[Any] | None = None
+        if self._connections is not None:
+            task = asyncio.current_task(self.loop)
+            exchange = self._connections.exchanges[task] = Exchange()
+            exchange.sent_at = now
+            if method not in IDEMPOTENT_METHODS:
+                exchange.is_once = True
         if self._headers is not None:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
-        if body is not None or due - now <= CONNECT_TIMEOUT:
-            options = {**options, "data": body, "timeout": connect_timeout(due - now)}
+        data = None if body is None else RequestBody(body)
+        if data is not None or due - now <= CONNECT_TIMEOUT:
+            options = {**options, "data": data, "timeout": connect_timeout(due - now)}
         # What the caller is handling, whose traceback is the caller's.
         handled = sys.exception()
         try:
@@ -234,19 +248,39 @@ class ConnectionPool:
                 # Reading the body whole releases the connection, and a failure closes it: 'async with' would do the
                 # same once more.
                 response = await self.session.request(method, url, headers=headers, **options)
-                content = body_nowait(response) if is_own and body is None else None
+                content = body_nowait(response) if exchange is not None and data is None else None
                 if content is None:
                     content = await response.read()
-                return RawResponse(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             cause = _cause_of(error)
             if isinstance(cause, TimeoutError):
                 bound = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
                 limit = bound if due < math.inf else "the time that something else allowed"
                 raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
-            raise _translate(cause, self.session) from _without_tracebacks(cause, handled)
+            raise self._translate(cause, exchange, data) from _without_tracebacks(cause, handled)
         finally:
             self.slots.release()
+            if self._connections is not None:
+                del self._connections.exchanges[task]
+        return self._receive(response, content, exchange)
+
+    def _translate(self, error: Exception, exchange: Exchange | None, body: RequestBody | None) -> ZenovayError:
+        translated = translate(error, self.session, exchange, body)
+        if isinstance(translated, APIConnectionError) and translated.stale and self._connections is not None:
+            self._connections.distrust_idle()
+        return translated
+
+    def _receive(self, response: aiohttp.ClientResponse, body: bytes, exchange: Exchange | None) -> RawResponse:
+        headers = response.headers
+        coding = headers.get(CONTENT_ENCODING)
+        if coding is not None and response.status in OK_STATUSES:
+            check_coding(coding)
+        if exchange is None:
+            return RawResponse(response.status, headers, body)
+        keep_alive = headers.get(_KEEP_ALIVE)
+        if keep_alive is not None and self._connections is not None:
+            self._connections.read_keep_alive(keep_alive)
+        return RawResponse(response.status, headers, body, exchange.sent_at)
 
 
 def url_builder(base_url: str) -> Callable[[str, str], URL]:
@@ -265,13 +299,15 @@ def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return CIMultiDict(headers)
 
 
-async def _own_session(max_connections: int, headers: CIMultiDict[str]) -> AsyncGenerator[aiohttp.ClientSession]:
+async def _own_session(
+    max_connections: int, headers: CIMultiDict[str], connections: Connections
+) -> AsyncGenerator[aiohttp.ClientSession]:
     """Yield a session that is closed with its event loop, or when this generator is garbage collected.
 
     An event loop closes asynchronous generators when they are garbage collected, and all others when it shuts down
     (``asyncio.loop.shutdown_asyncgens``, PEP 525). So a client that was not closed causes no warning.
     """
-    session = make_session(max_connections, headers)
+    session = make_session(max_connections, headers, connections)
     try:
         yield session
     finally:
@@ -284,7 +320,7 @@ def _cause_of(error: Exception) -> Exception:
 
 
 def _timed_out(error: Exception, limit: str, seconds: float) -> APITimeoutError:
-    connecting = _is_connecting(error)
+    connecting = is_connecting(error)
     if connecting and seconds > CONNECT_TIMEOUT:
         limit = f"{CONNECT_TIMEOUT:g} s"
     translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {limit}")
@@ -292,47 +328,12 @@ def _timed_out(error: Exception, limit: str, seconds: float) -> APITimeoutError:
     return translated
 
 
-def _is_connecting(error: Exception) -> bool:
-    return isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-
-
-def _translate(error: Exception, session: aiohttp.ClientSession) -> ZenovayError:
-    if not isinstance(error, (aiohttp.ClientError, OSError)):
-        if isinstance(error, ValueError):
-            return ConfigurationError(f"aiohttp rejected the request: {error}")
-        if session.closed:
-            return ClientClosedError("The session was closed before or during the call")
-        raise error
-    phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
-    translated = APIConnectionError(f"{phase}: {_reason(error)}")
-    translated.sent = not _is_connecting(error)
-    translated.final = isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError))
-    return translated
-
-
-# The first match counts, so subclasses come first.
-_PHASES: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, "The host was not found"),
-    (aiohttp.ClientConnectorCertificateError, "The server's certificate is not trusted"),
-    (aiohttp.ClientConnectorError, "No connection could be made"),
-    (aiohttp.ClientPayloadError, "The response was cut short"),
-    (aiohttp.ServerDisconnectedError, "The server closed the connection without a response"),
-)
-
-
-def _reason(error: Exception) -> str:
-    # The text of a ClientResponseError contains the request's headers; its message does not.
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"{type(error).__name__}: {error.message}"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def _without_tracebacks(error: BaseException, handled: BaseException | None) -> BaseException | None:
-    """The error as a cause, stripped of its tracebacks; ``None`` if the error itself holds headers."""
+    """The error as a cause, stripped of its tracebacks; ``None`` if it holds headers, or the URL of a proxy."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and link is not handled and id(link) not in seen:
         seen.add(id(link))
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
-    return None if isinstance(error, aiohttp.ClientResponseError) else error
+    return None if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)) else error

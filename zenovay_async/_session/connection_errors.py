@@ -1,0 +1,232 @@
+"""From an error of aiohttp to one error of the tree: what happened, was the request sent, can a retry help?
+
+``final`` is what would be the same again: what the server, a proxy or the network is, not the state that it is in.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import ssl
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeVar
+
+import aiohttp
+from aiohttp import compression_utils
+from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong
+
+from zenovay_async.exceptions import APIConnectionError, ClientClosedError, ConfigurationError, ZenovayError
+
+if TYPE_CHECKING:
+    from zenovay_async._session.connections import Exchange, RequestBody
+
+E = TypeVar("E", bound=BaseException)
+
+# What a connection that ends raises. A subclass may be of a connection that was never made.
+_BROKEN = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
+_CONNECTING = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ServerFingerprintMismatch,
+)
+
+_NO_HTTP_1 = "The server does not speak HTTP/1.1"
+
+# Names that OpenSSL gives to errors of a handshake, some with a prefix that depends on its version. Others, such as an
+# internal error of the server's, may pass.
+_TLS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("NO_APPLICATION_PROTOCOL",), _NO_HTTP_1),
+    (
+        ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"),
+        "The server does not speak TLS on this port",
+    ),
+    (
+        (
+            "ALERT_HANDSHAKE_FAILURE",
+            "ALERT_INSUFFICIENT_SECURITY",
+            "ALERT_PROTOCOL_VERSION",
+            "DH_KEY_TOO_SMALL",
+            "NO_PROTOCOLS_AVAILABLE",
+            "NO_SHARED_CIPHER",
+            "UNRECOGNIZED_NAME",
+            "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
+            "UNSUPPORTED_PROTOCOL",
+        ),
+        "The server and this machine have no version, cipher or name of TLS in common",
+    ),
+    (
+        (
+            "CERTIFICATE_REQUIRED",
+            "ALERT_BAD_CERTIFICATE",
+            "ALERT_CERTIFICATE",
+            "ALERT_UNKNOWN_CA",
+            "ALERT_ACCESS_DENIED",
+        ),
+        "The server wants a client certificate that it trusts",
+    ),
+)
+
+# The first match counts, so subclasses come first.
+_PHASES: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "The host was not found"),
+    (aiohttp.ClientConnectorCertificateError, "The server's certificate is not trusted"),
+    (aiohttp.ServerFingerprintMismatch, "The server's certificate is not the expected one"),
+    (aiohttp.ClientProxyConnectionError, "No connection to the proxy could be made"),
+    (aiohttp.ClientConnectorError, "No connection could be made"),
+    (aiohttp.ClientPayloadError, "The response was cut short"),
+    (aiohttp.ServerDisconnectedError, "The server closed the connection without a response"),
+)
+_FINAL = (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch, ssl.SSLCertVerificationError)
+
+# Where aiohttp's messages go on with bytes of the response; the first of them, if it is no text, or none up to a zero.
+_BYTES = re.compile(r"b['\"](?:\\x([0-9a-f]{2})|(['\"]))?")
+
+# Codings that aiohttp decodes or says that it cannot; zstd since 3.13.
+_CODINGS = {"br", "deflate", "gzip", "identity"} | ({"zstd"} if hasattr(compression_utils, "HAS_ZSTD") else set[str]())
+
+
+def is_connecting(error: Exception) -> bool:
+    """Whether the error is one of making a connection, so that no request was sent."""
+    return isinstance(error, _CONNECTING)
+
+
+def check_coding(coding: str) -> None:
+    """Check that aiohttp decoded a response.
+
+    Args:
+        coding: Its ``Content-Encoding``.
+
+    Raises:
+        APIConnectionError: aiohttp does not know the coding.
+    """
+    if coding.strip().lower() not in _CODINGS:
+        error = APIConnectionError(
+            f"The response cannot be decoded: its Content-Encoding {coding[:40]!r} is unknown, and was not asked for"
+        )
+        error.final = True
+        raise error
+
+
+def translate(
+    error: Exception, session: aiohttp.ClientSession, exchange: Exchange | None, body: RequestBody | None
+) -> ZenovayError:
+    """The error of the tree for an error of aiohttp's.
+
+    Args:
+        error: The error.
+        session: The session that raised it.
+        exchange: What is known of the connection; ``None`` if nothing is, as of a caller's session.
+        body: Body of the request; ``None`` for none.
+
+    Raises:
+        Exception: The error itself, if it is none of aiohttp's.
+    """
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+        # The URL may be that of a proxy, with a password.
+        return ConfigurationError(f"aiohttp rejected the request: {type(error).__name__}")
+    if not isinstance(error, (aiohttp.ClientError, OSError)):
+        if isinstance(error, ValueError):
+            return ConfigurationError(f"aiohttp rejected the request: {error}")
+        if session.closed:
+            return ClientClosedError("The session was closed before or during the call")
+        raise error
+    message, final = _explain(error)
+    translated = APIConnectionError(message)
+    translated.final = final
+    if is_connecting(error):
+        translated.sent = False
+    elif isinstance(error, aiohttp.ClientConnectionError) and not _has_response(error, exchange):
+        translated.sent = not _is_unsent(error, exchange, body)
+        # Over a session of the caller's, aiohttp itself would resend, whether or not the connection had served before.
+        may_be_reused = exchange is None or exchange.is_reused
+        translated.stale = may_be_reused and isinstance(error, _BROKEN) and not final
+    return translated
+
+
+def _has_response(error: Exception, exchange: Exchange | None) -> bool:
+    """Whether a part of a response arrived, as far as that is known."""
+    if exchange is not None and exchange.protocol is not None:
+        return exchange.protocol.received_at is not None
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+
+
+def _is_unsent(error: aiohttp.ClientConnectionError, exchange: Exchange | None, body: RequestBody | None) -> bool:
+    """Whether the request certainly did not leave whole."""
+    if isinstance(error, aiohttp.ClientConnectionResetError):
+        return True  # the connection was closing before anything was written
+    if isinstance(error, aiohttp.ClientOSError) and error.errno == errno.EPIPE:
+        return True  # the system did not accept the end of the request
+    if body is None or body.is_written:
+        return False
+    return body.is_begun or (exchange is not None and exchange.protocol is not None)
+
+
+def _explain(error: Exception) -> tuple[str, bool]:
+    """What happened, and whether it would again."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _explain_proxy(error)
+    coding = _find(error, ContentEncodingError)
+    if coding is not None:
+        return _explain_coding(coding)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _explain_head(error)
+    # Python writes names that it does not know in small letters.
+    text = str(error).upper().replace(" ", "_") if isinstance(error, OSError) else ""
+    phase = next((explanation for reasons, explanation in _TLS if any(reason in text for reason in reasons)), None)
+    if phase is not None:
+        return f"{phase}: {_name(error)}", True
+    phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
+    return f"{phase}: {_name(error)}", isinstance(error, _FINAL)
+
+
+def _explain_coding(error: ContentEncodingError) -> tuple[str, bool]:
+    if "Can not decode" not in error.message:
+        return "The response was cut short: its compressed body ends early", False
+    coding, _, advice = error.message.partition(":")[2].partition(". ")
+    wrong = f"is{coding}, which was not asked for. {advice}" if advice else f"says{coding}, which its body is not"
+    return f"The response cannot be decoded: its Content-Encoding {wrong}", True
+
+
+def _explain_proxy(error: aiohttp.ClientHttpProxyError) -> tuple[str, bool]:
+    url = error.request_info.real_url
+    proxy = f"The proxy {url.host}:{url.port}"
+    if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return f"{proxy} wants credentials (HTTP 407): give it a user and a password", True
+    # 408 and 429 pass, and so does the trouble that a proxy has with the server.
+    passes = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+    final = error.status in range(400, 500) and error.status not in passes
+    return f"{proxy} refused to connect to the server (HTTP {error.status})", final
+
+
+def _explain_head(error: aiohttp.ClientResponseError) -> tuple[str, bool]:
+    message = error.message
+    if _find(error, LineTooLong) is not None or "Too many headers" in message:
+        size = re.search(r"more than \d+ bytes", message)
+        what = "too many headers" if size is None else size[0]
+        return f"The response's headers exceed a limit of aiohttp's ({what}); a session= of your own can raise it", True
+    if _find(error, BadStatusLine) is not None or "Expected HTTP/" in message:
+        start = _BYTES.search(message)
+        if start is None or not (start[1] or start[2]):
+            # A proxy in trouble may say so in plain text.
+            return "The response is not HTTP", False
+        if start[1] in {"15", "16"}:
+            return f"{_NO_HTTP_1} here: it expects TLS, so use https://", True
+        return f"{_NO_HTTP_1}: its response is binary, as that of HTTP/2 is", True
+    # The first line says what is wrong; then come bytes of the response.
+    reason = re.split(r"\n|b['\"]", message)[0].rstrip(": ")
+    return f"The response is not valid HTTP: {reason}", "chunk" not in message
+
+
+def _find(error: BaseException, kind: type[E]) -> E | None:
+    """The first of this kind among an error and its causes."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, kind):
+        link = link.__cause__
+    return link
+
+
+def _name(error: Exception) -> str:
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        return "its headers broke off"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
