@@ -252,7 +252,7 @@ async def test_a_question_is_sent_as_documented(canned: aioresponses) -> None:
     async with strict_client() as zenovay:
         await zenovay.query("x", wanted["question"], **wanted["context"])
     ((sent,),) = canned.requests.values()
-    assert json.loads(sent.kwargs["data"]) == wanted
+    assert json.loads(sent.kwargs["data"].decode()) == wanted
     assert sent.kwargs["headers"]["Content-Type"] == "application/json"
 
 

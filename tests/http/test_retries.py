@@ -38,7 +38,7 @@ pytestmark = pytest.mark.looptime
 GOOD: dict[str, Any] = {"success": True, "data": {"pages": []}}
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520, 524])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 524])
 async def test_a_transient_failure_is_retried(canned: aioresponses, status: int) -> None:
     canned.get(URL, status=status, body="<html>")
     canned.get(URL, payload=GOOD)

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # 500 is what the API documents; 502 to 504 come from a proxy in front of it; 520 to 524 are the same from
-# Cloudflare (its support page "Cloudflare 5xx errors"), behind whose edge the API is documented to be.
-TRANSIENT = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
+# Cloudflare (its support page "Cloudflare 5xx errors"), behind whose edge the API is documented to be. 408 is what some
+# proxies send before they close an idle connection, and may cross a request (RFC 9110, section 15.5.9).
+TRANSIENT = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
 # Seconds. Full jitter: every wait is drawn evenly from zero up to a bound that doubles, so that callers that failed
 # together do not retry together (AWS Architecture Blog, "Exponential Backoff And Jitter").
