@@ -34,9 +34,8 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
         usage: The monthly quota as the result stated it, which takes precedence over the headers; ``None`` if it did
             not.
     """
-    reason = error.message if isinstance(error, ZenovayError) else None
     if raw is None:
-        return _without_response(error, reason)
+        return _without_response(error)
     headers = raw.headers
     get = headers.get
     limit, window = cached_parse_limit(get("X-RateLimit-Limit"))
@@ -44,27 +43,44 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
     if limit is None and remaining is None:
         limit, remaining, window, _ = ietf_limit(headers)
     stated = usage_headers(headers)
+    if usage is not None:
+        stated = _merge(usage, stated)
+    if error is None:
+        return Outcome(
+            kind="succeeded",
+            limit=limit,
+            limit_window=window,
+            remaining=remaining,
+            usage=stated,
+            status=raw.status,
+            sent_at=raw.sent_at,
+        )
     return Outcome(
-        kind="succeeded" if error is None else _kind_of(error),
+        kind=_kind_of(error),
         limit=limit,
         limit_window=window,
         remaining=remaining,
         retry_after=error.retry_after if isinstance(error, ZenovayError) else None,
-        usage=stated if usage is None else _merge(usage, stated),
+        usage=stated,
         status=raw.status,
-        reason=reason,
+        reason=_reason_of(error),
         sent_at=raw.sent_at,
     )
 
 
-def _without_response(error: BaseException | None, reason: str | None) -> Outcome:
+def _without_response(error: BaseException | None) -> Outcome:
     # A session is found closed, and a request rejected by aiohttp, before anything is sent.
     if isinstance(error, (ClientClosedError, ConfigurationError)):
         return UNSENT
+    reason = _reason_of(error)
     if not isinstance(error, APIConnectionError) or error.sent:
         return _NO_RESPONSE if reason is None else Outcome(kind="no_response", reason=reason)
     # A connection that was there, and one that cannot be made however often, say nothing about the server's presence.
     return UNSENT if error.stale or error.final else Outcome(kind="unreachable", reason=reason)
+
+
+def _reason_of(error: BaseException | None) -> str | None:
+    return error.message if isinstance(error, ZenovayError) else None
 
 
 def _kind_of(error: BaseException) -> OutcomeKind:

@@ -52,6 +52,8 @@ _BY_CODE: dict[str, type[APIStatusError]] = {
     MONTHLY_LIMIT_EXCEEDED: QuotaExceededError,
 }
 _REDIRECT = range(300, 400)
+# Codings that are decoded by now, or were reported as such that cannot be.
+_DECODED = {"", "br", "deflate", "gzip", "identity"}
 _MAYBE_RATE_LIMIT = frozenset({403, 503})
 """Statuses that mean a rate limit if the response says when to retry and states no other cause."""
 _EDGE_RATE_LIMIT = 1015
@@ -92,6 +94,7 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
 def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
     """Make the error for a response that is not what the API documents."""
     content_type = raw.headers.get("Content-Type", "no content type")
+    coding = raw.headers.get("Content-Encoding", "").strip().lower()[:40]
     text = str(problem)
     path = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
     if isinstance(problem, CoercionError):
@@ -100,12 +103,15 @@ def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
         message = f"Response does not match the documented schema: {text}"
     elif not raw.body:
         message = "Response is empty, expected JSON"
+    elif coding not in _DECODED:
+        message = f"Response cannot be decoded: its Content-Encoding {coding!r} is unknown, and was not asked for"
     else:
         message = f"Response is not JSON ({content_type}): {text}"
     error = ResponseDecodeError(message, **_error_fields(raw))
     error.path = path
     # A body that ends early is like a broken connection; msgspec has no class of its own for it.
-    error.truncated = text.startswith("Input data was truncated") and not isinstance(problem, msgspec.ValidationError)
+    cut_short = text.startswith("Input data was truncated") and not isinstance(problem, msgspec.ValidationError)
+    error.truncated = cut_short and coding in _DECODED
     return error
 
 

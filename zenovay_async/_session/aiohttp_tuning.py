@@ -26,14 +26,14 @@ from __future__ import annotations
 
 import math
 import socket
-from functools import lru_cache, partial
+from functools import lru_cache
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from multidict import CIMultiDict
 
-from zenovay_async._session.connections import IDEMPOTENT_METHODS, Connections, TrackedProtocol
+from zenovay_async._session.connections import IDEMPOTENT_METHODS, Connections
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -145,9 +145,7 @@ def make_session(limit: int, headers: CIMultiDict[str], connections: Connections
         connections: Gets to know its connections.
     """
     connector = aiohttp.TCPConnector(limit=limit, socket_factory=_make_socket)
-    if hasattr(connector, "_factory"):
-        factory: partial[Any] = partial(TrackedProtocol, connections, loop=connector._loop)  # noqa: SLF001 - see connections
-        connector._factory = factory  # noqa: SLF001 - same
+    connections.track(connector)
     session = aiohttp.ClientSession(
         connector=connector,
         headers=headers,

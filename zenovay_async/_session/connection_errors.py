@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
-from aiohttp import compression_utils
 from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong
 
 from zenovay_async.exceptions import APIConnectionError, ClientClosedError, ConfigurationError, ZenovayError
@@ -82,34 +81,19 @@ _FINAL = (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMism
 # Where aiohttp's messages go on with bytes of the response; the first of them, if it is no text, or none up to a zero.
 _BYTES = re.compile(r"b['\"](?:\\x([0-9a-f]{2})|(['\"]))?")
 
-# Codings that aiohttp decodes or says that it cannot; zstd since 3.13.
-_CODINGS = {"br", "deflate", "gzip", "identity"} | ({"zstd"} if hasattr(compression_utils, "HAS_ZSTD") else set[str]())
-
 
 def is_connecting(error: Exception) -> bool:
     """Whether the error is one of making a connection, so that no request was sent."""
     return isinstance(error, _CONNECTING)
 
 
-def check_coding(coding: str) -> None:
-    """Check that aiohttp decoded a response.
-
-    Args:
-        coding: Its ``Content-Encoding``.
-
-    Raises:
-        APIConnectionError: aiohttp does not know the coding.
-    """
-    if coding.strip().lower() not in _CODINGS:
-        error = APIConnectionError(
-            f"The response cannot be decoded: its Content-Encoding {coding[:40]!r} is unknown, and was not asked for"
-        )
-        error.final = True
-        raise error
-
-
 def translate(
-    error: Exception, session: aiohttp.ClientSession, exchange: Exchange | None, body: RequestBody | None
+    error: Exception,
+    session: aiohttp.ClientSession,
+    exchange: Exchange | None,
+    body: RequestBody | None,
+    *,
+    has_response: bool,
 ) -> ZenovayError:
     """The error of the tree for an error of aiohttp's.
 
@@ -118,6 +102,7 @@ def translate(
         session: The session that raised it.
         exchange: What is known of the connection; ``None`` if nothing is, as of a caller's session.
         body: Body of the request; ``None`` for none.
+        has_response: Whether a response began.
 
     Raises:
         Exception: The error itself, if it is none of aiohttp's.
@@ -136,18 +121,16 @@ def translate(
     translated.final = final
     if is_connecting(error):
         translated.sent = False
-    elif isinstance(error, aiohttp.ClientConnectionError) and not _has_response(error, exchange):
+    elif isinstance(error, aiohttp.ClientConnectionError) and not (has_response or _is_begun(error)):
         translated.sent = not _is_unsent(error, exchange, body)
         # Over a session of the caller's, aiohttp itself would resend, whether or not the connection had served before.
-        may_be_reused = exchange is None or exchange.is_reused
+        may_be_reused = exchange is None or not exchange.is_fresh
         translated.stale = may_be_reused and isinstance(error, _BROKEN) and not final
     return translated
 
 
-def _has_response(error: Exception, exchange: Exchange | None) -> bool:
-    """Whether a part of a response arrived, as far as that is known."""
-    if exchange is not None and exchange.protocol is not None:
-        return exchange.protocol.received_at is not None
+def _is_begun(error: Exception) -> bool:
+    """Whether a part of a response's head arrived: aiohttp does not say so of a connection that was reset."""
     return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
@@ -159,7 +142,7 @@ def _is_unsent(error: aiohttp.ClientConnectionError, exchange: Exchange | None, 
         return True  # the system did not accept the end of the request
     if body is None or body.is_written:
         return False
-    return body.is_begun or (exchange is not None and exchange.protocol is not None)
+    return body.is_begun or exchange is not None
 
 
 def _explain(error: Exception) -> tuple[str, bool]:

@@ -1,21 +1,22 @@
 """Which connection a request goes out on, and what is known of both: was it dead, and did the request leave?
 
 A server closes a connection that was idle for some seconds, often without a word. A request that goes out on it just
-then fails, through no fault of anybody's (RFC 9112, section 9.3.1). So a connection is reused only if
+then fails, through no fault of anybody's (RFC 9112, section 9.3.1). So idle connections are looked at ten times a
+second while requests are sent, and before the first request after a pause: while Python computes, the event loop sees
+no connection end. Closed are those
 
-- it was idle for less than the server's ``Keep-Alive: timeout=`` allows, with a margin;
-- it shows no sign of its end, for which it is looked at if its last request is 0.1 s old or older, as the event loop
-  may not have seen it: while Python computes, it sees nothing;
-- no other connection, last used as long ago, has just turned out to be dead;
-- for a request that must not be sent twice, it was used a moment ago.
+- that have something to read: their end, most likely;
+- that were idle for longer than the server's ``Keep-Alive: timeout=`` allows, with a margin;
+- all, once one of them has turned out to be dead.
 
-What still fails is told apart by an :class:`Exchange`: a request on a reused connection that brought not one byte of a
-response can be sent again at once. What was written of a body is known from :class:`RequestBody`.
+A request that must not be sent twice takes only a connection that was used a moment ago. It has connections of its own,
+so that it does not close those of others.
 
-aiohttp asks an idle connection whether it is connected before it is reused, in the task that sends, and prepares each
-new one for its first response. :class:`TrackedProtocol` overrides both methods, which cost no coroutine. They and the
-attribute by which it is put in place are not public. With an aiohttp without them, nothing is known of a connection,
-and no failure is stale.
+What still fails is told apart by an :class:`Exchange`: a request on a reused connection that brought no response can be
+sent again at once. What was written of a body is known from :class:`RequestBody`.
+
+aiohttp's idle connections, and the attribute by which :class:`TrackedProtocol` is put in place, are not public. With an
+aiohttp without them, idle connections are not looked at, and no failure is stale.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import asyncio
 import math
 import re
 import select
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -36,91 +38,124 @@ if TYPE_CHECKING:
 # The methods that may be sent twice (RFC 9110, section 9.2.2).
 IDEMPOTENT_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
 
-# Seconds since a connection's last request left, after which it is looked at before reuse. Where calls follow each
-# other faster, the event loop has seen a connection's end in time, and the look would cost 2 µs of each call.
-LOOK_AFTER = 0.1
+# Seconds between looks at the idle connections: a look takes a system call, and 1 µs for each of them.
+LOOK_EVERY = 0.1
 
 # Seconds for which a connection may be idle and still take a request that must not be sent twice. Keep-alive timeouts
 # are of whole seconds.
 MAX_IDLE_ONCE = 0.25
 
-_KEEP_ALIVE = re.compile(r"(?:^|[\s,;])timeout\s*=\s*\"?([0-9]{1,6})(?![\w.])", re.IGNORECASE)
+# Seconds for which aiohttp keeps idle connections.
+_MAX_IDLE = 15.0
 
-# Without super(), which costs half a microsecond.
-_data_received = ResponseHandler.data_received
+_KEEP_ALIVE = re.compile(r"(?:^|[\s,;])timeout\s*=\s*\"?([0-9]{1,6})(?![\w.])", re.IGNORECASE)
 
 
 class Exchange:
     """One request over one connection, as far as it came.
 
     Attributes:
-        protocol: The connection; ``None`` before it was made, or if nothing is known of it.
-        is_reused: Whether the connection had served before.
-        sent_at: When the request left, in the time of the event loop.
         is_once: Whether the request must not be sent twice.
+        is_fresh: Whether the connection was made for it; so it is taken to be if nothing is known of it.
+        sent_at: When the request left, in the time of the event loop.
+        task: The task that makes it.
     """
 
-    # Class attributes, which cost no assignment.
-    protocol: TrackedProtocol | None = None
-    is_reused = False
+    # A class attribute, which costs no assignment.
     is_once = False
+    is_fresh: bool
     sent_at: float
+    task: asyncio.Task[Any] | None
 
 
 class Connections:
-    """What the connections of one session have in common.
+    """The connections of one session.
 
     Attributes:
-        exchanges: The exchange that each task is about to make.
-        max_idle: Seconds for which a connection may be idle and is reused.
-        distrusted_until: By ``time.monotonic``; what was last used before is not reused.
+        exchanges: The exchange that each task makes.
     """
 
     def __init__(self) -> None:
         self.exchanges: dict[asyncio.Task[Any] | None, Exchange] = {}
-        self.max_idle = math.inf
-        self.distrusted_until = -math.inf
-        self._keep_alive = ""
+        self._look_at = -math.inf
+        self._connector: Any = None
+
+    def track(self, connector: aiohttp.TCPConnector) -> None:
+        """Get to know the connections of a connector, if that is possible."""
+        if not hasattr(connector, "_factory"):
+            return
+        factory: partial[Any] = partial(TrackedProtocol, self, connector._loop)  # noqa: SLF001 - see above
+        connector._factory = factory  # noqa: SLF001 - same
+        self._connector = connector
+
+    def begin(self, method: str, now: float, loop: asyncio.AbstractEventLoop) -> Exchange:
+        """Begin an exchange of the running task, to be ended; idle connections are looked at before, if it is time."""
+        exchange = Exchange()
+        exchange.sent_at = now
+        exchange.is_fresh = self._connector is None
+        exchange.task = task = asyncio.current_task(loop)
+        self.exchanges[task] = exchange
+        if method not in IDEMPOTENT_METHODS:
+            exchange.is_once = True
+            self.look(now)
+        elif now >= self._look_at:
+            self.look(now)
+        return exchange
+
+    def end(self, exchange: Exchange) -> None:
+        """End an exchange."""
+        del self.exchanges[exchange.task]
 
     def read_keep_alive(self, header: str) -> None:
         """Read a ``Keep-Alive`` header: for how long the server keeps idle connections open; garbage says nothing.
 
         The connection is dropped a fifth of that time earlier, at most a second, for what the network takes.
         """
-        if header == self._keep_alive:
-            return
-        self._keep_alive = header
         found = _KEEP_ALIVE.search(header)
-        if found is not None:
+        if found is not None and hasattr(self._connector, "_keepalive_timeout"):
             seconds = int(found[1])
-            self.max_idle = seconds - min(1.0, seconds / 5)
+            self._connector._keepalive_timeout = min(_MAX_IDLE, seconds - min(1.0, seconds / 5))  # noqa: SLF001 - same
 
-    def distrust_idle(self) -> None:
-        """Reuse no connection that was last used before now: one of them turned out to be dead."""
-        self.distrusted_until = monotonic()
+    def look(self, now: float) -> None:
+        """Close the idle connections that have ended, and those that were not used a moment ago and have to be."""
+        self._look_at = now + LOOK_EVERY
+        idle = self._idle()
+        ended = _readable([descriptor for _, _, descriptor in idle])
+        recent = monotonic() - MAX_IDLE_ONCE
+        for protocol, released_at, descriptor in idle:
+            # Responses that nobody asked for, as 408 before the end, are something to read as well.
+            if descriptor in ended or protocol.should_close or (protocol.is_once and released_at < recent):
+                protocol.close()
+
+    def close_idle(self) -> None:
+        """Close all idle connections: one of them turned out to be dead."""
+        for protocol, _, _ in self._idle():
+            protocol.close()
+
+    def _idle(self) -> list[tuple[TrackedProtocol, float, int]]:
+        """The idle connections: protocol, time of release by ``time.monotonic``, descriptor."""
+        queues = getattr(self._connector, "_conns", {}).values()
+        return [(protocol, released_at, _descriptor(protocol)) for queue in queues for protocol, released_at in queue]
 
 
 class TrackedProtocol(ResponseHandler):
-    """A connection that knows when it was used, and is not taken for connected where it may be dead.
+    """A connection that tells its first exchange that it is fresh.
 
     Args:
-        connections: What it has in common with the others of its session.
+        connections: The connections of its session.
         loop: The event loop.
 
     Attributes:
-        sent_at: When its last request left, by ``time.monotonic``.
-        received_at: When its last byte arrived; ``None`` if none came since that request.
+        is_once: Whether it takes requests that must not be sent twice.
     """
 
     # Attributes of aiohttp's class stay as fast as they were.
-    __slots__ = ("_connections", "_is_once", "received_at", "sent_at")
+    __slots__ = ("_connections", "is_once")
 
     def __init__(self, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self.sent_at = 0.0
-        self.received_at: float | None = None
+        self.is_once = False
         self._connections = connections
-        self._is_once = False
         # Of the instance, and only for the first request, as handing on its arguments takes 4 µs.
         self.set_response_params = self._set_first_response_params  # type: ignore[method-assign]
 
@@ -129,55 +164,10 @@ class TrackedProtocol(ResponseHandler):
         del self.set_response_params
         exchange = self._connections.exchanges.get(asyncio.current_task(self._loop))
         if exchange is not None:
+            exchange.is_fresh = True
             exchange.sent_at = self._loop.time()
-            exchange.protocol = self
-            # aiohttp may have asked one that was alive, and dropped it as idle for too long.
-            exchange.is_reused = False
-            self._is_once = exchange.is_once
-        self.sent_at = monotonic()
-        self.received_at = None
+            self.is_once = exchange.is_once
         self.set_response_params(**params)
-
-    def data_received(self, data: bytes) -> None:
-        """Note the time, and parse."""
-        self.received_at = monotonic()
-        _data_received(self, data)
-
-    def is_connected(self) -> bool:
-        """Whether the connection is there, and may be reused if it is idle; then begin the exchange of this task."""
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            return False
-        received_at = self.received_at
-        if received_at is None:
-            return True
-        now = monotonic()
-        connections = self._connections
-        if received_at <= connections.distrusted_until or now - received_at > connections.max_idle:
-            return False
-        if (now - self.sent_at > LOOK_AFTER or self._is_once) and not self._looks_alive(now - received_at):
-            return False
-        exchange = connections.exchanges.get(asyncio.current_task(self._loop))
-        if exchange is not None:
-            exchange.protocol = self
-            exchange.is_reused = True
-            self.sent_at = now
-            self.received_at = None
-        return True
-
-    def _looks_alive(self, idle: float) -> bool:
-        if self._is_once and idle > MAX_IDLE_ONCE:
-            return False
-        # Responses that nobody asked for, as 408 before the end, are something to read as well.
-        return not self.should_close and not self.is_readable()
-
-    def is_readable(self) -> bool:
-        """Whether an idle connection has something to read: its end, most likely, and nothing that is wanted."""
-        transport = self.transport
-        if transport is None:
-            return True
-        sock = transport.get_extra_info("socket")
-        return sock is not None and _is_readable(sock.fileno())
 
 
 class RequestBody(aiohttp.Payload):
@@ -217,12 +207,21 @@ class RequestBody(aiohttp.Payload):
         await self.write(writer)
 
 
-def _is_readable(descriptor: int) -> bool:
-    if descriptor < 0:
-        return True
+def _descriptor(protocol: ResponseHandler) -> int:
+    sock = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
+    return -1 if sock is None else int(sock.fileno())
+
+
+def _readable(descriptors: list[int]) -> set[int]:
+    """Those that have something to read, or are closed."""
+    closed = {descriptor for descriptor in descriptors if descriptor < 0}
+    open_ones = [descriptor for descriptor in descriptors if descriptor >= 0]
+    if not open_ones:
+        return closed
     if hasattr(select, "poll"):
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+        for descriptor in open_ones:
+            poll.register(descriptor, select.POLLIN)
+        return closed | {descriptor for descriptor, _ in poll.poll(0)}
     # Windows, where descriptors are not bounded by FD_SETSIZE.
-    return bool(select.select([descriptor], [], [], 0)[0])
+    return closed | set(select.select(open_ones, [], [], 0)[0])

@@ -20,11 +20,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp.hdrs import CONTENT_ENCODING
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict
 from yarl import URL
 
-from zenovay_async._protocol.response import OK_STATUSES, RawResponse
+from zenovay_async._protocol.response import RawResponse
 from zenovay_async._session.aiohttp_tuning import (
     CONNECT_TIMEOUT,
     ResendSuppressed,
@@ -33,8 +32,8 @@ from zenovay_async._session.aiohttp_tuning import (
     make_session,
     send_once,
 )
-from zenovay_async._session.connection_errors import check_coding, is_connecting, translate
-from zenovay_async._session.connections import IDEMPOTENT_METHODS, Connections, Exchange, RequestBody
+from zenovay_async._session.connection_errors import is_connecting, translate
+from zenovay_async._session.connections import Connections, Exchange, RequestBody
 from zenovay_async._session.deadlines import Deadline, DeadlineTimer
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from zenovay_async.exceptions import ZenovayError
-
-_KEEP_ALIVE = istr("Keep-Alive")
 
 
 class Transport:
@@ -228,14 +225,8 @@ class ConnectionPool:
         if deadline is not None and deadline < due:
             due = deadline
         options: dict[str, Any] = self._options
-        exchange: Exchange | None = None
-        task: asyncio.Task[Any] | None = None
-        if self._connections is not None:
-            task = asyncio.current_task(self.loop)
-            exchange = self._connections.exchanges[task] = Exchange()
-            exchange.sent_at = now
-            if method not in IDEMPOTENT_METHODS:
-                exchange.is_once = True
+        connections = self._connections
+        exchange = None if connections is None else connections.begin(method, now, self.loop)
         if self._headers is not None:
             headers = CIMultiDict([*self._headers.items(), *headers.items()])
         data = None if body is None else RequestBody(body)
@@ -243,6 +234,7 @@ class ConnectionPool:
             options = {**options, "data": data, "timeout": connect_timeout(due - now)}
         # What the caller is handling, whose traceback is the caller's.
         handled = sys.exception()
+        response: aiohttp.ClientResponse | None = None
         try:
             with Deadline(self._deadline_timer, due):
                 # Reading the body whole releases the connection, and a failure closes it: 'async with' would do the
@@ -257,30 +249,29 @@ class ConnectionPool:
                 bound = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
                 limit = bound if due < math.inf else "the time that something else allowed"
                 raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
-            raise self._translate(cause, exchange, data) from _without_tracebacks(cause, handled)
+            raise self._translate(cause, exchange, data, response) from _without_tracebacks(cause, handled)
         finally:
             self.slots.release()
-            if self._connections is not None:
-                del self._connections.exchanges[task]
-        return self._receive(response, content, exchange)
+            if connections is not None and exchange is not None:
+                connections.end(exchange)
+        if connections is None or exchange is None:
+            return RawResponse(response.status, response.headers, content)
+        # A server says the same with each response of a connection.
+        if exchange.is_fresh:
+            connections.read_keep_alive(response.headers.get("Keep-Alive", ""))
+        return RawResponse(response.status, response.headers, content, exchange.sent_at)
 
-    def _translate(self, error: Exception, exchange: Exchange | None, body: RequestBody | None) -> ZenovayError:
-        translated = translate(error, self.session, exchange, body)
+    def _translate(
+        self,
+        error: Exception,
+        exchange: Exchange | None,
+        body: RequestBody | None,
+        response: aiohttp.ClientResponse | None,
+    ) -> ZenovayError:
+        translated = translate(error, self.session, exchange, body, has_response=response is not None)
         if isinstance(translated, APIConnectionError) and translated.stale and self._connections is not None:
-            self._connections.distrust_idle()
+            self._connections.close_idle()
         return translated
-
-    def _receive(self, response: aiohttp.ClientResponse, body: bytes, exchange: Exchange | None) -> RawResponse:
-        headers = response.headers
-        coding = headers.get(CONTENT_ENCODING)
-        if coding is not None and response.status in OK_STATUSES:
-            check_coding(coding)
-        if exchange is None:
-            return RawResponse(response.status, headers, body)
-        keep_alive = headers.get(_KEEP_ALIVE)
-        if keep_alive is not None and self._connections is not None:
-            self._connections.read_keep_alive(keep_alive)
-        return RawResponse(response.status, headers, body, exchange.sent_at)
 
 
 def url_builder(base_url: str) -> Callable[[str, str], URL]:
