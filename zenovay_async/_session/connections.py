@@ -1,4 +1,4 @@
-"""Which connection a request goes out on, and what is known of both: was it dead, and did the request leave?
+"""Which connection a request goes out on, whether that connection was dead, and whether the request left.
 
 A server closes a connection that was idle for some seconds, often without a word. A request that goes out on it just
 then fails, through no fault of anybody's (RFC 9112, section 9.3.1). So a connection is reused only if
@@ -9,13 +9,12 @@ then fails, through no fault of anybody's (RFC 9112, section 9.3.1). So a connec
 - no other connection, last used as long ago, has just turned out to be dead;
 - for a request that must not be sent twice, it was used a moment ago.
 
-What still fails is told apart by an :class:`Exchange`: a request on a reused connection that brought not one byte of a
-response can be sent again at once. What was written of a body is known from :class:`RequestBody`.
+An :class:`Exchange` classifies what still fails: a request on a reused connection that brought not one byte of a
+response can be sent again at once. :class:`RequestBody` knows how much of a body was written.
 
 aiohttp asks an idle connection whether it is connected before it is reused, in the task that sends, and prepares each
-new one for its first response. :class:`TrackedProtocol` overrides both methods, which cost no coroutine. They and the
-attribute by which it is put in place are not public. With an aiohttp without them, nothing is known of a connection,
-and no failure is stale.
+new one for its first response. :class:`TrackedProtocol` overrides both methods, which costs no coroutine. They are not
+public; ``aiohttp_tuning`` says what happens with an aiohttp that lacks them.
 """
 
 from __future__ import annotations
