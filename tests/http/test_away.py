@@ -266,7 +266,7 @@ async def test_a_batch_gives_up_on_a_server_that_stays_away(unused_tcp_port: int
 @pytest.mark.parametrize("max_outage", [-1, "5", True, float("nan")])
 def test_a_max_outage_that_makes_no_sense_is_rejected(max_outage: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_outage="):
-        make_client().batch([1], str, max_outage=max_outage)  # type: ignore[arg-type,return-value,unused-ignore]
+        make_client().batch([1], str, max_outage=max_outage)  # type: ignore[arg-type,return-value,unused-ignore] # str is no fetch
 
 
 async def test_a_batch_can_be_left_while_the_server_is_away(unused_tcp_port: int) -> None:

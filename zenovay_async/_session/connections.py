@@ -121,7 +121,7 @@ class TrackedProtocol(ResponseHandler):
         self._connections = connections
         self._is_once = False
         # Of the instance, and only for the first request, as handing on its arguments takes 4 µs.
-        self.set_response_params = self._set_first_response_params  # type: ignore[method-assign]
+        self.set_response_params = self._set_first_response_params  # type: ignore[method-assign] # deleted by it
 
     def _set_first_response_params(self, **params: Any) -> None:
         """Begin the first exchange: aiohttp sends the request next."""
