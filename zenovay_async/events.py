@@ -39,7 +39,7 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
 
 
 class RateLimitUpdated(Event, frozen=True, kw_only=True):
-    """The server stated another rate limit than the one assumed.
+    """The rate limit is another one than assumed: the server stated it, or 429s showed it.
 
     Attributes:
         before: Requests per window assumed until now.
@@ -51,11 +51,11 @@ class RateLimitUpdated(Event, frozen=True, kw_only=True):
 
 
 class RateLimited(Event, frozen=True, kw_only=True):
-    """The server rejected a request with 429; all calls of this key pause.
+    """The server rate limited a request, with 429 or another status that means it; all calls of this key pause.
 
     Attributes:
-        seconds: Length of the pause.
-        from_server: Whether the server named it; else it is a backoff.
+        seconds: Length of the pause, which may be shorter than the time that the server named.
+        from_server: Whether the server named a time; else the pause is a backoff.
     """
 
     seconds: float

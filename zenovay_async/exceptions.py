@@ -118,9 +118,9 @@ class APIConnectionError(ZenovayError):
 
     Attributes:
         sent: False if the request never reached the server, so that repeating it is safe.
-        final: True if a retry cannot help, as with an untrusted certificate.
-        stale: True if a kept-alive connection turned out to be dead: the request went out on a connection that had
-            served before, and not one byte of a response came.
+        final: True if a retry can only fail alike, as with an untrusted certificate.
+        stale: True if a kept-alive connection turned out to be dead: the request went out on one that had served
+            before, and not one byte of a response came.
     """
 
     sent: bool = True
@@ -188,8 +188,8 @@ class ServerError(APIStatusError):
 def is_fatal(error: BaseException) -> bool:
     """Whether every further call would fail alike.
 
-    So it is with a bad key, no plan, no quota, a closed client, an untrusted certificate, and a server that is away for
-    longer than a batch waits.
+    True for a bad key, no plan, no quota, a closed client, a connection that can never be made (an untrusted
+    certificate), and a server that is away for longer than a batch waits.
     """
     if isinstance(error, PermissionDeniedError):
         return error.code == API_PAID_PLAN_REQUIRED

@@ -110,7 +110,7 @@ OutcomeKind: TypeAlias = Literal[
 
 - ``succeeded``: a response with a result.
 - ``failed``: a response with any other error; the server counted the request all the same.
-- ``rate_limited``: a 429, or an error under status 200 with its code.
+- ``rate_limited``: a 429, or another response that means the same.
 - ``quota_exhausted``: the monthly quota is exhausted, which says nothing about the rate limit.
 - ``no_response``: sent without a response; the server may have counted the request.
 - ``unreachable``: no connection could be made; nothing was sent.

@@ -96,8 +96,8 @@ async def test_a_batch_over_a_server_that_is_away_for_a_moment_gives_every_item(
         assert zenovay._budget.statistics().in_flight == 0
     await server.stop()
     assert sorted(values) == sorted(server.ids)
-    told = [event for event in events if isinstance(event, (ServerUnreachable, ServerReachable))]
-    assert [type(event) for event in told] == [ServerUnreachable, ServerReachable]
+    changes = [event for event in events if isinstance(event, (ServerUnreachable, ServerReachable))]
+    assert [type(event) for event in changes] == [ServerUnreachable, ServerReachable]
 
 
 async def come_back(server: Server, zenovay: Zenovay, taken: list[str]) -> int:
@@ -183,7 +183,7 @@ async def test_a_direct_call_with_one_attempt_fails_at_once(unused_tcp_port: int
     assert sum(error.attempts for error in errors) < 50, "they share an attempt"
 
 
-async def test_the_error_of_a_call_that_made_no_attempt_tells_the_cause(unused_tcp_port: int) -> None:
+async def test_the_error_of_a_call_that_made_no_attempt_names_the_cause(unused_tcp_port: int) -> None:
     async with client_of(f"http://127.0.0.1:{unused_tcp_port}") as zenovay:
         outage = zenovay._budget._shared.gate.outage
         outage.first_wait = outage.longest_wait = 100.0
@@ -266,7 +266,7 @@ async def test_a_batch_gives_up_on_a_server_that_stays_away(unused_tcp_port: int
 @pytest.mark.parametrize("max_outage", [-1, "5", True, float("nan")])
 def test_a_max_outage_that_makes_no_sense_is_rejected(max_outage: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_outage="):
-        make_client().batch([1], str, max_outage=max_outage)  # type: ignore[arg-type,return-value,unused-ignore]
+        make_client().batch([1], str, max_outage=max_outage)  # type: ignore[arg-type,return-value,unused-ignore] # str is no fetch
 
 
 async def test_a_batch_can_be_left_while_the_server_is_away(unused_tcp_port: int) -> None:
@@ -311,9 +311,9 @@ async def test_a_batch_slows_to_a_probe_while_every_response_is_an_error(sandbox
             await zenovay.with_options(max_attempts=1).heatmaps.pages("x")
         sandbox.clear_faults()
         assert await batch == [None] * 60
-    told, back = [event for event in events if isinstance(event, (ServerUnreachable, ServerReachable))]
-    assert isinstance(told, ServerUnreachable)
-    assert (told.kind, told.status) == ("failing", 502)
+    away, back = [event for event in events if isinstance(event, (ServerUnreachable, ServerReachable))]
+    assert isinstance(away, ServerUnreachable)
+    assert (away.kind, away.status) == ("failing", 502)
     assert isinstance(back, ServerReachable)
 
 
@@ -341,8 +341,8 @@ async def test_a_server_that_closes_every_connection_is_an_outage_too() -> None:
                     pytest.fail(f"an item was taken: {result}")
         assert e.value.sent
         assert server.requests < 8 + 20
-    (told,) = [event for event in events if isinstance(event, ServerUnreachable)]
-    assert (told.kind, told.status) == ("failing", None)
+    (away,) = [event for event in events if isinstance(event, ServerUnreachable)]
+    assert (away.kind, away.status) == ("failing", None)
 
 
 async def test_a_rejected_id_shows_that_the_server_is_up(unused_tcp_port: int) -> None:

@@ -71,7 +71,7 @@ def _no_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_look")
 @pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
-async def test_a_dead_connection_is_told_from_a_server_that_fails(server: RawServer, wire: Wire, resets: bool) -> None:  # noqa: FBT001 - a table's column
+async def test_a_dead_connection_is_no_failure_of_the_server(server: RawServer, wire: Wire, resets: bool) -> None:  # noqa: FBT001 - a table's column
     """Only a request on a connection that served before, without a byte of a response, is stale."""
     server.resets = resets
     await wire.send()

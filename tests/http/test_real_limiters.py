@@ -1,4 +1,4 @@
-"""Rate limiters of the field: Envoy, which is a test dependency, and nginx where it is installed."""
+"""Real rate limiters, in real time: Envoy, which is a test dependency, and nginx where it is installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 # The thirty requests of the API's minute, at one each 30 ms.
 WINDOW = 0.9
-NODELAY = {"server": "burst_29_nodelay"}
 BUCKET = {"burst": 10, "fill": 2, "interval": 0.06, "headers": False}
 SMALL_BURSTS = {
     "envoy": [Limiter(name="bucket of 10", program="envoy", window=WINDOW, burst=10, settings=BUCKET)],

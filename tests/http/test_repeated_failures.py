@@ -153,8 +153,8 @@ async def listening(make: type[asyncio.Protocol], *args: int) -> AsyncGenerator[
     ],
     ids=["no_application_protocol", "handshake_failure", "protocol_version", "internal_error"],
 )
-async def test_a_server_that_refuses_the_handshake_is_asked_once(alert: int, message: str, final: bool) -> None:  # noqa: FBT001 - a table's column
-    """A refused handshake is final, and no request was sent; an internal error of the server may pass."""
+async def test_a_server_that_rejects_the_handshake_is_asked_once(alert: int, message: str, final: bool) -> None:  # noqa: FBT001 - a table's column
+    """A rejected handshake is final, and no request was sent; an internal error of the server may pass."""
     async with listening(Alerting, alert) as host:
         error = await failure(f"https://{host}", max_attempts=2 if final else 1)
     assert isinstance(error, APIConnectionError)

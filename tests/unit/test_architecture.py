@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The other parts that each part may import; ``""`` is the package itself, and anyone may import ``_version``."""
 
-PURE = ("_protocol", "_limits.pacing", "_limits.outage", "_limits.outcome")
+_PACER = ("_limits.pacing", "_limits.request_log", "_limits.credit", "_limits.gate", "_limits.learned_limits")
+PURE = ("_protocol", *_PACER, "_limits.outage", "_limits.outcome")
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),
     *("random", "secrets", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "tenacity"),
@@ -254,6 +255,17 @@ def test_modules_have_no_import_cycle() -> None:
 def test_pure_modules_know_no_clock_no_loop_no_socket() -> None:
     broken = impure(imports_of(PACKAGE)) + clocks(PACKAGE)
     assert not broken, "\n".join(broken)
+
+
+def test_modules_that_say_so_are_pure() -> None:
+    """What a pure module imports at run time of this package is pure as well, or a public module of values."""
+    sources = read(PACKAGE)
+    said = [source.name for source in sources if re.search(r"\bPure[.;:]", ast.get_docstring(source.tree) or "")]
+    assert said
+    assert [name for name in said if not within(name, PURE)] == []
+    values = {"exceptions", "rate_limits"}
+    taken = (found for found in imports_of(PACKAGE) if found.ours and within(found.importer, PURE))
+    assert not [str(found) for found in taken if not within(found.imported, {*PURE, *values}) and not found.for_types]
 
 
 def test_packages_are_imported_where_they_belong() -> None:

@@ -556,7 +556,7 @@ async def test_a_small_bucket_gives_its_rate(depth: int) -> None:
 @pytest.mark.looptime
 @pytest.mark.parametrize("depth", [1, 3, 10])
 async def test_a_small_remaining_that_is_true(depth: int) -> None:
-    """Where Remaining tells truly of a small bucket, no request is rejected and the server's own rate is kept."""
+    """Where a small Remaining is true, no request is rejected and the server's own rate is kept."""
     server = Server(SmallBucket(30, 6.0, depth), 30, 6.0, latency=0.02)
     limiter = WindowLimiter(window=6.0)
     took = await server.run(limiter, 150, 64)
@@ -581,7 +581,7 @@ async def test_a_false_statement(lie: tuple[int, int | None]) -> None:
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_lowered_limit_that_is_not_told(kind: LimiterKind) -> None:
+async def test_a_lowered_limit_that_is_not_stated(kind: LimiterKind) -> None:
     """A lower limit is found by its 429s, and left when the server raises it again."""
     server = Server(kind, 30, 6.0, latency=0.02, remaining=0, states_limit=False)
     limiter = WindowLimiter(window=6.0)

@@ -8,7 +8,7 @@ import msgspec
 
 # Requests a minute of the lowest paid plan (help "Rate limits"); the first response states the real limit.
 LOWEST_LIMIT = 30
-# The first requests of a burst that no response proves room for: a server that allows none refuses eight.
+# Requests in flight at the start of a burst that no response proves room for: a server that allows none rejects eight.
 FIRST_RAMP = 8
 # Windows after which a burst grows beyond the one that was rejected; doubled each time that it is again, five times.
 _BURST_MEMORY = 2.0
@@ -24,7 +24,7 @@ _DISPROVED = 4
 
 
 class LearnedBurst(msgspec.Struct, array_like=True):
-    """How large a burst the server lets through after two idle windows, as far as it showed.
+    """How large a burst the server lets through after two idle windows, as far as 429s showed.
 
     Attributes:
         allowed: Requests of a burst; at most the limit.

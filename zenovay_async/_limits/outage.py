@@ -99,7 +99,7 @@ class Outage(msgspec.Struct, array_like=True):
         return self.probe
 
     def pass_on(self, probe: int) -> None:
-        """End a probe that tells nothing, such as one that was canceled: another may go."""
+        """End a probe without an outcome, such as one that was canceled: another may go."""
         if probe and probe == self.probe:
             self.probe = 0
 

@@ -40,7 +40,7 @@ RELEASED = 0
 # Seconds. A host that is not found and never responded is most likely misspelled: a direct call says so soon.
 _UNKNOWN_HOST = 5.0
 _SERVER_ERROR = 500
-# Callers that each returned permit lets go on: their number doubles with each round trip.
+# Callers that each returned permit releases: their number at most doubles with each round trip.
 _RELEASES = 2
 
 
@@ -201,14 +201,14 @@ class OutageGate:
             if kind == "unreachable"
             else outage.on_failure(now, probe=number, path=path, reason=reason, status=outcome.status, jitter=jitter)
         ):
-            self._tell_outage()
+            self._emit_outage()
         if self._direct or self._background:
             if outage.kind != kind_before or outage.next_probe_at != probe_before:
                 self._reject_hopeless(now, failed=outage.kind is not None)
             self._release(now)
         self._refresh()
 
-    def _tell_outage(self) -> None:
+    def _emit_outage(self) -> None:
         outage = self.outage
         if outage.kind is None:
             return

@@ -233,7 +233,7 @@ class Pacer(msgspec.Struct, array_like=True):
                 self.found.raise_towards(self._stated_limit(), now, self.window)
                 self._set_limit()
         elif permit.credit_used and self.burst.rejected_at > permit.at:
-            # It was sent before the one that was refused.
+            # It was sent before the request that was rejected, and came through.
             self.burst.allowed = min(self.limit, self.burst.allowed + permit.credit_used)
 
     def on_no_response(self, permit: PermitRecord, now: float, sent_at: float | None = None) -> None:

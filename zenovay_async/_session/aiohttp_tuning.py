@@ -16,10 +16,22 @@ Measured per call of some 104 µs of CPU, in interleaved runs on Python 3.11 (``
 
 :func:`send_once` is not about speed: it keeps aiohttp from sending a request twice over a session of the caller's.
 
-The socket factory, the request class and the middleware are public parameters of aiohttp. The methods that
-:class:`PreparedRequest` overrides and the attributes that :func:`make_session` sets are not. Those methods only prepare
-a request: an aiohttp that stops calling them sends the same bytes. Without ``_retry_connection``, the middleware is
-used; ``connections`` says what is lost without ``_factory``.
+The socket factory, the request class and the middleware are public parameters of aiohttp. What this package takes from
+aiohttp beyond its public interface, and what happens with an aiohttp that lacks it:
+
+- The methods that :class:`PreparedRequest` overrides. They prepare a request; the same bytes are sent without them.
+  Without ``update_proxy``, a request that must not be sent twice shares the connections of the others.
+- ``ClientSession._retry_connection``, set by :func:`make_session`. The middleware is used in its place.
+- ``ClientSession._middlewares``, set by :func:`make_session` in that case, and read by ``transport`` from a session of
+  the caller's. Without it, that session's own middlewares are skipped.
+- ``TCPConnector._factory`` and ``_loop``, by which ``connections`` installs its protocol, and the method of
+  ``client_proto.ResponseHandler`` that this overrides. Without ``_factory``, nothing is known of a connection, and no
+  failure is stale.
+- ``TCPConnector._conns`` and ``_keepalive_timeout``. Without the first, idle connections are not looked at; without the
+  second, ``Keep-Alive`` is not read.
+- In ``connection_errors``, the classes of ``http_exceptions``, and the words of some messages. With other words, an error is explained less well, and is retried although it is final.
+
+An aiohttp without the modules ``client_proto`` or ``http_exceptions`` fails when this package is imported.
 """
 
 from __future__ import annotations
@@ -43,6 +55,7 @@ CONNECT_TIMEOUT = 10.0
 
 _RECV_BYTES = 64 * 1024
 
+# Headers for a proxy. There is none, so they are never sent; they only tell the keys of connections apart.
 _APART = CIMultiDict({"zenovay-async": "once"})
 
 _recv = socket.socket.recv
@@ -88,9 +101,9 @@ class PreparedRequest(aiohttp.ClientRequest):
         """The headers carry the key."""
 
     def update_proxy(self, proxy: URL | None, proxy_auth: aiohttp.BasicAuth | None, proxy_headers: Any) -> None:
-        """Let a request that must not be sent twice have connections of its own, by the key that finds them.
+        """Give requests that must not be sent twice connections of their own, by the key of aiohttp's pool.
 
-        It takes only one that was used a moment ago, and would have the others closed.
+        Such a request takes only a connection that was used a moment ago, and would close any other.
         """
         self.proxy, self.proxy_auth, self.proxy_headers = proxy, proxy_auth, proxy_headers
         if self.method not in IDEMPOTENT_METHODS and proxy is None:
@@ -142,7 +155,7 @@ def make_session(limit: int, headers: CIMultiDict[str], connections: Connections
     Args:
         limit: Connections at most.
         headers: Headers of all requests.
-        connections: Gets to know its connections.
+        connections: What its connections have in common.
     """
     connector = aiohttp.TCPConnector(limit=limit, socket_factory=_make_socket)
     connections.track(connector)

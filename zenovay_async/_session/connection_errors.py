@@ -1,6 +1,6 @@
-"""From an error of aiohttp to one error of the tree: what happened, was the request sent, can a retry help?
+"""From an error of aiohttp to one error of the tree: what happened, whether the request was sent, what a retry can do.
 
-``final`` is what would be the same again: what the server, a proxy or the network is, not the state that it is in.
+``final`` is a cause that stays the same: what the server or a proxy is configured to do, not the state that it is in.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong
 
+from zenovay_async._limits.outage import HOST_NOT_FOUND
 from zenovay_async.exceptions import APIConnectionError, ClientClosedError, ConfigurationError, ZenovayError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ _TLS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 # The first match counts, so subclasses come first.
 _PHASES: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, "The host was not found"),
+    (aiohttp.ClientConnectorDNSError, HOST_NOT_FOUND),
     (aiohttp.ClientConnectorCertificateError, "The server's certificate is not trusted"),
     (aiohttp.ServerFingerprintMismatch, "The server's certificate is not the expected one"),
     (aiohttp.ClientProxyConnectionError, "No connection to the proxy could be made"),

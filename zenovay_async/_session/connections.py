@@ -1,4 +1,4 @@
-"""Which connection a request goes out on, and what is known of both: was it dead, and did the request leave?
+"""Which connection a request goes out on, whether that connection was dead, and whether the request left.
 
 A server closes a connection that was idle for some seconds, often without a word. A request that goes out on it just
 then fails, through no fault of anybody's (RFC 9112, section 9.3.1). So idle connections are looked at ten times a
@@ -12,11 +12,11 @@ no connection end. Closed are those
 A request that must not be sent twice takes only a connection that was used a moment ago. It has connections of its own,
 so that it does not close those of others.
 
-What still fails is told apart by an :class:`Exchange`: a request on a reused connection that brought no response can be
-sent again at once. What was written of a body is known from :class:`RequestBody`.
+An :class:`Exchange` classifies what still fails: a request on a reused connection that brought no response can be sent
+again at once. :class:`RequestBody` knows how much of a body was written.
 
-aiohttp's idle connections, and the attribute by which :class:`TrackedProtocol` is put in place, are not public. With an
-aiohttp without them, idle connections are not looked at, and no failure is stale.
+aiohttp's idle connections, and the attribute by which :class:`TrackedProtocol` is put in place, are not public;
+``aiohttp_tuning`` says what happens with an aiohttp that lacks them.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class TrackedProtocol(ResponseHandler):
         self.is_once = False
         self._connections = connections
         # Of the instance, and only for the first request, as handing on its arguments takes 4 µs.
-        self.set_response_params = self._set_first_response_params  # type: ignore[method-assign]
+        self.set_response_params = self._set_first_response_params  # type: ignore[method-assign] # deleted by it
 
     def _set_first_response_params(self, **params: Any) -> None:
         """Begin the first exchange: aiohttp sends the request next."""

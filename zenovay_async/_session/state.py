@@ -54,7 +54,7 @@ class CallState(Generic[T]):
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
-        gave_up: Whether the call ended while it waited for its next attempt.
+        gave_up: Whether the call ended while it waited for an attempt.
         no_connection: Whether the last attempt made no connection.
         resends: Whether the last attempt, and not the one before it, met a connection that was dead.
     """
@@ -127,7 +127,8 @@ class CallState(Generic[T]):
             no_connection: Whether no connection could be made; then a background call gets its time again.
 
         Returns:
-            What the call asks for, which may be what fails; ``""`` if the failure says nothing about the server.
+            The path of the failure, by which those of one website are told from an outage; ``""`` if the failure says
+            nothing about the server.
         """
         self.no_connection = no_connection
         if no_connection:

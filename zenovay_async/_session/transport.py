@@ -3,8 +3,8 @@
 What aiohttp does, and what this module does about it:
 
 - It resends an idempotent request when a kept-alive connection turns out to be dead, on another that may be as dead.
-  Attempts would be miscounted, so ``aiohttp_tuning`` prevents it. Instead, ``connections`` avoids dead connections,
-  and the error is ``stale``: the session sends the request again at once, on a connection that is fresh.
+  Attempts would be miscounted, so ``aiohttp_tuning`` prevents it. Instead, ``connections`` avoids dead connections;
+  where one is met all the same, the error is ``stale``, and the session sends the request again at once on a fresh one.
 - Its timeouts run while a request waits for a connection. So callers wait for a slot first, in
   :meth:`Transport.acquire_slot`; with a slot, a connection of a session made here is free.
 - Its timeouts cost a timer for each request. Attempts are bounded by one timer for all (``deadlines``).

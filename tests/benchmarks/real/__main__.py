@@ -143,6 +143,6 @@ if __name__ == "__main__":
     began = time.monotonic()
     report = asyncio.run(main(given))
     show(report)
-    print(f"\nTook {time.monotonic() - began:.0f} s")  # noqa: T201
+    print(f"\nTook {time.monotonic() - began:.0f} s")  # noqa: T201 - it prints its results
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))

@@ -57,7 +57,7 @@ async def waves(
 
 
 async def call(*, url: str, proxy: str | None = None) -> dict[str, Any]:
-    """Make one call, and say what came of it."""
+    """Make one call; return its outcome in words."""
     session = aiohttp.ClientSession(proxy=proxy) if proxy else None
     began = time.monotonic()
     async with Zenovay("zv_odd", base_url=url, session=session, timeout=10.0) as zenovay:
@@ -71,7 +71,7 @@ async def call(*, url: str, proxy: str | None = None) -> dict[str, Any]:
 
 
 async def relay(to: int, delay: float) -> int:
-    """Pass all on to a port after a delay, as a long line does; return the port that it listens on."""
+    """Relay to a port with a delay, as a long line has; return the port that it listens on."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", to)

@@ -19,7 +19,7 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: What its rows are called.
         program: What it is part of.
-        settings: What its program is told.
+        settings: Options of its program, besides limit and window.
         limit: Requests per window.
         window: Seconds.
         burst: Requests that it lets through at once; ``None`` for one that counts by fixed windows.

@@ -1,4 +1,4 @@
-"""Runs against failures of a network: a server that goes away, connections that die, responses that only repeat."""
+"""Runs against failures of a network: a server that goes away, connections that die, responses that stay the same."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class OutageCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch gave.
+    """Results of a batch.
 
-    ``tried`` counts the connections tried while the server was away, or its responses with 502; ``rejected`` those with
-    429. ``lost`` are the seconds beyond the least without an outage.
+    ``tried`` counts the connections tried while the server was away, or its responses with 502; ``rejected`` counts
+    those with 429. ``lost`` is the time in seconds beyond the least without an outage.
     """
 
     away: float
@@ -65,7 +65,7 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoSuchHost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a direct call and a batch give with a wrong host name."""
+    """Results of a direct call and of a batch with a wrong host name."""
 
     direct_seconds: float
     direct_attempts: int
@@ -87,7 +87,7 @@ class KeepAliveCase(msgspec.Struct, frozen=True, kw_only=True):
         calls: Calls of each wave.
         gap: Seconds between them, give or take 50 ms.
         post: Whether the calls are questions, which must not be repeated.
-        delay: Seconds that all takes from one side to the other.
+        delay: Seconds that bytes take from one side to the other.
         blocked: Whether the program computes in the gap, so that the event loop does not run.
     """
 
@@ -102,7 +102,7 @@ class KeepAliveCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeepAlive(msgspec.Struct, frozen=True, kw_only=True):
-    """What the waves gave; ``received`` and ``repeated`` (more than once) are what the server counted."""
+    """Results of the waves; the server counted ``received`` and ``repeated`` (beyond the first of each call)."""
 
     name: str
     calls: int
@@ -114,7 +114,7 @@ class KeepAlive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Odd(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call gave."""
+    """Results of one call."""
 
     name: str
     requests: int
@@ -262,9 +262,9 @@ async def run_keep_alive(servers: Servers, certificates: Path, ports: dict[str, 
     """Run the waves in a process of their own."""
     key = unique_key()
     port = ports["tls" if case.scheme == "https" else "clear"]
-    told = msgspec.to_builtins(case) | {"key": key, "port": port}
-    del told["name"]
-    result = await _in_own_process("waves", told, certificates)
+    options = msgspec.to_builtins(case) | {"key": key, "port": port}
+    del options["name"]
+    result = await _in_own_process("waves", options, certificates)
     counted = servers.counted(key)
     return KeepAlive(
         name=case.name,
@@ -277,23 +277,23 @@ async def run_keep_alive(servers: Servers, certificates: Path, ports: dict[str, 
 
 async def run_odd(servers: Servers, certificates: Path, name: str, port: int) -> Odd:
     """Make one call in a process of its own."""
-    told: dict[str, Any] = {"url": local_url(port, "https" if name == "h2-tls" else "http")}
+    options: dict[str, Any] = {"url": local_url(port, "https" if name == "h2-tls" else "http")}
     if name == "proxy-407":
-        told = {"url": "https://no-such-host.invalid/api/external/v1", "proxy": f"http://127.0.0.1:{port}"}
-    # Where a connection is counted, so was the look whether the server listens.
+        options = {"url": f"https://{NO_SUCH_HOST}/api/external/v1", "proxy": f"http://127.0.0.1:{port}"}
+    # Where connections are counted, so was the one that showed that the server listens.
     before = servers.counted(name, "odd").total()
-    result = await _in_own_process("call", told, certificates)
+    result = await _in_own_process("call", options, certificates)
     return Odd(name=name, requests=servers.counted(name, "odd").total() - before, outcome=result["outcome"])
 
 
-async def _in_own_process(what: str, told: dict[str, Any], certificates: Path) -> Any:
+async def _in_own_process(what: str, options: dict[str, Any], certificates: Path) -> Any:
     # aiohttp reads the certificates to trust when it is imported.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         f"{__package__}.client",
         what,
-        json.dumps(told),
+        json.dumps(options),
         env=os.environ | {"SSL_CERT_FILE": str(certificates / "ca.pem")},
         stdout=asyncio.subprocess.PIPE,
     )

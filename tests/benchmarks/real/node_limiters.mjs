@@ -14,7 +14,7 @@ const { log, limiters } = JSON.parse(process.argv[2])
 const path = '/api/external/v1/heatmaps/:id/pages'
 const now = () => new Date().toISOString()
 const page = () => ({ success: true, data: { pages: [{ url: '/', total_interactions: 1, last_updated: now() }] }, timestamp: now() })
-const refusal = () => ({ success: false, error: { message: 'Rate limit exceeded', code: 'RATE_LIMIT_EXCEEDED', timestamp: now() } })
+const rejection = () => ({ success: false, error: { message: 'Rate limit exceeded', code: 'RATE_LIMIT_EXCEEDED', timestamp: now() } })
 const work = () => new Promise(done => setTimeout(done, 10 + Math.random() * 20))
 const keyOf = request => String(request.headers['x-api-key'])
 
@@ -48,7 +48,7 @@ const kinds = {
       next()
     })
     app.use(rateLimit({
-      windowMs: 1000 * window, limit: lower ? lowered(limit, lower) : limit, keyGenerator: keyOf, validate: false, message: refusal,
+      windowMs: 1000 * window, limit: lower ? lowered(limit, lower) : limit, keyGenerator: keyOf, validate: false, message: rejection,
       legacyHeaders: headers === 'legacy', standardHeaders: headers.startsWith('draft') && headers,
     }))
     app.get(path, async (request, response) => { await work(); response.json(page()) })
@@ -57,7 +57,7 @@ const kinds = {
   async hono({ headers, limit, window }) {
     const app = new Hono()
     app.use(honoLimiter({
-      windowMs: 1000 * window, limit, keyGenerator: c => c.req.header('x-api-key'), handler: c => c.json(refusal(), 429), standardHeaders: headers,
+      windowMs: 1000 * window, limit, keyGenerator: c => c.req.header('x-api-key'), handler: c => c.json(rejection(), 429), standardHeaders: headers,
     }))
     app.get(path, async c => { await work(); return c.json(page()) })
     return createAdaptorServer({ fetch: app.fetch })
@@ -79,7 +79,7 @@ const kinds = {
       response.setHeader('X-RateLimit-Limit', limit)
       response.setHeader('X-RateLimit-Remaining', state.left)
       response.setHeader('X-RateLimit-Reset', Math.ceil((Date.now() + state.ms) / 1000))
-      if (!state.ok) { response.statusCode = 429; return response.end(JSON.stringify(refusal())) }
+      if (!state.ok) { response.statusCode = 429; return response.end(JSON.stringify(rejection())) }
       await work()
       response.end(JSON.stringify(page()))
     })

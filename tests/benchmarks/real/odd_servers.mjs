@@ -1,4 +1,4 @@
-// Servers whose response is the same however often it is asked for: node odd_servers.mjs '{"certificates": FOLDER, "log": FILE, "ports": {...}}'
+// Servers whose response stays the same however often a request is repeated: node odd_servers.mjs '{"certificates": FOLDER, "log": FILE, "ports": {...}}'
 import fs from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'

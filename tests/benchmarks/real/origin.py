@@ -25,7 +25,7 @@ PAGE = {
     "data": {"pages": [{"url": "/", "total_interactions": 1, "last_updated": "2026-02-07T14:30:00.000Z"}]},
     "timestamp": "2026-02-07T12:00:00.000Z",
 }
-REFUSAL = {
+REJECTION = {
     "success": False,
     "error": {
         "message": "Rate limit exceeded",
@@ -52,7 +52,7 @@ def throttled(
     async def handle(request: web.Request) -> web.Response:
         key = request.headers["X-API-Key"]
         result = await limiter.limit(key)
-        response = web.json_response(REFUSAL, status=429) if result.limited else await respond(request)
+        response = web.json_response(REJECTION, status=429) if result.limited else await respond(request)
         if headers:
             response.headers["X-RateLimit-Limit"] = str(limit)
             response.headers["X-RateLimit-Remaining"] = str(result.state.remaining)

@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - it prints its results
-"""What the parts gave: as JSON, and as tables."""
+"""Results of all parts: as JSON, and as tables."""
 
 from __future__ import annotations
 

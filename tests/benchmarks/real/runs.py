@@ -1,4 +1,4 @@
-"""Runs against rate limiters: many calls, bursts after idle windows, a key that someone else has used up."""
+"""Runs against rate limiters: many calls, bursts after idle windows, a key whose limit someone else has spent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 class Calls(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of calls gave; ``requests`` and ``rejected`` are what the server counted."""
+    """Results of a run of calls; the server counted ``requests`` and ``rejected``."""
 
     limiter: str
     mode: str
@@ -45,7 +45,7 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """What one burst gave."""
+    """Results of one burst."""
 
     ok: int
     rejected: int
@@ -53,7 +53,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bursts(msgspec.Struct, frozen=True, kw_only=True):
-    """What bursts of the same size gave, one after another."""
+    """Results of bursts of the same size, one after another."""
 
     limiter: str
     calls: int
@@ -96,7 +96,7 @@ async def run_bursts(servers: Servers, limiter: Limiter, calls: int, rounds: int
 
 
 async def bursts(servers: Servers, limiter: Limiter, calls: int) -> AsyncGenerator[Round, None]:
-    """Make calls at once, without end; yield what each burst gave, and make the next one after two idle windows."""
+    """Make calls at once, without end; yield the results of each burst, and make the next after two idle windows."""
     key, before = unique_key(), 0
     async with _client(servers, limiter, key) as zenovay:
         while True:
@@ -110,7 +110,7 @@ async def bursts(servers: Servers, limiter: Limiter, calls: int) -> AsyncGenerat
 
 
 async def run_after_another(servers: Servers, limiter: Limiter, calls: int, most: float = 45.0) -> Calls:
-    """Use the key up with requests past the client, then make calls in a batch.
+    """Spend the key's limit with requests past the client, then make calls in a batch.
 
     Args:
         servers: Where the limiter is.
@@ -122,11 +122,11 @@ async def run_after_another(servers: Servers, limiter: Limiter, calls: int, most
     url = servers.url(limiter)
     async with aiohttp.ClientSession(headers={"X-API-Key": key}) as session:
 
-        async def use_up() -> None:
+        async def spend() -> None:
             async with session.get(f"{url}/heatmaps/another/pages") as response:
                 await response.read()
 
-        await asyncio.gather(*(use_up() for _ in range(limiter.limit)))
+        await asyncio.gather(*(spend() for _ in range(limiter.limit)))
     before = await _counted(servers, key)
     began = time.monotonic()
     async with Zenovay(key, base_url=url, rate_limit_window=limiter.window) as zenovay:

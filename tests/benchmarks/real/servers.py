@@ -147,7 +147,7 @@ class Servers:
         """Start a program, and wait until it listens on its ports."""
         errors = self.folder / f"errors-{len(self._processes)}"
         with errors.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)  # noqa: ASYNC220, S603
+            process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)  # noqa: ASYNC220, S603 - starting takes no time; our own commands
         self._processes.append(process)
         for port in ports:
             await _listening(port, process, errors)
