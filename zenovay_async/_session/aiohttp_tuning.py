@@ -29,7 +29,8 @@ aiohttp beyond its public interface, and what happens with an aiohttp that lacks
   failure is stale.
 - ``TCPConnector._conns`` and ``_keepalive_timeout``. Without the first, idle connections are not looked at; without the
   second, ``Keep-Alive`` is not read.
-- In ``connection_errors``, the classes of ``http_exceptions``, and the words of some messages. With other words, an error is explained less well, and is retried although it is final.
+- In ``connection_errors``, the classes of ``http_exceptions``, and the words of some messages. With other words, an
+  error is explained less well, and is retried although it is final.
 
 An aiohttp without the modules ``client_proto`` or ``http_exceptions`` fails when this package is imported.
 """
