@@ -39,7 +39,7 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
 
 
 class RateLimitUpdated(Event, frozen=True, kw_only=True):
-    """The server stated another rate limit than the one assumed.
+    """The rate limit is another than the one assumed: a response stated it, or 429s showed it.
 
     Attributes:
         before: Requests per window assumed until now.
