@@ -39,9 +39,9 @@ that credit.
 **The gate** (:class:`Gate`). A 429 shows that the server's count differs from the client's; most likely someone else
 uses the key. It closes the gate for all until the time that the server names, takes away all credit, and slows the
 pace, once for all requests that were in flight together. When the gate opens, one request goes first, the **probe**,
-and the others follow its response. If that is a 429 too, the next one waits longer than the server says. A time longer than the window is not believed whole, as it may be in milliseconds:
-a probe goes after one window, then after two more, and so on. Two windows in which the gate was open and nothing was
-sent reset pace and credit.
+and the others follow its response; if that is a 429 as well, the pause grows, whatever time the server names. A time
+longer than the window is not believed whole, as it may be in milliseconds: a probe goes after one window, then after
+two more, and so on. Two windows in which the gate was open and nothing was sent reset pace and credit.
 
 Before the first response nothing is known, so a probe goes first there as well. It costs a round trip once, learns the
 limit, and finds a wrong key with one request instead of fifty.
@@ -52,9 +52,9 @@ room for it, ``Remaining`` proves nothing for a while. Where no response proves 
 with eight requests in flight, and grows as they succeed, so that a server that allows no bursts rejects eight requests
 rather than all. A second 429 of a paced request says that the limit is lower than stated or assumed
 (:class:`LearnedLimit`): it becomes what came through in the last window, and a higher one is tried after some windows
-without a 429. The same holds where ``Remaining`` is always 0, as network jitter may
-bring two requests closer together than such a server allows. Requests rejected with 429 do not enter the log, as most
-servers do not count them; if another 429 follows, they do, and under a ceiling always.
+without a 429, without a burst. The same holds where ``Remaining`` is always 0, as network jitter may bring two requests
+closer together than such a server allows. Requests rejected with 429 do not enter the log, as most servers do not count
+them; if another 429 follows, they do, and under a ceiling always.
 
 With several processes on one key, each with a log of its own, ``Remaining`` falls faster than expected and the gate
 closes now and then. The limit is then kept on average, with some 429s. ``rate_limit=`` set to each process's share
