@@ -771,6 +771,15 @@ async def test_a_smooth_server_behind_a_network_with_jitter(jitter: float) -> No
 
 
 @pytest.mark.looptime
+async def test_a_higher_limit_is_tried_without_a_burst() -> None:
+    """A server that allows no bursts does not reject the first request after each raise."""
+    server = Server(SmallBucket(30, 6.0, 1), 30, 6.0, latency=0.02, jitter=0.01)
+    took = await server.run(WindowLimiter(window=6.0), 1200, 16)
+    assert server.rate_limited <= 20
+    assert took <= 240 / 0.7
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize("kind", EXACT)
 async def test_the_limit_recovers_after_429s_that_were_not_ours(kind: LimiterKind) -> None:
     """Someone else used the key up, four times in a row: what was taken for a lower limit is raised back to it all."""

@@ -369,4 +369,4 @@ class Pacer(msgspec.Struct, array_like=True):
         if limit != self.limit:
             before, self.limit = self.limit, limit
             self.burst.change_limit(before, limit)
-            self.credit.change_limit(before, limit, self.window, self.burst.allowed)
+            self.credit.change_limit(before, limit, self.window, bursts=self.burst.allowed >= limit)
