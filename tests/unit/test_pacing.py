@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_servers import KINDS, Server, SmallBucket
 
-from zenovay_async._limits.learned_limits import LOWEST_LIMIT
+from zenovay_async._limits.learned_limits import LOWEST_LIMIT, LearnedLimit
 from zenovay_async._limits.pacing import Pacer
-from zenovay_async._limits.request_log import PermitRecord
+from zenovay_async._limits.request_log import WINDOW_MARGIN, PermitRecord, RequestLog
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.sandbox.limits import make_limiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.sandbox.limits import LimiterKind
+    from zenovay_async.sandbox.limits import Limiter, LimiterKind
 
 EXACT: tuple[LimiterKind, ...] = ("fixed", "sliding", "bucket")
 LATENCIES = [(0.0, 0.0), (0.2, 0.0), (0.2, 0.1)]
@@ -270,14 +270,14 @@ def test_probe() -> None:
 def test_429_without_a_time(jitter: float) -> None:
     """A 429 that names no time backs off further each time, at random up to a bound."""
     pacer, now, waits = Pacer.create(None, 60.0), 0.0, list[float]()
-    for _ in range(6):
+    for _ in range(7):
         now = max(now, pacer.ready_at(now))
         permit = pacer.acquire(now)
         wait = pacer.on_rate_limited(permit, now, retry_after=None, limit=None, jitter=jitter)
         assert wait is not None
         waits.append(wait)
         now += wait
-    assert waits == pytest.approx([jitter * bound for bound in (4, 8, 16, 32, 60, 60)])
+    assert waits == pytest.approx([jitter * bound for bound in (4, 8, 16, 32, 64, 120, 120)])
 
 
 def test_refund() -> None:
@@ -686,5 +686,140 @@ def test_429s_without_a_wait_to_name(retry_after: float | None) -> None:
         rate_limit(pacer, pacer.acquire(now), now, retry_after)
         pauses.append(pacer.ready_at(now) - now)
         now = pacer.ready_at(now)
-    assert pauses[-1] == pytest.approx(30.0)
+    assert pauses[-1] == pytest.approx(60.0)
     assert sum(pauses) > 60.0
+
+
+class _Logged:
+    """A limiter that keeps the times of all requests, also those that it rejects, and may count them."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limit, self.times, self._limiter = limiter.limit, list[float](), limiter
+
+    def admit(self, now: float) -> bool:
+        self.times.append(now)
+        return self._limiter.admit(now)
+
+    def remaining(self, now: float) -> int:
+        return self._limiter.remaining(now)
+
+    def reset_after(self, now: float) -> float:
+        return self._limiter.reset_after(now)
+
+
+class _CountsRejected:
+    """Counts what it rejects, and names a time as if it did not."""
+
+    def __init__(self, limit: int, window: float) -> None:
+        self.limit, self._window, self._times = limit, window, list[float]()
+
+    def admit(self, now: float) -> bool:
+        self.remaining(now)
+        self._times.append(now)
+        return len(self._times) <= self.limit
+
+    def remaining(self, now: float) -> int:
+        self._times = [at for at in self._times if at > now - self._window]
+        return max(0, self.limit - len(self._times))
+
+    def reset_after(self, now: float) -> float:
+        return 0.0 if self.remaining(now) else self._times[0] + self._window - now
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("states_time", [True, False])
+@pytest.mark.parametrize("depth", [1, 10])
+async def test_rejected_requests_count_against_a_ceiling(depth: int, *, states_time: bool) -> None:
+    """No window has more requests than the ceiling, whatever becomes of them."""
+    logged = _Logged(SmallBucket(30, 6.0, depth))
+    server = Server(logged, 30, 6.0, remaining=0, states_limit=False, states_time=states_time)
+    await server.run(WindowLimiter(limit=20, window=6.0), 100, 64)
+    assert server.rate_limited > 0
+    assert all(after - first >= 6.0 for first, after in zip(logged.times, logged.times[20:], strict=False))
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("states_time", [True, False])
+async def test_a_server_that_counts_what_it_rejects(*, states_time: bool) -> None:
+    """It is left alone for a whole window at last, even if the times that it names are too short."""
+    server = Server(
+        _CountsRejected(1, 6.0), 1, 6.0, latency=0.02, remaining=0, states_limit=False, states_time=states_time
+    )
+    took = await server.run(WindowLimiter(window=6.0), 8, 8)
+    assert took < 300
+    assert server.rate_limited <= 80
+
+
+def test_a_probe_that_is_rejected_waits_longer_than_the_server_says() -> None:
+    """A time that proved too short is no reason to probe at the same pace for ever."""
+    pacer, now, pauses = Pacer.create(None, 60.0), 0.0, list[float]()
+    for _ in range(8):
+        rate_limit(pacer, pacer.acquire(now), now, retry_after=10.0)
+        pauses.append(pacer.ready_at(now) - now)
+        now = pacer.ready_at(now)
+    assert pauses == pytest.approx([10, 10, 10, 16, 32, 60, 60, 60])
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("jitter", [0.01, 0.03])
+async def test_a_smooth_server_behind_a_network_with_jitter(jitter: float) -> None:
+    """A few 429s show the pace at which requests arrive far enough apart; a higher limit is tried without a burst."""
+    server = Server(SmallBucket(120, 6.0, 1), 120, 6.0, latency=0.02, jitter=jitter)
+    took = await server.run(WindowLimiter(window=6.0), 480, 64)
+    assert server.rate_limited <= 8
+    assert took <= 60
+
+
+@pytest.mark.looptime
+async def test_a_higher_limit_is_tried_without_a_burst() -> None:
+    """A server that allows no bursts does not reject the first request after each raise."""
+    server = Server(SmallBucket(30, 6.0, 1), 30, 6.0, latency=0.02, jitter=0.01)
+    took = await server.run(WindowLimiter(window=6.0), 1200, 16)
+    assert server.rate_limited <= 20
+    assert took <= 240 / 0.7
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("kind", EXACT)
+async def test_the_limit_recovers_after_429s_that_were_not_ours(kind: LimiterKind) -> None:
+    """Someone else used the key up, four times in a row: what was taken for a lower limit is raised back to it all."""
+    server = Server(kind, 30, 60.0, latency=0.2, remaining=0)
+    limiter = WindowLimiter()
+    await server.run(limiter, 60, 8)
+    for _ in range(4):
+        await asyncio.sleep(20.0)
+        for _ in range(30):
+            server.limiter.admit(server.now())
+        await server.run(limiter, 3, 3)
+    lowest = limiter.snapshot().limit
+    await server.run(limiter, 240, 8)
+    assert lowest < 30
+    assert limiter.snapshot().limit == 30
+
+
+def test_only_a_raised_limit_that_is_rejected_delays_the_next_raise() -> None:
+    """Steps down to the limit are one search: what delays the next raise is a raise that failed."""
+    found, now = LearnedLimit(), 0.0
+    for limit in (30, 30, 21, 15):
+        found.lower(now, limit, 12, 60.0)
+        now += 30.0
+    assert found.raise_at - (now - 30.0) == 4 * 60.0
+    found.raise_towards(30, found.raise_at, 60.0)
+    found.lower(now, 16, 12, 60.0)
+    assert found.raise_at - now == 8 * 60.0
+
+
+@given(
+    times=st.lists(st.floats(-60.0, 0.0), max_size=40),
+    in_flight=st.integers(0, 10),
+    limit=st.integers(1, 30),
+    ahead=st.integers(0, 60),
+)
+def test_room_after_the_limit_was_lowered(times: list[float], in_flight: int, limit: int, ahead: int) -> None:
+    """The estimate is what follows if each request goes as soon as the window has room, also above a lowered limit."""
+    log = RequestLog(times=sorted(times), in_flight=in_flight)
+    starts = [*log.times, *[0.0] * in_flight]
+    for _ in range(ahead + 1):
+        first = len(starts) - limit
+        starts.append(max(0.0, starts[first] + 60.0 * WINDOW_MARGIN) if first >= 0 else 0.0)
+    assert log.room_at(0.0, ahead, limit, 60.0) == pytest.approx(starts[-1])

@@ -150,6 +150,8 @@ def test_a_403_or_503_that_says_when_to_retry_and_no_other_cause_is_a_rate_limit
         (502, b"", "7", ServerError),
         (404, b"", "7", NotFoundError),
         (302, b"error code: 1015", "7", APIStatusError),
+        (404, b"No page with error 1015", "7", NotFoundError),
+        (401, EDGE_PAGE, "7", AuthenticationError),
     ],
 )
 def test_an_error_with_another_cause_or_no_time_to_retry_is_no_rate_limit(
@@ -158,6 +160,22 @@ def test_an_error_with_another_cause_or_no_time_to_retry_is_no_rate_limit(
     error = failure(status, body, Retry_After=stated)
     assert type(error) is cls
     assert error.retry_after == (7 if cls is ServerError and stated == "7" else None)
+
+
+@pytest.mark.parametrize("status", [400, 429, 503])
+def test_text_of_a_server_is_one_line_of_limited_length(status: int) -> None:
+    """Logs and terminals show it: it neither fills them, nor moves the cursor, nor starts a line of its own."""
+    text = "Slow\x1b[31m\r\nERROR forged\u202e " + "x" * 100_000
+    error = failure(status, {"error": {"message": text, "code": text, "request_id": text}})
+    for shown in (error.message, error.code or "", error.request_id or ""):
+        assert shown.lower() == "slow\ufffd[31m error forged\ufffd [...]"
+    assert text[10:90_000] in (error.body or "") or len(error.body or "") > 500
+    assert "\x1b" not in failure(status, b"", Content_Type="text/\x1b[31m").message
+
+
+def test_a_message_is_cut_between_words() -> None:
+    """So no half of an API key that a server echoed is left."""
+    assert failure(400, {"error": f"{'a ' * 240}zv_{'k' * 60} b"}).message.endswith("a a [...]")
 
 
 @pytest.mark.parametrize("status", [400, 403, 420, 500, 503])

@@ -117,11 +117,12 @@ class Credit(msgspec.Struct, array_like=True):
             requests -= 1
         return seconds + max(0, requests) * self.interval / self.slowdown
 
-    def change_limit(self, before: int, limit: int, window: float) -> None:
-        """Pace by another limit; credit changes by the difference."""
+    def change_limit(self, before: int, limit: int, window: float, *, bursts: bool) -> None:
+        """Pace by another limit; credit changes by the difference, but grows only if the server allows bursts of it."""
         self.even_interval = _even_interval(limit, window)
         self._set_interval()
-        self.available = max(0, self.available + limit - before)
+        if limit < before or bursts:
+            self.available = max(0, self.available + limit - before)
 
     def use_whole_rate(self, limit: int, window: float) -> None:
         """Pace with no request of a window to spare: a server that rejects bursts is no sliding counter."""

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.request_log import LATEST, TICK, WINDOW_MARGIN
+from zenovay_async._limits.request_log import IDLE, LATEST, TICK, WINDOW_MARGIN
 
 if TYPE_CHECKING:
     from zenovay_async._limits.request_log import PermitRecord
 
-# After a 429 without a time: full jitter up to a fifteenth of the window (4 s of a minute), doubling up to the window.
+# After a 429 without a time: full jitter up to a fifteenth of the window (4 s of a minute), doubling up to two windows,
+# as a server that counts what it rejects may admit nothing before a whole window is silent.
 _FIRST_BACKOFF = 1 / 15
-# The fourth doubling reaches the whole window; an unbounded count would overflow a float.
+# The fifth doubling reaches two windows; an unbounded count would overflow a float.
 _MOST_BACKOFFS = 30
 # Seconds. Retry-After is in whole seconds: two times that differ by no more are the same.
 _ROUNDED = 1.0
@@ -66,13 +67,14 @@ class Gate(msgspec.Struct, array_like=True):
     def close(self, now: float, newest: int, retry_after: float | None, window: float, jitter: float) -> float:
         """Close the gate and start an incident; returns the seconds for which it closes."""
         self.last_incident = newest
-        # A server that names no time, or no wait again and again, gets more time each time.
-        if retry_after is None or (retry_after < _ROUNDED and self.probing):
-            seconds = max(retry_after or 0.0, self._backoff(window, jitter))
-        else:
+        seconds = 0.0
+        if retry_after is not None:
             seconds = _believed(retry_after, window, self.excesses)
             if seconds < retry_after:
                 self.excesses = min(self.excesses + 1, _MOST_BACKOFFS)
+        # A server that names no time, or too short a one again and again, gets more time each time.
+        if retry_after is None or self.probing:
+            seconds = max(seconds, self._backoff(window, jitter))
         self.probing, self.probe = True, 0
         self.closed_until = max(self.closed_until, now + seconds)
         return seconds
@@ -86,7 +88,7 @@ class Gate(msgspec.Struct, array_like=True):
             self.closed_until = until
 
     def _backoff(self, window: float, jitter: float) -> float:
-        bound = min(window, window * _FIRST_BACKOFF * 2.0**self.backoffs)
+        bound = min(IDLE * window, window * _FIRST_BACKOFF * 2.0**self.backoffs)
         self.backoffs = min(self.backoffs + 1, _MOST_BACKOFFS)
         return bound * jitter
 

@@ -16,8 +16,8 @@ _MOST_BURST_HOLDS = 5
 # Two 429s of paced requests within so many windows show that the limit is lower than assumed.
 _LIMIT_MEMORY = 4.0
 # It is lowered to what came through in the last window, by three tenths at most. After as many windows without a 429,
-# which double each time that the higher limit is rejected, it is raised by an eighth, and again every two windows.
-_LOWER, _RAISE, _RAISE_EVERY = 0.7, 1 / 8, 2.0
+# which double each time that the higher limit is rejected, it is raised by an eighth, and again every window.
+_LOWER, _RAISE, _RAISE_EVERY = 0.7, 1 / 8, 1.0
 _MOST_HOLDS = 3
 # A limit so many times what came through was never one.
 _DISPROVED = 4
@@ -79,14 +79,16 @@ class LearnedLimit(msgspec.Struct, array_like=True):
         rejected_at: When a paced request was last rejected.
         raise_at: When a higher limit is tried.
         holds: How often in a row a higher limit was rejected.
+        raised: Whether the limit was raised since it was last lowered.
     """
 
     limit: int | None = None
     rejected_at: float = -math.inf
     raise_at: float = math.inf
     holds: int = 0
+    raised: bool = False
 
-    def lower(self, now: float, limit: int, admitted: int, window: float) -> None:
+    def lower(self, now: float, limit: int, admitted: int, window: float, *, is_proved: bool) -> None:
         """Learn from the 429 of a paced request.
 
         Args:
@@ -94,23 +96,26 @@ class LearnedLimit(msgspec.Struct, array_like=True):
             limit: The limit until now.
             admitted: Requests that came through in the last window.
             window: Seconds of the window.
+            is_proved: Whether responses prove how much room there is, so that the limit is no lie.
         """
         again = self.limit is not None or now - self.rejected_at <= _LIMIT_MEMORY * window
         self.rejected_at = now
         if again and admitted:
-            if limit > _DISPROVED * max(admitted, LOWEST_LIMIT):
+            if not is_proved and limit > _DISPROVED * max(admitted, LOWEST_LIMIT):
                 self.limit = max(admitted, LOWEST_LIMIT)
             else:
                 self.limit = max(1, int(_LOWER * limit), min(admitted, limit - 1))
+        if self.raised:
+            self.holds, self.raised = min(self.holds + 1, _MOST_HOLDS), False
         if self.limit is not None:
             self.raise_at = now + window * _LIMIT_MEMORY * 2**self.holds
-            self.holds = min(self.holds + 1, _MOST_HOLDS)
 
     def raise_towards(self, limit: int, now: float, window: float) -> None:
         """Try a higher limit, up to the one that is stated or assumed."""
         if self.limit is None:
             return
         self.limit += max(1, int(self.limit * _RAISE))
+        self.raised = True
         self.raise_at = now + window * _RAISE_EVERY
         if self.limit >= limit:
-            self.limit, self.raise_at, self.holds = None, math.inf, 0
+            self.limit, self.raise_at, self.holds, self.raised = None, math.inf, 0, False

@@ -39,9 +39,9 @@ that credit.
 **The gate** (:class:`Gate`). A 429 shows that the server's count differs from the client's; most likely someone else
 uses the key. It closes the gate for all until the time that the server names, takes away all credit, and slows the
 pace, once for all requests that were in flight together. When the gate opens, one request goes first, the **probe**,
-and the others follow its response. A time longer than the window is not believed whole, as it may be in milliseconds:
-a probe goes after one window, then after two more, and so on. Two windows in which the gate was open and nothing was
-sent reset pace and credit.
+and the others follow its response; if that is a 429 as well, the pause grows, whatever time the server names. A time
+longer than the window is not believed whole, as it may be in milliseconds: a probe goes after one window, then after
+two more, and so on. Two windows in which the gate was open and nothing was sent reset pace and credit.
 
 Before the first response nothing is known, so a probe goes first there as well. It costs a round trip once, learns the
 limit, and finds a wrong key with one request instead of fifty.
@@ -52,8 +52,9 @@ room for it, ``Remaining`` proves nothing for a while. Where no response proves 
 with eight requests in flight, and grows as they succeed, so that a server that allows no bursts rejects eight requests
 rather than all. A second 429 of a paced request says that the limit is lower than stated or assumed
 (:class:`LearnedLimit`): it becomes what came through in the last window, and a higher one is tried after some windows
-without a 429. Requests rejected with 429 do not enter the log, as most servers do not count them; if another 429
-follows, they do.
+without a 429, without a burst. The same holds where ``Remaining`` is always 0, as network jitter may bring two requests
+closer together than such a server allows. Requests rejected with 429 do not enter the log, as most servers do not count
+them; if another 429 follows, they do, and under a ceiling always.
 
 With several processes on one key, each with a log of its own, ``Remaining`` falls faster than expected and the gate
 closes now and then. The limit is then kept on average, with some 429s. ``rate_limit=`` set to each process's share
@@ -223,9 +224,9 @@ class Pacer(msgspec.Struct, array_like=True):
             if self.credit.slowdown > 1:
                 self.credit.recover()
             burst = self.burst
-            if burst.ramp < self.limit:
+            if remaining is None and burst.ramp < self.limit:
                 burst.ramp += 1
-            if permit.credit_used and burst.admitted < burst.allowed:
+            if permit.credit_used and remaining is None and burst.admitted < burst.allowed:
                 burst.admitted += permit.credit_used
                 if burst.allowed < self.limit and not self.credit.is_proved(now):
                     self.credit.available += burst.grow(now, self.limit)
@@ -260,7 +261,11 @@ class Pacer(msgspec.Struct, array_like=True):
         again = permit.number > self.gate.last_incident
         if again:
             log.count_rejected(now, window)
-        log.record_rejected(permit, now)
+        if self.ceiling is None:
+            log.record_rejected(permit, now)
+        else:
+            # The ceiling is about requests sent, whatever becomes of them.
+            log.record(permit, now, window, None)
         self._learn(permit, now, limit, None)
         if not again:
             credit.available = 0
@@ -282,9 +287,9 @@ class Pacer(msgspec.Struct, array_like=True):
             self.burst.reject(now, self.window)
             if not credit.is_proved(now):
                 credit.use_whole_rate(self.limit, self.window)
-        elif not credit.is_proved(now):
+        elif not credit.is_proved(now) or self.burst.allowed == 1:
             self.log.trim(now, self.window)
-            self.found.lower(now, self.limit, len(self.log.times), self.window)
+            self.found.lower(now, self.limit, len(self.log.times), self.window, is_proved=credit.is_proved(now))
             self._set_limit()
         self.burst.ramp = 0
 
@@ -363,5 +368,5 @@ class Pacer(msgspec.Struct, array_like=True):
             limit = found
         if limit != self.limit:
             before, self.limit = self.limit, limit
-            self.credit.change_limit(before, limit, self.window)
             self.burst.change_limit(before, limit)
+            self.credit.change_limit(before, limit, self.window, bursts=self.burst.allowed >= limit)

@@ -69,11 +69,17 @@ class RequestLog(msgspec.Struct, array_like=True):
 
     def room_at(self, now: float, ahead: int, limit: int, window: float) -> float:
         """When a window has room for a request behind others of this cost, if those are sent as soon as they may."""
-        rounds, index = divmod(ahead - (limit - len(self.times) - self.in_flight), limit)
-        if rounds < 0:
+        # Of all requests in order (dated, in flight, then those ahead), the one that has to leave the window first.
+        counted = len(self.times) + self.in_flight
+        index = ahead + counted - limit
+        if index < 0:
             return now
-        dated = self.times[index] if index < len(self.times) else now
-        return max(now, dated + (rounds + 1) * window * WINDOW_MARGIN)
+        # One that is ahead itself waits for a request that is limit places before it.
+        rounds = max(0, (index - counted) // limit + 1)
+        index -= rounds * limit
+        waits = rounds + (index >= 0)
+        dated = self.times[index] if 0 <= index < len(self.times) else now
+        return max(now, dated + waits * window * WINDOW_MARGIN)
 
     def record(self, permit: PermitRecord, now: float, window: float, sent_at: float | None) -> None:
         """Date a request that was in flight."""

@@ -56,11 +56,16 @@ _REDIRECT = range(300, 400)
 _DECODED = {"", "br", "deflate", "gzip", "identity"}
 _MAYBE_RATE_LIMIT = frozenset({403, 503})
 """Statuses that mean a rate limit if the response says when to retry and states no other cause."""
+# With 400, 401 or 404, a page that speaks of rate limits is about something else.
+_EDGE_STATUSES = frozenset({403, 429})
 _EDGE_RATE_LIMIT = 1015
 # Cloudflare's plain text is "error code: 1015"; on its pages, tags come between the words.
 _EDGE_CODE = re.compile(rb'(?:error(?: code:)? |cf-error-code">)(1\d{3})\b', re.IGNORECASE)
 _EDGE_SENTENCE = re.compile(rb"you are being rate limited", re.IGNORECASE)
 _EDGE_PREFIX = 16_384
+# Control characters, and those that reorder or hide the text around them.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_LONGEST_TEXT = 500
 
 
 def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
@@ -93,8 +98,8 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
 
 def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
     """Make the error for a response that is not what the API documents."""
-    content_type = raw.headers.get("Content-Type", "no content type")
-    coding = raw.headers.get("Content-Encoding", "").strip().lower()[:40]
+    content_type = _one_line(raw.headers.get("Content-Type", "no content type"))
+    coding = _one_line(raw.headers.get("Content-Encoding", "")).lower()[:40]
     text = str(problem)
     path = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
     if isinstance(problem, CoercionError):
@@ -142,7 +147,7 @@ def _class_of(raw: RawResponse, code: str | None, edge_code: int | None, now: fl
 
 def _edge_code(raw: RawResponse, outer: dict[str, Any]) -> int | None:
     """The number of Cloudflare's own error, if the response is from its edge rather than from the API."""
-    if raw.status in OK_STATUSES or raw.status in _REDIRECT:
+    if raw.status not in _EDGE_STATUSES and raw.status < 500:  # noqa: PLR2004 - the status is its own name
         return None
     if outer:
         code = outer.get("error_code")
@@ -163,17 +168,26 @@ def _default_message(raw: RawResponse, cls: type[APIStatusError], edge_code: int
         return "Rate limited by Cloudflare, in front of the API (error 1015)"
     if cls is RateLimitError and raw.status in _MAYBE_RATE_LIMIT:
         return f"Rate limited: the server responded with HTTP {raw.status} and Retry-After, and no other cause"
-    content_type = raw.headers.get("Content-Type", "no content type")
+    content_type = _one_line(raw.headers.get("Content-Type", "no content type"))
     return f"The server responded with HTTP {raw.status} and no message ({content_type})"
 
 
 def _error_fields(raw: RawResponse) -> dict[str, Any]:
     return {
         "status": raw.status,
-        "request_id": raw.headers.get("x-request-id"),
+        "request_id": _str_or_none(raw.headers.get("x-request-id")),
         "body": decode_text(raw.body),
     }
 
 
 def _str_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return _one_line(value) or None if isinstance(value, str) else None
+
+
+def _one_line(text: str) -> str:
+    """Text of a server as logs and terminals may show it; the error's ``body`` has all of it."""
+    words = text[: _LONGEST_TEXT + 1].split()
+    if len(text) > _LONGEST_TEXT:
+        # The last word may be cut, and half of an API key that the server echoed would not be recognized.
+        words[-1:] = ["[...]"]
+    return _UNPRINTABLE.sub("\ufffd", " ".join(words))
