@@ -801,11 +801,11 @@ def test_only_a_raised_limit_that_is_rejected_delays_the_next_raise() -> None:
     """Steps down to the limit are one search: what delays the next raise is a raise that failed."""
     found, now = LearnedLimit(), 0.0
     for limit in (30, 30, 21, 15):
-        found.lower(now, limit, 12, 60.0)
+        found.lower(now, limit, 12, 60.0, is_proved=False)
         now += 30.0
     assert found.raise_at - (now - 30.0) == 4 * 60.0
     found.raise_towards(30, found.raise_at, 60.0)
-    found.lower(now, 16, 12, 60.0)
+    found.lower(now, 16, 12, 60.0, is_proved=False)
     assert found.raise_at - now == 8 * 60.0
 
 
@@ -823,3 +823,13 @@ def test_room_after_the_limit_was_lowered(times: list[float], in_flight: int, li
         first = len(starts) - limit
         starts.append(max(0.0, starts[first] + 60.0 * WINDOW_MARGIN) if first >= 0 else 0.0)
     assert log.room_at(0.0, ahead, limit, 60.0) == pytest.approx(starts[-1])
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("limit", [30, 120, 600])
+async def test_jitter_where_no_bursts_are_allowed(limit: int) -> None:
+    """Jitter brings requests closer together than a server without bursts allows: a few 429s slow the pace a little."""
+    server = Server(SmallBucket(limit, 6.0, 1), limit, 6.0, latency=0.02, jitter=0.6 / limit)
+    took = await server.run(WindowLimiter(window=6.0), 5 * limit, 64)
+    assert server.rate_limited <= 10
+    assert took <= 48.0
