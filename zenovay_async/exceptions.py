@@ -121,11 +121,13 @@ class APIConnectionError(ZenovayError):
         final: True if a retry cannot help, as with an untrusted certificate.
         stale: True if a kept-alive connection turned out to be dead: the request went out on a connection that had
             served before, and not one byte of a response came.
+        unreachable: True if no connection could be made.
     """
 
     sent: bool = True
     final: bool = False
     stale: bool = False
+    unreachable: bool = False
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):

@@ -20,6 +20,7 @@ from zenovay_async.exceptions import (
     APIStatusError,
     RateLimitError,
     ResponseDecodeError,
+    ServerError,
     ZenovayError,
 )
 
@@ -37,6 +38,9 @@ T = TypeVar("T")
 # Cloudflare (its support page "Cloudflare 5xx errors"), behind whose edge the API is documented to be. 408 is what some
 # proxies send before they close an idle connection, and may cross a request (RFC 9110, section 15.5.9).
 TRANSIENT = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+# With these, a proxy says that it cannot reach the server, rather than that a request failed.
+NO_SERVER = frozenset({502, 503, 521, 522, 523})
 
 # Seconds. Full jitter: every wait is drawn evenly from zero up to a bound that doubles, so that callers that failed
 # together do not retry together (AWS Architecture Blog, "Exponential Backoff And Jitter").
@@ -146,7 +150,7 @@ class RetryPolicy:
         budget, is_rate_limited = self._budget, isinstance(error, RateLimitError)
         if state.no_connection or state.resends or (is_rate_limited and budget.is_paced):
             return 0.0
-        if not is_rate_limited and budget.is_held_back(background=state.background):
+        if not is_rate_limited and self._is_held(state):
             return 0.0
         if error is not None and error.retry_after is not None:
             wait = error.retry_after
@@ -164,6 +168,9 @@ class RetryPolicy:
             return True
         if state.no_connection:
             return False  # the budget knows how long to wait for the server
+        if isinstance(error, ServerError) and error.status in NO_SERVER and state.background and self._is_held(state):
+            state.discount_attempt()
+            return False
         if state.requests >= self._max_attempts:
             return True
         remaining = state.remaining()
@@ -172,6 +179,10 @@ class RetryPolicy:
             state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
             return True
         return not state.resends and not self._budget.spend_retry(error, background=state.background)
+
+    def _is_held(self, state: CallState[Any]) -> bool:
+        """Whether the call has to wait until the server is back."""
+        return self._budget.is_held_back(background=state.background)
 
     def _before_sleep(self, retry: RetryCallState, state: CallState[Any]) -> None:
         error, call, wait = _error_of(retry), state.call, retry.upcoming_sleep
