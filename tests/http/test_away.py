@@ -410,14 +410,15 @@ async def test_a_batch_of_one_call_at_a_time_gives_up_on_a_server_that_stays_bro
     assert failed < len(items) / 2
 
 
-async def test_a_batch_loses_nothing_while_a_proxy_cannot_reach_the_server(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("fault", [Fault.bad_gateway(), Fault.reset()], ids=lambda fault: fault.name)
+async def test_a_batch_loses_nothing_while_a_proxy_cannot_reach_the_server(sandbox: Sandbox, fault: Fault) -> None:
     """However many probes each call makes."""
     items = sandbox.website_ids * 5
     async with client_of(sandbox.url, sandbox.api_key, max_attempts=2) as zenovay:
         outage = zenovay._budget._shared.gate.outage
         for number in range(5):
             outage.on_failure(0.0, probe=0, path=str(number), reason="", status=502, jitter=0.0)
-        sandbox.fault(Fault.bad_gateway())
+        sandbox.fault(fault)
 
         async def fetch_all() -> list[Any]:
             async with zenovay.batch(items, zenovay.heatmaps.pages, concurrency=2) as results:

@@ -18,6 +18,7 @@ from zenovay_async.events import RetryScheduled, emit
 from zenovay_async.exceptions import (
     APIConnectionError,
     APIStatusError,
+    APITimeoutError,
     RateLimitError,
     ResponseDecodeError,
     ServerError,
@@ -168,7 +169,7 @@ class RetryPolicy:
             return True
         if state.no_connection:
             return False  # the budget knows how long to wait for the server
-        if isinstance(error, ServerError) and error.status in NO_SERVER and state.background and self._is_held(state):
+        if state.background and _is_no_server(error) and self._is_held(state):
             state.discount_attempt()
             return False
         if state.requests >= self._max_attempts:
@@ -197,6 +198,13 @@ class RetryPolicy:
                 operation=call.operation, call=str(call), attempt=retry.attempt_number, wait=wait, error=error
             ),
         )
+
+
+def _is_no_server(error: ZenovayError) -> bool:
+    """Whether the server is not there behind what took the connection, or breaks it; a slow one is there."""
+    if isinstance(error, APIConnectionError):
+        return not isinstance(error, APITimeoutError)
+    return isinstance(error, ServerError) and error.status in NO_SERVER
 
 
 def _error_of(retry: RetryCallState) -> ZenovayError | None:
