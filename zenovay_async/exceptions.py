@@ -120,12 +120,14 @@ class APIConnectionError(ZenovayError):
         sent: False if the request never reached the server, so that repeating it is safe.
         final: True if a retry can only fail alike, as with an untrusted certificate.
         stale: True if a kept-alive connection turned out to be dead: the request went out on one that had served
-            before, and not one byte of a response came.
+            before, and no part of a response came.
+        unreachable: True if no connection could be made.
     """
 
     sent: bool = True
     final: bool = False
     stale: bool = False
+    unreachable: bool = False
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):

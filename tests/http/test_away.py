@@ -14,6 +14,7 @@ from raw_server import RawServer
 
 from zenovay_async import (
     APIConnectionError,
+    APITimeoutError,
     ConfigurationError,
     NotFoundError,
     ServerError,
@@ -392,3 +393,59 @@ async def test_an_error_of_an_outage_is_freed_with_its_last_reference(unused_tcp
     finally:
         gc.enable()
         await zenovay.close()
+
+
+async def test_a_batch_of_one_call_at_a_time_gives_up_on_a_server_that_stays_broken(sandbox: Sandbox) -> None:
+    """Each call waits less than max_outage and fails; what counts is how long the batch waits."""
+    sandbox.fault(Fault.status(500))
+    items = sandbox.website_ids * 20
+    failed = 0
+    async with client_of(sandbox.url, sandbox.api_key, max_attempts=1) as zenovay:
+        with pytest.raises(ServerError, match=r"; the server has been failing for ") as caught:
+            async with zenovay.batch(items, zenovay.heatmaps.pages, concurrency=1, max_outage=0.1) as results:
+                async for result in results:
+                    assert result.error is not None
+                    failed += 1
+    assert caught.value.outage is not None
+    assert failed < len(items) / 2
+
+
+@pytest.mark.parametrize("fault", [Fault.bad_gateway(), Fault.reset()], ids=lambda fault: fault.name)
+async def test_a_batch_loses_nothing_while_a_proxy_cannot_reach_the_server(sandbox: Sandbox, fault: Fault) -> None:
+    """However many probes each call makes."""
+    items = sandbox.website_ids * 5
+    async with client_of(sandbox.url, sandbox.api_key, max_attempts=2) as zenovay:
+        outage = zenovay._budget._shared.gate.outage
+        for number in range(5):
+            outage.on_failure(0.0, probe=0, path=str(number), reason="", status=502, jitter=0.0)
+        sandbox.fault(fault)
+
+        async def fetch_all() -> list[Any]:
+            async with zenovay.batch(items, zenovay.heatmaps.pages, concurrency=2) as results:
+                return [result.error async for result in results]
+
+        batch = asyncio.create_task(fetch_all())
+        await until(lambda: outage.backoffs >= 9)
+        sandbox.clear_faults()
+        assert await batch == [None] * len(items)
+
+
+async def test_a_post_that_a_server_does_not_read_is_no_outage_of_all() -> None:
+    """A connection could be made: it is the failure of that call, which has its attempts and no more."""
+    events: list[Event] = []
+    async with RawServer() as server, client_of(server.url, max_attempts=2, on_event=events.append) as zenovay:
+        server.reads = False
+        with pytest.raises(APIConnectionError) as caught:
+            await zenovay.request("POST", "query", json={"question": "x" * 20_000_000})
+        assert (caught.value.sent, caught.value.unreachable, caught.value.attempts) == (False, False, 2)
+        assert not is_away(zenovay)
+    assert not any(isinstance(event, ServerUnreachable) for event in events)
+
+
+async def test_a_call_with_little_time_to_connect_says_nothing_of_the_server() -> None:
+    """The calls of others, and batches, do not wait because one call was in a hurry."""
+    async with RawServer() as server, client_of(server.url.replace("http:", "https:")) as zenovay:
+        with pytest.raises(APITimeoutError, match="No connection within timeout") as caught:
+            await zenovay.request("GET", "x", timeout=0.2)
+        assert (caught.value.unreachable, caught.value.attempts) == (True, 1)
+        assert not is_away(zenovay)

@@ -7,9 +7,11 @@ likes. Python computes where the event loop is held up, by ``time.sleep``: that 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import time
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -19,6 +21,8 @@ from yarl import URL
 
 from zenovay_async import APIConnectionError, APITimeoutError
 from zenovay_async._session import connections
+from zenovay_async._session.connection_errors import translate
+from zenovay_async._session.connections import RequestBody
 from zenovay_async._session.transport import Transport, as_headers
 
 if TYPE_CHECKING:
@@ -271,6 +275,21 @@ async def test_a_post_whose_body_the_server_does_not_read_is_unsent(server: RawS
         assert not error.sent
         assert server.requests == 0
         await wire.transport.close()
+
+
+async def test_a_broken_pipe_does_not_show_that_a_post_did_not_arrive() -> None:
+    """Over TLS, it may be the end of the connection that was not written, after a request that arrived whole."""
+    body = RequestBody(b"{}")
+    writer = AsyncMock()
+    async with aiohttp.ClientSession() as session:
+        for written, sent in ((False, False), (True, True)):
+            if written:
+                await body.write(writer)
+            body.is_begun = True
+            error = translate(aiohttp.ClientOSError(errno.EPIPE, "Broken pipe"), session, None, body)
+            assert isinstance(error, APIConnectionError)
+            assert error.sent is sent
+            assert not error.unreachable
 
 
 async def test_a_request_is_dated_when_it_leaves(server: RawServer, wire: Wire) -> None:

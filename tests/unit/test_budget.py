@@ -180,7 +180,7 @@ async def test_unsent_refunds_and_updates_nothing() -> None:
     limiter = RecordingLimiter()
     budget = budget_of(unique_key(), rate_limit=limiter)
     failure = APIConnectionError("m")
-    failure.sent = False
+    failure.sent, failure.unreachable = False, True
     acquired(budget, 3).settle(outcome_of(None, failure))
     acquired(budget, 3).refund()
     assert limiter.returned == ["refunded", "refunded"]

@@ -777,3 +777,16 @@ def test_nobody_waits_forever(steps: list[Any], rate_limit: Any) -> None:
         loop.run_until_complete(run())
     finally:
         loop.close()
+
+
+@pytest.mark.looptime
+async def test_a_batch_that_did_not_call_for_long_finds_out_anew_whether_the_server_is_away() -> None:
+    """As a batch over an endless source, whose calls failed, and which then had no items."""
+    callers = Callers()
+    await callers.begin(BROKEN)
+    patience: dict[str, Any] = {"background": True, "max_outage": 20.0, "since": now()}
+    await asyncio.sleep(1000)
+    await callers.come("a", "b", **patience)
+    assert list(callers.permits) == ["a"]
+    await callers.settle("a", GOOD)
+    assert list(callers.permits) == ["b"]

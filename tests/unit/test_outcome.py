@@ -38,17 +38,24 @@ def unsent(error: errors.APIConnectionError, *, stale: bool = False, final: bool
     return error
 
 
+def unreachable(error: errors.APIConnectionError) -> errors.APIConnectionError:
+    error.sent, error.unreachable = False, True
+    return error
+
+
 # The error, and the kind of outcome without a response and with one.
 KINDS: list[tuple[BaseException, OutcomeKind, OutcomeKind]] = [
     (errors.ZenovayError("m"), "no_response", "failed"),
     (errors.ConfigurationError("m"), "unsent", "failed"),
     (errors.ClientClosedError("m"), "unsent", "failed"),
     (errors.APIConnectionError("m"), "no_response", "failed"),
-    (unsent(errors.APIConnectionError("m")), "unreachable", "failed"),
+    (unreachable(errors.APIConnectionError("m")), "unreachable", "failed"),
+    # A connection was there, but the request did not leave whole.
+    (unsent(errors.APIConnectionError("m")), "no_response", "failed"),
     (unsent(errors.APIConnectionError("m"), stale=True), "unsent", "failed"),
     (unsent(errors.APIConnectionError("m"), final=True), "unsent", "failed"),
     (errors.APITimeoutError("m"), "no_response", "failed"),
-    (unsent(errors.APITimeoutError("m")), "unreachable", "failed"),
+    (unreachable(errors.APITimeoutError("m")), "unreachable", "failed"),
     (errors.ResponseDecodeError("m"), "no_response", "failed"),
     (errors.APIStatusError("m"), "no_response", "failed"),
     (errors.BadRequestError("m"), "no_response", "failed"),

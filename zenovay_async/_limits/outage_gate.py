@@ -40,6 +40,8 @@ RELEASED = 0
 # Seconds. A host that is not found and never responded is most likely misspelled: a direct call says so soon.
 _UNKNOWN_HOST = 5.0
 _SERVER_ERROR = 500
+# Seconds for which a probe is overdue as nobody calls, after which an outage is not known to have lasted.
+_UNWATCHED = 60.0
 # Callers that each returned permit releases: their number at most doubles with each round trip.
 _RELEASES = 2
 
@@ -48,7 +50,7 @@ class Patience(msgspec.Struct, frozen=True):
     """How long one call waits for a server that is away.
 
     Attributes:
-        since: When the call first had to wait, in the time of the event loop; ``None`` for now.
+        since: When the call first had to wait, or any of its batch, in the time of the event loop; ``None`` for now.
         max_outage: Seconds that a background call waits, from the beginning of the outage or of its wait, whichever is
             later; ``None`` for no bound.
         attempts: Attempts made before.
@@ -120,6 +122,7 @@ class OutageGate:
         self._direct: dict[_Waiter, None] = {}
         self._background: dict[_Waiter, None] = {}
         self._next_bound = math.inf
+        self._watched_since = -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -146,6 +149,8 @@ class OutageGate:
             return None
         queue = self._background if background else self._direct
         waiter = _Waiter(queue, deadline - patience.attempt_time, patience, now)
+        if not outage.probe and now - outage.next_probe_at > _UNWATCHED:
+            self._watched_since = now
         if is_held and now >= waiter.deadline:
             raise ServerUnavailable(outage, now)
         if is_held and not outage.is_probe_due(now):
@@ -280,7 +285,7 @@ class OutageGate:
         began = max(outage.since, waiter.since)
         if self._is_background(waiter):
             longest = waiter.patience.max_outage
-            return bound if longest is None else min(bound, began + longest)
+            return bound if longest is None else min(bound, max(began, self._watched_since) + longest)
         if outage.is_unknown_host:
             return min(bound, began + _UNKNOWN_HOST)
         return began + MAX_OUTAGE if math.isinf(bound) else bound
@@ -361,6 +366,7 @@ class OutageGate:
         self._direct.clear()
         self._background.clear()
         self._loop = loop
+        self._watched_since = -math.inf
         self.outage.rebase(loop.time())
 
     def _now(self) -> float:

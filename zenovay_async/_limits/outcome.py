@@ -72,11 +72,14 @@ def _without_response(error: BaseException | None) -> Outcome:
     # A session is found closed, and a request rejected by aiohttp, before anything is sent.
     if isinstance(error, (ClientClosedError, ConfigurationError)):
         return UNSENT
+    if isinstance(error, APIConnectionError) and not error.sent:
+        # A connection that is dead, and one that cannot be made however often, say nothing of the server's presence.
+        if error.stale or error.final:
+            return UNSENT
+        if error.unreachable:
+            return Outcome(kind="unreachable", reason=error.message)
     reason = _reason_of(error)
-    if not isinstance(error, APIConnectionError) or error.sent:
-        return _NO_RESPONSE if reason is None else Outcome(kind="no_response", reason=reason)
-    # A connection that was there, and one that cannot be made however often, say nothing about the server's presence.
-    return UNSENT if error.stale or error.final else Outcome(kind="unreachable", reason=reason)
+    return _NO_RESPONSE if reason is None else Outcome(kind="no_response", reason=reason)
 
 
 def _reason_of(error: BaseException | None) -> str | None:

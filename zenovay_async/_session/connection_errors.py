@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import ssl
 from http import HTTPStatus
@@ -121,7 +120,7 @@ def translate(
     translated = APIConnectionError(message)
     translated.final = final
     if is_connecting(error):
-        translated.sent = False
+        translated.sent, translated.unreachable = False, True
     elif isinstance(error, aiohttp.ClientConnectionError) and not (has_response or _is_begun(error)):
         translated.sent = not _is_unsent(error, exchange, body)
         # Over a session of the caller's, aiohttp itself would resend, whether or not the connection had served before.
@@ -139,8 +138,7 @@ def _is_unsent(error: aiohttp.ClientConnectionError, exchange: Exchange | None, 
     """Whether the request certainly did not leave whole."""
     if isinstance(error, aiohttp.ClientConnectionResetError):
         return True  # the connection was closing before anything was written
-    if isinstance(error, aiohttp.ClientOSError) and error.errno == errno.EPIPE:
-        return True  # the system did not accept the end of the request
+    # A broken pipe proves nothing: over TLS, it may be the response to the server's own end that was not accepted.
     if body is None or body.is_written:
         return False
     return body.is_begun or exchange is not None

@@ -18,8 +18,10 @@ from zenovay_async.events import RetryScheduled, emit
 from zenovay_async.exceptions import (
     APIConnectionError,
     APIStatusError,
+    APITimeoutError,
     RateLimitError,
     ResponseDecodeError,
+    ServerError,
     ZenovayError,
 )
 
@@ -37,6 +39,11 @@ T = TypeVar("T")
 # Cloudflare (its support page "Cloudflare 5xx errors"), behind whose edge the API is documented to be. 408 is what some
 # proxies send before they close an idle connection, and may cross a request (RFC 9110, section 15.5.9).
 TRANSIENT = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+# With these, a proxy says that it cannot reach the server, rather than that a request failed.
+NO_SERVER = frozenset({502, 503, 521, 522, 523})
+# Attempts of a call that do not count then. With more, a website that alone gets these would hold back all the others.
+MOST_DISCOUNTED = 8
 
 # Seconds. Full jitter: every wait is drawn evenly from zero up to a bound that doubles, so that callers that failed
 # together do not retry together (AWS Architecture Blog, "Exponential Backoff And Jitter").
@@ -146,7 +153,7 @@ class RetryPolicy:
         budget, is_rate_limited = self._budget, isinstance(error, RateLimitError)
         if state.no_connection or state.resends or (is_rate_limited and budget.is_paced):
             return 0.0
-        if not is_rate_limited and budget.is_held_back(background=state.background):
+        if not is_rate_limited and self._is_held(state):
             return 0.0
         if error is not None and error.retry_after is not None:
             wait = error.retry_after
@@ -164,6 +171,10 @@ class RetryPolicy:
             return True
         if state.no_connection:
             return False  # the budget knows how long to wait for the server
+        if state.background and state.discounted < MOST_DISCOUNTED and _is_no_server(error) and self._is_held(state):
+            state.discounted += 1
+            state.discount_attempt()
+            return False
         if state.requests >= self._max_attempts:
             return True
         remaining = state.remaining()
@@ -172,6 +183,10 @@ class RetryPolicy:
             state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
             return True
         return not state.resends and not self._budget.spend_retry(error, background=state.background)
+
+    def _is_held(self, state: CallState[Any]) -> bool:
+        """Whether the call has to wait until the server is back."""
+        return self._budget.is_held_back(background=state.background)
 
     def _before_sleep(self, retry: RetryCallState, state: CallState[Any]) -> None:
         error, call, wait = _error_of(retry), state.call, retry.upcoming_sleep
@@ -186,6 +201,13 @@ class RetryPolicy:
                 operation=call.operation, call=str(call), attempt=retry.attempt_number, wait=wait, error=error
             ),
         )
+
+
+def _is_no_server(error: ZenovayError) -> bool:
+    """Whether the server is not there behind what took the connection, or breaks it; a slow one is there."""
+    if isinstance(error, APIConnectionError):
+        return not isinstance(error, APITimeoutError)
+    return isinstance(error, ServerError) and error.status in NO_SERVER
 
 
 def _error_of(retry: RetryCallState) -> ZenovayError | None:

@@ -21,16 +21,22 @@ T = TypeVar("T")
 
 # Seconds that must be left for an attempt: less is not enough for a round trip to the API.
 MIN_ATTEMPT = 0.01
+# Seconds. A connection that takes longer shows a server that is away; one that had less time says little of it. The
+# timeout of connecting is up to a tenth shorter than the call's.
+_MIN_CONNECT = 1.0
+_CONNECT_MARGIN = 0.15
 
 
-class Background(msgspec.Struct, frozen=True):
+class Background(msgspec.Struct):
     """What the calls of a batch have in common.
 
     Attributes:
         max_outage: Seconds of an outage after which they give up; ``None`` for no bound.
+        waits_since: When the first of them had to wait, in the time of the event loop; ``None`` if none had to.
     """
 
     max_outage: float | None = MAX_OUTAGE
+    waits_since: float | None = None
 
 
 BACKGROUND: ContextVar[Background | None] = ContextVar("zenovay_async_background", default=None)
@@ -50,7 +56,8 @@ class CallState(Generic[T]):
         deadline: Time of the loop by which the call must be done; ``None`` for none.
         background: Whether the call belongs to a batch.
         attempts: Attempts begun.
-        unreachable: Those of them that made no connection.
+        uncounted: Those of them that are not counted against ``max_attempts``, as the server was away.
+        discounted: Those of them that may have reached a server.
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
@@ -61,13 +68,15 @@ class CallState(Generic[T]):
 
     # Class attributes, which cost no assignment in a call that succeeds at once.
     attempts = 0
-    unreachable = 0
+    uncounted = 0
+    discounted = 0
     waits: tuple[float, ...] = ()
     last_error: ZenovayError | None = None
     excess_wait: float | None = None
     gave_up = False
     no_connection = False
     resends = False
+    _began_at = 0.0
     _failed_at = 0.0
     _was_stale = False
     _waits_since: float | None = None
@@ -82,8 +91,8 @@ class CallState(Generic[T]):
 
     @property
     def requests(self) -> int:
-        """Attempts that may have sent a request."""
-        return self.attempts - self.unreachable
+        """Attempts that count against ``max_attempts``."""
+        return self.attempts - self.uncounted
 
     def remaining(self) -> float:
         """Seconds until the deadline; ``math.inf`` if there is none."""
@@ -107,6 +116,7 @@ class CallState(Generic[T]):
         """Count an attempt, and record the wait before it."""
         if self.attempts:
             self.waits += (self.loop.time() - self._failed_at,)
+        self._began_at = self.loop.time()
         self.attempts += 1
 
     def record_failure(self, error: ZenovayError) -> None:
@@ -124,7 +134,7 @@ class CallState(Generic[T]):
 
         Args:
             error: Its error.
-            no_connection: Whether no connection could be made; then a background call gets its time again.
+            no_connection: Whether no connection could be made.
 
         Returns:
             The path of the failure, by which those of one website are told from an outage; ``""`` if the failure says
@@ -132,10 +142,11 @@ class CallState(Generic[T]):
         """
         self.no_connection = no_connection
         if no_connection:
-            self.unreachable += 1
-            if self.background and self._timeout is not None:
-                self.deadline = self.loop.time() + self._timeout
+            self.discount_attempt()
         out_of_time = isinstance(error, APITimeoutError) and self.remaining() <= 0
+        if no_connection and isinstance(error, APITimeoutError) and not self.background:
+            connecting = self.loop.time() - self._began_at
+            out_of_time = self.gave_up = connecting < _MIN_CONNECT and self.remaining() < _CONNECT_MARGIN
         stale = isinstance(error, APIConnectionError) and error.stale
         if out_of_time or stale:
             return ""
@@ -143,18 +154,27 @@ class CallState(Generic[T]):
         # One website may be asked with several queries. Without its ID in the path, it may be in the query.
         return call.path if "{website_id}" in call.endpoint.template else f"{call.path}?{call.query}"
 
+    def discount_attempt(self) -> None:
+        """Do not count the last attempt, as the server was away; a background call gets its time again."""
+        self.uncounted += 1
+        if self.background and self._timeout is not None:
+            self.deadline = self.loop.time() + self._timeout
+
     def patience(self, *, single: bool) -> Patience:
         """How long the call waits for a server that is away.
 
         Args:
             single: Whether calls make one attempt only; those of a batch wait for it all the same.
         """
+        batch = self._batch
+        if batch is not None:
+            # A call that fails is followed by another, which does not begin to count anew.
+            if batch.waits_since is None:
+                batch.waits_since = self.loop.time()
+            return Patience(since=batch.waits_since, max_outage=batch.max_outage, attempts=self.attempts)
         if self._waits_since is None:
             self._waits_since = self.loop.time()
-        batch = self._batch
-        if batch is None:
-            return Patience(since=self._waits_since, attempts=self.attempts, single=single, attempt_time=MIN_ATTEMPT)
-        return Patience(since=self._waits_since, max_outage=batch.max_outage, attempts=self.attempts)
+        return Patience(since=self._waits_since, attempts=self.attempts, single=single, attempt_time=MIN_ATTEMPT)
 
     def give_up(self, outage: ServerUnavailable) -> ZenovayError:
         """The error of a call that does not wait for the server any longer: that of its last attempt, if it has one."""
@@ -163,7 +183,7 @@ class CallState(Generic[T]):
         if not isinstance(error, (APIConnectionError, ServerError)):
             if outage.status is None:
                 error = APIConnectionError(outage.reason)
-                error.sent = False
+                error.sent, error.unreachable = False, outage.kind == "unreachable"
             else:
                 error = ServerError(outage.reason, status=outage.status)
         error.message += f"; the server has been {outage.kind} for {outage.seconds:.1f} s"

@@ -315,7 +315,7 @@ def _timed_out(error: Exception, limit: str, seconds: float) -> APITimeoutError:
     if connecting and seconds > CONNECT_TIMEOUT:
         limit = f"{CONNECT_TIMEOUT:g} s"
     translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {limit}")
-    translated.sent = not connecting
+    translated.sent, translated.unreachable = not connecting, connecting
     return translated
 
 
