@@ -141,7 +141,8 @@ def _is_unsent(error: aiohttp.ClientConnectionError, exchange: Exchange | None, 
     # A broken pipe proves nothing: over TLS, it may be the response to the server's own end that was not accepted.
     if body is None or body.is_written:
         return False
-    return body.is_begun or exchange is not None
+    # If it was not begun, it matters whether there was a connection at all, rather than a mock of the session.
+    return body.is_begun or (exchange is not None and exchange.is_fresh)
 
 
 def _explain(error: Exception) -> tuple[str, bool]:
