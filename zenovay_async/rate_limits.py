@@ -135,10 +135,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     kind: OutcomeKind
     limit: int | None = None
+    limit_window: float | None = None
     remaining: int | None = None
     retry_after: float | None = None
     usage: UsageHeaders | None = None
-    limit_window: float | None = None
     status: int | None = None
     reason: str | None = None
     sent_at: float | None = None

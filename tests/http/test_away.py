@@ -37,17 +37,17 @@ def client_of(url: str, key: str | None = None, **options: Any) -> Zenovay:
     """A client that probes a hundred times as often as usual."""
     options.setdefault("rate_limit", None)
     zenovay = Zenovay(key or unique_key(), base_url=url, **options)
-    outage = zenovay._budget._shared.gate.outage
+    outage = zenovay._budget._shared.outage_gate.outage
     outage.first_wait, outage.longest_wait = 0.005, 0.08
     return zenovay
 
 
 def is_away(zenovay: Zenovay) -> bool:
-    return zenovay._budget._shared.gate.outage.kind is not None
+    return zenovay._budget._shared.outage_gate.outage.kind is not None
 
 
 def waiting(zenovay: Zenovay) -> int:
-    gate = zenovay._budget._shared.gate
+    gate = zenovay._budget._shared.outage_gate
     return len(gate._direct) + len(gate._background)
 
 
@@ -103,7 +103,7 @@ async def test_a_batch_over_a_server_that_is_away_for_a_moment_gives_every_item(
 
 async def come_back(server: Server, zenovay: Zenovay, taken: list[str]) -> int:
     """Start the server again after a few probes; returns the items taken meanwhile."""
-    outage = zenovay._budget._shared.gate.outage
+    outage = zenovay._budget._shared.outage_gate.outage
     await until(lambda: is_away(zenovay))
     before = len(taken)
     await until(lambda: outage.backoffs >= 4)
@@ -143,7 +143,7 @@ async def test_attempts_without_a_connection_are_not_counted_against_max_attempt
     server = Server(unused_tcp_port)
     async with client_of(server.url, server.key, max_attempts=2) as zenovay:
         call = asyncio.create_task(zenovay.with_raw_response(zenovay.heatmaps.pages)(server.ids[0]))
-        outage = zenovay._budget._shared.gate.outage
+        outage = zenovay._budget._shared.outage_gate.outage
         await until(lambda: outage.backoffs > 4)
         sandbox = await server.start()
         sandbox.fault(Fault.status(500), times=1)
@@ -170,7 +170,7 @@ async def test_a_direct_call_fails_at_its_deadline_with_the_error_of_its_last_at
 
 async def test_a_direct_call_with_one_attempt_fails_at_once(unused_tcp_port: int) -> None:
     async with client_of(f"http://127.0.0.1:{unused_tcp_port}") as zenovay:
-        outage = zenovay._budget._shared.gate.outage
+        outage = zenovay._budget._shared.outage_gate.outage
         outage.first_wait = outage.longest_wait = 1000.0
         single = zenovay.with_options(max_attempts=1)
         for _ in range(3):
@@ -186,7 +186,7 @@ async def test_a_direct_call_with_one_attempt_fails_at_once(unused_tcp_port: int
 
 async def test_the_error_of_a_call_that_made_no_attempt_names_the_cause(unused_tcp_port: int) -> None:
     async with client_of(f"http://127.0.0.1:{unused_tcp_port}") as zenovay:
-        outage = zenovay._budget._shared.gate.outage
+        outage = zenovay._budget._shared.outage_gate.outage
         outage.first_wait = outage.longest_wait = 100.0
         other = asyncio.create_task(zenovay.heatmaps.pages("x", timeout=None))
         await until(lambda: waiting(zenovay) == 1)
@@ -304,7 +304,7 @@ async def test_a_batch_slows_to_a_probe_while_every_response_is_an_error(sandbox
                 return [result.error async for result in results]
 
         batch = asyncio.create_task(fetch_all())
-        outage = zenovay._budget._shared.gate.outage
+        outage = zenovay._budget._shared.outage_gate.outage
         await until(lambda: outage.backoffs >= 6)
         assert sandbox.count() <= 8 + 7
         # Direct calls go on.
@@ -415,7 +415,7 @@ async def test_a_batch_loses_nothing_while_a_proxy_cannot_reach_the_server(sandb
     """However many probes each call makes."""
     items = sandbox.website_ids * 5
     async with client_of(sandbox.url, sandbox.api_key, max_attempts=2) as zenovay:
-        outage = zenovay._budget._shared.gate.outage
+        outage = zenovay._budget._shared.outage_gate.outage
         for number in range(5):
             outage.on_failure(0.0, probe=0, path=str(number), reason="", status=502, jitter=0.0)
         sandbox.fault(fault)

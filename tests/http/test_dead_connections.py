@@ -286,7 +286,9 @@ async def test_a_broken_pipe_does_not_show_that_a_post_did_not_arrive() -> None:
             if written:
                 await body.write(writer)
             body.is_begun = True
-            error = translate(aiohttp.ClientOSError(errno.EPIPE, "Broken pipe"), session, None, body, has_response=False)
+            error = translate(
+                aiohttp.ClientOSError(errno.EPIPE, "Broken pipe"), session, None, body, has_response=False
+            )
             assert isinstance(error, APIConnectionError)
             assert error.sent is sent
             assert not error.unreachable

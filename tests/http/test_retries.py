@@ -483,7 +483,7 @@ async def test_a_probe_due_just_before_the_deadline_is_no_endless_loop(canned: a
     failure = aiohttp.ClientConnectorError(_connection_key(), OSError("connection refused"))
     canned.get(URL, exception=failure, repeat=True)
     async with make_client(timeout=1) as zenovay:
-        gate = zenovay._budget._shared.gate
+        gate = zenovay._budget._shared.outage_gate
         gate.outage.first_wait = gate.outage.longest_wait = wait
         gate._rng = AlwaysLongest()
         began = now()

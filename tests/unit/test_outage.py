@@ -190,7 +190,7 @@ class Callers:
 
     @property
     def gate(self) -> OutageGate:
-        return self.budget._shared.gate
+        return self.budget._shared.outage_gate
 
     @property
     def outage(self) -> Outage:
@@ -712,7 +712,7 @@ class _Run:
 
     def __init__(self, rate_limit: Any) -> None:
         self.budget = budget_of(rate_limit)
-        self.gate = self.budget._shared.gate
+        self.gate = self.budget._shared.outage_gate
         self.held: list[BudgetPermit] = []
         self.tasks: list[asyncio.Task[None]] = []
 

@@ -21,6 +21,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
+from zenovay_async._limits.gate import believed_wait
 from zenovay_async._limits.outage_gate import RELEASED, OutageGate, Patience
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.quota import QuotaGuard
@@ -119,7 +120,7 @@ class Budget:
         shared = self._shared
         limiter = shared.limiter
         permit = None
-        if not shared.gate.is_clear:
+        if not shared.outage_gate.is_clear:
             return None
         if limiter is not None:
             permit = limiter.acquire_nowait(cost=cost, background=background)
@@ -144,7 +145,7 @@ class Budget:
             ServerUnavailable: The server is away, and the wait ends before it is back.
         """
         shared, time = self._shared, asyncio.get_running_loop().time
-        gate, limiter, own = shared.gate, shared.limiter, shared.own_limiter
+        gate, limiter, own = shared.outage_gate, shared.limiter, shared.own_limiter
         deadline = math.inf if max_wait is None else time() + max_wait
         while True:
             ticket = None
@@ -180,7 +181,7 @@ class Budget:
 
     def holds_back(self, permit: BudgetPermit, *, background: bool) -> bool:
         """Whether a permit must be refunded, and another acquired, as the server is away now."""
-        gate = self._shared.gate
+        gate = self._shared.outage_gate
         return not gate.is_clear and gate.holds_back(permit.ticket, background=background)
 
     def spend_retry(self, error: ZenovayError, *, background: bool = False) -> bool:
@@ -201,17 +202,16 @@ class Budget:
 
     def is_held_back(self, *, background: bool) -> bool:
         """Whether a call has to wait until the server is back."""
-        return self._shared.gate.holds_back(None, background=background)
+        return self._shared.outage_gate.holds_back(None, background=background)
 
     def trusted_wait(self, seconds: float) -> float:
         """The wait that the server asks for, or a window if it asks for more, which is likely to be a mistake."""
         window = self._shared.window
-        if seconds <= window:
-            return seconds
-        if not self._shared.has_warned:
+        wait = believed_wait(seconds, window)
+        if wait < seconds and not self._shared.has_warned:
             self._shared.has_warned = True
-            _logger.warning(LONG_PAUSE, seconds, window, window)
-        return window
+            _logger.warning(LONG_PAUSE, seconds, window, wait)
+        return wait
 
     def estimate(self, n: int, cost: int) -> Estimate:
         """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
@@ -282,8 +282,8 @@ class BudgetPermit(msgspec.Struct, eq=False):
             except Exception:
                 # A bug of a custom limiter must not cost a response that was paid for.
                 _logger.exception("The rate limiter failed to take back a permit")
-        if kind != "succeeded" or not shared.gate.is_quiet:
-            shared.gate.settle(self.ticket, outcome, path)
+        if kind != "succeeded" or not shared.outage_gate.is_quiet:
+            shared.outage_gate.settle(self.ticket, outcome, path)
 
     def refund(self) -> None:
         """Return the permit unused."""
@@ -300,7 +300,7 @@ class _Shared:
         self.limiter: RateLimiter | None = given if isinstance(given, RateLimiter) else self.own_limiter
         self.quota = QuotaGuard(on_event=self._emit)
         self.retries = RetryBudget()
-        self.gate = OutageGate(self._emit)
+        self.outage_gate = OutageGate(self._emit)
         self.window = limits.window
         self.has_warned = False
         self.budgets: WeakValueDictionary[int, Budget] = WeakValueDictionary()

@@ -69,7 +69,7 @@ class Gate(msgspec.Struct, array_like=True):
         self.last_incident = newest
         seconds = 0.0
         if retry_after is not None:
-            seconds = _believed(retry_after, window, self.excesses)
+            seconds = believed_wait(retry_after, window, self.excesses)
             if seconds < retry_after:
                 self.excesses = min(self.excesses + 1, _MOST_BACKOFFS)
         # A server that names no time, or too short a one again and again, gets more time each time.
@@ -83,7 +83,7 @@ class Gate(msgspec.Struct, array_like=True):
         """Keep the gate closed longer, if a further 429 of the incident names a later time."""
         if retry_after is None:
             return
-        until = now + _believed(retry_after, window, max(0, self.excesses - 1))
+        until = now + believed_wait(retry_after, window, max(0, self.excesses - 1))
         if until > self.closed_until + _ROUNDED:
             self.closed_until = until
 
@@ -93,7 +93,7 @@ class Gate(msgspec.Struct, array_like=True):
         return bound * jitter
 
 
-def _believed(retry_after: float, window: float, excesses: int) -> float:
+def believed_wait(retry_after: float, window: float, excesses: int = 0) -> float:
     """The part of a time to wait before a probe: one that is longer than the window may be in milliseconds."""
     if retry_after <= window * WINDOW_MARGIN + _ROUNDED:
         return retry_after

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zenovay_async._limits.outage import Outage
+from zenovay_async._limits.window import check_loop_is_over
 from zenovay_async.events import ServerReachable, ServerUnreachable, emit
-from zenovay_async.exceptions import ClientClosedError
 
 if TYPE_CHECKING:
     from zenovay_async._limits.outage import OutageKind
@@ -358,8 +358,7 @@ class OutageGate:
         Raises:
             ClientClosedError: Callers wait on the loop before, which is not closed.
         """
-        if (self._direct or self._background) and self._loop is not None and not self._loop.is_closed():
-            raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
+        check_loop_is_over(self._loop, waiting=bool(self._direct or self._background))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -346,8 +346,7 @@ class WindowLimiter:
         Raises:
             ClientClosedError: Callers wait on the loop before, which is not closed.
         """
-        if (self._direct or self._background) and self._loop is not None and not self._loop.is_closed():
-            raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
+        check_loop_is_over(self._loop, waiting=bool(self._direct or self._background))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -358,6 +357,16 @@ class WindowLimiter:
 
     def _now(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()
+
+
+def check_loop_is_over(loop: asyncio.AbstractEventLoop | None, *, waiting: bool) -> None:
+    """Check that another event loop may be served.
+
+    Raises:
+        ClientClosedError: Callers wait on this one, which is not closed.
+    """
+    if waiting and loop is not None and not loop.is_closed():
+        raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
 
 
 def _deadline_error(seconds: float) -> RateLimitError:
