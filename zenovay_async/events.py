@@ -65,6 +65,8 @@ class RateLimited(Event, frozen=True, kw_only=True):
 class ServerUnreachable(Event, frozen=True, kw_only=True):
     """The server is away: the calls of this key wait, and one attempt at a time finds out whether it is back.
 
+    Emitted once per outage, even if a server that failed becomes unreachable meanwhile.
+
     Attributes:
         kind: ``"unreachable"`` if no connection can be made; ``"failing"`` if the server is there and fails one call
             after another, which holds back the calls of batches only.
