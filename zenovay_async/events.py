@@ -21,7 +21,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
-    """An attempt failed, and another follows.
+    """An attempt failed, and another follows if its permit comes before the deadline.
 
     Attributes:
         operation: Name of the operation, such as ``heatmaps.pages``.
