@@ -21,7 +21,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
-    """An attempt failed, and another follows.
+    """An attempt failed, and another follows if its permit comes before the deadline.
 
     Attributes:
         operation: Name of the operation, such as ``heatmaps.pages``.
@@ -64,6 +64,8 @@ class RateLimited(Event, frozen=True, kw_only=True):
 
 class ServerUnreachable(Event, frozen=True, kw_only=True):
     """The server is away: the calls of this key wait, and one attempt at a time finds out whether it is back.
+
+    Emitted once per outage, even if a server that failed becomes unreachable meanwhile.
 
     Attributes:
         kind: ``"unreachable"`` if no connection can be made; ``"failing"`` if the server is there and fails one call

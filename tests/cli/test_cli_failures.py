@@ -133,6 +133,11 @@ def test_a_reason_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "Server failing: HTTP 502: \ufffd[2J; waiting up to 5 s\n"
 
 
+def test_a_wait_without_a_bound_names_none(capsys: pytest.CaptureFixture[str]) -> None:
+    MessageReporter(float("inf")).on_event(ServerUnreachable(kind="unreachable", reason="Refused", status=None))
+    assert capsys.readouterr().err == "Server unreachable: Refused; waiting\n"
+
+
 def test_a_warning_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("zenovay_async")
     with MessageReporter(5.0):

@@ -264,6 +264,17 @@ async def test_a_retry_is_emitted_and_logged(canned: aioresponses, caplog: pytes
     assert "GET heatmaps/x/pages: Broken; attempt 2 in" in caplog.text
 
 
+async def test_a_retry_without_a_backoff_names_no_time(canned: aioresponses, caplog: pytest.LogCaptureFixture) -> None:
+    """How long it waits for a permit, or for a server that is away, is not known yet."""
+    caplog.set_level(logging.INFO, "zenovay_async")
+    canned.get(URL, exception=aiohttp.ClientConnectorError(_connection_key(), OSError("connection refused")))
+    canned.get(URL, payload=GOOD)
+    async with make_client() as zenovay:
+        await zenovay.heatmaps.pages("x")
+    assert "; attempt 2 follows" in caplog.text
+    assert " in 0.00 s" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -581,6 +581,15 @@ async def test_the_beginning_and_the_end_of_an_outage_are_emitted_once(caplog: p
 
 
 @pytest.mark.looptime
+async def test_the_log_has_the_status_of_a_server_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    callers = Callers()
+    for number in range(5):
+        permit = await callers.budget.acquire(1, max_wait=None, background=False)
+        permit.settle(Outcome(kind="failed", status=502, reason="Bad gateway"), f"path {number}")
+    assert [record.getMessage() for record in caplog.records] == ["Server failing: HTTP 502: Bad gateway; batches wait"]
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize(
     ("outcome", "path"),
     [

@@ -220,7 +220,8 @@ class OutageGate:
         event = ServerUnreachable(kind=outage.kind, reason=outage.reason, status=outage.status)
         # A program that shows events need not show the same again.
         who = "calls" if event.kind == "unreachable" else "batches"
-        _logger.warning("Server %s: %s; %s wait", event.kind, event.reason, who, extra={"event": event})
+        status = "" if event.status is None else f"HTTP {event.status}: "
+        _logger.warning("Server %s: %s%s; %s wait", event.kind, status, event.reason, who, extra={"event": event})
         emit(self._on_event, event)
 
     def _release(self, now: float) -> None:

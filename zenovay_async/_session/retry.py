@@ -194,7 +194,9 @@ class RetryPolicy:
             return
         # A listener may keep the event, and the frames that tenacity added would keep the client.
         error.__traceback__ = None
-        _logger.info("%s: %s; attempt %d in %.2f s", call, error.message, retry.attempt_number + 1, wait)
+        # Without a backoff, the permit of the next attempt says when it is made: at once, or when the server is back.
+        when = f"in {wait:.2f} s" if wait else "follows"
+        _logger.info("%s: %s; attempt %d %s", call, error.message, retry.attempt_number + 1, when)
         emit(
             self._on_event,
             RetryScheduled(

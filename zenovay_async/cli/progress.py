@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -161,7 +162,8 @@ class MessageReporter(logging.Handler):
         """Print the line of an event, if it has one; a listener of a client."""
         if isinstance(event, ServerUnreachable):
             status = "" if event.status is None else f"HTTP {event.status}: "
-            self.print(f"Server {event.kind}: {status}{event.reason}; waiting up to {self._max_wait:g} s")
+            bound = f" up to {self._max_wait:g} s" if math.isfinite(self._max_wait) else ""
+            self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
         elif isinstance(event, ServerReachable):
             self.print(f"Server reachable again after {event.seconds:.0f} s")
 
