@@ -27,7 +27,10 @@ LONGEST_WAIT = 8.0
 # asked with several queries: what it alone gets is no outage.
 MIN_FAILURES = 5
 MIN_PATHS = 3
-# The cap is reached by the fourth doubling; an unbounded count would overflow a float.
+# The return is noticed late by this less 1, as a share of the outage, up to the cap. With 2, a page would wait for as long
+# as the server was away; with less, there would be more than 20 attempts in the first minute.
+_GROWTH = 1.7
+# The cap is reached by the sixth; an unbounded count would overflow a float.
 _MOST_BACKOFFS = 30
 # Seconds. Event loops may wake a moment early, as their clock has a resolution.
 _TICK = 1e-5
@@ -43,7 +46,7 @@ class Outage(msgspec.Struct, array_like=True):
 
     Attributes:
         version: Version of the encoded form; decoding any other fails.
-        first_wait: Bound of the wait before the first probe, in seconds; it doubles with each probe that fails.
+        first_wait: Bound of the wait before the first probe, in seconds; it grows with each probe that fails.
         longest_wait: Greatest bound of that wait.
         kind: What is wrong; ``None`` if nothing is.
         since: When the outage began.
@@ -186,6 +189,6 @@ class Outage(msgspec.Struct, array_like=True):
 
     def _back_off(self, now: float, jitter: float) -> None:
         self.probe = 0
-        bound = min(self.longest_wait, self.first_wait * 2.0**self.backoffs)
+        bound = min(self.longest_wait, self.first_wait * _GROWTH**self.backoffs)
         self.backoffs = min(self.backoffs + 1, _MOST_BACKOFFS)
         self.next_probe_at = now + bound * (0.5 + jitter / 2)
