@@ -27,10 +27,10 @@ LONGEST_WAIT = 8.0
 # asked with several queries: what it alone gets is no outage.
 MIN_FAILURES = 5
 MIN_PATHS = 3
-# The return is noticed late by this less 1, as a share of the outage, up to the cap. With 2, a page would wait for as long
-# as the server was away; with less, there would be more than 20 attempts in the first minute.
+# The return of a server is noticed late by at most 0.7 of the outage. With 2, a page would wait for as long again as the
+# server was away; with much less than 1.7, there would be 20 attempts in the first minute.
 _GROWTH = 1.7
-# The cap is reached by the sixth; an unbounded count would overflow a float.
+# The sixth wait reaches the cap; an unbounded count would overflow a float.
 _MOST_BACKOFFS = 30
 # Seconds. Event loops may wake a moment early, as their clock has a resolution.
 _TICK = 1e-5
