@@ -27,7 +27,7 @@ LONGEST_WAIT = 8.0
 # asked with several queries: what it alone gets is no outage.
 MIN_FAILURES = 5
 MIN_PATHS = 3
-# The return of a server is noticed late by at most 0.7 of the outage. With 2, a page would wait for as long again as the
+# The return of a server is noticed late by at most 0.7 of the outage. With 2, a page would wait as long again as the
 # server was away; with much less than 1.7, there would be 20 attempts in the first minute.
 _GROWTH = 1.7
 # The sixth wait reaches the cap; an unbounded count would overflow a float.
