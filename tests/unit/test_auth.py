@@ -10,7 +10,9 @@ import math
 import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
+from unittest.mock import create_autospec
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
@@ -187,6 +189,14 @@ def test_any_text_is_a_base_url_or_a_configuration_error(text: str) -> None:
         Zenovay(KEY, base_url=text, allow_http=True)
     except ConfigurationError as error:
         assert str(error)  # noqa: PT017 - either way is fine
+
+
+@pytest.mark.parametrize("host", ["\U000e0100", "a\U000e0100.example", "\u180b.example"])
+@pytest.mark.parametrize("session", [None, create_autospec(aiohttp.ClientSession, instance=True)])
+def test_a_host_with_characters_that_vanish_is_rejected(host: str, session: aiohttp.ClientSession | None) -> None:
+    """It could be read as another host than the one that is shown."""
+    with pytest.raises(ConfigurationError, match="base_url"):
+        Zenovay(KEY, base_url=f"https://{host}", session=session)
 
 
 @pytest.mark.parametrize(

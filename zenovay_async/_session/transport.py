@@ -69,7 +69,7 @@ class Transport:
             raise ConfigurationError(f"session={session!r}: expected an aiohttp.ClientSession")
         self._given = session
         # Host comes first (RFC 9110 section 7.2); aiohttp decodes these encodings without an extra.
-        host = {"Host": URL(base_url).host_port_subcomponent or ""} if session is None else {}
+        host = {"Host": _parse_url(base_url).host_port_subcomponent or ""} if session is None else {}
         encodings = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         self._headers = as_headers({**host, "User-Agent": user_agent, **encodings})
         self._max_connections = max_connections
@@ -276,13 +276,21 @@ class ConnectionPool:
 
 def url_builder(base_url: str) -> Callable[[str, str], URL]:
     """Make the function that builds URLs from a quoted path and an encoded query, parsing the base URL only once."""
-    base = URL(base_url)
+    base = _parse_url(base_url)
     scheme, authority, root = base.scheme, base.raw_authority, base.raw_path.rstrip("/")
 
     def build(path: str, query: str) -> URL:
         return URL.build(scheme=scheme, authority=authority, path=f"{root}/{path}", query_string=query, encoded=True)
 
     return build
+
+
+def _parse_url(base_url: str) -> URL:
+    try:
+        return URL(base_url)
+    except ValueError:
+        # As of characters that vanish from host names. The reason would show the URL, which may be a key.
+        raise ConfigurationError("base_url: a host with characters that no host name may have") from None
 
 
 def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
