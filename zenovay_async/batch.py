@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
 import msgspec
 
-from zenovay_async._limits.outage_gate import MAX_OUTAGE
+from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.slots import Slots
 from zenovay_async._session.state import BACKGROUND, Background

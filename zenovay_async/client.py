@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeV
 import msgspec
 
 from zenovay_async._limits.budget import Limits, RateLimitOption, budget_for
-from zenovay_async._limits.outage_gate import MAX_OUTAGE
+from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.auth import (
     BASE_URL_VARIABLE,
     KEY_VARIABLE,

@@ -24,7 +24,7 @@ from zenovay_async import (
     ZenovayError,
     is_fatal,
 )
-from zenovay_async._limits.outage_gate import ServerUnavailable
+from zenovay_async._limits.patience import ServerUnavailable
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -266,8 +266,9 @@ async def test_a_batch_gives_up_on_a_server_that_stays_away(unused_tcp_port: int
 
 @pytest.mark.parametrize("max_outage", [-1, "5", True, float("nan")])
 def test_a_max_outage_that_makes_no_sense_is_rejected(max_outage: Any) -> None:
+    zenovay = make_client()
     with pytest.raises(ConfigurationError, match="max_outage="):
-        make_client().batch([1], str, max_outage=max_outage)  # type: ignore[arg-type,return-value,unused-ignore] # str is no fetch
+        zenovay.batch(["x"], zenovay.heatmaps.pages, max_outage=max_outage)
 
 
 async def test_a_batch_can_be_left_while_the_server_is_away(unused_tcp_port: int) -> None:

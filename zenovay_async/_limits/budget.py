@@ -22,8 +22,9 @@ from weakref import WeakSet, WeakValueDictionary
 import msgspec
 
 from zenovay_async._limits.gate import believed_wait
-from zenovay_async._limits.outage_gate import RELEASED, OutageGate, Patience
+from zenovay_async._limits.outage_gate import RELEASED, OutageGate
 from zenovay_async._limits.outcome import UNSENT
+from zenovay_async._limits.patience import Patience
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, WindowLimiter

@@ -18,73 +18,26 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from zenovay_async._limits.outage import Outage
-from zenovay_async._limits.window import check_loop_is_over
+from zenovay_async._limits.patience import ServerUnavailable
+from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import ServerReachable, ServerUnreachable, emit
 
 if TYPE_CHECKING:
-    from zenovay_async._limits.outage import OutageKind
+    from zenovay_async._limits.patience import Patience
     from zenovay_async.events import OnEvent
     from zenovay_async.rate_limits import Outcome
 
 _logger = logging.getLogger("zenovay_async")
 
-MAX_OUTAGE = 300.0
-"""Seconds of an outage after which a call gives up that has no other bound."""
-
 RELEASED = 0
 """The ticket of a caller that goes on after an outage."""
 
-# Seconds. A host that is not found and never responded is most likely misspelled: a direct call says so soon.
-_UNKNOWN_HOST = 5.0
 _SERVER_ERROR = 500
 # Seconds for which a probe is overdue as nobody calls, after which an outage is not known to have lasted.
 _UNWATCHED = 60.0
 # Callers that each returned permit releases: their number at most doubles with each round trip.
 _RELEASES = 2
-
-
-class Patience(msgspec.Struct, frozen=True):
-    """How long one call waits for a server that is away.
-
-    Attributes:
-        since: When the call first had to wait, or any of its batch, in the time of the event loop; ``None`` for now.
-        max_outage: Seconds that a background call waits, from the beginning of the outage or of its wait, whichever is
-            later; ``None`` for no bound.
-        attempts: Attempts made before.
-        single: Whether the call makes one attempt only, for which it does not wait.
-        attempt_time: Seconds of the call's time that must be left for an attempt.
-    """
-
-    since: float | None = None
-    max_outage: float | None = MAX_OUTAGE
-    attempts: int = 0
-    single: bool = False
-    attempt_time: float = 0.0
-
-
-class ServerUnavailable(Exception):  # noqa: N818 - a signal inside the package, which callers never see
-    """A call does not wait for the server any longer.
-
-    Attributes:
-        kind: What is wrong.
-        seconds: For how long.
-        reason: Message of the newest error.
-        status: HTTP status of that error; ``None`` if no response came.
-        retry_after: Seconds until the next attempt of any call.
-        unknown_host: Whether the host was not found, and never was.
-    """
-
-    def __init__(self, outage: Outage, now: float) -> None:
-        super().__init__(outage.reason)
-        self.kind: OutageKind = outage.kind or "unreachable"
-        self.seconds = max(0.0, now - outage.since)
-        self.reason = outage.reason
-        self.status = outage.status
-        self.retry_after = max(0.0, outage.next_probe_at - now)
-        self.unknown_host = outage.is_unknown_host
 
 
 class _Waiter:
@@ -124,7 +77,7 @@ class OutageGate:
         self._next_bound = math.inf
         self._watched_since = -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._wakeup = Wakeup(self._wake)
 
     async def enter(self, *, deadline: float, background: bool, patience: Patience) -> int | None:
         """Wait until the caller may send a request.
@@ -163,7 +116,7 @@ class OutageGate:
         if outage.is_probe_due(now):
             self._start_probe(now)
         self._refresh()
-        self._set_timer()
+        self._set_wakeup()
         try:
             return await waiter.future
         except asyncio.CancelledError:
@@ -234,7 +187,7 @@ class OutageGate:
         self._start_probe(now)
 
     def _start_probe(self, now: float) -> None:
-        """Make the first of the waiters the probe, if one may go, and set the timer."""
+        """Make the first of the waiters the probe, if one may go, and set the next wake-up."""
         outage = self.outage
         if outage.kind is not None and not outage.probe:
             is_due = outage.is_probe_due(now)
@@ -243,7 +196,7 @@ class OutageGate:
                     self._admit(waiter, outage.start_probe())
                     break
         self._refresh()
-        self._set_timer()
+        self._set_wakeup()
 
     def _first(self) -> _Waiter | None:
         for queue in (self._direct, self._background):
@@ -270,7 +223,7 @@ class OutageGate:
         elif waiter in waiter.queue:
             del waiter.queue[waiter]
             self._refresh()
-            self._set_timer()
+            self._set_wakeup()
 
     def _is_background(self, waiter: _Waiter) -> bool:
         return waiter.queue is self._background
@@ -280,16 +233,15 @@ class OutageGate:
 
     def _bound(self, waiter: _Waiter) -> float:
         """Until when a caller waits, as things are."""
-        outage, bound = self.outage, waiter.deadline
         if not self._is_held(waiter):
-            return bound
-        began = max(outage.since, waiter.since)
-        if self._is_background(waiter):
-            longest = waiter.patience.max_outage
-            return bound if longest is None else min(bound, max(began, self._watched_since) + longest)
-        if outage.is_unknown_host:
-            return min(bound, began + _UNKNOWN_HOST)
-        return began + MAX_OUTAGE if math.isinf(bound) else bound
+            return waiter.deadline
+        return waiter.patience.ends_at(
+            self.outage,
+            deadline=waiter.deadline,
+            since=waiter.since,
+            watched_since=self._watched_since,
+            background=self._is_background(waiter),
+        )
 
     def _is_lone_attempt(self, waiter: _Waiter) -> bool:
         """Whether a caller need not wait for the next probe: nobody else makes its only attempt, or its first."""
@@ -332,23 +284,16 @@ class OutageGate:
         self.is_clear = outage.kind is None and not self._direct and not self._background
         self.is_quiet = self.is_clear and outage.has_responded and not outage.failures
 
-    def _set_timer(self) -> None:
+    def _set_wakeup(self) -> None:
         outage, when = self.outage, math.inf
         held = self._background if outage.kind == "failing" else self._direct or self._background
         if self._direct or self._background:
             when = self._next_bound
             if outage.kind is not None and not outage.probe and held:
                 when = min(when, outage.next_probe_at)
-        if self._timer is not None:
-            if when == self._timer.when():
-                return
-            self._timer.cancel()
-            self._timer = None
-        if not math.isinf(when) and self._loop is not None:
-            self._timer = self._loop.call_at(when, self._on_timer)
+        self._wakeup.set(self._loop, when)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _wake(self) -> None:
         now = self._now()
         self._reject_hopeless(now)
         self._start_probe(now)
@@ -359,10 +304,7 @@ class OutageGate:
         Raises:
             ClientClosedError: Callers wait on the loop before, which is not closed.
         """
-        check_loop_is_over(self._loop, waiting=bool(self._direct or self._background))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._wakeup.leave(self._loop, waiting=bool(self._direct or self._background))
         self._direct.clear()
         self._background.clear()
         self._loop = loop

@@ -243,7 +243,14 @@ class Pacer(msgspec.Struct, array_like=True):
         self.gate.end_probe(permit)
 
     def on_rate_limited(
-        self, permit: PermitRecord, now: float, *, retry_after: float | None, limit: int | None, jitter: float
+        self,
+        permit: PermitRecord,
+        now: float,
+        *,
+        retry_after: float | None,
+        limit: int | None,
+        jitter: float,
+        sent_at: float | None = None,
     ) -> float | None:
         """Return the permit of a request that was rejected with 429.
 
@@ -251,23 +258,24 @@ class Pacer(msgspec.Struct, array_like=True):
             permit: The request's permit.
             now: The time.
             retry_after: Seconds that the server named; ``None`` for a backoff.
-            limit: ``X-RateLimit-Limit``; ``None`` if the response had none.
+            limit: Requests per window that the response stated; ``None`` if it had none.
             jitter: Share of the backoff to wait, drawn evenly from [0, 1).
+            sent_at: When the request left; ``None`` for when the permit was acquired.
 
         Returns:
             Seconds for which the gate closes; ``None`` if another 429 of the same incident has closed it already.
         """
         log, credit, window = self.log, self.credit, self.window
-        again = permit.number > self.gate.last_incident
-        if again:
+        is_new = permit.number > self.gate.last_incident
+        if is_new:
             log.count_rejected(now, window)
         if self.ceiling is None:
             log.record_rejected(permit, now)
         else:
             # The ceiling is about requests sent, whatever becomes of them.
-            log.record(permit, now, window, None)
+            log.record(permit, now, window, sent_at)
         self._learn(permit, now, limit, None)
-        if not again:
+        if not is_new:
             credit.available = 0
             self.gate.extend(now, retry_after, window)
             return None

@@ -22,8 +22,9 @@ import msgspec
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.request_log import PermitRecord
+from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
-from zenovay_async.exceptions import ClientClosedError, RateLimitError
+from zenovay_async.exceptions import RateLimitError
 from zenovay_async.rate_limits import Outcome, RateLimit
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class WindowLimiter:
         self._direct = _Queue()
         self._background = _Queue()
         self._direct_streak = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._wakeup = Wakeup(self._wake_waiters)
 
     def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> WindowPermit | None:  # noqa: ARG002 - no caller is there to overtake
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
@@ -181,7 +182,7 @@ class WindowLimiter:
                 if not waiter.future.done():
                     waiter.future.set_exception(make_error())
             queue.clear()
-        self._set_timer(None)
+        self._wakeup.set(None, math.inf)
 
     def snapshot(self) -> RateLimit:
         """The state now."""
@@ -205,8 +206,7 @@ class WindowLimiter:
 
     def statistics(self) -> Statistics:
         """The permits in flight, and the waiters."""
-        wakeup = None if self._timer is None else self._timer.when()
-        return Statistics(self._pacer.log.in_flight, len(self._direct), len(self._background), wakeup)
+        return Statistics(self._pacer.log.in_flight, len(self._direct), len(self._background), self._wakeup.at)
 
     async def aclose(self) -> None:
         """Do nothing: all state is in this process."""
@@ -225,7 +225,12 @@ class WindowLimiter:
         elif kind == "rate_limited":
             closed_until = pacer.gate.closed_until
             seconds = pacer.on_rate_limited(
-                record, now, retry_after=outcome.retry_after, limit=limit, jitter=self._rng.random()
+                record,
+                now,
+                retry_after=outcome.retry_after,
+                limit=limit,
+                jitter=self._rng.random(),
+                sent_at=outcome.sent_at,
             )
             if seconds is not None:
                 self._report_pause(seconds, outcome.retry_after)
@@ -237,7 +242,7 @@ class WindowLimiter:
             pacer.on_no_response(record, now, outcome.sent_at)
         if pacer.limit != before:
             emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
-        if self._direct or self._background or self._timer:
+        if self._direct or self._background or self._wakeup.at is not None:
             if delayed:
                 self._reject_hopeless(now)
             self._wake_waiters()
@@ -288,32 +293,19 @@ class WindowLimiter:
             if not waiter.future.done():
                 ready = self._pacer.ready_at(now, waiter.cost)
                 if ready > now:
-                    self._set_timer(ready)
+                    self._wakeup.set(self._loop, ready)
                     return
                 overtaking = waiter.queue is self._direct and self._background
                 self._direct_streak = self._direct_streak + 1 if overtaking else 0
                 waiter.future.set_result(WindowPermit(self._pacer.acquire(now, waiter.cost), self))
             waiter.queue.remove(waiter)
-        self._set_timer(None)
+        self._wakeup.set(None, math.inf)
 
     def _next(self) -> _Waiter | None:
         direct, background = next(iter(self._direct), None), next(iter(self._background), None)
         if background is not None and (direct is None or self._direct_streak >= _BACKGROUND_SHARE - 1):
             return background
         return direct
-
-    def _set_timer(self, when: float | None) -> None:
-        if self._timer is not None:
-            if when == self._timer.when():
-                return
-            self._timer.cancel()
-            self._timer = None
-        if when is not None and not math.isinf(when) and self._loop is not None:
-            self._timer = self._loop.call_at(when, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._wake_waiters()
 
     def _expected_start(self, waiter: _Waiter, now: float) -> float:
         """The earliest start of this waiter's request, if no further direct call overtakes it."""
@@ -346,10 +338,7 @@ class WindowLimiter:
         Raises:
             ClientClosedError: Callers wait on the loop before, which is not closed.
         """
-        check_loop_is_over(self._loop, waiting=bool(self._direct or self._background))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._wakeup.leave(self._loop, waiting=bool(self._direct or self._background))
         self._direct.clear()
         self._background.clear()
         self._loop = loop
@@ -357,16 +346,6 @@ class WindowLimiter:
 
     def _now(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()
-
-
-def check_loop_is_over(loop: asyncio.AbstractEventLoop | None, *, waiting: bool) -> None:
-    """Check that another event loop may be served.
-
-    Raises:
-        ClientClosedError: Callers wait on this one, which is not closed.
-    """
-    if waiting and loop is not None and not loop.is_closed():
-        raise ClientClosedError("Callers of this key wait on another event loop; make a client in each thread")
 
 
 def _deadline_error(seconds: float) -> RateLimitError:

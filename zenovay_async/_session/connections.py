@@ -157,11 +157,11 @@ class TrackedProtocol(ResponseHandler):
         self.is_once = False
         self._connections = connections
         # Of the instance, and only for the first request, as handing on its arguments takes 4 µs.
-        self.set_response_params = self._set_first_response_params  # type: ignore[method-assign] # deleted by it
+        self.__dict__["set_response_params"] = self._set_first_response_params
 
     def _set_first_response_params(self, **params: Any) -> None:
         """Begin the first exchange: aiohttp sends the request next."""
-        del self.set_response_params
+        del self.__dict__["set_response_params"]
         exchange = self._connections.exchanges.get(asyncio.current_task(self._loop))
         if exchange is not None:
             exchange.is_fresh = True

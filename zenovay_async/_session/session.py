@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from zenovay_async._limits.outage_gate import ServerUnavailable
 from zenovay_async._limits.outcome import outcome_of
+from zenovay_async._limits.patience import ServerUnavailable
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
@@ -153,7 +153,6 @@ class Session:
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
         except ZenovayError as error:
-            self._auth.redact(error)
             state.record_failure(error)
             raise
         if result.drifts:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from zenovay_async._limits.outage_gate import MAX_OUTAGE, Patience
+from zenovay_async._limits.patience import MAX_OUTAGE, Patience
 from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ServerError
 
 if TYPE_CHECKING:
-    from zenovay_async._limits.outage_gate import ServerUnavailable
+    from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.call import Call
     from zenovay_async.exceptions import ZenovayError
 

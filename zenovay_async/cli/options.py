@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import CycloptsError, Parameter, validators
 
-from zenovay_async._limits.outage_gate import MAX_OUTAGE
+from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async.cli.output import Format  # noqa: TC001 - cyclopts reads the annotations
 
 if TYPE_CHECKING:
