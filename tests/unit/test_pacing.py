@@ -833,3 +833,19 @@ async def test_jitter_where_no_bursts_are_allowed(limit: int) -> None:
     took = await server.run(WindowLimiter(window=6.0), 5 * limit, 64)
     assert server.rate_limited <= 10
     assert took <= 48.0
+
+
+def test_requests_in_flight_grow_again_while_remaining_is_not_believed() -> None:
+    """After a Remaining proved false, each success allows one request more in flight, as where none is stated."""
+    pacer = Pacer.create(None, 60.0)
+    respond(pacer, pacer.acquire(0.0), 0.0, limit=600, remaining=599)
+    rate_limit(pacer, pacer.acquire(0.0), 0.0, 1.0)
+    now = 1.0
+    for _ in range(20):
+        now = pacer.ready_at(now)
+        respond(pacer, pacer.acquire(now), now, limit=600, remaining=500)
+    for _ in range(20):
+        waited, now = pacer.ready_at(now) - now, pacer.ready_at(now)
+        assert waited < 0.2
+        pacer.acquire(now)
+    assert pacer.ready_at(now) - now == pytest.approx(2.0)

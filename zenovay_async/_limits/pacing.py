@@ -223,13 +223,8 @@ class Pacer(msgspec.Struct, array_like=True):
                 gate.open()
             if self.credit.slowdown > 1:
                 self.credit.recover()
-            burst = self.burst
-            if remaining is None and burst.ramp < self.limit:
-                burst.ramp += 1
-            if permit.credit_used and remaining is None and burst.admitted < burst.allowed:
-                burst.admitted += permit.credit_used
-                if burst.allowed < self.limit and not self.credit.is_proved(now):
-                    self.credit.available += burst.grow(now, self.limit)
+            if remaining is None or self.credit.is_distrusted(now):
+                self._learn_success(permit, now)
             if now >= self.found.raise_at:
                 self.found.raise_towards(self._stated_limit(), now, self.window)
                 self._set_limit()
@@ -283,6 +278,16 @@ class Pacer(msgspec.Struct, array_like=True):
         self.newest_response = self.last_number
         credit.slow_down()
         return self.gate.close(now, self.last_number, retry_after, window, jitter)
+
+    def _learn_success(self, permit: PermitRecord, now: float) -> None:
+        """Learn from the success of a request whose response proves no room."""
+        burst = self.burst
+        if burst.ramp < self.limit:
+            burst.ramp += 1
+        if permit.credit_used and burst.admitted < burst.allowed:
+            burst.admitted += permit.credit_used
+            if burst.allowed < self.limit and not self.credit.is_proved(now):
+                self.credit.available += burst.grow(now, self.limit)
 
     def _learn_rejection(self, permit: PermitRecord, now: float) -> None:
         """Learn from the first 429 of an incident, unless it is a probe's, which says nothing of this client."""
