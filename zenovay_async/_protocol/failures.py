@@ -17,6 +17,7 @@ from zenovay_async._protocol.decoding import decode_text, loads_or_none
 from zenovay_async._protocol.headers import as_dict, quota_retry_after, retry_after, retry_after_header
 from zenovay_async._protocol.leniency import CoercionError, Drift
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse
+from zenovay_async._protocol.text import one_line
 from zenovay_async.exceptions import (
     API_PAID_PLAN_REQUIRED,
     MONTHLY_LIMIT_EXCEEDED,
@@ -63,9 +64,6 @@ _EDGE_RATE_LIMIT = 1015
 _EDGE_CODE = re.compile(rb'(?:error(?: code:)? |cf-error-code">)(1\d{3})\b', re.IGNORECASE)
 _EDGE_SENTENCE = re.compile(rb"you are being rate limited", re.IGNORECASE)
 _EDGE_PREFIX = 16_384
-# Control characters, and those that reorder or hide the text around them.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-_LONGEST_TEXT = 500
 
 
 def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
@@ -98,8 +96,8 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
 
 def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
     """Make the error for a response that is not what the API documents."""
-    content_type = _one_line(raw.headers.get("Content-Type", "no content type"))
-    coding = _one_line(raw.headers.get("Content-Encoding", "")).lower()[:40]
+    content_type = one_line(raw.headers.get("Content-Type", "no content type"))
+    coding = one_line(raw.headers.get("Content-Encoding", "")).lower()[:40]
     text = str(problem)
     path = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
     if isinstance(problem, CoercionError):
@@ -168,7 +166,7 @@ def _default_message(raw: RawResponse, cls: type[APIStatusError], edge_code: int
         return "Rate limited by Cloudflare, in front of the API (error 1015)"
     if cls is RateLimitError and raw.status in _MAYBE_RATE_LIMIT:
         return f"Rate limited: the server responded with HTTP {raw.status} and Retry-After, and no other cause"
-    content_type = _one_line(raw.headers.get("Content-Type", "no content type"))
+    content_type = one_line(raw.headers.get("Content-Type", "no content type"))
     return f"The server responded with HTTP {raw.status} and no message ({content_type})"
 
 
@@ -181,13 +179,4 @@ def _error_fields(raw: RawResponse) -> dict[str, Any]:
 
 
 def _str_or_none(value: Any) -> str | None:
-    return _one_line(value) or None if isinstance(value, str) else None
-
-
-def _one_line(text: str) -> str:
-    """Text of a server as logs and terminals may show it; the error's ``body`` has all of it."""
-    words = text[: _LONGEST_TEXT + 1].split()
-    if len(text) > _LONGEST_TEXT:
-        # The last word may be cut, and half of an API key that the server echoed would not be recognized.
-        words[-1:] = ["[...]"]
-    return _UNPRINTABLE.sub("\ufffd", " ".join(words))
+    return one_line(value) or None if isinstance(value, str) else None

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zenovay_async import ServerReachable, ServerUnreachable
-from zenovay_async.cli.text import printable
+from zenovay_async._protocol.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

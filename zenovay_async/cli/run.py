@@ -12,11 +12,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import APIStatusError, ConfigurationError, Zenovay, ZenovayError, is_fatal
 from zenovay_async._protocol.auth import KEY_VARIABLE, OR_ALLOW_HTTP
+from zenovay_async._protocol.text import printable
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import count_ids, open_ids, validate_id, website_ids
 from zenovay_async.cli.output import make_writer
 from zenovay_async.cli.progress import MessageReporter, ProgressReporter
-from zenovay_async.cli.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

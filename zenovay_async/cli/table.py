@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from zenovay_async.cli.text import printable
+from zenovay_async._protocol.text import printable
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:

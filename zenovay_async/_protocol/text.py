@@ -1,0 +1,27 @@
+"""Text that strangers wrote, made safe to show: visitors of websites, servers and proxies.
+
+Sources: ECMA-48 (C0 and C1 control functions), Unicode Standard Annex 9 (bidirectional controls), Trojan Source
+(CVE-2021-42574).
+"""
+
+from __future__ import annotations
+
+import re
+
+# Controls, separators of lines, what reorders or hides the text around it, and half surrogates; not the joiners U+200C
+# and U+200D, which scripts and emoji need.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_LONGEST_LINE = 500
+
+
+def printable(text: str) -> str:
+    """Replace controls by U+FFFD, so that no text moves a cursor, starts an escape sequence, or reorders a line."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """Text as a log or an error message may show it: on one line, printable, 500 characters at most."""
+    words = text[: _LONGEST_LINE + 1].split()
+    if len(text) > _LONGEST_LINE:
+        words[-1:] = ["[...]"]
+    return printable(" ".join(words))
