@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
@@ -16,6 +17,7 @@ from zenovay_async._protocol.auth import (
     Auth,
     AuthStyle,
     Secret,
+    doubt_about_key,
     resolve_api_key,
     resolve_base_url,
 )
@@ -56,7 +58,20 @@ T = TypeVar("T")
 ResourceT = TypeVar("ResourceT", bound=Resource)
 P = ParamSpec("P")
 
+_logger = logging.getLogger("zenovay_async")
+_doubts: set[str] = set()
+
 _USER_AGENT = f"zenovay-async/{__version__} Python/{platform.python_version()}"
+
+
+def _checked_key(given: Secret | None, from_environment: Secret | None = None) -> Secret:
+    """The key to use; one that looks like another thing is warned of, once in a process."""
+    key = resolve_api_key(given, from_environment)
+    doubt = doubt_about_key(key)
+    if doubt and doubt not in _doubts:
+        _doubts.add(doubt)
+        _logger.warning(doubt)
+    return key
 
 
 class _Attribute(Generic[ResourceT]):
@@ -93,7 +108,7 @@ class Zenovay(ClientMethods):
     rate limit, the monthly quota and the retries of the key.
 
     Args:
-        api_key: The key, starting with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.
+        api_key: The key, which usually starts with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.
         auth: Header that carries the key: ``"x-api-key"`` or ``"bearer"``. The API accepts either.
         base_url: Base URL of the API; omitted, ``ZENOVAY_BASE_URL``, else the public API.
         timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff, the body. A wait that
@@ -148,13 +163,13 @@ class Zenovay(ClientMethods):
         allow_http: bool = False,
     ) -> None:
         # From here on no variable holds the plain key, so that no traceback can show it.
-        api_key = Secret(api_key) if api_key is not None else None
+        api_key = Secret.of(api_key) if api_key is not None else None
         require_int("max_connections", max_connections)
         self._base_url = resolve_base_url(base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=allow_http)
         self._transport = Transport(self._base_url, _USER_AGENT, session, max_connections=max_connections)
         self._owns_transport = True
         self._assemble(
-            Auth(resolve_api_key(api_key, Secret(os.environ.get(KEY_VARIABLE, ""))), auth),
+            Auth(_checked_key(api_key, Secret(os.environ.get(KEY_VARIABLE, ""))), auth),
             Options(
                 timeout=timeout,
                 attempt_timeout=attempt_timeout,
@@ -209,8 +224,8 @@ class Zenovay(ClientMethods):
             ConfigurationError: An option is invalid.
         """
         # From here on no variable holds the plain key.
-        api_key = Secret(api_key) if api_key is not None else None
-        key = self._auth.key if api_key is None else resolve_api_key(api_key)
+        api_key = Secret.of(api_key) if api_key is not None else None
+        key = self._auth.key if api_key is None else _checked_key(api_key)
         old, limits = self._options, self._limits
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False
