@@ -112,7 +112,7 @@ async def test_an_error_that_the_caller_handles_keeps_its_traceback(sandbox: San
             "No complete response within the time that something else allowed",
         ),
         ({"timeout": None, "attempt_timeout": 9}, "No complete response within attempt_timeout=9"),
-        ({"timeout": 5, "attempt_timeout": 9}, "No complete response within timeout"),
+        ({"timeout": 5, "attempt_timeout": 9}, "No complete response within the 5 s left of timeout"),
     ],
 )
 async def test_a_timeout_names_the_bound(sandbox: Sandbox, options: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ Source: docs "Authentication" (either header, keys start with ``zv_``, HTTPS onl
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Literal, NoReturn, TypeAlias, get_args
 from urllib.parse import urlsplit
 
@@ -23,7 +24,6 @@ AuthStyle: TypeAlias = Literal["x-api-key", "bearer"]
 # A name, or an IPv6 address, perhaps with a zone.
 _HOST = re.compile(r"[a-z0-9_-][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII | re.IGNORECASE)
 _KEY = re.compile(r"zv_\w*", re.ASCII | re.IGNORECASE)
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OR_ALLOW_HTTP = ", or allow_http=True on a trusted network"
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
 
@@ -134,6 +134,19 @@ def _is_host(name: str | None) -> bool:
         return False
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: an address of the loopback, or ``localhost`` and names under it (RFC 6761)."""
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if address.version == 6 else None  # noqa: PLR2004 - the version of IP
+    return (mapped or address).is_loopback
+
+
 def resolve_base_url(given: str | None, from_environment: str | None, *, allow_http: bool = False) -> str:
     """The base URL to use: the one given, else ``ZENOVAY_BASE_URL``, else the public API; without a final slash.
 
@@ -163,6 +176,6 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
     is_plain = url.isprintable() and " " not in url
     if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not is_plain:
         raise ConfigurationError(f"base_url={shown}: expected a URL such as {DEFAULT_BASE_URL!r}")
-    if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
+    if parts.scheme == "http" and not is_loopback(host or "") and not allow_http:
         raise ConfigurationError(f"base_url={shown} would send the API key unencrypted; use https{OR_ALLOW_HTTP}")
     return url.rstrip("/")
