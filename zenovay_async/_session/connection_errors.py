@@ -142,7 +142,8 @@ def translate(
         return ConfigurationError(f"aiohttp rejected the request: {type(error).__name__}")
     if not isinstance(error, (aiohttp.ClientError, OSError)):
         if isinstance(error, ValueError):
-            return ConfigurationError(f"aiohttp rejected the request: {error}")
+            netrc = "; with trust_env, a session takes credentials from ~/.netrc as well" if session.trust_env else ""
+            return ConfigurationError(f"aiohttp rejected the request: {error}{netrc}")
         if session.closed:
             return ClientClosedError("The session was closed before or during the call")
         raise error

@@ -50,9 +50,15 @@ def resolve_proxy(given: str | None, base_url: str, *, trust_env: bool) -> Proxy
         if not isinstance(given, str):
             raise ConfigurationError(f"proxy=<{type(given).__name__}>: {_EXAMPLE}, or None")
         return _checked("proxy=<secret>", Secret(given))
+    found = _of_environment(base_url) if trust_env else None
+    return None if found is None else _checked(*found)
+
+
+def _of_environment(base_url: str) -> tuple[str, Secret] | None:
+    """Where a proxy for the API is named, and its URL; ``None`` for none."""
     url = urlsplit(base_url)
     host = url.hostname or ""
-    if not trust_env or (url.scheme == "http" and is_loopback(host)):
+    if url.scheme == "http" and is_loopback(host):
         return None
     proxies, environment = getproxies(), getproxies_environment()
     name = next((name for name in (url.scheme, "all") if proxies.get(name)), None)
@@ -64,7 +70,7 @@ def resolve_proxy(given: str | None, base_url: str, *, trust_env: bool) -> Proxy
         # The system's own list.
         exempt = bool(proxy_bypass(host))
     source = f"{name.upper()}_PROXY of the environment" if environment else "the system's proxy"
-    return None if exempt else _checked(source, Secret(proxies[name]))
+    return None if exempt else (source, Secret(proxies[name]))
 
 
 def is_exempt(scheme: str, host: str, port: int, no_proxy: str) -> bool:

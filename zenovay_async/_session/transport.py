@@ -420,10 +420,13 @@ def _without_tracebacks(error: BaseException, handled: BaseException | None) -> 
         seen.add(id(link))
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
-    return None if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)) or _has_proxy(error) else error
+    return None if _has_secrets(error) else error
 
 
-def _has_proxy(error: BaseException) -> bool:
-    """Whether an error's repr shows the proxy of a session, which may have a password."""
+def _has_secrets(error: BaseException) -> bool:
+    """Whether an error's repr shows headers, or the credentials of a proxy, as it does those of a caller's session."""
+    if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)):
+        return True
     key = error.args[0] if isinstance(error, aiohttp.ClientConnectorError) and error.args else None
-    return getattr(key, "proxy", None) is not None
+    proxy = getattr(key, "proxy", None)
+    return proxy is not None and (proxy.raw_user is not None or getattr(key, "proxy_auth", None) is not None)
