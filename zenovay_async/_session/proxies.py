@@ -60,7 +60,8 @@ def _of_environment(base_url: str) -> tuple[str, Secret] | None:
     host = url.hostname or ""
     if url.scheme == "http" and is_loopback(host):
         return None
-    proxies, environment = getproxies(), getproxies_environment()
+    environment = getproxies_environment()
+    proxies = environment or getproxies()
     name = next((name for name in (url.scheme, "all") if proxies.get(name)), None)
     if name is None:
         return None
