@@ -203,8 +203,9 @@ def _explain(error: Exception, peer: str) -> tuple[str, bool]:
         return _explain_coding(coding)
     if isinstance(error, aiohttp.ClientResponseError):
         text, final = _explain_head(error)
-        text = text.replace("{peer}", peer)
-        return text.replace("The response", "The proxy's response", peer == "proxy"), final
+        if peer == "proxy":
+            text = text.replace("The response", "The proxy's response", 1)
+        return text.replace("{peer}", peer), final
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"{HOST_NOT_FOUND}{', that of the proxy' if peer == 'proxy' else ''}: {_name(error)}", False
     # Python writes names that it does not know in small letters.
