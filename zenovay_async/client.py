@@ -23,6 +23,7 @@ from zenovay_async._protocol.auth import (
 )
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout, require_int
 from zenovay_async._session.drift import DriftReporter
+from zenovay_async._session.network import resolve_network
 from zenovay_async._session.session import Options, Session
 from zenovay_async._session.transport import Transport
 from zenovay_async._version import __version__
@@ -44,6 +45,7 @@ from zenovay_async.resources.websites import Websites
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+    from ssl import SSLContext
     from types import TracebackType
 
     import aiohttp
@@ -121,7 +123,13 @@ class Zenovay(ClientMethods):
             whatever the API allows; ``None`` does not pace; or a ``RateLimiter`` of your own.
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
-        session: An aiohttp session to send with; it stays yours and is never closed.
+        session: An aiohttp session to send with; it stays yours and is never closed. Its own settings say which proxy
+            and certificates it uses.
+        proxy: URL of an HTTP proxy, which may contain a user and a password; omitted, that of the environment.
+        ssl: An ``ssl.SSLContext``: the authorities to trust, a client certificate; omitted, the system's authorities,
+            or those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
+        trust_env: Obey ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, or the system's proxies. They
+            are read here, once; ``http`` to this machine, as to a sandbox, uses none of them.
         on_event: Called with each event: a retry, a 429, a server that is away, a quota running low. It must not block.
         strict: Accept nothing but the documented schema, for tests: an unknown field or a number as text, otherwise
             coerced, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
@@ -158,15 +166,27 @@ class Zenovay(ClientMethods):
         rate_limit_window: float = 60.0,
         quota_reserve: int = 0,
         session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | None = None,
+        trust_env: bool = True,
         on_event: OnEvent | None = None,
         strict: bool = False,
         allow_http: bool = False,
     ) -> None:
-        # From here on no variable holds the plain key, so that no traceback can show it.
+        # From here on no variable holds the plain key or password, so that no traceback can show it.
         api_key = Secret.of(api_key) if api_key is not None else None
+        proxy = Secret(proxy) if isinstance(proxy, str) else proxy
         require_int("max_connections", max_connections)
         self._base_url = resolve_base_url(base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=allow_http)
-        self._transport = Transport(self._base_url, _USER_AGENT, session, max_connections=max_connections)
+        self._transport = Transport(
+            self._base_url,
+            _USER_AGENT,
+            session,
+            max_connections=max_connections,
+            network=resolve_network(
+                self._base_url, proxy=proxy, ssl=ssl, trust_env=trust_env, has_session=session is not None
+            ),
+        )
         self._owns_transport = True
         self._assemble(
             Auth(_checked_key(api_key, Secret(os.environ.get(KEY_VARIABLE, ""))), auth),

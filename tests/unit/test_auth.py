@@ -297,15 +297,30 @@ def test_an_invalid_option_is_rejected_by_its_name(option: str, values: list[Any
         assert "zv_98765" not in shown.replace('Zenovay("zv_98765"', "")
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "LOCALHOST", "localhost.", "api.localhost", "a.b.Localhost."),
+        *("127.0.0.1", "127.0.0.2", "127.255.255.254", "127.0.0.1."),
+        *("[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]"),
+    ],
+)
 def test_http_to_this_machine_is_accepted(host: str) -> None:
     assert host in repr(Zenovay(KEY, base_url=f"http://{host}:8787/api"))
 
 
-def test_http_to_another_machine_needs_allow_http() -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("api.example", "sandbox", "localhost.example", "notlocalhost", "127.0.0.1.example", "127.1"),
+        *("0.0.0.0", "10.0.0.1", "128.0.0.1", "[::]", "[::2]", "[::ffff:10.0.0.1]", "[fe80::1]"),  # noqa: S104 - refused
+    ],
+)
+def test_http_to_another_machine_needs_allow_http(host: str) -> None:
+    url = f"http://{host}:8787/api"
     with pytest.raises(ConfigurationError, match=r"unencrypted.*allow_http=True"):
-        Zenovay(KEY, base_url="http://api.example")
-    assert "http://api.example" in repr(Zenovay(KEY, base_url="http://api.example", allow_http=True))
+        Zenovay(KEY, base_url=url)
+    assert url in repr(Zenovay(KEY, base_url=url, allow_http=True))
 
 
 def test_an_unknown_auth_style_is_rejected_with_the_two_that_exist() -> None:

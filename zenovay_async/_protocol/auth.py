@@ -8,6 +8,7 @@ prefix is required.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any, Literal, NoReturn, Self, TypeAlias, get_args
 from urllib.parse import urlsplit
 
@@ -24,7 +25,6 @@ AuthStyle: TypeAlias = Literal["x-api-key", "bearer"]
 
 # A name, or an IPv6 address, perhaps with a zone.
 _HOST = re.compile(r"[a-z0-9_-][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII | re.IGNORECASE)
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OR_ALLOW_HTTP = ", or allow_http=True on a trusted network"
 # What stands for a key in documentation and templates, after a prefix.
 _PLACEHOLDER = re.compile(
@@ -209,6 +209,19 @@ def _is_host(name: str | None) -> bool:
         return False
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: an address of the loopback, or ``localhost`` and names under it (RFC 6761)."""
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if address.version == 6 else None  # noqa: PLR2004 - the version of IP
+    return (mapped or address).is_loopback
+
+
 def resolve_base_url(given: str | None, from_environment: str | None, *, allow_http: bool = False) -> str:
     """The base URL to use: the one given, else ``ZENOVAY_BASE_URL``, else the public API; without a final slash.
 
@@ -237,6 +250,6 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
     is_plain = url.isprintable() and " " not in url
     if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not is_plain:
         raise ConfigurationError(f"base_url={shown}: expected a URL such as {DEFAULT_BASE_URL!r}")
-    if parts.scheme == "http" and host not in _LOOPBACK and not allow_http:
+    if parts.scheme == "http" and not is_loopback(host or "") and not allow_http:
         raise ConfigurationError(f"base_url={shown} would send the API key unencrypted; use https{OR_ALLOW_HTTP}")
     return url.rstrip("/")
