@@ -347,7 +347,7 @@ async def test_clients_of_a_key_share_everything_but_the_reserve() -> None:
         careful.check(1, background=True)
 
 
-async def test_other_keys_addresses_and_limits_share_nothing() -> None:
+async def test_other_keys_and_addresses_share_nothing_and_other_limits_the_quota_alone() -> None:
     key = unique_key()
     limiter = RecordingLimiter()
     budgets = [
@@ -363,7 +363,7 @@ async def test_other_keys_addresses_and_limits_share_nothing() -> None:
     (await budgets[0].acquire(1, max_wait=None, background=False)).settle(
         Outcome(kind="succeeded", usage=UsageHeaders(10, 100))
     )
-    assert [budget.quota().used for budget in budgets] == [10] + [None] * 7
+    assert [budget.quota().used for budget in budgets] == [10, None, None, 10, 10, 10, 10, 10]
     elsewhere: list[Quota] = []
     thread = threading.Thread(target=lambda: elsewhere.append(budget_of(key).quota()))
     thread.start()
@@ -430,7 +430,7 @@ async def test_an_event_is_emitted_once_to_each_listener_that_is_left() -> None:
     (await budget.acquire(1, max_wait=None, background=False)).settle(
         Outcome(kind="succeeded", usage=UsageHeaders(95, 100))
     )
-    event = QuotaThresholdReached(used=95, limit=100)
+    event = QuotaThresholdReached(used=95, limit=100, percent=95)
     assert (one, other, gone) == ([event], [event], [])
 
 

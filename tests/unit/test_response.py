@@ -27,7 +27,7 @@ from zenovay_async import (
 )
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
-from zenovay_async._protocol.parsing import Result, parse_response
+from zenovay_async._protocol.parsing import Parsed, parse_response
 from zenovay_async._protocol.response import RawResponse
 
 CALL = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", Decoder(HeatmapPages)).call("x")
@@ -37,7 +37,7 @@ PAGES: dict[str, Any] = {
 }
 
 
-def parse(status: int, body: bytes | object, **headers: str) -> Result[HeatmapPages]:
+def parse(status: int, body: bytes | object, **headers: str) -> Parsed[HeatmapPages]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     return parse_response(CALL, RawResponse(status, named, raw), NOW)

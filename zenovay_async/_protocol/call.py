@@ -51,6 +51,11 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
     cost: int = 1
     usage_of: Callable[[T], UsageHeaders] | None = None
 
+    @property
+    def states_usage(self) -> bool:
+        """Whether a call asks for the monthly quota, so that it is sent even when that is exhausted."""
+        return self.usage_of is not None
+
     def call(self, website_id: str = "", /, *, body: bytes | None = None, **query: Any) -> Call[T]:
         """Describe one call.
 
