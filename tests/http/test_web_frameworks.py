@@ -163,7 +163,7 @@ async def test_the_openapi_schema_describes_results() -> None:
 def test_every_result_has_a_json_schema_with_all_its_fields(cls: type[Result]) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(cls)
     for mode in ("validation", "serialization"):
-        schema = adapter.json_schema(mode=mode)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        schema = adapter.json_schema(mode=mode)
         schema = schema if "properties" in schema else schema["$defs"][schema["$ref"].rpartition("/")[2]]
         assert set(schema["properties"]) == set(cls.__struct_encode_fields__)
         assert schema["title"] == cls.__name__

@@ -10,11 +10,11 @@ import pprint
 import subprocess
 import sys
 from datetime import date, datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from endpoints import DOCUMENTED, Endpoint
+from endpoints import DOCUMENTED, Endpoint, named
 
 import zenovay_async
 from zenovay_async import (
@@ -31,7 +31,14 @@ from zenovay_async import (
     WebsiteDetail,
     WebsiteSummary,
 )
+from zenovay_async._protocol.call import Endpoint as EndpointOf
+from zenovay_async._protocol.decoding import Decoder
+from zenovay_async._protocol.parsing import parse_response
+from zenovay_async._protocol.response import RawResponse
 from zenovay_async.tables import table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 RESULTS: list[type[Result]] = [
     value for value in vars(zenovay_async).values() if isinstance(value, type) and issubclass(value, Result)
@@ -110,9 +117,22 @@ def test_rows_of_a_table_have_no_empty_extra() -> None:
     assert table.rows_of({"daily_stats": [{"date": "2026-03-28"}]}) == [{"date": "2026-03-28"}]
 
 
-@pytest.mark.parametrize("endpoint", DOCUMENTED, ids=[endpoint.name for endpoint in DOCUMENTED])
+def decoded(endpoint: Endpoint, data: Any) -> Any:
+    """What a call returns whose response has this data."""
+    decoder: Decoder[Any] = Decoder(endpoint.result)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    described = EndpointOf(endpoint.name, endpoint.path, decoder)
+    raw = RawResponse(200, {}, msgspec.json.encode({"success": True, "data": data}))
+    return parse_response(described.call("x"), raw, 0.0).data
+
+
+def example(endpoint: Endpoint) -> Any:
+    data = endpoint.body()["data"]
+    return data["website"] if endpoint.name == "websites.get" else data
+
+
+@pytest.mark.parametrize("endpoint", DOCUMENTED, ids=named)
 def test_a_result_converts_back_from_what_it_gives(endpoint: Endpoint) -> None:
-    result = _example(endpoint)
+    result = decoded(endpoint, example(endpoint))
     cls = type(result)
     assert msgspec.convert(result.to_dict(), cls) == result
     assert msgspec.json.decode(result.to_json(), type=cls) == result
@@ -123,23 +143,76 @@ def test_a_result_converts_back_from_what_it_gives(endpoint: Endpoint) -> None:
         assert repr(twin) == repr(result)
 
 
-def _example(endpoint: Endpoint) -> Result:
-    kind: Any = endpoint.result
-    values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):
-        if field.required:
-            values[field.name] = OVERVIEW_PARTS.get(field.name, ())
-    result = kind(**values)
-    assert isinstance(result, Result)
-    return result
-
-
-OVERVIEW_PARTS: dict[str, Any] = {
-    "website": OVERVIEW.website,
-    "summary": OVERVIEW.summary,
-    "usage": zenovay_async.MonthlyUsage(monthly_requests=1),
-    "id": "w",
+REQUIRED = {
+    "HeatmapPages": {"pages"},
+    "HeatmapPage": {"url", "total_interactions"},
+    "WebsiteList": {"websites"},
+    "Website": {"id"},
+    "WebsiteDetail": {"id"},
+    "AnalyticsOverview": {"website", "summary", "daily_stats"},
+    "DailyStats": {"date"},
+    "VisitorPage": {"visitors"},
+    "Visitor": {"id"},
+    "CountryList": {"countries"},
+    "ReplaySessionPage": {"sessions"},
+    "ReplaySession": {"id"},
+    "ErrorGroupList": {"error_groups"},
+    "ErrorGroup": {"id"},
+    "InsightPage": {"insights"},
+    "Insight": {"id"},
+    "AnomalyPage": {"anomalies"},
+    "Anomaly": {"id"},
+    "RetentionCohorts": {"cohorts"},
+    "RetentionPeriod": {"cohort_date", "period_number"},
+    "LifetimeValue": {"cohorts"},
+    "LTVCohort": {"cohort_date"},
+    "LTVPeriod": {"period"},
+    "Pagination": {"has_more"},
+    "Usage": {"usage"},
+    "MonthlyUsage": {"monthly_requests"},
 }
+"""What each result is worthless without: nothing else may cost a whole list."""
+
+
+@pytest.mark.parametrize("cls", RESULTS)
+def test_only_what_a_result_is_worthless_without_is_required(cls: type[Result]) -> None:
+    required = {field.name for field in msgspec.structs.fields(cls) if field.required}
+    assert required == REQUIRED.get(cls.__name__, set())
+
+
+@pytest.mark.parametrize("endpoint", DOCUMENTED, ids=named)
+def test_a_null_costs_its_own_field_alone(endpoint: Endpoint) -> None:
+    """Each field of each object of the documented example that is not required is null in turn."""
+    whole = decoded(endpoint, example(endpoint)).to_dict()
+    required = set().union(*REQUIRED.values())
+    for path in [path for path in paths(example(endpoint)) if path[-1] not in required]:
+        data = example(endpoint)
+        *parents, name = path
+        at(data, parents)[name] = None
+        result = decoded(endpoint, data).to_dict()
+        differing = [other for other in paths(whole) if at(result, other) != at(whole, other)]
+        # Else what it is inside of, which differs for its sake.
+        assert all(other[: len(path)] == path or path[: len(other)] == other for other in differing)
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The place of each field of each object in a plain value."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield (*path, name)
+            yield from paths(item, (*path, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from paths(item, (*path, index))
+
+
+def at(value: Any, path: Sequence[Any]) -> Any:
+    for key in path:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
 
 
 @pytest.mark.parametrize("cls", RESULTS)
@@ -170,6 +243,7 @@ def test_a_result_is_frozen_and_hashable() -> None:
 
 
 def test_pydantic_is_imported_only_where_it_is_used() -> None:
-    code = "import sys, zenovay_async; zenovay_async.HeatmapPages(pages=()).to_json(); print('pydantic_core' in sys.modules)"
+    use = "zenovay_async.HeatmapPages(pages=()).to_json()"
+    code = f"import sys, zenovay_async; {use}; print('pydantic_core' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own command
     assert done.stdout == "False\n"

@@ -30,10 +30,9 @@ def core_schema_of(cls: type[msgspec.Struct], handler: Any) -> CoreSchema:
     accepted: dict[str, TypedDictField] = {}
     returned: dict[str, TypedDictField] = {}
     for field in fields:
+        names: list[list[str | int]] = [[field.encode_name], [field.name]]
         accepted[field.name] = core_schema.typed_dict_field(
-            handler.generate_schema(field.type),
-            required=field.required,
-            validation_alias=field.name if field.encode_name == field.name else [[field.encode_name], [field.name]],
+            handler.generate_schema(field.type), required=field.required, validation_alias=names
         )
         returned[field.encode_name] = core_schema.typed_dict_field(
             handler.generate_schema(field.type), required=field.name != "extra"
