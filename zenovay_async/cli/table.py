@@ -67,7 +67,8 @@ class Rows(Writer):
         if label:
             summary[f"newest {label}" if measure is None else f"top {label}"] = top.get(label, "")
         if "last_updated" in self._table.columns:
-            summary["last_updated"] = max((row["last_updated"] or "" for row in rows), default="")
+            times = [row["last_updated"] for row in rows if row["last_updated"]]
+            summary["last_updated"] = max(times, key=datetime.fromisoformat, default="")
         return summary
 
     def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
