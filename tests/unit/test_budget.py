@@ -303,6 +303,24 @@ async def test_a_quota_exhausted_during_the_wait_returns_the_permit() -> None:
     assert budget.statistics().in_flight == 0
 
 
+async def test_a_call_that_asks_for_the_quota_takes_no_from_a_limiter_of_its_own() -> None:
+    """It waits anew only if the server reported the quota exhausted meanwhile."""
+    limiter = RecordingLimiter()
+    budget = budget_of(unique_key(), rate_limit=limiter)
+    first = await budget.acquire(1, max_wait=None, background=False)
+    errors = iter([QuotaExceededError("of this wait"), QuotaExceededError("of the limiter itself")])
+
+    def fail() -> None:
+        if len(limiter.requested) == 2:
+            first.settle(Outcome(kind="quota_exhausted"))
+        raise next(errors)
+
+    limiter.before_permit = fail
+    with pytest.raises(QuotaExceededError, match="of the limiter itself"):
+        await budget.acquire(1, max_wait=None, background=False, states_usage=True)
+    assert budget.statistics().in_flight == 0
+
+
 async def test_a_wait_that_does_not_fit_leaves_nothing_in_flight() -> None:
     budget = budget_of(unique_key(), rate_limit=RecordingLimiter())
     with pytest.raises(RateLimitError):

@@ -12,7 +12,6 @@ plan, or both the same limit.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import math
@@ -159,14 +158,17 @@ class Budget:
         deadline = math.inf if max_wait is None else asyncio.get_running_loop().time() + max_wait
         quota, acquired = self._shared.quota, None
         while acquired is None:
-            if states_usage:
-                with contextlib.suppress(QuotaExceededError):
-                    # All who wait when the quota is exhausted fail; this one waits anew.
-                    acquired = await self._acquire(cost, deadline, patience, background=background, states_usage=True)
-            else:
-                if background:
-                    await quota.wait_for_probe()
-                acquired = await self._acquire(cost, deadline, patience, background=background, states_usage=False)
+            if background and not states_usage:
+                await quota.wait_for_probe()
+            reports = quota.reports
+            try:
+                acquired = await self._acquire(
+                    cost, deadline, patience, background=background, states_usage=states_usage
+                )
+            except QuotaExceededError:
+                # All who wait when the server reports the quota exhausted fail. One that asks for it waits anew.
+                if not states_usage or quota.reports == reports:
+                    raise
         return acquired
 
     async def _acquire(

@@ -5,7 +5,7 @@ before: so calls that ask for the quota are sent all the same, and one other cal
 they bring decides whether the quota is still exhausted; a response to a request that was sent before does not.
 
 Sources: help "Rate limits" (``X-Usage-*``, the hard monthly cap on the account), docs "GET /usage" (the count restarts
-on the first of the month, 00:00 UTC), the changelog of August 2026 (users are warned at 80 % and at 95 %).
+on the first of the month, 00:00 UTC), help "Usage limits and warnings" (users are warned at 80 % and at 95 %).
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class QuotaGuard:
     Attributes:
         in_flight: Requests in flight; kept by the budget.
         is_exhausted: Whether the server reported the quota exhausted, and it has not reset since, as far as known.
+        reports: Number of times that the server reported it.
+        is_probing: Whether a probe is in flight.
     """
 
     def __init__(self, *, on_event: OnEvent | None = None, clock: Callable[[], datetime] | None = None) -> None:
@@ -64,10 +66,12 @@ class QuotaGuard:
         self._month_ends: datetime | None = None
         self.in_flight = 0
         self.is_exhausted = False
+        self.reports = 0
+        self.is_probing = False
         self._exhausted_until: datetime | None = None
         self._probe_at: datetime | None = None
-        # Set once the probe in flight has ended.
-        self._probe_ended: asyncio.Event | None = None
+        # Set once the last probe has ended.
+        self._probe_ended = asyncio.Event()
         # The highest threshold that was reached this month, and the count at which the next one is.
         self._warned = 0
         self._warn_at = math.inf
@@ -99,14 +103,9 @@ class QuotaGuard:
         if reserve and not self.is_exhausted:
             self._check_reserve(reserve, cost)
 
-    @property
-    def is_probing(self) -> bool:
-        """Whether a probe is in flight."""
-        return self._probe_ended is not None
-
     async def wait_for_probe(self) -> None:
         """Wait until no probe is in flight."""
-        while self._probe_ended is not None:
+        while self.is_probing:
             await self._probe_ended.wait()
 
     def begin_trial(self, *, states_usage: bool) -> Trial:
@@ -118,7 +117,7 @@ class QuotaGuard:
         if states_usage:
             return "usage"
         self._probe_at = self._clock() + PROBE_INTERVAL
-        self._probe_ended = asyncio.Event()
+        self._probe_ended, self.is_probing = asyncio.Event(), True
         return "probe"
 
     def end_trial(self, trial: Trial, outcome: Outcome) -> None:
@@ -129,9 +128,8 @@ class QuotaGuard:
             outcome: How the request ended.
         """
         if trial == "probe":
-            ended, self._probe_ended = self._probe_ended, None
-            if ended is not None:
-                ended.set()
+            self.is_probing = False
+            self._probe_ended.set()
             if outcome.kind not in {"succeeded", "quota_exhausted"} and not _is_rejected(outcome):
                 # It showed nothing, so the next call probes.
                 self._probe_at = self._clock()
@@ -170,6 +168,7 @@ class QuotaGuard:
                 month.
         """
         now = self._clock()
+        self.reports += 1
         if self._resets_at is not None and self._resets_at > now:
             until = self._resets_at
         else:

@@ -40,7 +40,8 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
         idempotent: Whether sending a request twice does no harm. If not, it is retried only if the first request never
             reached the server, or was rejected before it ran.
         cost: Requests that a call is charged for.
-        usage_of: Returns the monthly quota that a result states; ``None`` for results that state none.
+        usage_of: Returns the monthly quota that a result states; ``None`` for results that state none. A call to an
+            endpoint that states it is sent even when the quota is exhausted.
     """
 
     operation: str
@@ -50,11 +51,6 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
     idempotent: bool = True
     cost: int = 1
     usage_of: Callable[[T], UsageHeaders] | None = None
-
-    @property
-    def states_usage(self) -> bool:
-        """Whether a call asks for the monthly quota, so that it is sent even when that is exhausted."""
-        return self.usage_of is not None
 
     def call(self, website_id: str = "", /, *, body: bytes | None = None, **query: Any) -> Call[T]:
         """Describe one call.

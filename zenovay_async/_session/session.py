@@ -127,7 +127,7 @@ class Session:
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
         try:
-            self._budget.check(endpoint.cost, background=state.background, states_usage=endpoint.states_usage)
+            self._budget.check(endpoint.cost, background=state.background, states_usage=endpoint.usage_of is not None)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
             try:
                 state.begin_attempt()
@@ -179,7 +179,7 @@ class Session:
         try:
             endpoint = state.call.endpoint
             permit = self._budget.acquire_nowait(
-                endpoint.cost, background=state.background, states_usage=endpoint.states_usage
+                endpoint.cost, background=state.background, states_usage=endpoint.usage_of is not None
             )
         finally:
             if permit is None:
@@ -216,7 +216,7 @@ class Session:
                 endpoint.cost,
                 max_wait=state.max_wait(),
                 background=state.background,
-                states_usage=endpoint.states_usage,
+                states_usage=endpoint.usage_of is not None,
                 patience=patience,
             )
         except RateLimitError as error:
