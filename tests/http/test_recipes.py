@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib
 import inspect
+import io
 import json
 import re
 import sys
@@ -200,13 +201,16 @@ async def test_code_that_is_not_asynchronous(sandbox: Sandbox) -> None:
 
 
 async def test_frames(zenovay: Zenovay, site: str) -> None:
-    pytest.importorskip("pandas")
-    pytest.importorskip("polars")
+    for package in ("pandas", "polars", "pyarrow"):
+        pytest.importorskip(package, reason=f"{package}: pip install --group frames")
     names = await run("pandas and polars", zenovay=zenovay, website_id=site)
     columns = list(zenovay_async.HeatmapPage.__struct_fields__)
     assert list(names["pages"].columns) == names["pages_too"].columns == columns
     assert str(names["pages"].dtypes["last_updated"].tz) == "UTC"
     assert "extra" not in names["days"].columns
+    for frame in (names["pages"], names["days"]):
+        frame.to_parquet(io.BytesIO())
+    names["pages_too"].write_parquet(io.BytesIO())
 
 
 async def test_notebooks(site: str) -> None:
