@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from zenovay_async import ServerReachable, ServerUnreachable
+from zenovay_async import QuotaThresholdReached, ServerReachable, ServerUnreachable
 from zenovay_async._protocol.text import printable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class ProgressReporter:
 
 
 class MessageReporter(logging.Handler):
-    """Prints lines to standard error: when the server goes away and when it is back, and what is logged at WARNING.
+    """Prints lines to standard error: a server that goes away or is back, a low quota, and what is logged at WARNING.
 
     Args:
         max_wait: Seconds that calls wait for a server that is away.
@@ -166,6 +166,8 @@ class MessageReporter(logging.Handler):
             self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
         elif isinstance(event, ServerReachable):
             self.print(f"Server reachable again after {event.seconds:.0f} s")
+        elif isinstance(event, QuotaThresholdReached):
+            self.print(f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a log record, unless it is about an event, which has a line of its own."""
