@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from looptime import LoopTimeEventLoop
 
 from zenovay_async import Zenovay
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

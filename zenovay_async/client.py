@@ -11,16 +11,8 @@ import msgspec
 
 from zenovay_async._limits.budget import Limits, RateLimitOption, budget_for
 from zenovay_async._limits.patience import MAX_OUTAGE
-from zenovay_async._protocol.auth import (
-    BASE_URL_VARIABLE,
-    KEY_VARIABLE,
-    Auth,
-    AuthStyle,
-    Secret,
-    doubt_about_key,
-    resolve_api_key,
-    resolve_base_url,
-)
+from zenovay_async._protocol.auth import KEY_VARIABLE, Auth, AuthStyle, Secret, doubt_about_key, resolve_api_key
+from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout, require_int
 from zenovay_async._session.drift import DriftReporter
 from zenovay_async._session.network import resolve_network

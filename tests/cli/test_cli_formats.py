@@ -13,7 +13,7 @@ from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_san
 from helpers import unique_key
 
 from zenovay_async import HeatmapPage, HeatmapPages, tables
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.cli import main
 from zenovay_async.cli.table import Rows
 from zenovay_async.tables import Table

@@ -28,7 +28,7 @@ from zenovay_async import (
     ServerError,
     Zenovay,
 )
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async._protocol.parameters import encode_query
 from zenovay_async.resources.base import Resource
 from zenovay_async.sandbox import Fault, Sandbox

@@ -10,7 +10,7 @@ from endpoints import ENDPOINTS, Endpoint, named
 from helpers import URL, make_client
 
 from zenovay_async import ConfigurationError, ServerError, ZenovayError
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses

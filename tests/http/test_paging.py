@@ -13,7 +13,7 @@ from endpoints import OPERATIONS, PAGED, documented_values
 from helpers import make_client
 
 from zenovay_async import ConfigurationError, Visitor, VisitorPage, Zenovay, ZenovayError
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.resources import paging
 
 if TYPE_CHECKING:

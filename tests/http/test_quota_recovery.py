@@ -12,7 +12,7 @@ from helpers import make_client, unique_key, until
 
 from zenovay_async import Event, QuotaExceededError, QuotaExhausted, Zenovay
 from zenovay_async._limits.quota import PROBE_INTERVAL
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from zenovay_async import (
     ZenovayError,
 )
 from zenovay_async._limits.retry_budget import RetryBudget
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async._protocol.response import RawResponse
 from zenovay_async._session.transport import ConnectionPool
 from zenovay_async.events import Event, RateLimited, RetryScheduled

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 import zenovay_async
 from zenovay_async import ConfigurationError, ResponseDecodeError, Zenovay, ZenovayError, client
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, AuthStyle, Secret, resolve_api_key, resolve_base_url
+from zenovay_async._protocol.auth import Auth, AuthStyle, Secret, resolve_api_key
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL, resolve_base_url
 from zenovay_async.events import Event, RetryScheduled, SchemaDrift
 
 if TYPE_CHECKING:

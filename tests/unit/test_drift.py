@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from zenovay_async import Event, NotFoundError, SchemaDrift, Zenovay
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, Secret
+from zenovay_async._protocol.auth import Auth, Secret
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async._protocol.call import Call, Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.leniency import Drift

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from raw_server import RawServer
 
 from zenovay_async import ConfigurationError, NotFoundError, Zenovay, ZenovayError
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL, Auth, Secret
+from zenovay_async._protocol.auth import Auth, Secret
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.exceptions import MAX_BODY_CHARS
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from yarl import URL
 
-from zenovay_async._protocol.auth import Secret, is_loopback
+from zenovay_async._protocol.auth import Secret
+from zenovay_async._protocol.base_url import is_loopback
 from zenovay_async._protocol.parameters import require_bool
 from zenovay_async.exceptions import ConfigurationError
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import APIStatusError, ConfigurationError, Zenovay, ZenovayError, is_fatal
-from zenovay_async._protocol.auth import KEY_VARIABLE, OR_ALLOW_HTTP
+from zenovay_async._protocol.auth import KEY_VARIABLE
+from zenovay_async._protocol.base_url import OR_ALLOW_HTTP
 from zenovay_async._protocol.text import printable
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import count_ids, open_ids, validate_id, website_ids
