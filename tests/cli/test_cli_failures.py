@@ -13,7 +13,7 @@ from cli_helpers import COMMAND, IDS, PAGES, run, run_at
 
 from zenovay_async import ServerUnreachable
 from zenovay_async.cli import main
-from zenovay_async.cli.progress import MessageReporter
+from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.sandbox import Fault, Sandbox
 
 
@@ -32,7 +32,7 @@ def test_invalid_usage_is_exit_code_2_and_a_sentence(arguments: list[str], capsy
 def test_without_a_key_the_command_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*PAGES, "x"]) == 2
     printed = capsys.readouterr().err
-    assert printed == "zenovay-async: ZENOVAY_API_KEY is not set; set it, or try --sandbox 3\n"
+    assert printed == "zenovay-async: ZENOVAY_API_KEY is not set; export ZENOVAY_API_KEY=zv_..., or try --sandbox 3\n"
 
 
 def test_a_base_url_without_encryption_is_rejected_with_what_the_command_line_has(
@@ -41,7 +41,10 @@ def test_a_base_url_without_encryption_is_rejected_with_what_the_command_line_ha
     monkeypatch.setenv("ZENOVAY_API_KEY", "zv_x")
     assert main(["usage", "--base-url", "http://example.com"]) == 2
     printed = capsys.readouterr().err
-    assert printed == "zenovay-async: base_url='http://example.com' would send the API key unencrypted; use https\n"
+    assert printed == (
+        "zenovay-async: base_url='http://example.com' would send the API key unencrypted; "
+        "use https, or --allow-http on a trusted network\n"
+    )
 
 
 async def test_a_rejected_key_is_exit_code_3_and_not_shown(sandbox: Sandbox) -> None:

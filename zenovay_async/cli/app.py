@@ -7,6 +7,7 @@ from cyclopts import App, CycloptsError
 from zenovay_async import ConfigurationError, __version__
 from zenovay_async.cli.commands import add_commands
 from zenovay_async.cli.run import INTERRUPTED, USAGE, print_error
+from zenovay_async.cli.streams import prepared_streams
 
 _HELP = """Zenovay web analytics from a terminal or a script. The API key comes from ZENOVAY_API_KEY.
 
@@ -23,12 +24,11 @@ def make_app() -> App:
 
 def run_app(argv: list[str]) -> int:
     """Parse the arguments and run the command; returns the exit code."""
-    try:
-        result = make_app()(argv, exit_on_error=False, print_error=True, result_action="return_value")
-    except CycloptsError:
-        return USAGE
-    except ConfigurationError as error:
-        return print_error(error, USAGE)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return result if isinstance(result, int) else 0
+    with prepared_streams():
+        try:
+            result = make_app()(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        except (CycloptsError, ConfigurationError) as error:
+            return print_error(error, USAGE)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        return result if isinstance(result, int) else 0
