@@ -93,7 +93,7 @@ class CsvLines(Writer):
 
 
 def _is_run(text: str) -> bool:
-    """Whether a spreadsheet would take a text for a formula: as OWASP lists them, also in full width and after blanks."""
+    """Whether a spreadsheet would run a text as a formula: as OWASP lists them, also in full width and after blanks."""
     start = next((character for character in text if not character.isspace() and is_printable(character)), "")
     # Compatibility characters, such as those in full width, are read as the plain ones.
     is_formula = unicodedata.normalize("NFKC", start)[:1] in {"=", "+", "-", "@"}

@@ -61,10 +61,6 @@ def run(job: Job) -> int:
             return asyncio.run(_run(job, listed, file))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader, such as head, has closed the pipe.
-        discard_stdout()
-        return OK
     except (ConfigurationError, BadRequestError) as error:
         # The server rejects what is invalid as well.
         return print_error(error, USAGE)
@@ -72,8 +68,7 @@ def run(job: Job) -> int:
         is_rejected = isinstance(error, APIStatusError) and error.outage is None and is_fatal(error)
         return print_error(error, REJECTED if is_rejected else FAILED)
     except OSError as error:
-        discard_stdout()
-        return print_error(_named(error, options.output) if error.errno in _FULL else error, FAILED)
+        return end_output(error, options.output)
 
 
 def print_error(error: Exception, code: int) -> int:
@@ -82,9 +77,15 @@ def print_error(error: Exception, code: int) -> int:
     return code
 
 
-def _named(error: OSError, output: Path | None) -> OSError:
-    """The error of a write, with the file that it was to."""
-    return OSError(f"{'standard output' if output is None else f'--output {output}'}: {error.strerror}")
+def end_output(error: OSError, output: Path | None = None) -> int:
+    """Print why the output ended; returns the exit code."""
+    discard_stdout()
+    if isinstance(error, BrokenPipeError):
+        # The reader, such as head, has read enough.
+        return OK
+    if error.errno in _FULL:
+        error = OSError(f"{'standard output' if output is None else f'--output {output}'}: {error.strerror}")
+    return print_error(error, FAILED)
 
 
 async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:

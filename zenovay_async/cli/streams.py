@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from rich.console import Console
+
 from zenovay_async import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,19 +21,29 @@ ENCODING_ERRORS = "zenovay_async.cli"
 """Name of the handler that replaces what an encoding lacks: bars by ASCII, other characters by a mark."""
 
 _LOOKALIKES = {**dict.fromkeys("█▉▊▋▌▍▎▏", "#"), "…": "~"}
+_REPLACEMENT = "\ufffd".encode()
 _STDERR = 2
 
 
-def _replace(error: UnicodeError) -> tuple[str, int]:
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    # The Unicode encodings lack half surrogates alone.
-    mark = "\ufffd" if error.encoding.startswith("utf") else "?"
     missing = error.object[error.start : error.end]
-    return "".join(_LOOKALIKES.get(character, mark) for character in missing), error.end
+    if error.encoding == "utf-8":
+        # Half surrogates. The codec takes text in their place only if it is ASCII.
+        return _REPLACEMENT * len(missing), error.end
+    return "".join(_LOOKALIKES.get(character, "?") for character in missing), error.end
 
 
 codecs.register_error(ENCODING_ERRORS, _replace)
+
+
+class OutputConsole(Console):
+    """A console for standard output: a reader that has read enough is no failure, as it is for ``rich``."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error that led here."""
+        raise BrokenPipeError
 
 
 @contextlib.contextmanager
@@ -121,7 +133,7 @@ def _reconfigured(stream: TextIO, encoding: str | None = None) -> Generator[None
         yield
         return
     before = {"encoding": stream.encoding, "errors": stream.errors}
-    reconfigure(encoding=encoding or stream.encoding, errors=ENCODING_ERRORS)
+    reconfigure(encoding=encoding, errors=ENCODING_ERRORS)
     try:
         yield
     finally:

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
 from zenovay_async._protocol.text import printable
 from zenovay_async.cli.json_text import encode_json
+from zenovay_async.cli.streams import OutputConsole
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ class UsageSummary(Writer):
         self._console.print(grid)
 
 
-def _console(file: IO[str]) -> Console:
-    return Console(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False)
+def _console(file: IO[str]) -> OutputConsole:
+    return OutputConsole(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False)
 
 
 def _is_number(value: Any) -> bool:

@@ -141,7 +141,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Base URL.
+        """Base URL; of a sandbox that listens on all addresses, the one on the loopback.
 
         Raises:
             RuntimeError: The sandbox is not running.
@@ -149,6 +149,8 @@ class Sandbox:
         if self._runner is None:
             raise RuntimeError("sandbox is not running: use it in 'async with'")
         host, port = self._runner.addresses[0][:2]
+        # To listen on, these mean every address; they are no destinations.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to here
         return f"http://{f'[{host}]' if ':' in host else host}:{port}{BASE_PATH}"
 
     def add_key(
