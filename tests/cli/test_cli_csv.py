@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,9 @@ from zenovay_async.cli.output import make_writer
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
+
+
+DAY = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def written(*results: tuple[str, Any], safe: bool = False) -> str:
@@ -86,7 +90,7 @@ def test_a_table_of_an_answer_has_every_column_of_every_row(
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 def test_any_text_comes_back_as_it_was(texts: list[str]) -> None:
-    pages = tuple(HeatmapPage(url=text, total_interactions=1, last_updated=None) for text in texts)
+    pages = tuple(HeatmapPage(url=text, total_interactions=1, last_updated=DAY) for text in texts)
     text = written(("x", HeatmapPages(pages=pages)))
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert [row[1] for row in rows[1:]] == texts

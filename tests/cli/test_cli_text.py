@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 import termios
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from aioresponses import aioresponses
 
+DAY = datetime(2026, 5, 1, tzinfo=UTC)
 FORMATS = ["table", "json", "ndjson", "csv"]
 PAGE = {"url": EVIL, "total_interactions": 1, "last_updated": "2026-05-01T00:00:00Z"}
 RESULTS = {
@@ -198,7 +200,7 @@ def test_arguments_and_an_environment_that_are_not_utf_8_give_no_traceback() -> 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_half_a_surrogate_is_a_mark_in_every_format(kind: Format) -> None:
     written = io.BytesIO()
-    page = HeatmapPage(url="/\ud800\udfff/", total_interactions=1, last_updated=None)
+    page = HeatmapPage(url="/\ud800\udfff/", total_interactions=1, last_updated=DAY)
     # What writes to any file but standard output.
     with io.TextIOWrapper(written, "utf-8", errors="zenovay_async.cli") as file:
         writer = make_writer(kind, HeatmapPages, file, per_website=True)
