@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,8 @@ def pytest_report_header() -> str:
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZENOVAY_API_KEY", raising=False)
     monkeypatch.delenv("ZENOVAY_BASE_URL", raising=False)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
@@ -16,11 +17,13 @@ from zenovay_async._protocol.auth import (
     Auth,
     AuthStyle,
     Secret,
+    doubt_about_key,
     resolve_api_key,
     resolve_base_url,
 )
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout, require_int
 from zenovay_async._session.drift import DriftReporter
+from zenovay_async._session.network import resolve_network
 from zenovay_async._session.session import Options, Session
 from zenovay_async._session.transport import Transport
 from zenovay_async._version import __version__
@@ -42,6 +45,7 @@ from zenovay_async.resources.websites import Websites
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+    from ssl import SSLContext
     from types import TracebackType
 
     import aiohttp
@@ -56,7 +60,20 @@ T = TypeVar("T")
 ResourceT = TypeVar("ResourceT", bound=Resource)
 P = ParamSpec("P")
 
+_logger = logging.getLogger("zenovay_async")
+_doubts: set[str] = set()
+
 _USER_AGENT = f"zenovay-async/{__version__} Python/{platform.python_version()}"
+
+
+def _checked_key(given: Secret | None, from_environment: Secret | None = None) -> Secret:
+    """The key to use; one that looks like another thing is warned of, once in a process."""
+    key = resolve_api_key(given, from_environment)
+    doubt = doubt_about_key(key)
+    if doubt and doubt not in _doubts:
+        _doubts.add(doubt)
+        _logger.warning(doubt)
+    return key
 
 
 class _Attribute(Generic[ResourceT]):
@@ -93,7 +110,7 @@ class Zenovay(ClientMethods):
     rate limit, the monthly quota and the retries of the key.
 
     Args:
-        api_key: The key, starting with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.
+        api_key: The key, which usually starts with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.
         auth: Header that carries the key: ``"x-api-key"`` or ``"bearer"``. The API accepts either.
         base_url: Base URL of the API; omitted, ``ZENOVAY_BASE_URL``, else the public API.
         timeout: Seconds for a whole call: its wait for a permit, each attempt, each backoff, the body. A wait that
@@ -106,7 +123,13 @@ class Zenovay(ClientMethods):
             whatever the API allows; ``None`` does not pace; or a ``RateLimiter`` of your own.
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
-        session: An aiohttp session to send with; it stays yours and is never closed.
+        session: An aiohttp session to send with; it stays yours and is never closed. Its own settings say which proxy
+            and certificates it uses.
+        proxy: URL of an HTTP proxy, which may contain a user and a password; omitted, that of the environment.
+        ssl: An ``ssl.SSLContext``: the authorities to trust, a client certificate; omitted, the system's authorities,
+            or those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
+        trust_env: Obey ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, or the system's proxies. They
+            are read here, once; ``http`` to this machine, as to a sandbox, uses none of them.
         on_event: Called with each event: a retry, a 429, a server that is away, a quota running low. It must not block.
         strict: Accept nothing but the documented schema, for tests: an unknown field or a number as text, otherwise
             coerced, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
@@ -143,18 +166,30 @@ class Zenovay(ClientMethods):
         rate_limit_window: float = 60.0,
         quota_reserve: int = 0,
         session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | None = None,
+        trust_env: bool = True,
         on_event: OnEvent | None = None,
         strict: bool = False,
         allow_http: bool = False,
     ) -> None:
-        # From here on no variable holds the plain key, so that no traceback can show it.
-        api_key = Secret(api_key) if api_key is not None else None
+        # From here on no variable holds the plain key or password, so that no traceback can show it.
+        api_key = Secret.of(api_key) if api_key is not None else None
+        proxy = Secret(proxy) if isinstance(proxy, str) else proxy
         require_int("max_connections", max_connections)
         self._base_url = resolve_base_url(base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=allow_http)
-        self._transport = Transport(self._base_url, _USER_AGENT, session, max_connections=max_connections)
+        self._transport = Transport(
+            self._base_url,
+            _USER_AGENT,
+            session,
+            max_connections=max_connections,
+            network=resolve_network(
+                self._base_url, proxy=proxy, ssl=ssl, trust_env=trust_env, has_session=session is not None
+            ),
+        )
         self._owns_transport = True
         self._assemble(
-            Auth(resolve_api_key(api_key, Secret(os.environ.get(KEY_VARIABLE, ""))), auth),
+            Auth(_checked_key(api_key, Secret(os.environ.get(KEY_VARIABLE, ""))), auth),
             Options(
                 timeout=timeout,
                 attempt_timeout=attempt_timeout,
@@ -209,8 +244,8 @@ class Zenovay(ClientMethods):
             ConfigurationError: An option is invalid.
         """
         # From here on no variable holds the plain key.
-        api_key = Secret(api_key) if api_key is not None else None
-        key = self._auth.key if api_key is None else resolve_api_key(api_key)
+        api_key = Secret.of(api_key) if api_key is not None else None
+        key = self._auth.key if api_key is None else _checked_key(api_key)
         old, limits = self._options, self._limits
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False

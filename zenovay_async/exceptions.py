@@ -20,9 +20,12 @@ Every error carries what is known of its call, pickles and copies, and never sho
 
 from __future__ import annotations
 
+import re
 from typing import Any, Self
 
 MAX_BODY_CHARS = 4096
+# An API key gets into an argument's message where two arguments or variables are swapped.
+_KEY = re.compile(r"zv_\w{4,}", re.ASCII | re.IGNORECASE)
 
 # Error codes of the API (help "API errors"), as far as this package acts on them.
 MONTHLY_LIMIT_EXCEEDED = "MONTHLY_LIMIT_EXCEEDED"
@@ -63,6 +66,7 @@ class ZenovayError(Exception):
         attempts: int = 0,
         waits: tuple[float, ...] = (),
     ) -> None:
+        message = _KEY.sub("<secret>", message)
         super().__init__(message)
         self.message = message
         self.operation = operation

@@ -12,7 +12,7 @@ from aioresponses import CallbackResult
 from endpoints import OPERATIONS, PAGED, documented_values
 from helpers import make_client
 
-from zenovay_async import Visitor, VisitorPage, Zenovay, ZenovayError
+from zenovay_async import ConfigurationError, Visitor, VisitorPage, Zenovay, ZenovayError
 from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 from zenovay_async.resources import paging
 
@@ -231,3 +231,15 @@ async def test_pages_of_many_websites_go_through_a_batch(zenovay: Zenovay, sandb
     async with zenovay.batch(sandbox.website_ids, zenovay.replays.sessions) as results:
         sizes = [len(result.value.sessions) async for result in results if result.error is None]
     assert sizes == [50, 50, 50]
+
+
+def test_a_list_that_was_forgotten_is_warned_of_as_a_coroutine_is() -> None:
+    """An await that is forgotten would look like a list without items."""
+    zenovay = Zenovay("zv_1")
+    with pytest.warns(RuntimeWarning, match=r"analytics\.visitors was neither awaited nor iterated over"):
+        zenovay.analytics.visitors("x")
+    with pytest.warns(RuntimeWarning, match=r"insights\.list was neither awaited nor iterated over"):
+        zenovay.insights.list("x").take(5)
+    with pytest.raises(ConfigurationError):
+        zenovay.analytics.visitors("x", limit=0)
+    zenovay.analytics.visitors("x").close()

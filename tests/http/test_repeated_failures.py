@@ -47,11 +47,24 @@ def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
             OK + b"X-Long: " + b"a" * 9000 + b"\r\n" + BODY,
             "headers exceed a limit of aiohttp's (more than 8190 bytes)",
         ),
+        (b"HTTP/1.1 200 " + b"a" * 9000 + b"\r\n" + BODY, "headers exceed a limit of aiohttp's (more than 8190 bytes)"),
         (OK + b"X-\x01: a\r\n" + BODY, "The response is not valid HTTP: Invalid header"),
+        (OK + b"Content-Length: 6\r\n" + BODY + b"f", "The response is not valid HTTP: Duplicate Content-Length"),
+        (OK + b"Content-Length: -1\r\n\r\n", "The response is not valid HTTP: Invalid character in Content-Length"),
+        (OK + b"Transfer-Encoding: chunked\r\n" + BODY, "Content-Length can't be present with Transfer-Encoding"),
+        (
+            OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+            "Transfer-Encoding can't be present with Content-Length",
+        ),
+        (b"HTTP/1.1 abc OK\r\n" + BODY, "The response is not valid HTTP: its status line is malformed"),
+        (b"HTTP/3.7 200 OK\r\n" + BODY, "The response is not valid HTTP: its status line is malformed"),
         (HTTP_2, "The server does not speak HTTP/1.1: its response is binary, as that of HTTP/2 is"),
         (bytes.fromhex("15030100020246"), "it expects TLS, so use https://"),
     ],
-    ids=["br", "no gzip", "long header", "bad header", "HTTP/2", "TLS"],
+    ids=[
+        *("br", "no gzip", "long header", "long status line", "bad header", "two lengths", "length"),
+        *("chunked with length", "length with chunked", "status", "version", "HTTP/2", "TLS"),
+    ],
 )
 @pytest.mark.parametrize("own_session", [True, False])
 async def test_a_response_that_cannot_be_read_is_requested_once(
@@ -98,10 +111,12 @@ async def test_a_plain_response_under_an_unknown_coding_is_read() -> None:
         OK + b"Content-Encoding: gzip\r\nContent-Length: 90\r\n\r\n" + gzip.compress(PAGES.encode())[:60],
         OK + b"Content-Encoding: deflate\r\nContent-Length: 60\r\n\r\n" + zlib.compress(PAGES.encode())[:60],
         OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcdefg\r\n0\r\n\r\n",
         b"upstream connect error\n",
         OK,
     ],
-    ids=["gzip", "gzip and length", "deflate", "chunks", "text", "head"],
+    ids=["gzip", "gzip and length", "deflate", "chunks", "size of a chunk", "end of a chunk", "text", "head"],
 )
 async def test_a_response_that_was_cut_short_is_requested_again(response: bytes) -> None:
     """What broke on the way, and what a proxy in trouble says, may be another thing the next time."""

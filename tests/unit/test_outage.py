@@ -752,7 +752,7 @@ class _Run:
         except RateLimitError:
             return
         except ServerUnavailable:
-            assert self.gate.outage.kind is not None
+            # The server may be back by now, if it came back in the very instant in which the caller gave up.
             return
         assert not self.budget.holds_back(permit, background=background)
         self.held.append(permit)

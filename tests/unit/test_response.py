@@ -255,7 +255,14 @@ def test_a_missing_field_is_named_with_its_path() -> None:
 
 @pytest.mark.parametrize(
     ("body", "truncated"),
-    [(b"", True), (b'{"success": true, "da', True), (b"<html></html>", False), (b"nonsense", False), (b"[1]", False)],
+    [
+        (b"", False),
+        (b" \r\n", False),
+        (b'{"success": true, "da', True),
+        (b"<html></html>", False),
+        (b"nonsense", False),
+        (b"[1]", False),
+    ],
 )
 def test_a_200_with_another_body_is_a_decode_error(body: bytes, truncated: bool) -> None:  # noqa: FBT001 - a table's column
     error = failure(200, body, Content_Type="text/html")
@@ -269,7 +276,8 @@ def test_a_200_with_another_body_is_a_decode_error(body: bytes, truncated: bool)
         (302, b"", "Refused to follow a redirect, which would leak the API key; check base_url"),
         (200, b'{"success": false}', "The API responded with success: false and no message"),
         (503, b"", "The server responded with HTTP 503 and no message (text/html)"),
-        (200, b"", "Response is empty, expected JSON"),
+        (200, b"", "Response is empty (HTTP 200), expected JSON"),
+        (204, b"", "Response is empty (HTTP 204), expected JSON"),
         (200, b"<html>", "Response is not JSON (text/html): "),
         (
             200,

@@ -40,6 +40,7 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
         idempotent: Whether sending a request twice does no harm. If not, it is retried only if the first request never
             reached the server, or was rejected before it ran.
         cost: Requests that a call is charged for.
+        may_be_empty: Whether a successful response may have no content; the result is ``None`` then.
         usage_of: Returns the monthly quota that a result states; ``None`` for results that state none.
     """
 
@@ -49,6 +50,7 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
     method: Method = "GET"
     idempotent: bool = True
     cost: int = 1
+    may_be_empty: bool = False
     usage_of: Callable[[T], UsageHeaders] | None = None
 
     def call(self, website_id: str = "", /, *, body: bytes | None = None, **query: Any) -> Call[T]:
@@ -148,6 +150,7 @@ def custom_call(
         "GET" if method == "GET" else "POST",
         idempotent=method == "GET",
         cost=require_int("cost", cost),
+        may_be_empty=True,
     )
     return Call(endpoint, endpoint.template, _custom_query(params), body)
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from zenovay_async._protocol.extra_fields import extra_collector
+from zenovay_async._protocol.json_text import UNDECODABLE, loads
 from zenovay_async._protocol.leniency import CoercionError, Drift, coerce
 
 if TYPE_CHECKING:
@@ -72,15 +73,18 @@ class Decoder(Generic[T]):
         return self._convert(coerced), drifts
 
     def find_drift(self, body: bytes) -> tuple[Drift, ...]:
-        """The differences between a body that decodes and the schema: fields that this version does not know."""
+        """The differences between a body that decodes and the schema: unknown fields, and text that is not Unicode."""
         try:
-            return coerce(msgspec.json.decode(body), self._shape)[1]
-        except CoercionError as error:
-            # A body that decodes is no error, even if coercion fails.
-            return (Drift(error.path, error.problem),)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            document, replaced = loads(body)
+        except UNDECODABLE as error:
             # Decoding to a Struct skips unknown fields without decoding them.
             return (Drift("$", f"an unknown field that cannot be decoded: {error}"),)
+        try:
+            drifts = coerce(document, self._shape)[1]
+        except CoercionError as error:
+            # A body that decodes is no error, even if coercion fails.
+            drifts = (Drift(error.path, error.problem),)
+        return (*text_drifts(replaced), *drifts)
 
     def _decode(self, body: bytes) -> Envelope[T]:
         return self._convert(msgspec.json.decode(body))
@@ -98,14 +102,6 @@ UNTYPED: Decoder[Any] = Decoder(cast("type[Any]", Any))
 """For endpoints of which only the path is documented: plain Python values."""
 
 
-def decode_text(body: bytes) -> str:
-    """A body as text, whatever its bytes."""
-    return body.decode("utf-8", "replace")
-
-
-def loads_or_none(body: bytes) -> Any:
-    """A body as plain Python values, or ``None`` if it is no JSON."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+def text_drifts(paths: tuple[str, ...]) -> tuple[Drift, ...]:
+    """The drifts of a body in which text was replaced, as ``json_text.loads`` tells."""
+    return tuple(Drift(path, "text that is not Unicode; replaced by U+FFFD") for path in paths)

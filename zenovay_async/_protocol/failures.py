@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from zenovay_async._protocol.decoding import decode_text, loads_or_none
 from zenovay_async._protocol.headers import as_dict, quota_retry_after, retry_after, retry_after_header
+from zenovay_async._protocol.json_text import decode_text, is_cut_short, loads_or_none
 from zenovay_async._protocol.leniency import CoercionError, Drift
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async._protocol.text import one_line
@@ -85,6 +85,7 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
     fields = _error_fields(raw)
     fields["request_id"] = fields["request_id"] or _str_or_none(inner.get("request_id"))
     error = cls(message or _default_message(raw, cls, edge_code), code=code, **fields)
+    _keep_body(error, raw)
     if cls is QuotaExceededError:
         error.retry_after = quota_retry_after(raw.headers, now)
     elif cls is RateLimitError:
@@ -98,33 +99,39 @@ def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
     """Make the error for a response that is not what the API documents."""
     content_type = one_line(raw.headers.get("Content-Type", "no content type"))
     coding = one_line(raw.headers.get("Content-Encoding", "")).lower()[:40]
-    text = str(problem)
+    text = one_line(str(problem))
     path = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
     if isinstance(problem, CoercionError):
-        path = problem.path
-    if isinstance(problem, (msgspec.ValidationError, CoercionError)):
+        path = one_line(problem.path)
+    is_malformed = not isinstance(problem, (msgspec.ValidationError, CoercionError))
+    if not is_malformed:
         message = f"Response does not match the documented schema: {text}"
-    elif not raw.body:
-        message = "Response is empty, expected JSON"
     elif coding not in _DECODED:
         message = f"Response cannot be decoded: its Content-Encoding {coding!r} is unknown, and was not asked for"
     else:
         message = f"Response is not JSON ({content_type}): {text}"
     error = ResponseDecodeError(message, **_error_fields(raw))
+    _keep_body(error, raw)
     error.path = path
-    # A body that ends early is like a broken connection; msgspec has no class of its own for it.
-    cut_short = text.startswith("Input data was truncated") and not isinstance(problem, msgspec.ValidationError)
-    error.truncated = cut_short and coding in _DECODED
+    error.truncated = is_malformed and coding in _DECODED and is_cut_short(raw.body)
+    return error
+
+
+def empty_error(raw: RawResponse) -> ResponseDecodeError:
+    """Make the error for a successful response without content, such as HTTP 204, where the API documents data."""
+    error = ResponseDecodeError(f"Response is empty (HTTP {raw.status}), expected JSON", **_error_fields(raw))
+    _keep_body(error, raw)
     return error
 
 
 def strict_error(raw: RawResponse, drifts: tuple[Drift, ...]) -> ResponseDecodeError:
     """Make the error for a response that differs from the documented schema, with ``strict=True``."""
-    found = "; ".join(str(drift) for drift in drifts)
+    found = one_line("; ".join(str(drift) for drift in drifts))
     error = ResponseDecodeError(
         f"Response does not match the documented schema (strict=True): {found}", **_error_fields(raw)
     )
-    error.path = drifts[0].path
+    _keep_body(error, raw)
+    error.path = one_line(drifts[0].path)
     return error
 
 
@@ -174,8 +181,12 @@ def _error_fields(raw: RawResponse) -> dict[str, Any]:
     return {
         "status": raw.status,
         "request_id": _str_or_none(raw.headers.get("x-request-id")),
-        "body": decode_text(raw.body),
     }
+
+
+def _keep_body(error: APIStatusError | ResponseDecodeError, raw: RawResponse) -> None:
+    """Keep the whole body as text: ``Auth.redact`` cuts it, once the key is redacted."""
+    error.body = decode_text(raw.body)
 
 
 def _str_or_none(value: Any) -> str | None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from zenovay_async._protocol.decoding import loads_or_none
-from zenovay_async._protocol.failures import decode_error, error_from_response, strict_error
+from zenovay_async._protocol.decoding import text_drifts
+from zenovay_async._protocol.failures import decode_error, empty_error, error_from_response, strict_error
 from zenovay_async._protocol.headers import as_dict
+from zenovay_async._protocol.json_text import UNDECODABLE, loads
 from zenovay_async._protocol.leniency import CoercionError, Drift
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.rate_limits import UsageHeaders
@@ -63,7 +64,7 @@ def parse_response(
     drifts: tuple[Drift, ...] = ()
     try:
         envelope = decoder.decode(raw.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+    except UNDECODABLE as problem:
         envelope, drifts = _parse_leniently(call, raw, now, problem)
     else:
         if not envelope.success:
@@ -79,20 +80,32 @@ def parse_response(
 def _parse_leniently(
     call: Call[T], raw: RawResponse, now: float, problem: Exception
 ) -> tuple[Envelope[T], tuple[Drift, ...]]:
-    """Parse a body that did not decode: an error under status 200, no envelope, schema drift, or no JSON."""
-    document = as_dict(loads_or_none(raw.body))
+    """Parse a body that did not decode: an error under status 200, no envelope, schema drift, nothing, or no JSON."""
+    endpoint = call.endpoint
+    is_empty = not raw.body.strip()
+    if is_empty and not endpoint.may_be_empty:
+        raise empty_error(raw) from None
+    try:
+        value, replaced = loads(b'{"data": null}' if is_empty else raw.body)
+    except UNDECODABLE as failed:
+        raise decode_error(raw, failed) from None
+    document = as_dict(value)
+    # What msgspec says of a body that it cannot decode is beside the point, if it was read all the same.
+    at_first = problem if isinstance(problem, msgspec.ValidationError) else None
     if not document:
-        raise decode_error(raw, problem) from None
-    if document.get("success") is False or ("error" in document and "data" not in document):
+        raise decode_error(raw, at_first or CoercionError("$", "expected an object that is not empty")) from None
+    # Some APIs write "error": null into a success.
+    if document.get("success") is False or (document.get("error") and "data" not in document):
         raise error_from_response(raw, now) from None
     bare = "data" not in document
     try:
         # Pages of 2025 show bodies without an envelope.
-        envelope, drifts = call.endpoint.decoder.coerce({"data": document} if bare else document)
+        envelope, drifts = endpoint.decoder.coerce({"data": document} if bare else document)
     except CoercionError as failed:
-        raise decode_error(raw, problem if bare else failed) from None
+        raise decode_error(raw, (at_first if bare else None) or failed) from None
     except (msgspec.ValidationError, OverflowError) as failed:
         raise decode_error(raw, failed) from None
     if not envelope.success:
         raise error_from_response(raw, now) from None
+    drifts = (*text_drifts(replaced), *drifts)
     return envelope, (Drift("$", "no envelope"), *drifts) if bare else drifts

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from zenovay_async._protocol.decoding import loads_or_none
 from zenovay_async._protocol.headers import rate_limit_headers, usage_headers
+from zenovay_async._protocol.json_text import loads_or_none
 
 if TYPE_CHECKING:
     from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders

@@ -25,8 +25,8 @@ aiohttp beyond its public interface, and what happens with an aiohttp that lacks
 - ``ClientSession._middlewares``, set by :func:`make_session` in that case, and read by ``transport`` from a session of
   the caller's. Without it, that session's own middlewares are skipped.
 - ``TCPConnector._factory`` and ``_loop``, by which ``connections`` installs its protocol, and the method of
-  ``client_proto.ResponseHandler`` that this overrides. Without ``_factory``, nothing is known of a connection, and no
-  failure is stale.
+  ``client_proto.ResponseHandler`` that this overrides. Without ``_factory``, nothing is known of a connection, no
+  failure is stale, and none is known to be of a proxy that has not connected yet.
 - ``TCPConnector._conns`` and ``_keepalive_timeout``. Without the first, idle connections are not looked at; without the
   second, ``Keep-Alive`` is not read.
 - In ``connection_errors``, the classes of ``http_exceptions``, and the words of some messages. With other words, an
@@ -49,6 +49,8 @@ from multidict import CIMultiDict
 from zenovay_async._session.connections import IDEMPOTENT_METHODS, Connections
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from yarl import URL
 
 CONNECT_TIMEOUT = 10.0
@@ -56,8 +58,10 @@ CONNECT_TIMEOUT = 10.0
 
 _RECV_BYTES = 64 * 1024
 
-# Headers for a proxy. There is none, so they are never sent; they only tell the keys of connections apart.
+# Headers for a proxy, which tell the keys of connections apart. Without a proxy, they are never sent; the second is one
+# that curl sends to every proxy.
 _APART = CIMultiDict({"zenovay-async": "once"})
+_APART_AT_PROXY = ("Proxy-Connection", "keep-alive")
 
 _recv = socket.socket.recv
 
@@ -107,8 +111,8 @@ class PreparedRequest(aiohttp.ClientRequest):
         Such a request takes only a connection that was used a moment ago, and would close any other.
         """
         self.proxy, self.proxy_auth, self.proxy_headers = proxy, proxy_auth, proxy_headers
-        if self.method not in IDEMPOTENT_METHODS and proxy is None:
-            self.proxy_headers = _APART
+        if self.method not in IDEMPOTENT_METHODS:
+            self.proxy_headers = _APART if proxy is None else CIMultiDict([*proxy_headers.items(), _APART_AT_PROXY])
 
     def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         """Do nothing: no request sends ``Expect``."""
@@ -150,15 +154,20 @@ def body_nowait(response: aiohttp.ClientResponse) -> bytes | None:
     return response.content.read_nowait() if response.closed else None
 
 
-def make_session(limit: int, headers: CIMultiDict[str], connections: Connections) -> aiohttp.ClientSession:
+def make_session(
+    limit: int, headers: CIMultiDict[str], connections: Connections, tls: SSLContext | None
+) -> aiohttp.ClientSession:
     """Make a session that sends prepared requests, each once.
+
+    It reads no environment: aiohttp's ``trust_env`` would let a password of ``~/.netrc`` take the place of the key.
 
     Args:
         limit: Connections at most.
         headers: Headers of all requests.
         connections: What its connections have in common.
+        tls: Whom to trust; ``None`` for aiohttp's default.
     """
-    connector = aiohttp.TCPConnector(limit=limit, socket_factory=_make_socket)
+    connector = aiohttp.TCPConnector(limit=limit, socket_factory=_make_socket, ssl=True if tls is None else tls)
     connections.track(connector)
     session = aiohttp.ClientSession(
         connector=connector,
@@ -185,6 +194,21 @@ class ResendSuppressed(aiohttp.ClientError):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def keep_authorization(authorization: str | None) -> aiohttp.ClientMiddlewareType:
+    """Make a middleware that sends this ``Authorization``, or none, whatever ``~/.netrc`` has for the host.
+
+    A session with ``trust_env`` looks there although the headers have the key.
+    """
+
+    async def keep(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        request.headers.popall("Authorization", None)
+        if authorization is not None:
+            request.headers["Authorization"] = authorization
+        return await send(request)
+
+    return keep
 
 
 async def send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

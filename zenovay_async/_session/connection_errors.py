@@ -11,12 +11,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
-from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong
+from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong, TransferEncodingError
 
 from zenovay_async._limits.outage import HOST_NOT_FOUND
 from zenovay_async.exceptions import APIConnectionError, ClientClosedError, ConfigurationError, ZenovayError
 
 if TYPE_CHECKING:
+    from yarl import URL
+
     from zenovay_async._session.connections import Exchange, RequestBody
 
 E = TypeVar("E", bound=BaseException)
@@ -30,7 +32,7 @@ _CONNECTING = (
     aiohttp.ServerFingerprintMismatch,
 )
 
-_NO_HTTP_1 = "The server does not speak HTTP/1.1"
+_NO_HTTP_1 = "The {peer} does not speak HTTP/1.1"
 
 # Names that OpenSSL gives to errors of a handshake, some with a prefix that depends on its version. Others, such as an
 # internal error of the server's, may pass.
@@ -38,7 +40,7 @@ _TLS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("NO_APPLICATION_PROTOCOL",), _NO_HTTP_1),
     (
         ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"),
-        "The server does not speak TLS on this port",
+        "The {peer} does not speak TLS on this port",
     ),
     (
         (
@@ -52,7 +54,7 @@ _TLS: tuple[tuple[tuple[str, ...], str], ...] = (
             "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
             "UNSUPPORTED_PROTOCOL",
         ),
-        "The server and this machine have no version, cipher or name of TLS in common",
+        "The {peer} and this machine have no version, cipher or name of TLS in common",
     ),
     (
         (
@@ -62,21 +64,28 @@ _TLS: tuple[tuple[tuple[str, ...], str], ...] = (
             "ALERT_UNKNOWN_CA",
             "ALERT_ACCESS_DENIED",
         ),
-        "The server wants a client certificate that it trusts",
+        "The {peer} wants a client certificate that it trusts",
     ),
 )
 
 # The first match counts, so subclasses come first.
 _PHASES: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, HOST_NOT_FOUND),
-    (aiohttp.ClientConnectorCertificateError, "The server's certificate is not trusted"),
+    (aiohttp.ClientConnectorCertificateError, "The {peer}'s certificate is not trusted"),
     (aiohttp.ServerFingerprintMismatch, "The server's certificate is not the expected one"),
     (aiohttp.ClientProxyConnectionError, "No connection to the proxy could be made"),
     (aiohttp.ClientConnectorError, "No connection could be made"),
     (aiohttp.ClientPayloadError, "The response was cut short"),
-    (aiohttp.ServerDisconnectedError, "The server closed the connection without a response"),
+    (aiohttp.ServerDisconnectedError, "The {peer} closed the connection without a response"),
 )
 _FINAL = (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch, ssl.SSLCertVerificationError)
+
+_WANTS_CREDENTIALS = "wants credentials (HTTP 407): give it a user and a password that it accepts"
+
+# OpenSSL's codes of a certificate whose authority this machine does not know: one signed by itself, or by such a one.
+_UNKNOWN_AUTHORITY = {18, 19, 20, 21}
+
+# What aiohttp's messages say of TLS, also where there is none, and where an SSLContext is shown by its address.
+_SSL_OPTION = re.compile(r" ssl:(?:<[^>]*>|\w+)(?= \[)")
 
 # Where aiohttp's messages go on with bytes of the response; the first of them, if it is no text, or none up to a zero.
 _BYTES = re.compile(r"b['\"](?:\\x([0-9a-f]{2})|(['\"]))?")
@@ -87,6 +96,23 @@ def is_connecting(error: Exception) -> bool:
     return isinstance(error, _CONNECTING)
 
 
+def host_and_port(url: URL) -> str:
+    """Host and port of a proxy."""
+    return f"{url.host_subcomponent}:{url.port}"
+
+
+def wants_credentials(proxy: URL | None) -> APIConnectionError:
+    """The error of a request to which a proxy responded with 407.
+
+    Args:
+        proxy: The proxy; ``None`` if it is not known.
+    """
+    name = "proxy" if proxy is None else f"proxy {host_and_port(proxy)}"
+    error = APIConnectionError(f"The {name} {_WANTS_CREDENTIALS}")
+    error.sent, error.final = False, True
+    return error
+
+
 def translate(
     error: Exception,
     session: aiohttp.ClientSession,
@@ -94,6 +120,8 @@ def translate(
     body: RequestBody | None,
     *,
     has_response: bool,
+    proxy: URL | None = None,
+    is_proxy_connecting: bool = False,
 ) -> ZenovayError:
     """The error of the tree for an error of aiohttp's.
 
@@ -103,6 +131,8 @@ def translate(
         exchange: What is known of the connection; ``None`` if nothing is, as of a caller's session.
         body: Body of the request; ``None`` for none.
         has_response: Whether a response began.
+        proxy: The proxy of a session made here; ``None`` for none.
+        is_proxy_connecting: Whether that proxy was asked to connect to the server, and had not yet done so.
 
     Raises:
         Exception: The error itself, if it is none of aiohttp's.
@@ -112,14 +142,17 @@ def translate(
         return ConfigurationError(f"aiohttp rejected the request: {type(error).__name__}")
     if not isinstance(error, (aiohttp.ClientError, OSError)):
         if isinstance(error, ValueError):
-            return ConfigurationError(f"aiohttp rejected the request: {error}")
+            netrc = "; with trust_env, a session takes credentials from ~/.netrc as well" if session.trust_env else ""
+            return ConfigurationError(f"aiohttp rejected the request: {error}{netrc}")
         if session.closed:
             return ClientClosedError("The session was closed before or during the call")
         raise error
-    message, final = _explain(error)
+    is_of_server = isinstance(error, aiohttp.ClientConnectorError) and not _is_of_proxy(error, proxy)
+    peer = "proxy" if _is_of_proxy(error, proxy) or (is_proxy_connecting and not is_of_server) else "server"
+    message, final = _explain(error, peer)
     translated = APIConnectionError(message)
     translated.final = final
-    if is_connecting(error):
+    if is_connecting(error) or is_proxy_connecting:
         translated.sent, translated.unreachable = False, True
     elif isinstance(error, aiohttp.ClientConnectionError) and not (has_response or _is_begun(error)):
         translated.sent = not _is_unsent(error, exchange, body)
@@ -127,6 +160,17 @@ def translate(
         may_be_reused = exchange is None or not exchange.is_fresh
         translated.stale = may_be_reused and isinstance(error, _BROKEN) and not final
     return translated
+
+
+def _is_of_proxy(error: Exception, proxy: URL | None) -> bool:
+    """Whether no connection to the proxy itself could be made."""
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return True
+    return (
+        proxy is not None
+        and isinstance(error, aiohttp.ClientConnectorError)
+        and (error.host, error.port) == (proxy.raw_host, proxy.port)
+    )
 
 
 def _is_begun(error: Exception) -> bool:
@@ -145,22 +189,40 @@ def _is_unsent(error: aiohttp.ClientConnectionError, exchange: Exchange | None, 
     return body.is_begun or (exchange is not None and exchange.is_fresh)
 
 
-def _explain(error: Exception) -> tuple[str, bool]:
-    """What happened, and whether it would again."""
+def _explain(error: Exception, peer: str) -> tuple[str, bool]:
+    """What happened, and whether it would again.
+
+    Args:
+        error: The error.
+        peer: Whose it is: ``"server"`` or ``"proxy"``.
+    """
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _explain_proxy(error)
     coding = _find(error, ContentEncodingError)
     if coding is not None:
         return _explain_coding(coding)
     if isinstance(error, aiohttp.ClientResponseError):
-        return _explain_head(error)
+        text, final = _explain_head(error)
+        if peer == "proxy":
+            text = text.replace("The response", "The proxy's response", 1)
+        return text.replace("{peer}", peer), final
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"{HOST_NOT_FOUND}{', that of the proxy' if peer == 'proxy' else ''}: {_name(error)}", False
     # Python writes names that it does not know in small letters.
     text = str(error).upper().replace(" ", "_") if isinstance(error, OSError) else ""
     phase = next((explanation for reasons, explanation in _TLS if any(reason in text for reason in reasons)), None)
-    if phase is not None:
-        return f"{phase}: {_name(error)}", True
-    phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
-    return f"{phase}: {_name(error)}", isinstance(error, _FINAL)
+    final = phase is not None or isinstance(error, _FINAL)
+    if phase is None:
+        phase = next((text for kind, text in _PHASES if isinstance(error, kind)), "The connection failed")
+    phase = phase.replace("{peer}", peer)
+    return f"{phase}: {_name(error)}{_advice(error)}", final
+
+
+def _advice(error: Exception) -> str:
+    certificate = getattr(error, "certificate_error", error)
+    if getattr(certificate, "verify_code", None) not in _UNKNOWN_AUTHORITY:
+        return ""
+    return "; to trust an authority of your own, name its certificate with SSL_CERT_FILE or ssl="
 
 
 def _explain_coding(error: ContentEncodingError) -> tuple[str, bool]:
@@ -172,10 +234,9 @@ def _explain_coding(error: ContentEncodingError) -> tuple[str, bool]:
 
 
 def _explain_proxy(error: aiohttp.ClientHttpProxyError) -> tuple[str, bool]:
-    url = error.request_info.real_url
-    proxy = f"The proxy {url.host}:{url.port}"
+    proxy = f"The proxy {host_and_port(error.request_info.real_url)}"
     if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        return f"{proxy} wants credentials (HTTP 407): give it a user and a password", True
+        return f"{proxy} {_WANTS_CREDENTIALS}", True
     # 408 and 429 pass, and so does the trouble that a proxy has with the server.
     passes = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
     final = error.status in range(400, 500) and error.status not in passes
@@ -189,16 +250,25 @@ def _explain_head(error: aiohttp.ClientResponseError) -> tuple[str, bool]:
         what = "too many headers" if size is None else size[0]
         return f"The response's headers exceed a limit of aiohttp's ({what}); a session= of your own can raise it", True
     if _find(error, BadStatusLine) is not None or "Expected HTTP/" in message:
-        start = _BYTES.search(message)
-        if start is None or not (start[1] or start[2]):
-            # A proxy in trouble may say so in plain text.
-            return "The response is not HTTP", False
-        if start[1] in {"15", "16"}:
-            return f"{_NO_HTTP_1} here: it expects TLS, so use https://", True
-        return f"{_NO_HTTP_1}: its response is binary, as that of HTTP/2 is", True
+        return _explain_start(message)
     # The first line says what is wrong; then come bytes of the response.
     reason = re.split(r"\n|b['\"]", message)[0].rstrip(": ")
-    return f"The response is not valid HTTP: {reason}", "chunk" not in message
+    if _find(error, TransferEncodingError) is not None or "chunk" in reason.lower():
+        return "The response was cut short: its chunks are malformed", False
+    return f"The response is not valid HTTP: {reason}", True
+
+
+def _explain_start(message: str) -> tuple[str, bool]:
+    """What is wrong with a response whose first line is no status line."""
+    if re.search(r"['\"]HTTP/", message):
+        return "The response is not valid HTTP: its status line is malformed", True
+    start = _BYTES.search(message)
+    if start is None or not (start[1] or start[2]):
+        # A proxy in trouble may say so in plain text.
+        return "The response is not HTTP", False
+    if start[1] in {"15", "16"}:
+        return f"{_NO_HTTP_1} here: it expects TLS, so use https://", True
+    return f"{_NO_HTTP_1}: its response is binary, as that of HTTP/2 is", True
 
 
 def _find(error: BaseException, kind: type[E]) -> E | None:
@@ -212,4 +282,5 @@ def _find(error: BaseException, kind: type[E]) -> E | None:
 def _name(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
         return "its headers broke off"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = _SSL_OPTION.sub("", str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

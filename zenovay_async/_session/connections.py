@@ -57,12 +57,14 @@ class Exchange:
     Attributes:
         is_once: Whether the request must not be sent twice.
         is_fresh: Whether the connection was made for it; so it is taken to be if nothing is known of it.
+        made: Connections made for it: that to the proxy counts as one, and that to the server behind it as another.
         sent_at: When the request left, in the time of the event loop.
         task: The task that makes it.
     """
 
-    # A class attribute, which costs no assignment.
+    # Class attributes, which cost no assignment.
     is_once = False
+    made = 0
     is_fresh: bool
     sent_at: float
     task: asyncio.Task[Any] | None
@@ -165,6 +167,7 @@ class TrackedProtocol(ResponseHandler):
         exchange = self._connections.exchanges.get(asyncio.current_task(self._loop))
         if exchange is not None:
             exchange.is_fresh = True
+            exchange.made += 1
             exchange.sent_at = self._loop.time()
             self.is_once = exchange.is_once
         self.set_response_params(**params)

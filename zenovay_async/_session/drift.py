@@ -6,6 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from zenovay_async._protocol.text import one_line
 from zenovay_async.events import SchemaDrift, emit
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class DriftReporter:
                 continue
             self._reported.add((decoder, drift))
             # A path has field names of the response in it.
-            path, problem = auth.redact_text(drift.path), auth.redact_text(drift.problem)
+            path, problem = (auth.redact_text(one_line(text)) for text in (drift.path, drift.problem))
             _logger.warning("%s: response does not match the documented schema: %s: %s", call, path, problem)
             emit(
                 self._on_event,

@@ -18,6 +18,7 @@ from zenovay_async._limits.patience import ServerUnavailable
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
+from zenovay_async._protocol.text import one_line
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
 from zenovay_async._session.transport import as_headers, url_builder
@@ -80,6 +81,7 @@ class Session:
     ) -> None:
         self._transport = transport
         self._auth = auth
+        self._key = auth.key
         self._url = url_builder(base_url)
         self._budget = budget
         self._options = options
@@ -108,6 +110,8 @@ class Session:
             check_timeout("timeout", timeout)
         state = CallState(call, timeout)
         try:
+            if self._key in call.path or self._key in call.query:
+                raise ConfigurationError("The API key was passed as an argument of the call; URLs are logged")
             try:
                 return await self._attempt(state)
             except ZenovayError as error:
@@ -116,6 +120,7 @@ class Session:
             return await self._retry.resume(state, lambda: self._attempt(state))
         except ZenovayError as error:
             final = state.final_error(error)
+            self._auth.redact(final)
         try:
             raise final
         finally:
@@ -217,5 +222,5 @@ class Session:
         raise state.give_up(outage.with_traceback(None))
 
     def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
-        request_id = self._auth.redact_text(raw.headers.get("x-request-id", "without ID"))
+        request_id = self._auth.redact_text(one_line(raw.headers.get("x-request-id", "without ID")))
         _logger.debug("%s: HTTP %d, attempt %d, request %s", state.call, raw.status, state.attempts, request_id)

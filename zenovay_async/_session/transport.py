@@ -29,19 +29,26 @@ from zenovay_async._session.aiohttp_tuning import (
     ResendSuppressed,
     body_nowait,
     connect_timeout,
+    keep_authorization,
     make_session,
     send_once,
 )
-from zenovay_async._session.connection_errors import is_connecting, translate
+from zenovay_async._session.connection_errors import host_and_port, is_connecting, translate, wants_credentials
 from zenovay_async._session.connections import Connections, Exchange, RequestBody
 from zenovay_async._session.deadlines import Deadline, DeadlineTimer
+from zenovay_async._session.network import Network
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+    from ssl import SSLContext
 
+    from zenovay_async._session.proxies import Proxy
     from zenovay_async.exceptions import ZenovayError
+
+_PROXY_AUTHENTICATION_REQUIRED = 407
+_DIRECT = Network()
 
 
 class Transport:
@@ -55,6 +62,7 @@ class Transport:
         user_agent: The ``User-Agent`` to send.
         session: The caller's session, which is never closed here; ``None`` to make one.
         max_connections: Requests in flight at once; further ones wait for a slot.
+        network: How a session made here reaches the API.
     """
 
     def __init__(
@@ -64,15 +72,21 @@ class Transport:
         session: aiohttp.ClientSession | None,
         *,
         max_connections: int,
+        network: Network = _DIRECT,
     ) -> None:
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(f"session={session!r}: expected an aiohttp.ClientSession")
         self._given = session
+        url = _parse_url(base_url)
         # Host comes first (RFC 9110 section 7.2); aiohttp decodes these encodings without an extra.
-        host = {"Host": _parse_url(base_url).host_port_subcomponent or ""} if session is None else {}
+        host = {"Host": url.host_port_subcomponent or ""} if session is None else {}
         encodings = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         self._headers = as_headers({**host, "User-Agent": user_agent, **encodings})
+        self._route = None if network.proxy is None else Route(network.proxy, is_tunnel=url.scheme == "https")
+        if self._route is not None and not self._route.is_tunnel:
+            self._headers.update(self._route.headers)
         self._max_connections = max_connections
+        self._tls = network.tls
         self._closed = False
         self._pool: ConnectionPool | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession] | None = None
@@ -147,12 +161,37 @@ class Transport:
             raise ClientClosedError("The client is in use on another event loop; create one client for each loop")
         if self._given is None:
             connections = Connections()
-            self._owner = _own_session(self._max_connections, self._headers, connections)
+            self._owner = _own_session(self._max_connections, self._headers, connections, self._tls)
             session = await anext(self._owner)
-            self._pool = ConnectionPool(loop, session, self._max_connections, connections=connections)
+            self._pool = ConnectionPool(
+                loop, session, self._max_connections, connections=connections, route=self._route
+            )
         else:
             self._pool = ConnectionPool(loop, self._given, self._max_connections, headers=self._headers)
         return self._pool
+
+
+class Route:
+    """How requests of a session made here go through a proxy.
+
+    Args:
+        proxy: The proxy.
+        is_tunnel: Whether the proxy only connects to the server, as for ``https``; else it gets the requests.
+
+    Attributes:
+        proxy: URL of the proxy, without credentials.
+        is_tunnel: As given.
+        headers: Headers for the proxy.
+    """
+
+    def __init__(self, proxy: Proxy, *, is_tunnel: bool) -> None:
+        self.proxy = proxy.url
+        self.is_tunnel = is_tunnel
+        self.headers = as_headers({} if proxy.authorization is None else {"Proxy-Authorization": proxy.authorization})
+
+    def is_connecting(self, exchange: Exchange | None) -> bool:
+        """Whether there is a connection to the proxy, made for this exchange, and none to the server yet."""
+        return self.is_tunnel and exchange is not None and exchange.made == 1
 
 
 class ConnectionPool:
@@ -164,6 +203,7 @@ class ConnectionPool:
         slots: Requests in flight at once.
         headers: Headers of all requests; ``None`` for a session made here, which has them, and all other settings.
         connections: The connections of a session made here.
+        route: The proxy of a session made here; ``None`` for none.
 
     Attributes:
         loop: As given.
@@ -179,6 +219,7 @@ class ConnectionPool:
         *,
         headers: CIMultiDict[str] | None = None,
         connections: Connections | None = None,
+        route: Route | None = None,
     ) -> None:
         self.loop = loop
         self.session = session
@@ -188,11 +229,19 @@ class ConnectionPool:
         self._connections = connections
         # Each option of a request costs a microsecond in aiohttp.
         self._options: dict[str, Any] = {"allow_redirects": False}
+        self._route = route
+        if route is not None:
+            self._options["proxy"] = route.proxy
+            if route.is_tunnel:
+                self._options["proxy_headers"] = route.headers
+        self._reads_netrc = False
         if headers is not None:
             # Middlewares of a request replace those of its session, so the session's are named again.
             middlewares = (send_once, *getattr(session, "_middlewares", ()))
             default = connect_timeout(math.inf)
             self._options |= {"timeout": default, "raise_for_status": False, "middlewares": middlewares}
+            self._options["auto_decompress"] = True
+            self._reads_netrc = session.trust_env and session.auth is None
 
     async def send(
         self,
@@ -228,7 +277,7 @@ class ConnectionPool:
         connections = self._connections
         exchange = None if connections is None else connections.begin(method, now, self.loop)
         if self._headers is not None:
-            headers = CIMultiDict([*self._headers.items(), *headers.items()])
+            headers, options = self._of_given_session(headers)
         data = None if body is None else RequestBody(body)
         if data is not None or due - now <= CONNECT_TIMEOUT:
             options = {**options, "data": data, "timeout": connect_timeout(due - now)}
@@ -245,15 +294,16 @@ class ConnectionPool:
                     content = await response.read()
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             cause = _cause_of(error)
-            if isinstance(cause, TimeoutError):
-                bound = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
-                limit = bound if due < math.inf else "the time that something else allowed"
-                raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
-            raise self._translate(cause, exchange, data, response) from _without_tracebacks(cause, handled)
+            limit = _limit(due - now, attempt_timeout, is_deadline=due == deadline)
+            translated = self._translate(cause, exchange, data, response, due - now, limit)
+            raise translated from _without_tracebacks(cause, handled)
         finally:
             self.slots.release()
             if connections is not None and exchange is not None:
                 connections.end(exchange)
+        if response.status == _PROXY_AUTHENTICATION_REQUIRED and url.scheme == "http":
+            # Only a proxy has this status (RFC 9110, section 15.5.8), here one that gets the requests themselves.
+            raise wants_credentials(None if self._route is None else self._route.proxy)
         if connections is None or exchange is None:
             return RawResponse(response.status, response.headers, content)
         # A server says the same with each response of a connection.
@@ -267,11 +317,48 @@ class ConnectionPool:
         exchange: Exchange | None,
         body: RequestBody | None,
         response: aiohttp.ClientResponse | None,
+        seconds: float,
+        limit: str,
     ) -> ZenovayError:
-        translated = translate(error, self.session, exchange, body, has_response=response is not None)
+        if isinstance(error, TimeoutError):
+            return self._timed_out(error, exchange, seconds, limit)
+        route = self._route
+        translated = translate(
+            error,
+            self.session,
+            exchange,
+            body,
+            has_response=response is not None,
+            proxy=None if route is None else route.proxy,
+            is_proxy_connecting=route is not None and route.is_connecting(exchange),
+        )
         if isinstance(translated, APIConnectionError) and translated.stale and self._connections is not None:
             self._connections.close_idle()
         return translated
+
+    def _timed_out(self, error: Exception, exchange: Exchange | None, seconds: float, limit: str) -> APITimeoutError:
+        route, connecting = self._route, is_connecting(error)
+        if connecting and seconds > CONNECT_TIMEOUT:
+            limit = f"{CONNECT_TIMEOUT:g} s"
+        what = "connection" if connecting else "complete response"
+        if route is not None:
+            through = route.is_connecting(exchange)
+            if through or connecting:
+                what = f"connection {'through' if through else 'to'} the proxy {host_and_port(route.proxy)}"
+                connecting = True
+        translated = APITimeoutError(f"No {what} within {limit}")
+        translated.sent, translated.unreachable = not connecting, connecting
+        return translated
+
+    def _of_given_session(self, headers: CIMultiDict[str]) -> tuple[CIMultiDict[str], dict[str, Any]]:
+        """Headers and options of a request over the caller's session."""
+        headers = CIMultiDict([*(self._headers or {}).items(), *headers.items()])
+        if not self._reads_netrc:
+            return headers, self._options
+        # Past aiohttp, which would reject it beside what it finds in ~/.netrc, or replace it.
+        given = headers.popall("Authorization", [])
+        keep = keep_authorization(given[0] if given else self.session.headers.get("Authorization"))
+        return headers, {**self._options, "middlewares": (keep, *self._options["middlewares"])}
 
 
 def url_builder(base_url: str) -> Callable[[str, str], URL]:
@@ -299,14 +386,14 @@ def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 
 async def _own_session(
-    max_connections: int, headers: CIMultiDict[str], connections: Connections
+    max_connections: int, headers: CIMultiDict[str], connections: Connections, tls: SSLContext | None
 ) -> AsyncGenerator[aiohttp.ClientSession]:
     """Yield a session that is closed with its event loop, or when this generator is garbage collected.
 
     An event loop closes asynchronous generators when they are garbage collected, and all others when it shuts down
     (``asyncio.loop.shutdown_asyncgens``, PEP 525). So a client that was not closed causes no warning.
     """
-    session = make_session(max_connections, headers, connections)
+    session = make_session(max_connections, headers, connections, tls)
     try:
         yield session
     finally:
@@ -318,13 +405,11 @@ def _cause_of(error: Exception) -> Exception:
     return error.error if isinstance(error, ResendSuppressed) else error
 
 
-def _timed_out(error: Exception, limit: str, seconds: float) -> APITimeoutError:
-    connecting = is_connecting(error)
-    if connecting and seconds > CONNECT_TIMEOUT:
-        limit = f"{CONNECT_TIMEOUT:g} s"
-    translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {limit}")
-    translated.sent, translated.unreachable = not connecting, connecting
-    return translated
+def _limit(seconds: float, attempt_timeout: float | None, *, is_deadline: bool) -> str:
+    """What bounded an attempt of this length."""
+    if is_deadline:
+        return f"the {round(seconds, 2):g} s left of timeout"
+    return f"attempt_timeout={attempt_timeout}" if seconds < math.inf else "the time that something else allowed"
 
 
 def _without_tracebacks(error: BaseException, handled: BaseException | None) -> BaseException | None:
@@ -335,4 +420,13 @@ def _without_tracebacks(error: BaseException, handled: BaseException | None) -> 
         seen.add(id(link))
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
-    return None if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)) else error
+    return None if _has_secrets(error) else error
+
+
+def _has_secrets(error: BaseException) -> bool:
+    """Whether an error's repr shows headers, or the credentials of a proxy, as it does those of a caller's session."""
+    if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)):
+        return True
+    key = error.args[0] if isinstance(error, aiohttp.ClientConnectorError) and error.args else None
+    proxy = getattr(key, "proxy", None)
+    return proxy is not None and (proxy.raw_user is not None or getattr(key, "proxy_auth", None) is not None)

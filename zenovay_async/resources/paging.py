@@ -8,6 +8,7 @@ items that occur twice are skipped.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
@@ -69,6 +70,8 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         ZenovayError: As for any call; also when the list continues after 1000 pages without :meth:`take`.
     """
 
+    _is_unused = False
+
     def __init__(
         self,
         caller: Caller,
@@ -88,6 +91,13 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         self._offset = optional_int("offset", offset, low=0)
         self._wanted: int | None = None
         self._started: Coroutine[Any, Any, PageT] | None = None
+        self._is_unused = True
+
+    def __del__(self) -> None:
+        # As Python does of a coroutine; without a word, a forgotten await would look like a list without items.
+        if self._is_unused:
+            message = f"{self._endpoint.operation} was neither awaited nor iterated over; no request was sent"
+            warnings.warn(message, RuntimeWarning, stacklevel=1, source=self)
 
     def take(self, n: int) -> Self:
         """Make the same list, limited to its first ``n`` items.
@@ -103,14 +113,16 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         Raises:
             ConfigurationError: ``n`` is not an int >= 1.
         """
+        self._is_unused = False
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise ConfigurationError(f"take({n!r}): expected an int >= 1")
         shorter = copy(self)
-        shorter._wanted = n  # noqa: SLF001 - of the same class
+        shorter._wanted, shorter._is_unused = n, True  # noqa: SLF001 - of the same class
         return shorter
 
     def __await__(self) -> Generator[Any, Any, PageT]:
         """One page."""
+        self._is_unused = False
         return self._one_page().__await__()
 
     def send(self, value: Any, /) -> Any:
@@ -123,11 +135,13 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
     def close(self) -> None:
         """End the call of one page; part of the coroutine interface."""
+        self._is_unused = False
         if self._started is not None:
             self._started.close()
 
     def _coroutine(self) -> Coroutine[Any, Any, PageT]:
         if self._started is None:
+            self._is_unused = False
             self._started = self._one_page()
         return self._started
 
@@ -139,6 +153,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
     async def pages(self) -> AsyncIterator[Sequence[ItemT]]:
         """The items page by page, without those of the two pages before; no page is empty."""
+        self._is_unused = False
         limit, left = self._largest_page(), self._wanted
         offset = self._offset or 0
         before: set[str] = set()
