@@ -27,7 +27,7 @@ from zenovay_async.resources.websites import WebsiteDetail, WebsiteList
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-__all__ = ["WEBSITE_ID", "Row", "Table", "table_of", "unique_name"]
+__all__ = ["Row", "Table", "table_of"]
 
 WEBSITE_ID = "website_id"
 """The column for the ID of a row's website, which the rows of a table leave free unless they have that ID."""

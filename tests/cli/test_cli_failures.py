@@ -10,10 +10,12 @@ import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from cli_helpers import COMMAND, IDS, PAGES, on_terminal, read_terminal, run, run_at
 from helpers import unique_key
+from proxy_server import ProxyServer
 
 from zenovay_async import RateLimited, ServerUnreachable
 from zenovay_async.cli import main
@@ -207,7 +209,7 @@ async def test_a_run_that_waits_for_its_own_pace_says_so_once() -> None:
                 return seen + process.stderr.read()
 
         first, last = (await asyncio.to_thread(errors)).splitlines()
-    assert re.fullmatch(rb"Rate limit of 30 in 60 s used up: waiting \d+ s, until [\d: -]+", first)
+    assert re.fullmatch(rb"Rate limit of 30 in 60 s reached: waiting \d+ s, until [\d: -]+", first)
     assert last.startswith(b"interrupted: ")
 
 
@@ -230,6 +232,18 @@ def test_http_to_another_machine_has_an_option(
     assert main(command) == 2
     assert main([*command, "--allow-http"]) == 0
     assert json.loads(capsys.readouterr().out)["websites"] == []
+
+
+async def test_a_proxy_is_an_option(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    async with ProxyServer(urlsplit(sandbox.url).netloc) as proxy:
+        assert await asyncio.to_thread(main, ["usage", "--proxy", proxy.url]) == 0
+        assert len(proxy.forwarded) == 1
+    assert main(["usage", "--proxy", "ftp://user:password@proxy.example"]) == 2
+    assert "password" not in capsys.readouterr().err
 
 
 def test_a_warning_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import unicodedata
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async._protocol.text import is_printable, printable
-from zenovay_async.cli.json_text import encode_json
+from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.writer import Writer
 from zenovay_async.tables import WEBSITE_ID
 

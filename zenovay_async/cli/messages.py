@@ -1,4 +1,4 @@
-"""What a run says on standard error while it waits: the server is away, the rate limit is used up; and warnings."""
+"""What a run says on standard error while it waits: the server is away, the rate limit is reached; and warnings."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class MessageReporter(logging.Handler):
 
     def report_pacing(self, limit: RateLimit) -> bool:
         """Print that calls wait for the rate limit, if they wait long; returns whether a line says so."""
-        what = f"Rate limit of {limit.limit:,} in {limit.window:g} s used up: waiting {limit.reset_after:.0f} s, until"
+        what = f"Rate limit of {limit.limit:,} in {limit.window:g} s reached: waiting {limit.reset_after:.0f} s, until"
         return self._report_wait(limit.reset_after, what)
 
     def _report_wait(self, seconds: float, what: str) -> bool:

@@ -63,6 +63,9 @@ class Common:
     allow_http: Annotated[
         bool, Parameter(negative=(), help="Send the key unencrypted to an http base URL of another machine.")
     ] = False
+    proxy: Annotated[
+        str | None, Parameter(help="URL of an HTTP proxy; omitted, HTTPS_PROXY and the like, or the system's.")
+    ] = None
     sandbox: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key.")
     ] = None

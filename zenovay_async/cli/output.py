@@ -8,7 +8,7 @@ import msgspec
 
 from zenovay_async import ConfigurationError, Usage
 from zenovay_async.cli.csv_lines import CsvLines
-from zenovay_async.cli.json_text import encode_json_for
+from zenovay_async.cli.json_encoding import encode_json_for
 from zenovay_async.cli.table import Rows, UsageSummary
 from zenovay_async.cli.writer import Writer
 from zenovay_async.tables import WEBSITE_ID, Row, table_of, unique_name

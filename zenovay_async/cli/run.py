@@ -135,7 +135,11 @@ def _make_client(options: PerWebsite, on_event: OnEvent) -> Zenovay:
         raise ConfigurationError(f"{KEY_VARIABLE} is not set; export {KEY_VARIABLE}=zv_..., or try --sandbox 3")
     try:
         return Zenovay(
-            base_url=options.base_url, timeout=options.timeout, on_event=on_event, allow_http=options.allow_http
+            base_url=options.base_url,
+            timeout=options.timeout,
+            on_event=on_event,
+            proxy=options.proxy,
+            allow_http=options.allow_http,
         )
     except ConfigurationError as error:
         # The command line has it as an option.
