@@ -242,7 +242,8 @@ async def test_a_proxy_is_an_option(
     async with ProxyServer(urlsplit(sandbox.url).netloc) as proxy:
         assert await asyncio.to_thread(main, ["usage", "--proxy", proxy.url]) == 0
         assert len(proxy.forwarded) == 1
-    assert main(["usage", "--proxy", "ftp://user:password@proxy.example"]) == 2
+    command = ["usage", "--proxy", "ftp://user:password@proxy.example"]
+    assert await asyncio.to_thread(main, command) == 2
     assert "password" not in capsys.readouterr().err
 
 
