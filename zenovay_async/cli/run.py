@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import APIStatusError, BadRequestError, ConfigurationError, Zenovay, ZenovayError, is_fatal
 from zenovay_async._protocol.auth import KEY_VARIABLE, OR_ALLOW_HTTP
-from zenovay_async._protocol.text import one_line
+from zenovay_async._protocol.text import printable
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import StreamedIds, is_file, is_valid_id, open_ids, read_ids, validate_id
 from zenovay_async.cli.messages import MessageReporter
@@ -73,7 +73,9 @@ def run(job: Job) -> int:
 
 def print_error(error: Exception, code: int) -> int:
     """Print an error to standard error; returns the exit code."""
-    sys.stderr.write(f"zenovay-async: {one_line(str(error))}\n")
+    # On one line, and otherwise as it is: spaces may belong to the name of a file.
+    line = " ".join(str(error).splitlines())
+    sys.stderr.write(f"zenovay-async: {printable(line)}\n")
     return code
 
 
@@ -231,14 +233,16 @@ class _Run:
 
     async def _watch_rate_limit(self) -> None:
         """Say once that calls wait for the rate limit, of which no event tells."""
-        cost = await self._request.cost()
         budget = self._zenovay._budget  # noqa: SLF001 - private to users alone
         while True:
             await asyncio.sleep(_TICK)
             limit = self._zenovay.rate_limit
-            is_waiting = self._running * cost > budget.statistics().in_flight
-            if limit is not None and is_waiting and self._messages.report_pacing(limit):
-                return
+            # While a call runs, the arguments are known to be valid.
+            if self._running and limit is not None:
+                cost = await self._request.cost()
+                is_waiting = self._running * cost > budget.statistics().in_flight
+                if is_waiting and self._messages.report_pacing(limit):
+                    return
 
     def _end_early(self, reason: str) -> None:
         """Write the results so far, which were paid for, unless the destination is a file that is replaced."""
