@@ -10,6 +10,7 @@ from zenovay_async._limits.budget import RateLimitOption
 from zenovay_async._protocol.auth import AuthStyle
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout
 from zenovay_async._protocol.response import Response
+from zenovay_async._protocol.results import Result
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch, BatchResult, Failure, Success
 from zenovay_async.client import Zenovay
@@ -153,6 +154,7 @@ __all__ = [
     "Replays",
     "Response",
     "ResponseDecodeError",
+    "Result",
     "Retention",
     "RetentionCohorts",
     "RetentionGranularity",

@@ -106,8 +106,8 @@ class Zenovay(ClientMethods):
     them. A client also works outside a block; its connections then close with the event loop, or with :meth:`close`.
     One client serves any number of concurrent calls, on one event loop at a time.
 
-    Clients of one thread with the same key, base URL, ``rate_limit`` and ``rate_limit_window`` share one budget: the
-    rate limit, the monthly quota and the retries of the key.
+    Clients of one thread with the same key and base URL share the monthly quota of the key; those with the same
+    ``rate_limit`` and ``rate_limit_window`` too share its rate limit and its retries.
 
     Args:
         api_key: The key, which usually starts with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.

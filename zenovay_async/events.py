@@ -90,19 +90,23 @@ class ServerReachable(Event, frozen=True, kw_only=True):
 
 
 class QuotaThresholdReached(Event, frozen=True, kw_only=True):
-    """The monthly quota runs low; emitted once a month.
+    """The monthly quota runs low; emitted at 80 % and at 95 % of it, each once a month.
 
     Attributes:
         used: Requests used this month.
         limit: Requests allowed per month.
+        percent: The threshold that was reached: 80 or 95.
     """
 
     used: int
     limit: int
+    percent: int
 
 
 class QuotaExhausted(Event, frozen=True, kw_only=True):
     """The server reported that the monthly quota is exhausted; calls fail from now on without a request.
+
+    All but ``usage()``, and one call every five minutes, which find out whether there is a quota again.
 
     Attributes:
         resets_at: When the count restarts; aware.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.analytics import AnalyticsOverview, CountryList, VisitorPage
 from zenovay_async.resources.anomalies import AnomalyPage
 from zenovay_async.resources.errors import ErrorGroupList
@@ -59,12 +60,12 @@ class Table:
     shown: int = 6
 
     def rows_of(self, result: Any) -> list[Row]:
-        """The rows of a result, as plain values; times are ISO 8601 text.
+        """The rows of a result, as plain values; times are ISO 8601 text, and an empty ``extra`` is left out.
 
         Args:
             result: A result of the type, or its plain values.
         """
-        plain = msgspec.to_builtins(result)
+        plain = result.to_dict() if isinstance(result, Result) else msgspec.to_builtins(result)
         return list(plain[self.rows]) if isinstance(self.rows, str) else self.rows(plain)
 
     def columns_of(self, result: Any) -> tuple[str, ...]:

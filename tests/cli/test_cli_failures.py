@@ -73,7 +73,8 @@ async def test_paid_results_are_printed_when_the_quota_is_exhausted_in_the_middl
     assert IDS[1] not in done.stdout
     if kind == "json":
         assert len(json.loads(done.stdout)) == 1
-    failed, stopped, why = done.stderr.splitlines()
+    warned, failed, stopped, why = done.stderr.splitlines()
+    assert warned == "95 % of the monthly quota used: 2 of 2 requests"
     assert failed.startswith("nobody: Website not found")
     assert stopped == "stopped: 2 of 4 done, 1 failed"
     assert why.startswith("zenovay-async: Monthly limit exceeded")

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
+from helpers import unique_key
 
 from zenovay_async import HeatmapPage, HeatmapPages, tables
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 from zenovay_async.cli import main
 from zenovay_async.cli.table import Rows
 from zenovay_async.tables import Table
@@ -150,6 +152,40 @@ def test_usage_shows_plan_rate_limit_and_quota_at_a_glance(capsys: pytest.Captur
     shown = capsys.readouterr().out
     for text in ("enterprise", "6,000 requests a minute", "1 of 1,000,000 requests", "999,999", "UTC, in"):
         assert text in shown
+
+
+USAGE = {
+    "api_key": {"id": None, "name": None},
+    "usage": {"monthly_requests": 850, "monthly_limit": 1000, "monthly_reset_at": "2099-12-01T00:00:00+02:00"},
+}
+ZONES = {
+    "pages": [
+        {"url": "/a", "total_interactions": 2, "last_updated": "2026-12-01T00:30:00+02:00"},
+        {"url": "/b", "total_interactions": 1, "last_updated": None},
+        {"url": "2026-12-01T00:00:00_no_time", "total_interactions": 0, "last_updated": "2026-01-01T05:00:00Z"},
+    ]
+}
+
+
+def test_a_table_shows_every_time_in_utc(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    canned.get(f"{DEFAULT_BASE_URL}/usage", payload={"success": True, "data": USAGE})
+    assert main(["usage"]) == 0
+    shown = capsys.readouterr()
+    assert "2099-11-30 22:00 UTC" in shown.out
+    assert "unknown, permission unknown" in shown.out
+    assert shown.err == "80 % of the monthly quota used: 850 of 1,000 requests\n"
+    canned.get(f"{DEFAULT_BASE_URL}/heatmaps/x/pages", payload={"success": True, "data": ZONES}, repeat=True)
+    assert main(["heatmaps", "pages", "x"]) == 0
+    shown = capsys.readouterr()
+    assert "2026-11-30 22:30" in shown.out
+    assert "2026-12-01T00:00:00_no_time" in shown.out
+    assert main(["heatmaps", "pages", "x", "--format", "csv"]) == 0
+    assert "x,/a,2,2026-12-01T00:30:00+02:00\nx,/b,1,\n" in capsys.readouterr().out
+    assert main(["heatmaps", "pages", "x", "x"]) == 0
+    assert "2026-11-30 22:30" in capsys.readouterr().out
 
 
 def test_visitors_cannot_control_a_terminal(

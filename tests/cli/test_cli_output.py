@@ -247,7 +247,7 @@ async def test_a_run_that_stops_keeps_the_old_file_and_says_so(sandbox: Sandbox,
     key = sandbox.add_key("small", monthly_limit=2)
     done = await run_at(sandbox, *IDS, "--concurrency", "1", "-o", str(file), key=key)
     assert done.returncode == 3
-    assert done.stderr.splitlines()[:2] == ["stopped: 2 of 3 done, 0 failed", f"nothing was written to {file}"]
+    assert done.stderr.splitlines()[1:3] == ["stopped: 2 of 3 done, 0 failed", f"nothing was written to {file}"]
     assert file.read_text() == "of yesterday"
 
 

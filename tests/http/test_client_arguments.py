@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +23,7 @@ async def test_pages_are_typed_sorted_and_limited(zenovay: Zenovay, sandbox: San
     counts = [page.total_interactions for page in report.pages]
     assert len(counts) == 3
     assert counts == sorted(counts, reverse=True)
-    assert all(page.last_updated.tzinfo for page in report.pages)
+    assert all(page.last_updated and page.last_updated.tzinfo for page in report.pages)
 
 
 async def test_without_a_limit_the_servers_default_holds(zenovay: Zenovay, sandbox: Sandbox) -> None:
@@ -62,6 +64,23 @@ async def test_the_raw_response_has_headers_and_metadata(zenovay: Zenovay, sandb
     assert response.rate_limit.limit is not None
     assert response.usage.monthly == 1
     assert response.json()["data"]["pages"][0]["url"] == response.data.pages[0].url
+
+
+async def test_a_raw_response_pickles_and_copies(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(sandbox.website_ids[0], limit=1)
+    for twin in (pickle.loads(pickle.dumps(response)), copy.copy(response), copy.deepcopy(response)):  # noqa: S301 - our own
+        assert type(twin) is type(response)
+        assert twin == response
+        assert twin.headers["X-REQUEST-ID"] == twin.request_id == response.request_id
+        assert (twin.rate_limit, twin.usage, twin.json()) == (response.rate_limit, response.usage, response.json())
+
+
+async def test_a_raw_response_is_shown_in_a_few_words_and_without_what_the_server_sent(
+    zenovay: Zenovay, sandbox: Sandbox
+) -> None:
+    """A server may echo the key anywhere."""
+    response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(sandbox.website_ids[0])
+    assert repr(response) == f"Response(200, HeatmapPages, {len(response.body)} bytes)"
 
 
 async def test_only_methods_of_this_client_have_a_raw_response(zenovay: Zenovay) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, assert_type
 
 if TYPE_CHECKING:
+    import dataclasses
     from datetime import date, datetime
 
     import msgspec
@@ -21,22 +22,26 @@ if TYPE_CHECKING:
         assert_type((await zenovay.websites.list()).websites, tuple[z.Website, ...])
         assert_type((await zenovay.websites.get(site)).settings.heatmaps, bool | None)
         overview = await zenovay.analytics.overview(site, range="7d")
-        assert_type(overview.summary.total_visitors, int)
+        assert_type(overview.summary.total_visitors, int | None)
         assert_type(overview.daily_stats[0].date, date)
         assert_type(await zenovay.analytics.visitors(site), z.VisitorPage)
         async for visitor in zenovay.analytics.visitors(site).take(5):
             assert_type(visitor, z.Visitor)
-        assert_type((await zenovay.analytics.countries(site)).countries[0].visitors, int)
-        assert_type((await zenovay.heatmaps.pages(site)).pages[0].last_updated, datetime)
+        assert_type((await zenovay.analytics.countries(site)).countries[0].visitors, int | None)
+        assert_type((await zenovay.heatmaps.pages(site)).pages[0].last_updated, datetime | None)
         async for session in zenovay.replays.sessions(site):
             assert_type(session.started_at, datetime | None)
-        assert_type((await zenovay.errors.groups(site, status="resolved")).error_groups[0].message, str)
+        assert_type((await zenovay.errors.groups(site, status="resolved")).error_groups[0].message, str | None)
         async for insight in zenovay.insights.list(site, type="trend", severity="info"):
             assert_type(insight, z.Insight)
         async for anomaly in zenovay.anomalies.list(site, resolved=True):
             assert_type(anomaly.is_resolved, bool | None)
         assert_type((await zenovay.retention.cohorts(site)).cohorts[0].retention_rate, float | None)
-        assert_type((await zenovay.revenue.ltv(site)).cohorts[0].periods[0].cumulative_revenue_per_customer, float)
+        value = await zenovay.revenue.ltv(site)
+        assert_type(value.cohorts[0].periods[0].cumulative_revenue_per_customer, float | None)
+        assert_type(value.to_dict(), dict[str, Any])
+        assert_type(value.to_json(), str)
+        assert_type(dataclasses.asdict(value), dict[str, Any])
         assert_type((await zenovay.query(site, "?")).extra, dict[str, Any])
         assert_type(await zenovay.request("GET", "websites", result_type=Mine), Mine)
         assert_type(await zenovay.stats.aggregate(site_id=site), Any)

@@ -303,6 +303,24 @@ async def test_a_quota_exhausted_during_the_wait_returns_the_permit() -> None:
     assert budget.statistics().in_flight == 0
 
 
+async def test_a_call_that_asks_for_the_quota_takes_no_from_a_limiter_of_its_own() -> None:
+    """It waits anew only if the server reported the quota exhausted meanwhile."""
+    limiter = RecordingLimiter()
+    budget = budget_of(unique_key(), rate_limit=limiter)
+    first = await budget.acquire(1, max_wait=None, background=False)
+    errors = iter([QuotaExceededError("of this wait"), QuotaExceededError("of the limiter itself")])
+
+    def fail() -> None:
+        if len(limiter.requested) == 2:
+            first.settle(Outcome(kind="quota_exhausted"))
+        raise next(errors)
+
+    limiter.before_permit = fail
+    with pytest.raises(QuotaExceededError, match="of the limiter itself"):
+        await budget.acquire(1, max_wait=None, background=False, states_usage=True)
+    assert budget.statistics().in_flight == 0
+
+
 async def test_a_wait_that_does_not_fit_leaves_nothing_in_flight() -> None:
     budget = budget_of(unique_key(), rate_limit=RecordingLimiter())
     with pytest.raises(RateLimitError):
@@ -347,7 +365,7 @@ async def test_clients_of_a_key_share_everything_but_the_reserve() -> None:
         careful.check(1, background=True)
 
 
-async def test_other_keys_addresses_and_limits_share_nothing() -> None:
+async def test_other_keys_and_addresses_share_nothing_and_other_limits_the_quota_alone() -> None:
     key = unique_key()
     limiter = RecordingLimiter()
     budgets = [
@@ -363,7 +381,7 @@ async def test_other_keys_addresses_and_limits_share_nothing() -> None:
     (await budgets[0].acquire(1, max_wait=None, background=False)).settle(
         Outcome(kind="succeeded", usage=UsageHeaders(10, 100))
     )
-    assert [budget.quota().used for budget in budgets] == [10] + [None] * 7
+    assert [budget.quota().used for budget in budgets] == [10, None, None, 10, 10, 10, 10, 10]
     elsewhere: list[Quota] = []
     thread = threading.Thread(target=lambda: elsewhere.append(budget_of(key).quota()))
     thread.start()
@@ -430,7 +448,7 @@ async def test_an_event_is_emitted_once_to_each_listener_that_is_left() -> None:
     (await budget.acquire(1, max_wait=None, background=False)).settle(
         Outcome(kind="succeeded", usage=UsageHeaders(95, 100))
     )
-    event = QuotaThresholdReached(used=95, limit=100)
+    event = QuotaThresholdReached(used=95, limit=100, percent=95)
     assert (one, other, gone) == ([event], [event], [])
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from zenovay_async import HeatmapPages, ResponseDecodeError, Visitor, VisitorPage, Zenovay
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
-from zenovay_async._protocol.parsing import Result, parse_response
+from zenovay_async._protocol.parsing import Parsed, parse_response
 from zenovay_async._protocol.response import RawResponse
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ GOOD: dict[str, Any] = {
 }
 
 
-def parse_body(decoder: Decoder[Any], body: bytes, *, strict: bool = False, find_drift: bool = True) -> Result[Any]:
+def parse_body(decoder: Decoder[Any], body: bytes, *, strict: bool = False, find_drift: bool = True) -> Parsed[Any]:
     call = Endpoint("test.endpoint", "x", decoder).call()
     return parse_response(call, RawResponse(200, {}, body), NOW, strict=strict, find_drift=find_drift)
 
 
-def parse(data_type: type[Any], data: Any, *, strict: bool = False, find_drift: bool = True) -> Result[Any]:
+def parse(data_type: type[Any], data: Any, *, strict: bool = False, find_drift: bool = True) -> Parsed[Any]:
     body = json.dumps({"success": True, "data": data, "timestamp": "2026-02-07T12:00:00.000Z"}).encode()
     return parse_body(Decoder(data_type), body, strict=strict, find_drift=find_drift)
 

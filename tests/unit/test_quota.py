@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from zenovay_async import Quota, QuotaExceededError, UsageHeaders
-from zenovay_async._limits.quota import QuotaGuard
+from zenovay_async import Outcome, Quota, QuotaExceededError, UsageHeaders
+from zenovay_async._limits.quota import PROBE_INTERVAL, QuotaGuard
 from zenovay_async._protocol.headers import usage_headers
 from zenovay_async.events import Event, QuotaExhausted, QuotaThresholdReached
 
@@ -150,16 +150,169 @@ def test_a_quota_exhausted_without_a_time_is_so_until_the_first(now: datetime, e
     assert guard.exhausted_error().retry_after == (ends - now).total_seconds()
 
 
-def test_a_low_quota_is_one_event_until_it_resets() -> None:
+def reached(used: int, percent: int, limit: int = 1000) -> QuotaThresholdReached:
+    return QuotaThresholdReached(used=used, limit=limit, percent=percent)
+
+
+def test_a_low_quota_is_an_event_and_a_log_line_at_each_threshold_once_a_month(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     events: list[Event] = []
     clock = Clock()
     guard = QuotaGuard(on_event=events.append, clock=clock)
-    for used in (899, 900, 901, 950):
+    for used in (799, 800, 801, 949, 950, 951):
         guard.update(usage(used))
     for text in ("960", "970"):
         guard.update(usage_headers({"X-Usage-Monthly": text}))
-    assert events == [QuotaThresholdReached(used=900, limit=1000)]
+    assert events == [reached(800, 80), reached(950, 95)]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "80 % of the monthly quota used: 800 of 1000 requests"),
+        ("WARNING", "95 % of the monthly quota used: 950 of 1000 requests"),
+    ]
     clock.now = JULY
-    for used in (1, 899, 905):
+    for used in (1, 799, 805, 990):
         guard.update(usage(used, reset=AUGUST))
-    assert events[1:] == [QuotaThresholdReached(used=905, limit=1000)]
+    assert events[2:] == [reached(805, 80), reached(990, 95)]
+
+
+def test_a_quota_that_is_lower_than_both_thresholds_at_once_is_one_event() -> None:
+    events: list[Event] = []
+    guard = QuotaGuard(on_event=events.append, clock=Clock())
+    guard.update(usage(999))
+    guard.update(usage(1000))
+    assert events == [reached(999, 95)]
+
+
+def test_a_larger_quota_has_thresholds_of_its_own() -> None:
+    events: list[Event] = []
+    guard = QuotaGuard(on_event=events.append, clock=Clock())
+    for used, limit in ((960, 1000), (961, 1010), (962, 10_000), (8000, 10_000), (9500, 10_000)):
+        guard.update(usage(used, limit))
+    assert events == [reached(960, 95), reached(8000, 80, 10_000), reached(9500, 95, 10_000)]
+
+
+SUCCEEDED = Outcome(kind="succeeded")
+EXHAUSTED = Outcome(kind="quota_exhausted")
+
+
+def exhausted_guard(clock: Clock) -> QuotaGuard:
+    guard = QuotaGuard(clock=clock)
+    guard.update(usage(1000))
+    guard.mark_exhausted(None)
+    return guard
+
+
+def is_rejected(guard: QuotaGuard) -> bool:
+    try:
+        guard.check(1, reserve=0)
+    except QuotaExceededError:
+        return True
+    return False
+
+
+def test_one_call_every_five_minutes_probes_an_exhausted_quota() -> None:
+    clock = Clock()
+    guard = exhausted_guard(clock)
+    for _ in range(3):
+        clock.now += timedelta(minutes=4, seconds=59)
+        assert is_rejected(guard)
+        clock.now += timedelta(seconds=1)
+        assert not is_rejected(guard)
+        trial = guard.begin_trial(states_usage=False)
+        assert is_rejected(guard)
+        guard.mark_exhausted(None)
+        guard.end_trial(trial, EXHAUSTED)
+        assert is_rejected(guard)
+
+
+def test_a_probe_that_succeeds_ends_the_exhaustion() -> None:
+    clock = Clock()
+    guard = exhausted_guard(clock)
+    clock.now += PROBE_INTERVAL
+    guard.check(1, reserve=0)
+    guard.end_trial(guard.begin_trial(states_usage=False), SUCCEEDED)
+    assert not guard.is_exhausted
+    assert not is_rejected(guard)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "next_probes"),
+    [
+        (Outcome(kind="unsent"), True),
+        (Outcome(kind="unreachable"), True),
+        (Outcome(kind="no_response"), True),
+        (Outcome(kind="rate_limited", status=429), True),
+        (Outcome(kind="failed", status=502), True),
+        (Outcome(kind="failed", status=404), False),
+        (EXHAUSTED, False),
+    ],
+)
+def test_a_probe_that_showed_nothing_is_repeated_by_the_next_call(outcome: Outcome, next_probes: bool) -> None:  # noqa: FBT001 - a table's column
+    clock = Clock()
+    guard = exhausted_guard(clock)
+    clock.now += PROBE_INTERVAL
+    guard.check(1, reserve=0)
+    guard.end_trial(guard.begin_trial(states_usage=False), outcome)
+    assert guard.is_exhausted
+    assert is_rejected(guard) is not next_probes
+
+
+def test_a_clock_that_is_set_back_does_not_put_off_the_probe() -> None:
+    clock = Clock()
+    guard = exhausted_guard(clock)
+    clock.now -= timedelta(days=2)
+    assert not is_rejected(guard)
+
+
+@pytest.mark.parametrize(
+    ("stated", "is_over"),
+    [
+        (usage(1000, 1000), False),
+        (usage(1000, 10_000), True),
+        (usage(0, 10_000), True),
+        (usage(200, 1000), True),
+        (usage(1000, 1000, JULY + timedelta(days=5)), True),
+        (UsageHeaders(1000, None, None, None), False),
+        (UsageHeaders(None, None, None, None), False),
+        (UsageHeaders(5, None, None, None), True),
+    ],
+    ids=["same", "upgraded", "upgraded and restarted", "granted", "next month", "same count", "nothing", "count alone"],
+)
+def test_a_call_that_asks_for_the_quota_ends_the_exhaustion_if_there_is_a_quota(
+    stated: UsageHeaders,
+    is_over: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    guard = exhausted_guard(Clock())
+    trial = guard.begin_trial(states_usage=True)
+    guard.update(stated)
+    guard.end_trial(trial, Outcome(kind="succeeded", usage=stated))
+    assert guard.is_exhausted is not is_over
+    if is_over:
+        assert guard.snapshot().used == stated.monthly
+
+
+def test_a_late_response_to_an_earlier_request_does_not_end_the_exhaustion() -> None:
+    guard = QuotaGuard(clock=Clock())
+    guard.mark_exhausted(None)
+    for used in (997, 998, 999):
+        guard.update(usage(used))
+    assert is_rejected(guard)
+
+
+def test_a_response_that_states_a_larger_quota_ends_the_exhaustion() -> None:
+    guard = exhausted_guard(Clock())
+    guard.update(usage(1001, 10_000))
+    assert not is_rejected(guard)
+    assert guard.snapshot().remaining == 8999
+
+
+def test_a_quota_that_stays_exhausted_is_one_event() -> None:
+    events: list[Event] = []
+    clock = Clock()
+    guard = QuotaGuard(on_event=events.append, clock=clock)
+    for _ in range(3):
+        guard.mark_exhausted(3600.0)
+        clock.now += PROBE_INTERVAL
+        guard.check(1, reserve=0)
+        guard.end_trial(guard.begin_trial(states_usage=False), EXHAUSTED)
+    assert events == [QuotaExhausted(resets_at=NOW + timedelta(hours=1))]

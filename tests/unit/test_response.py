@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from zenovay_async import (
 )
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
-from zenovay_async._protocol.parsing import Result, parse_response
+from zenovay_async._protocol.parsing import Parsed, parse_response
 from zenovay_async._protocol.response import RawResponse
 
 CALL = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", Decoder(HeatmapPages)).call("x")
@@ -37,7 +38,7 @@ PAGES: dict[str, Any] = {
 }
 
 
-def parse(status: int, body: bytes | object, **headers: str) -> Result[HeatmapPages]:
+def parse(status: int, body: bytes | object, **headers: str) -> Parsed[HeatmapPages]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     return parse_response(CALL, RawResponse(status, named, raw), NOW)
@@ -228,7 +229,7 @@ def test_a_successful_response_is_its_data_with_aware_times() -> None:
     result = parse(200, {"success": True, "data": PAGES, "timestamp": "2026-02-07T12:00:00.000Z"})
     page = result.data.pages[0]
     assert (page.url, page.total_interactions) == ("/", 12543)
-    assert page.last_updated.isoformat() == "2026-02-07T14:30:00+00:00"
+    assert page.last_updated == datetime(2026, 2, 7, 14, 30, tzinfo=UTC)
     assert result.timestamp is not None
     assert result.timestamp.isoformat() == "2026-02-07T12:00:00+00:00"
     assert (result.drifts, result.usage) == ((), None)

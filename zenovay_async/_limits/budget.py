@@ -1,11 +1,12 @@
 """What one API key may spend: its rate limit, its monthly quota and its retries, behind one facade.
 
-All clients of a thread with the same key, base URL, ``rate_limit`` and window share one limiter, one monthly quota and
-one retry budget, as the API counts them as one; ``quota_reserve`` is each client's own.
+All clients of a thread with the same key and base URL share one monthly quota; those that have the same ``rate_limit``
+and window too share one limiter and one retry budget, as the API counts them as one; ``quota_reserve`` is each client's
+own.
 
-Clients with another ``rate_limit`` or window do not share with them: a limiter has one limit. So a client with
-``"auto"`` and one with a figure may together send more than the plan allows, until a 429 slows both. Give each a share
-of the plan, or both the same limit.
+Clients with another ``rate_limit`` or window have another limiter: a limiter has one limit. So a client with ``"auto"``
+and one with a figure may together send more than the plan allows, until a 429 slows both. Give each a share of the
+plan, or both the same limit.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from zenovay_async._limits.gate import believed_wait
 from zenovay_async._limits.outage_gate import RELEASED, OutageGate
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.patience import Patience
-from zenovay_async._limits.quota import QuotaGuard
+from zenovay_async._limits.quota import QuotaGuard, Trial
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, WindowLimiter
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.events import emit_to_all
-from zenovay_async.exceptions import ConfigurationError, RateLimitError
+from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError
 from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit, RateLimiter
 
 if TYPE_CHECKING:
@@ -104,33 +105,41 @@ class Budget:
         """Whether calls need a permit of a limiter."""
         return self._shared.limiter is not None
 
-    def check(self, cost: int, *, background: bool) -> None:
+    def check(self, cost: int, *, background: bool, states_usage: bool = False) -> None:
         """Reject a call that the monthly quota does not allow, before anything is spent.
 
         Args:
             cost: Requests that the call is charged for.
             background: Whether the call has to leave the reserve.
+            states_usage: Whether the call asks for the quota, which it may whatever is left.
 
         Raises:
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
-        self._shared.quota.check(cost, reserve=self._reserve if background else 0)
+        if not states_usage:
+            self._shared.quota.check(cost, reserve=self._reserve if background else 0, may_wait=background)
 
-    def acquire_nowait(self, cost: int, *, background: bool) -> BudgetPermit | None:
+    def acquire_nowait(self, cost: int, *, background: bool, states_usage: bool = False) -> BudgetPermit | None:
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         shared = self._shared
         limiter = shared.limiter
         permit = None
-        if not shared.outage_gate.is_clear:
+        if not shared.outage_gate.is_clear or (shared.quota.is_probing and not states_usage):
             return None
         if limiter is not None:
             permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
                 return None
-        return self._make_permit(cost, permit, None)
+        return self._make_permit(cost, permit, None, states_usage=states_usage)
 
     async def acquire(
-        self, cost: int, *, max_wait: float | None, background: bool, patience: Patience = _PATIENCE
+        self,
+        cost: int,
+        *,
+        max_wait: float | None,
+        background: bool,
+        states_usage: bool = False,
+        patience: Patience = _PATIENCE,
     ) -> BudgetPermit:
         """Wait for a permit, and check the quota again, which other calls may have spent in the meantime.
 
@@ -138,6 +147,7 @@ class Budget:
             cost: Requests that the call is charged for.
             max_wait: Seconds to wait at most; ``None`` for no bound.
             background: Whether direct calls overtake it.
+            states_usage: Whether the call asks for the quota, which it may whatever is left.
             patience: How long to wait for a server that is away.
 
         Raises:
@@ -145,40 +155,65 @@ class Budget:
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
             ServerUnavailable: The server is away, and the wait ends before it is back.
         """
-        shared, time = self._shared, asyncio.get_running_loop().time
-        gate, limiter, own = shared.outage_gate, shared.limiter, shared.own_limiter
-        deadline = math.inf if max_wait is None else time() + max_wait
-        while True:
-            ticket = None
-            if not gate.is_clear:
-                ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
-            permit: Permit | None = None
+        deadline = math.inf if max_wait is None else asyncio.get_running_loop().time() + max_wait
+        quota, acquired = self._shared.quota, None
+        while acquired is None:
+            if background and not states_usage:
+                await quota.wait_for_probe()
+            reports = quota.reports
             try:
-                if limiter is not None:
-                    if own is not None and ticket == RELEASED:
-                        permit = own.acquire_nowait(cost=cost, background=background)
-                        if permit is None:
-                            # The limiter bounds it from here on, and nobody else need wait for it.
-                            gate.abandon(ticket)
-                            ticket = None
-                    if permit is None:
-                        bound = None if max_wait is None else max(0.0, deadline - time())
-                        permit = await limiter.acquire(cost=cost, max_wait=bound, background=background)
-                self.check(cost, background=background)
-            except BaseException:
-                if permit is not None:
-                    permit.refund()
-                gate.abandon(ticket)
-                raise
-            acquired = self._make_permit(cost, permit, ticket)
-            if not self.holds_back(acquired, background=background):
-                return acquired
-            acquired.refund()
+                acquired = await self._acquire(
+                    cost, deadline, patience, background=background, states_usage=states_usage
+                )
+            except QuotaExceededError:
+                # All who wait when the server reports the quota exhausted fail. One that asks for it waits anew.
+                if not states_usage or quota.reports == reports:
+                    raise
+        return acquired
 
-    def _make_permit(self, cost: int, permit: Permit | None, ticket: int | None) -> BudgetPermit:
+    async def _acquire(
+        self, cost: int, deadline: float, patience: Patience, *, background: bool, states_usage: bool
+    ) -> BudgetPermit | None:
+        """Wait for a permit; ``None`` if the call has to wait anew, as something changed meanwhile."""
         shared = self._shared
-        shared.quota.in_flight += cost
-        return BudgetPermit(shared, cost, permit, ticket)
+        gate, limiter, own = shared.outage_gate, shared.limiter, shared.own_limiter
+        ticket = None
+        if not gate.is_clear:
+            ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
+        permit: Permit | None = None
+        try:
+            if own is not None and ticket == RELEASED:
+                permit = own.acquire_nowait(cost=cost, background=background)
+                if permit is None:
+                    # The limiter bounds it from here on, and nobody else need wait for it.
+                    gate.abandon(ticket)
+                    ticket = None
+            if permit is None and limiter is not None:
+                max_wait = None if deadline == math.inf else max(0.0, deadline - asyncio.get_running_loop().time())
+                permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+            self.check(cost, background=background, states_usage=states_usage)
+        except BaseException:
+            if permit is not None:
+                permit.refund()
+            gate.abandon(ticket)
+            raise
+        if shared.quota.is_probing and not states_usage:
+            # A background call, which was overtaken by another one.
+            if permit is not None:
+                permit.refund()
+            gate.abandon(ticket)
+            return None
+        acquired = self._make_permit(cost, permit, ticket, states_usage=states_usage)
+        if self.holds_back(acquired, background=background):
+            acquired.refund()
+            return None
+        return acquired
+
+    def _make_permit(self, cost: int, permit: Permit | None, ticket: int | None, *, states_usage: bool) -> BudgetPermit:
+        shared, quota = self._shared, self._shared.quota
+        quota.in_flight += cost
+        trial = quota.begin_trial(states_usage=states_usage) if quota.is_exhausted else None
+        return BudgetPermit(shared, cost, permit, ticket, trial)
 
     def holds_back(self, permit: BudgetPermit, *, background: bool) -> bool:
         """Whether a permit must be refunded, and another acquired, as the server is away now."""
@@ -231,6 +266,10 @@ class Budget:
         """The state of the monthly quota."""
         return self._shared.quota.snapshot()
 
+    def seconds_to_quota_reset(self) -> float:
+        """Seconds until the monthly quota resets."""
+        return self._shared.quota.seconds_to_reset()
+
     def statistics(self) -> BudgetStatistics:
         """What all clients of the key have in flight, and the retries that they have left."""
         return BudgetStatistics(self._shared.quota.in_flight, self._shared.retries.tokens)
@@ -238,6 +277,7 @@ class Budget:
     def listen(self, listener: Listener) -> None:
         """Emit events of the key to a listener until it is garbage collected; its client has to keep it."""
         self._shared.listeners.add(listener)
+        self._shared.account.listeners.add(listener)
 
     async def aclose(self) -> None:
         """Close the limiter, unless it is a custom one, which the caller owns."""
@@ -254,6 +294,7 @@ class BudgetPermit(msgspec.Struct, eq=False):
     _cost: int
     _permit: Permit | None
     ticket: int | None
+    _trial: Trial | None = None
 
     def settle(self, outcome: Outcome, path: str = "") -> None:
         """Update quota, retry budget, limiter and the state of the server; nothing else updates them.
@@ -274,6 +315,8 @@ class BudgetPermit(msgspec.Struct, eq=False):
         elif kind == "quota_exhausted":
             # Before the permit is returned, which would let the next waiter send a request in vain.
             shared.on_quota_exhausted(outcome.retry_after)
+        if self._trial is not None:
+            quota.end_trial(self._trial, outcome)
         if permit is not None:
             try:
                 if kind in {"unsent", "unreachable"}:
@@ -291,15 +334,24 @@ class BudgetPermit(msgspec.Struct, eq=False):
         self.settle(UNSENT)
 
 
-class _Shared:
-    """Limiter, quota and retries of one key, for all its clients."""
+class _Account:
+    """The monthly quota of one key, for all its clients, whatever their ``rate_limit``."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self) -> None:
+        self.listeners: WeakSet[Listener] = WeakSet()
+        self.quota = QuotaGuard(on_event=lambda event: emit_to_all(self.listeners, event))
+
+
+class _Shared:
+    """Limiter, quota and retries of one key, for all its clients with the same ``rate_limit``."""
+
+    def __init__(self, limits: Limits, account: _Account) -> None:
+        self.account = account
         self.listeners: WeakSet[Listener] = WeakSet()
         self.own_limiter = self._make_limiter(limits)
         given = limits.rate_limit
         self.limiter: RateLimiter | None = given if isinstance(given, RateLimiter) else self.own_limiter
-        self.quota = QuotaGuard(on_event=self._emit)
+        self.quota = account.quota
         self.retries = RetryBudget()
         self.outage_gate = OutageGate(self._emit)
         self.window = limits.window
@@ -309,11 +361,17 @@ class _Shared:
     def on_quota_exhausted(self, retry_after: float | None) -> None:
         """Fail the callers that wait for a permit: the server reported the quota exhausted."""
         self.quota.mark_exhausted(retry_after)
-        # A custom limiter may serve other keys as well; then the callers of this key wait on until Budget.acquire
-        # rejects them. valuerefs() makes a list, as other threads may add to the registry meanwhile.
-        in_use = [reference() for reference in _registry.valuerefs()]
-        users = [shared for shared in in_use if shared is not None and shared.limiter is self.limiter]
-        if self.limiter is None or len(users) > 1:
+        # valuerefs() makes a list, as other threads may add to the registry meanwhile.
+        in_use = [shared for reference in _registry.valuerefs() if (shared := reference()) is not None]
+        for mine in [shared for shared in in_use if shared.account is self.account]:
+            # A custom limiter may serve other keys as well; then the callers of this key wait on until Budget.acquire
+            # rejects them.
+            if len([shared for shared in in_use if shared.limiter is mine.limiter]) == 1:
+                mine.fail_waiters()
+
+    def fail_waiters(self) -> None:
+        """Fail the callers that wait for a permit, as the quota is exhausted."""
+        if self.limiter is None:
             return
         try:
             self.limiter.fail_waiters(self.quota.exhausted_error)
@@ -334,11 +392,12 @@ class _Shared:
 # What a key has left outlives its clients, for the newest keys: a program that makes a client for each request that it
 # serves would otherwise learn the limit anew each time.
 _registry: WeakValueDictionary[tuple[object, ...], _Shared] = WeakValueDictionary()
+_accounts: WeakValueDictionary[tuple[int, bytes, str], _Account] = WeakValueDictionary()
 _newest: deque[_Shared] = deque(maxlen=256)
 
 
 def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
-    """The budget of a client, which shares with the clients of this thread that have the same key and limits.
+    """The budget of a client, which shares with the clients of this thread that have the same key.
 
     Args:
         auth: The key.
@@ -349,10 +408,14 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
     digest = hashlib.sha256(auth.key.encode()).digest()
     custom = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
     # An event loop belongs to a thread, and so does a limiter.
-    entry = (threading.get_ident(), digest, base_url, id(custom) if custom else limits.rate_limit, limits.window)
+    key = (threading.get_ident(), digest, base_url)
+    entry = (*key, id(custom) if custom else limits.rate_limit, limits.window)
     shared = _registry.get(entry)
     if shared is None:
-        shared = _registry[entry] = _Shared(limits)
+        account = _accounts.get(key)
+        if account is None:
+            account = _accounts[key] = _Account()
+        shared = _registry[entry] = _Shared(limits, account)
         _newest.append(shared)
     budget = shared.budgets.get(limits.quota_reserve)
     if budget is None:

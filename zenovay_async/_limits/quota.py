@@ -1,14 +1,20 @@
 """The monthly quota: what is known of it, and which calls may still spend it.
 
+Once the server has reported it exhausted, calls fail without a request until it resets. The plan may be upgraded
+before: so calls that ask for the quota are sent all the same, and one other call every few minutes, as a probe. What
+they bring decides whether the quota is still exhausted; a response to a request that was sent before does not.
+
 Sources: help "Rate limits" (``X-Usage-*``, the hard monthly cap on the account), docs "GET /usage" (the count restarts
-on the first of the month, 00:00 UTC).
+on the first of the month, 00:00 UTC), help "Usage limits and warnings" (users are warned at 80 % and at 95 %).
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from zenovay_async.events import QuotaExhausted, QuotaThresholdReached, emit
 from zenovay_async.exceptions import MONTHLY_LIMIT_EXCEEDED, QuotaExceededError
@@ -18,10 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zenovay_async.events import OnEvent
-    from zenovay_async.rate_limits import UsageHeaders
+    from zenovay_async.rate_limits import Outcome, UsageHeaders
 
-# Share of the quota at which it runs low: the tenth that is left allows time to act.
-_THRESHOLD = 0.9
+_logger = logging.getLogger("zenovay_async")
+
+Trial: TypeAlias = Literal["usage", "probe"]
+"""A request that is sent although the quota is exhausted: one that asks for the quota, or any other."""
+
+PROBE_INTERVAL = timedelta(minutes=5)
+"""Time from a response that the quota is exhausted to the next probe."""
+# Percent of the quota at which it runs low.
+_THRESHOLDS = (80, 95)
 # The longest month and a day, as clocks and time zones differ.
 _LONGEST_MONTH = timedelta(days=32)
 
@@ -35,6 +48,9 @@ class QuotaGuard:
 
     Attributes:
         in_flight: Requests in flight; kept by the budget.
+        is_exhausted: Whether the server reported the quota exhausted, and it has not reset since, as far as known.
+        reports: Number of times that the server reported it.
+        is_probing: Whether a probe is in flight.
     """
 
     def __init__(self, *, on_event: OnEvent | None = None, clock: Callable[[], datetime] | None = None) -> None:
@@ -49,30 +65,82 @@ class QuotaGuard:
         self._last_reset: datetime | None = None
         self._month_ends: datetime | None = None
         self.in_flight = 0
+        self.is_exhausted = False
+        self.reports = 0
+        self.is_probing = False
         self._exhausted_until: datetime | None = None
+        self._probe_at: datetime | None = None
+        # Set once the last probe has ended.
+        self._probe_ended = asyncio.Event()
+        # The highest threshold that was reached this month, and the count at which the next one is.
+        self._warned = 0
         self._warn_at = math.inf
 
     def snapshot(self) -> Quota:
         """What is known of the quota."""
         return Quota(used=self._used, limit=self._limit, resets_at=self._resets_at, total=self._total)
 
-    def check(self, cost: int, *, reserve: int) -> None:
-        """Reject a call that may not be sent now.
+    def check(self, cost: int, *, reserve: int, may_wait: bool = False) -> None:
+        """Reject a call that may not be sent now; one that asks for the quota is not checked.
 
         Args:
             cost: Requests that it is charged for.
             reserve: Requests that it must leave; 0 for a direct call.
+            may_wait: Whether it may :meth:`wait_for_probe` before it is sent.
 
         Raises:
             QuotaExceededError: The quota is exhausted, or only the reserve is left.
         """
-        if self._exhausted_until is not None:
+        if self.is_exhausted:
             now = self._clock()
-            if now < self._exhausted_until:
+            if self._exhausted_until is not None and now >= self._exhausted_until:
+                self._start_month(now)
+            elif self.is_probing:
+                if not may_wait:
+                    raise self.exhausted_error()
+            elif not self._is_probe_due(now):
                 raise self.exhausted_error()
-            self._start_month(now)
-        if reserve:
+        if reserve and not self.is_exhausted:
             self._check_reserve(reserve, cost)
+
+    async def wait_for_probe(self) -> None:
+        """Wait until no probe is in flight."""
+        while self.is_probing:
+            await self._probe_ended.wait()
+
+    def begin_trial(self, *, states_usage: bool) -> Trial:
+        """Record that a request is sent although the quota is exhausted; it ends with :meth:`end_trial`.
+
+        Args:
+            states_usage: Whether it asks for the quota.
+        """
+        if states_usage:
+            return "usage"
+        self._probe_at = self._clock() + PROBE_INTERVAL
+        self._probe_ended, self.is_probing = asyncio.Event(), True
+        return "probe"
+
+    def end_trial(self, trial: Trial, outcome: Outcome) -> None:
+        """Learn whether the quota is still exhausted; :meth:`update` and :meth:`mark_exhausted` come before.
+
+        Args:
+            trial: As :meth:`begin_trial` returned it.
+            outcome: How the request ended.
+        """
+        if trial == "probe":
+            self.is_probing = False
+            self._probe_ended.set()
+            if outcome.kind not in {"succeeded", "quota_exhausted"} and not _is_rejected(outcome):
+                # It showed nothing, so the next call probes.
+                self._probe_at = self._clock()
+            elif outcome.kind == "succeeded":
+                self._clear()
+        elif outcome.kind == "succeeded" and outcome.usage is not None:
+            used, limit = outcome.usage.monthly, outcome.usage.limit or self._limit
+            if used is not None and limit is not None and used < limit:
+                # It was sent later than the response that the quota is exhausted, so a lower count is the newer one.
+                self._start_month(self._clock())
+                self.update(outcome.usage)
 
     def update(self, usage: UsageHeaders) -> None:
         """Learn from a response. Responses may come out of order, so the count does not decrease within a month."""
@@ -100,23 +168,38 @@ class QuotaGuard:
                 month.
         """
         now = self._clock()
+        self.reports += 1
         if self._resets_at is not None and self._resets_at > now:
             until = self._resets_at
         else:
             until = _next_month(now) if retry_after is None else now + timedelta(seconds=retry_after)
         if self._exhausted_until is None or until > self._exhausted_until:
             self._exhausted_until = until
-            emit(self._on_event, QuotaExhausted(resets_at=until))
+        self._probe_at = now + PROBE_INTERVAL
+        if not self.is_exhausted:
+            self.is_exhausted = True
+            emit(self._on_event, QuotaExhausted(resets_at=self._exhausted_until))
+
+    def seconds_to_reset(self) -> float:
+        """Seconds until the quota resets: as the server stated it, else at the end of the month."""
+        now = self._clock()
+        return max(0.0, (self._ends(now) - now).total_seconds())
 
     def exhausted_error(self) -> QuotaExceededError:
         """Make the error for a call that is not sent because the quota is exhausted."""
-        now = self._clock()
-        until = self._exhausted_until or _next_month(now)
+        until = self._ends(self._clock())
         return QuotaExceededError(
             f"Monthly quota exhausted until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC; no request was sent",
             code=MONTHLY_LIMIT_EXCEEDED,
-            retry_after=max(0.0, (until - now).total_seconds()),
+            retry_after=self.seconds_to_reset(),
         )
+
+    def _ends(self, now: datetime) -> datetime:
+        return self._exhausted_until or self._resets_at or _next_month(now)
+
+    def _is_probe_due(self, now: datetime) -> bool:
+        # More than the interval ahead: the clock was set back.
+        return self._probe_at is None or not timedelta(0) < self._probe_at - now <= PROBE_INTERVAL
 
     def _update_all(self, usage: UsageHeaders) -> None:
         reset = usage.reset
@@ -128,12 +211,12 @@ class QuotaGuard:
             self._start_month(self._clock())
         elif self._used is not None and usage.monthly is not None and usage.monthly < self._used:
             now = self._clock()
-            if self._month_ends is None or now < self._month_ends:
+            is_upgrade = self._limit is not None and usage.limit is not None and usage.limit > self._limit
+            if not is_upgrade and (self._month_ends is None or now < self._month_ends):
                 return
             self._start_month(now)
         if usage.limit and usage.limit != self._limit:
-            self._limit = usage.limit
-            self._warn_at = usage.limit * _THRESHOLD
+            self._set_limit(usage.limit)
         self._resets_at = reset or self._resets_at
         self._total = usage.total or self._total
         if usage.monthly is not None:
@@ -142,6 +225,15 @@ class QuotaGuard:
                 self._month_ends = self._resets_at or _next_month(self._clock())
             if self._used >= self._warn_at:
                 self._warn()
+
+    def _set_limit(self, limit: int) -> None:
+        if self.is_exhausted and self._limit is not None and limit > self._limit:
+            # The plan was upgraded.
+            self._clear()
+        self._limit = limit
+        # Of the new limit, less may be used than of the old one.
+        self._warned = min(self._warned, _reached(self._used or 0, limit))
+        self._warn_at = self._next_warning()
 
     def _is_plausible_reset(self, reset: datetime) -> bool:
         # A reset in the past, or more than a month ahead, is an error of the server.
@@ -160,18 +252,51 @@ class QuotaGuard:
             retry_after=None if ends is None else (ends - now).total_seconds(),
         )
 
+    def _clear(self) -> None:
+        """Forget that the quota was exhausted."""
+        self.is_exhausted = False
+        self._exhausted_until = self._probe_at = None
+
     def _start_month(self, now: datetime) -> None:
-        self._exhausted_until = None
+        self._clear()
         self._month_ends = None
         self._used = None
         if self._resets_at is not None and now >= self._resets_at:
             self._resets_at = None
-        self._warn_at = math.inf if self._limit is None else self._limit * _THRESHOLD
+        self._warned = 0
+        self._warn_at = self._next_warning()
+
+    def _next_warning(self) -> float:
+        """The count at which the next threshold is reached."""
+        if self._limit is None:
+            return math.inf
+        return min((self._limit * percent / 100 for percent in _THRESHOLDS if percent > self._warned), default=math.inf)
 
     def _warn(self) -> None:
-        self._warn_at = math.inf
-        if self._used is not None and self._limit is not None:
-            emit(self._on_event, QuotaThresholdReached(used=self._used, limit=self._limit))
+        if self._used is None or self._limit is None:
+            return
+        self._warned = _reached(self._used, self._limit)
+        self._warn_at = self._next_warning()
+        event = QuotaThresholdReached(used=self._used, limit=self._limit, percent=self._warned)
+        # A program that shows events need not show the same again.
+        _logger.warning(
+            "%d %% of the monthly quota used: %d of %d requests",
+            event.percent,
+            event.used,
+            event.limit,
+            extra={"event": event},
+        )
+        emit(self._on_event, event)
+
+
+def _is_rejected(outcome: Outcome) -> bool:
+    # The API refuses a key without quota before it looks at the rest.
+    return outcome.kind == "failed" and outcome.status is not None and outcome.status < 500  # noqa: PLR2004 - the status is its own name
+
+
+def _reached(used: int, limit: int) -> int:
+    """The highest threshold that is reached, in percent; 0 for none."""
+    return max((percent for percent in _THRESHOLDS if used >= limit * percent / 100), default=0)
 
 
 def _next_month(now: datetime) -> datetime:

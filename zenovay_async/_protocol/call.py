@@ -41,7 +41,8 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
             reached the server, or was rejected before it ran.
         cost: Requests that a call is charged for.
         may_be_empty: Whether a successful response may have no content; the result is ``None`` then.
-        usage_of: Returns the monthly quota that a result states; ``None`` for results that state none.
+        usage_of: Returns the monthly quota that a result states; ``None`` for results that state none. A call to an
+            endpoint that states it is sent even when the quota is exhausted.
     """
 
     operation: str

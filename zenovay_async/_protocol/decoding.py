@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WireT = TypeVar("WireT")
 
-AwareDatetime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+
+class _Aware:
+    """Tells pydantic what ``msgspec.Meta(tz=True)`` tells msgspec."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {**handler(source), "tz_constraint": "aware"}
+
+
+AwareDatetime: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True), _Aware()]
 """A time with its zone, as all times of the API are documented."""
 
 

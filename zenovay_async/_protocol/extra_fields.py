@@ -12,26 +12,25 @@ if TYPE_CHECKING:
 
 
 class ExtraFields(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of Structs whose fields are documented in part only.
+    """Mixed into Structs whose fields are documented in part only.
 
     A subclass declares ``extra: dict[str, Any]`` as its last field: the fields without an attribute, by name, as plain
     values. This base does not declare it, as msgspec puts the keyword-only fields of a base first.
     """
 
 
-Collect: TypeAlias = "Callable[[Any], None]"
-"""Moves the unknown fields of each :class:`ExtraFields` inside a plain value into its ``extra``."""
+Action: TypeAlias = "Callable[[Any], None]"
+"""Changes each object inside a plain value whose Struct has :class:`ExtraFields`."""
 
 
-def extra_collector(kind: shapes.Type) -> Collect | None:
-    """Make the function that collects the extra fields of a type; ``None`` if no Struct in it keeps them."""
-    if isinstance(kind, shapes.StructType):
-        return _struct_collector(kind)
-    if isinstance(kind, (shapes.VarTupleType, shapes.ListType)):
-        return _list_collector(kind)
-    if isinstance(kind, shapes.UnionType):
-        return next((found for member in kind.types if (found := extra_collector(member))), None)
-    return None
+def extra_collector(kind: shapes.Type) -> Action | None:
+    """Make the function that moves the unknown fields of objects to ``extra``; ``None`` if no Struct keeps them."""
+    return _action(kind, _collector)
+
+
+def empty_extra_remover(kind: shapes.Type) -> Action | None:
+    """Make the function that removes each ``extra`` that is empty; ``None`` if no Struct has one."""
+    return _action(kind, lambda _: _remove_empty)
 
 
 def has_extra_fields(kind: shapes.StructType) -> bool:
@@ -40,34 +39,63 @@ def has_extra_fields(kind: shapes.StructType) -> bool:
     return isinstance(kind.cls, type) and issubclass(kind.cls, ExtraFields)
 
 
-def _list_collector(kind: shapes.VarTupleType | shapes.ListType) -> Collect | None:
-    collect_item = extra_collector(kind.item_type)
-    if collect_item is None:
-        return None
-
-    def collect(value: Any) -> None:
-        if isinstance(value, list):
-            for item in cast("Any", value):
-                collect_item(item)
+def _collector(known: set[str]) -> Action:
+    def collect(fields: Any) -> None:
+        if isinstance(fields, dict):
+            given = cast("dict[str, Any]", fields)
+            given["extra"] = {name: given.pop(name) for name in [name for name in given if name not in known]}
 
     return collect
 
 
-def _struct_collector(kind: shapes.StructType) -> Collect | None:
-    inner = [(field.encode_name, found) for field in kind.fields if (found := extra_collector(field.type))]
-    keeps_extra = has_extra_fields(kind)
-    known = {field.encode_name for field in kind.fields} - {"extra"}
-    if not keeps_extra and not inner:
+def _remove_empty(fields: Any) -> None:
+    if not fields["extra"]:
+        del fields["extra"]
+
+
+def _action(kind: shapes.Type, make: Callable[[set[str]], Action]) -> Action | None:
+    """Make the action on a plain value of a type.
+
+    Args:
+        kind: The type.
+        make: Makes the action on one object that has extra fields, given the names of the others.
+    """
+    if isinstance(kind, shapes.StructType):
+        return _on_struct(kind, make)
+    if isinstance(kind, (shapes.VarTupleType, shapes.ListType)):
+        return _on_list(kind, make)
+    if isinstance(kind, shapes.UnionType):
+        return next((found for member in kind.types if (found := _action(member, make))), None)
+    return None
+
+
+def _on_list(kind: shapes.VarTupleType | shapes.ListType, make: Callable[[set[str]], Action]) -> Action | None:
+    act_on_item = _action(kind.item_type, make)
+    if act_on_item is None:
         return None
 
-    def collect(value: Any) -> None:
+    def act(value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            for item in cast("Any", value):
+                act_on_item(item)
+
+    return act
+
+
+def _on_struct(kind: shapes.StructType, make: Callable[[set[str]], Action]) -> Action | None:
+    inner = [(field.encode_name, found) for field in kind.fields if (found := _action(field.type, make))]
+    own = make({field.encode_name for field in kind.fields} - {"extra"}) if has_extra_fields(kind) else None
+    if not inner:
+        return own
+
+    def act(value: Any) -> None:
         if not isinstance(value, dict):
             return
         fields = cast("dict[str, Any]", value)
-        for name, collect_field in inner:
+        for name, act_on_field in inner:
             if name in fields:
-                collect_field(fields[name])
-        if keeps_extra:
-            fields["extra"] = {name: fields.pop(name) for name in [name for name in fields if name not in known]}
+                act_on_field(fields[name])
+        if own is not None:
+            own(fields)
 
-    return collect
+    return act

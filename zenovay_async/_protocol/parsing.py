@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Result(msgspec.Struct, Generic[T], frozen=True, gc=False):
+class Parsed(msgspec.Struct, Generic[T], frozen=True, gc=False):
     """A parsed response.
 
     Attributes:
@@ -43,7 +43,7 @@ class Result(msgspec.Struct, Generic[T], frozen=True, gc=False):
 
 def parse_response(
     call: Call[T], raw: RawResponse, now: float, *, strict: bool = False, find_drift: bool = False
-) -> Result[T]:
+) -> Parsed[T]:
     """Parse the response to a call.
 
     Args:
@@ -74,7 +74,7 @@ def parse_response(
     if strict and drifts:
         raise strict_error(raw, drifts)
     usage = None if endpoint.usage_of is None else endpoint.usage_of(envelope.data)
-    return Result(envelope.data, envelope.timestamp, drifts, usage)
+    return Parsed(envelope.data, envelope.timestamp, drifts, usage)
 
 
 def _parse_leniently(

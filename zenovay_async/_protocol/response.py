@@ -61,6 +61,18 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     attempts: int
     waits: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        # Logs and tracebacks may print it, and a server may have echoed the key, also as the request's ID.
+        return f"Response({self.status}, {type(self.data).__name__}, {len(self.body)} bytes)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        # The view of aiohttp's headers neither pickles nor copies; a copy of it is no view.
+        make_copy = getattr(self.headers, "copy", None)
+        if make_copy is not None:
+            values["headers"] = make_copy()
+        return (_rebuild, (type(self), values))
+
     @property
     def request_id(self) -> str | None:
         """The server's ID of this request, ``x-request-id``, for its support; ``None`` if it sent none."""
@@ -79,3 +91,7 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     def json(self) -> Any:
         """The whole body as plain Python values, envelope included; ``None`` if it is not JSON."""
         return loads_or_none(self.body)
+
+
+def _rebuild(cls: type[Response[Any]], values: dict[str, Any]) -> Response[Any]:
+    return cls(**values)

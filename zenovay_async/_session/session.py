@@ -23,7 +23,7 @@ from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
 from zenovay_async._session.transport import as_headers, url_builder
 from zenovay_async.events import OnEvent
-from zenovay_async.exceptions import ConfigurationError, RateLimitError, ZenovayError
+from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError, ZenovayError
 
 if TYPE_CHECKING:
     from zenovay_async._limits.budget import Budget, BudgetPermit
@@ -132,7 +132,7 @@ class Session:
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
         try:
-            self._budget.check(endpoint.cost, background=state.background)
+            self._budget.check(endpoint.cost, background=state.background, states_usage=endpoint.usage_of is not None)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
             try:
                 state.begin_attempt()
@@ -155,6 +155,9 @@ class Session:
                 outcome = outcome_of(raw, error)
                 path = state.record_attempt(error, no_connection=outcome.kind == "unreachable")
                 permit.settle(outcome, path)
+                if isinstance(error, QuotaExceededError) and error.retry_after is None:
+                    # Another response may have stated the reset.
+                    error.retry_after = self._budget.seconds_to_quota_reset()
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
         except ZenovayError as error:
@@ -179,7 +182,10 @@ class Session:
             return None
         permit = None
         try:
-            permit = self._budget.acquire_nowait(state.call.endpoint.cost, background=state.background)
+            endpoint = state.call.endpoint
+            permit = self._budget.acquire_nowait(
+                endpoint.cost, background=state.background, states_usage=endpoint.usage_of is not None
+            )
         finally:
             if permit is None:
                 pool.slots.release()
@@ -209,9 +215,14 @@ class Session:
 
     async def _acquire_permit(self, state: CallState[T]) -> BudgetPermit:
         patience = state.patience(single=self._retry.is_single)
+        endpoint = state.call.endpoint
         try:
             return await self._budget.acquire(
-                state.call.endpoint.cost, max_wait=state.max_wait(), background=state.background, patience=patience
+                endpoint.cost,
+                max_wait=state.max_wait(),
+                background=state.background,
+                states_usage=endpoint.usage_of is not None,
+                patience=patience,
             )
         except RateLimitError as error:
             state.excess_wait = error.retry_after or 0.0

@@ -9,7 +9,7 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
-from zenovay_async import RateLimited, ServerReachable, ServerUnreachable
+from zenovay_async import QuotaThresholdReached, RateLimited, ServerReachable, ServerUnreachable
 from zenovay_async._limits.window import LONG_PAUSE
 from zenovay_async._protocol.text import printable
 
@@ -27,7 +27,7 @@ _SAME_WAIT = 2.0
 
 
 class MessageReporter(logging.Handler):
-    """Prints lines to standard error: the server goes away or is back, a long wait begins, what is logged at WARNING.
+    """Prints lines to standard error: a server that goes away or is back, a long wait, a low quota, warnings.
 
     Args:
         max_wait: Seconds that calls wait for a server that is away.
@@ -59,6 +59,8 @@ class MessageReporter(logging.Handler):
             self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
         elif isinstance(event, ServerReachable):
             self.print(f"Server reachable again after {event.seconds:.0f} s")
+        elif isinstance(event, QuotaThresholdReached):
+            self.print(f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests")
         elif isinstance(event, RateLimited):
             asked = "the server asked to wait" if event.from_server else "waiting"
             self._report_wait(event.seconds, f"Rate limited: {asked} {event.seconds:.0f} s, until")

@@ -71,7 +71,8 @@ class Rows(Writer):
         if label:
             summary[f"newest {label}" if measure is None else f"top {label}"] = top.get(label, "")
         if "last_updated" in self._table.columns:
-            summary["last_updated"] = max((row["last_updated"] for row in rows), default="")
+            times = [row["last_updated"] for row in rows if row["last_updated"]]
+            summary["last_updated"] = max(times, key=datetime.fromisoformat, default="")
         return summary
 
     def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
@@ -112,7 +113,7 @@ class _Column:
         values = [row.get(name) for row in rows]
         self.name = name
         self.number = any(map(_is_number, values))
-        self.whole = self.number or name in {"id", "website_id"} or any(map(_is_time, values))
+        self.whole = self.number or name in {"id", "website_id"} or any(map(_as_time, values))
         width = max(map(cell_len, (printable(name), *map(_shown, values))))
         self.room = width if self.whole else min(width, _TEXT)
 
@@ -141,7 +142,8 @@ class UsageSummary(Writer):
         used = f"{quota.monthly_requests:,}"
         per_minute = result.rate_limits.requests_per_minute
         grid = Grid.grid(padding=(0, 2))
-        grid.add_row("key", Text(printable(f"{key.name or key.id}, {key.permission or 'permission unknown'}")))
+        name, permission = key.name or key.id or "unknown", key.permission or "permission unknown"
+        grid.add_row("key", Text(printable(f"{name}, {permission}")))
         grid.add_row("plan", Text(printable(result.subscription.tier or "unknown")))
         grid.add_row("rate limit", Text("unknown" if per_minute is None else f"{per_minute:,} requests a minute"))
         if limit:
@@ -154,7 +156,7 @@ class UsageSummary(Writer):
             grid.add_row("quota", Text(f"{used} requests"))
         if resets_at is not None:
             days = max(0, (resets_at - datetime.now(UTC)).days)
-            grid.add_row("resets", Text(f"{resets_at:%Y-%m-%d %H:%M} UTC, in {days} days"))
+            grid.add_row("resets", Text(f"{resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, in {days} days"))
         self._console.print(grid)
 
 
@@ -172,13 +174,21 @@ def _shown(value: Any) -> str:
     if isinstance(value, (int, float)):
         # Years and IDs are text, so a number is a quantity.
         return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{value:,.0f}"
-    # Minutes are enough for people; the other formats have the whole time.
-    text = value[:16].replace("T", " ") if _is_time(value) else value if isinstance(value, str) else encode_json(value)
-    return printable(text)
+    # Minutes are enough for people, and one zone for all; the other formats have the whole time.
+    if (time := _as_time(value)) is not None:
+        return f"{time:%Y-%m-%d %H:%M}"
+    return printable(value if isinstance(value, str) else encode_json(value))
 
 
-def _is_time(value: Any) -> bool:
-    return isinstance(value, str) and len(value) >= 20 and value[10] == "T" and value[4] == "-"  # noqa: PLR2004 - the shape of ISO 8601
+def _as_time(value: Any) -> datetime | None:
+    """A time in UTC, of text that is one."""
+    # Text without a zone is at most that long, and no time of the API.
+    if not isinstance(value, str) or len(value) < 20 or value[10] != "T":  # noqa: PLR2004 - the shape of ISO 8601
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _bar(value: float, most: float) -> Text:

@@ -14,11 +14,12 @@ from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import UNTYPED, AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Pagination, Range, Resource, free_call
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
-class WebsiteSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class WebsiteSummary(Result, frozen=True, kw_only=True, gc=False):
     """The website of an overview.
 
     Attributes:
@@ -27,12 +28,12 @@ class WebsiteSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         name: Its name.
     """
 
-    id: str
+    id: str | None = None
     domain: str | None = None
     name: str | None = None
 
 
-class DateRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class DateRange(Result, frozen=True, kw_only=True, gc=False):
     """The days that an overview covers.
 
     Attributes:
@@ -48,7 +49,7 @@ class DateRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     end_date_time: AwareDatetime | None = msgspec.field(default=None, name="endDateTime")
 
 
-class AnalyticsSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class AnalyticsSummary(Result, frozen=True, kw_only=True, gc=False):
     """Totals of a time range.
 
     Attributes:
@@ -57,12 +58,12 @@ class AnalyticsSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         unique_visitors: Visitors, each counted once.
     """
 
-    total_visitors: int
-    total_page_views: int
-    unique_visitors: int
+    total_visitors: int | None = None
+    total_page_views: int | None = None
+    unique_visitors: int | None = None
 
 
-class DailyStats(ExtraFields, frozen=True, kw_only=True):
+class DailyStats(Result, ExtraFields, frozen=True, kw_only=True):
     """One day; documented as a raw table row, so undocumented columns are in ``extra``.
 
     Attributes:
@@ -82,7 +83,7 @@ class DailyStats(ExtraFields, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
-class AnalyticsOverview(msgspec.Struct, frozen=True, kw_only=True):
+class AnalyticsOverview(Result, frozen=True, kw_only=True):
     """Totals and days of a website.
 
     Attributes:
@@ -100,7 +101,7 @@ class AnalyticsOverview(msgspec.Struct, frozen=True, kw_only=True):
     date_range: DateRange = DateRange()
 
 
-class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Visitor(Result, frozen=True, kw_only=True, gc=False):
     """One visit.
 
     Attributes:
@@ -132,7 +133,7 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     had_interaction: bool | None = None
 
 
-class VisitorPage(msgspec.Struct, frozen=True, kw_only=True):
+class VisitorPage(Result, frozen=True, kw_only=True):
     """One page of a website's visits.
 
     Attributes:
@@ -144,7 +145,7 @@ class VisitorPage(msgspec.Struct, frozen=True, kw_only=True):
     pagination: Pagination | None = None
 
 
-class CountryStats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class CountryStats(Result, frozen=True, kw_only=True, gc=False):
     """Visitors of one country.
 
     Attributes:
@@ -154,13 +155,13 @@ class CountryStats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         avg_value_score: Average rated value of their visits, 0 to 100.
     """
 
-    visitors: int
+    visitors: int | None = None
     country_code: str | None = None
     country_name: str | None = None
     avg_value_score: float | None = None
 
 
-class CountryList(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class CountryList(Result, frozen=True, kw_only=True, gc=False):
     """A website's visitors by country.
 
     Attributes:

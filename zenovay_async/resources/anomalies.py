@@ -12,11 +12,12 @@ import msgspec
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_bool, optional_str
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
-class Anomaly(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Anomaly(Result, frozen=True, kw_only=True, gc=False):
     """One anomaly.
 
     Attributes:
@@ -40,7 +41,7 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_resolved: bool | None = None
 
 
-class AnomalyPage(ExtraFields, frozen=True, kw_only=True):
+class AnomalyPage(Result, ExtraFields, frozen=True, kw_only=True):
     """One page of a website's anomalies.
 
     Attributes:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import msgspec
-
 from zenovay_async._protocol.call import Call, Caller, Endpoint
 from zenovay_async._protocol.parameters import encode_query
+from zenovay_async._protocol.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +25,7 @@ Severity: TypeAlias = Literal["info", "warning", "critical"] | str
 """Severity of an insight or an anomaly."""
 
 
-class Pagination(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Pagination(Result, frozen=True, kw_only=True, gc=False):
     """Position of a page in its list.
 
     Attributes:

@@ -13,13 +13,14 @@ from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Resource
 
 ErrorStatus: TypeAlias = Literal["unresolved", "resolved", "ignored"] | str
 """Status of an error group."""
 
 
-class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ErrorGroup(Result, frozen=True, kw_only=True, gc=False):
     """Occurrences of the same error.
 
     Attributes:
@@ -35,8 +36,8 @@ class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     id: str
-    message: str
-    occurrence_count: int
+    message: str | None = None
+    occurrence_count: int | None = None
     type: str | None = None
     status: str | None = None
     fingerprint: str | None = None
@@ -45,7 +46,7 @@ class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     affected_users_count: int | None = None
 
 
-class ErrorGroupList(ExtraFields, frozen=True, kw_only=True):
+class ErrorGroupList(Result, ExtraFields, frozen=True, kw_only=True):
     """The error groups of a website.
 
     Attributes:

@@ -5,15 +5,14 @@ Source: docs "GET /heatmaps/:websiteId/pages".
 
 from __future__ import annotations
 
-import msgspec
-
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Resource
 
 
-class HeatmapPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class HeatmapPage(Result, frozen=True, kw_only=True, gc=False):
     """A page that has heatmap data.
 
     Attributes:
@@ -24,10 +23,10 @@ class HeatmapPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     url: str
     total_interactions: int
-    last_updated: AwareDatetime
+    last_updated: AwareDatetime | None = None
 
 
-class HeatmapPages(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class HeatmapPages(Result, frozen=True, kw_only=True, gc=False):
     """The pages of a website that have heatmap data.
 
     Attributes:

@@ -12,6 +12,7 @@ import msgspec
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_str
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
@@ -19,7 +20,7 @@ InsightType: TypeAlias = Literal["anomaly", "trend", "recommendation", "predicti
 """Type of an insight."""
 
 
-class Insight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Insight(Result, frozen=True, kw_only=True, gc=False):
     """One insight.
 
     Attributes:
@@ -47,7 +48,7 @@ class Insight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at: AwareDatetime | None = None
 
 
-class InsightPage(ExtraFields, frozen=True, kw_only=True):
+class InsightPage(Result, ExtraFields, frozen=True, kw_only=True):
     """One page of a website's insights.
 
     Attributes:

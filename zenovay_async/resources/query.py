@@ -13,6 +13,7 @@ from zenovay_async._protocol.call import Call, Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import json_body, optional_str, require_str
+from zenovay_async._protocol.results import Result
 from zenovay_async.exceptions import ConfigurationError
 
 Comparison: TypeAlias = Literal["previous_period", "previous_year"] | str
@@ -21,7 +22,7 @@ Comparison: TypeAlias = Literal["previous_period", "previous_year"] | str
 _MAX_LENGTH = 500
 
 
-class QueryResults(ExtraFields, frozen=True, kw_only=True):
+class QueryResults(Result, ExtraFields, frozen=True, kw_only=True):
     """The figures of an answer.
 
     Attributes:
@@ -37,7 +38,7 @@ class QueryResults(ExtraFields, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
-class QueryAnswer(ExtraFields, frozen=True, kw_only=True):
+class QueryAnswer(Result, ExtraFields, frozen=True, kw_only=True):
     """The answer to a question.
 
     Attributes:

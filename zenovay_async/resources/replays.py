@@ -5,15 +5,14 @@ Source: docs "GET /replays/:websiteId/sessions".
 
 from __future__ import annotations
 
-import msgspec
-
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Pagination, Resource
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 
 
-class ReplaySession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ReplaySession(Result, frozen=True, kw_only=True, gc=False):
     """A recorded session.
 
     Attributes:
@@ -43,7 +42,7 @@ class ReplaySession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended_at: AwareDatetime | None = None
 
 
-class ReplaySessionPage(msgspec.Struct, frozen=True, kw_only=True):
+class ReplaySessionPage(Result, frozen=True, kw_only=True):
     """One page of a website's recorded sessions.
 
     Attributes:

@@ -14,13 +14,14 @@ from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Resource, ShortRange
 
 RetentionGranularity: TypeAlias = Literal["daily", "weekly", "monthly"] | str
 """Length of a cohort's periods."""
 
 
-class RetentionPeriod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RetentionPeriod(Result, frozen=True, kw_only=True, gc=False):
     """One cohort in one period.
 
     Attributes:
@@ -33,12 +34,12 @@ class RetentionPeriod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     cohort_date: date
     period_number: int
-    total_users: int
-    retained_users: int
+    total_users: int | None = None
+    retained_users: int | None = None
     retention_rate: float | None = None
 
 
-class RetentionCohorts(ExtraFields, frozen=True, kw_only=True):
+class RetentionCohorts(Result, ExtraFields, frozen=True, kw_only=True):
     """The cohorts of a website.
 
     Attributes:

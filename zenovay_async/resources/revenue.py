@@ -8,18 +8,17 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal, TypeAlias
 
-import msgspec
-
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_str
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Resource, ShortRange
 
 RevenueGranularity: TypeAlias = Literal["weekly", "monthly"] | str
 """Length of a cohort's periods."""
 
 
-class LTVPeriod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LTVPeriod(Result, frozen=True, kw_only=True, gc=False):
     """One period of a cohort.
 
     Attributes:
@@ -28,10 +27,10 @@ class LTVPeriod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     period: int
-    cumulative_revenue_per_customer: float
+    cumulative_revenue_per_customer: float | None = None
 
 
-class LTVCohort(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LTVCohort(Result, frozen=True, kw_only=True, gc=False):
     """Customers who came at the same time.
 
     Attributes:
@@ -41,11 +40,11 @@ class LTVCohort(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     cohort_date: date
-    customers: int
-    periods: tuple[LTVPeriod, ...]
+    customers: int | None = None
+    periods: tuple[LTVPeriod, ...] = ()
 
 
-class LTVSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LTVSummary(Result, frozen=True, kw_only=True, gc=False):
     """Averages over all cohorts.
 
     Attributes:
@@ -57,7 +56,7 @@ class LTVSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     average_ltv_90d: float | None = None
 
 
-class LifetimeValue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LifetimeValue(Result, frozen=True, kw_only=True, gc=False):
     """The lifetime value (LTV) of a website's customers.
 
     Attributes:

@@ -5,14 +5,13 @@ Source: docs "GET /usage".
 
 from __future__ import annotations
 
-import msgspec
-
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
+from zenovay_async._protocol.results import Result
 from zenovay_async.rate_limits import UsageHeaders
 
 
-class APIKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class APIKey(Result, frozen=True, kw_only=True, gc=False):
     """The key of the call.
 
     Attributes:
@@ -22,13 +21,13 @@ class APIKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         website_id: ID of the only website that it can reach; ``None`` for a key with full access.
     """
 
-    id: str
+    id: str | None = None
     name: str | None = None
     permission: str | None = None
     website_id: str | None = None
 
 
-class MonthlyUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class MonthlyUsage(Result, frozen=True, kw_only=True, gc=False):
     """The monthly quota.
 
     Attributes:
@@ -46,7 +45,7 @@ class MonthlyUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     total_requests: int | None = None
 
 
-class MinuteLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class MinuteLimit(Result, frozen=True, kw_only=True, gc=False):
     """The rate limit.
 
     Attributes:
@@ -56,7 +55,7 @@ class MinuteLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     requests_per_minute: int | None = None
 
 
-class Subscription(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Subscription(Result, frozen=True, kw_only=True, gc=False):
     """The plan.
 
     Attributes:
@@ -66,7 +65,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tier: str | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Usage(Result, frozen=True, kw_only=True, gc=False):
     """Usage and limits of a key.
 
     Attributes:
@@ -76,7 +75,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         subscription: The plan.
     """
 
-    api_key: APIKey
+    api_key: APIKey = APIKey()
     usage: MonthlyUsage
     rate_limits: MinuteLimit = MinuteLimit()
     subscription: Subscription = Subscription()

@@ -13,10 +13,11 @@ from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
+from zenovay_async._protocol.results import Result
 from zenovay_async.resources.base import Resource
 
 
-class Website(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Website(Result, frozen=True, kw_only=True, gc=False):
     """A website.
 
     Attributes:
@@ -30,15 +31,15 @@ class Website(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     id: str
-    domain: str
-    name: str
+    domain: str | None = None
+    name: str | None = None
     tracking_code: str | None = None
     is_active: bool | None = None
     created_at: AwareDatetime | None = None
     team_id: str | None = None
 
 
-class WebsiteList(msgspec.Struct, frozen=True, kw_only=True):
+class WebsiteList(Result, frozen=True, kw_only=True):
     """The websites that a key can reach.
 
     Attributes:
@@ -50,7 +51,7 @@ class WebsiteList(msgspec.Struct, frozen=True, kw_only=True):
     total: int | None = None
 
 
-class WebsiteSettings(ExtraFields, frozen=True, kw_only=True):
+class WebsiteSettings(Result, ExtraFields, frozen=True, kw_only=True):
     """Features of a website; documented as open-ended, so other settings are in ``extra``.
 
     Attributes:
@@ -68,7 +69,7 @@ class WebsiteSettings(ExtraFields, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
-class WebsiteDetail(msgspec.Struct, frozen=True, kw_only=True):
+class WebsiteDetail(Result, frozen=True, kw_only=True):
     """A website with its settings.
 
     Attributes:
@@ -84,8 +85,8 @@ class WebsiteDetail(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    domain: str
-    name: str
+    domain: str | None = None
+    name: str | None = None
     tracking_code: str | None = None
     is_active: bool | None = None
     created_at: AwareDatetime | None = None
