@@ -11,7 +11,6 @@ import select
 import subprocess
 import sys
 import termios
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +18,7 @@ from cli_helpers import COMMAND, EVIL, PAGES, api_url, controls_in, on_terminal,
 from helpers import unique_key
 from raw_server import RawServer
 
-from zenovay_async import HeatmapPage, HeatmapPages
+from zenovay_async import HeatmapPages
 from zenovay_async.cli import main
 from zenovay_async.cli.output import Format, make_writer
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from aioresponses import aioresponses
 
-DAY = datetime(2026, 5, 1, tzinfo=UTC)
 FORMATS = ["table", "json", "ndjson", "csv"]
 PAGE = {"url": EVIL, "total_interactions": 1, "last_updated": "2026-05-01T00:00:00Z"}
 RESULTS = {
@@ -200,11 +198,11 @@ def test_arguments_and_an_environment_that_are_not_utf_8_give_no_traceback() -> 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_half_a_surrogate_is_a_mark_in_every_format(kind: Format) -> None:
     written = io.BytesIO()
-    page = HeatmapPage(url="/\ud800\udfff/", total_interactions=1, last_updated=DAY)
+    page = {**PAGE, "url": "/\ud800\udfff/"}
     # What writes to any file but standard output.
     with io.TextIOWrapper(written, "utf-8", errors="zenovay_async.cli") as file:
         writer = make_writer(kind, HeatmapPages, file, per_website=True)
-        writer.add("x", HeatmapPages(pages=(page,)))
+        writer.add("x", {"pages": [page]})
         writer.close()
         file.flush()
         assert "/\ufffd\ufffd/" in written.getvalue().decode()
