@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from endpoints import OPERATIONS
 
+from zenovay_async._protocol.auth import DEFAULT_BASE_URL
 from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -60,6 +61,20 @@ FREE = _commands(is_per_website=True, is_free=True)
 STATS = _commands(is_per_website=False, is_free=True, arguments=f"--param site_id={IDS[0]}")
 
 
+EVIL = "/\x1b]0;mine\x07\x1b[2J\x9b31m\x7f\u202e\u2066\u200b\r\n\t\x00end"
+"""A path that a visitor may ask for: it would set a title, clear the screen, run backwards, hide."""
+
+
+def controls_in(shown: str) -> set[str]:
+    """The characters that control a terminal, but for line ends and what the progress bar itself needs."""
+    own = re.compile(r"\x1b\[(?:\?25[lh]|[0-9;]*m|2K|1A)|\r*\n|\r(?=$|[\x1b\u2501\u257a])")
+    return set(re.findall(r"[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f]", own.sub("", shown)))
+
+
+def api_url(path: str) -> str:
+    return f"{DEFAULT_BASE_URL}/{path}"
+
+
 def freeze_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all runs of a test happen at the same moment, so that they have the same figures."""
     monkeypatch.setattr("zenovay_async.sandbox.Sandbox", partial(Sandbox, now=datetime.now(UTC)))
@@ -86,7 +101,7 @@ async def run_at(
 
 @contextlib.contextmanager
 def on_terminal(
-    *arguments: str, columns: int = 140, env: dict[str, str] | None = None
+    *arguments: str | bytes, columns: int = 140, env: dict[str, str] | None = None
 ) -> Generator[tuple[subprocess.Popen[bytes], int, int]]:
     """The command on a terminal of its own, with both ends of that."""
     parent, child = pty.openpty()

@@ -7,6 +7,7 @@ values.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -25,9 +26,12 @@ from zenovay_async.resources.usage import Usage
 from zenovay_async.resources.websites import WebsiteDetail, WebsiteList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 __all__ = ["Row", "Table", "table_of"]
+
+WEBSITE_ID = "website_id"
+"""The column for the ID of a row's website, which the rows of a table leave free unless they have that ID."""
 
 Row: TypeAlias = dict[str, Any]
 """A row: its values by column."""
@@ -40,6 +44,7 @@ class Table:
     Attributes:
         rows: The field that lists the rows, or a function that makes them of the result's plain values.
         columns: Names of the columns, the most useful first; empty if each result has its own.
+        own_columns: A function that names the columns of a result's plain values, where ``columns`` is empty.
         noun: What the rows are, in the plural; ``None`` if a result is a single row.
         measure: The column that ranks rows and is summed; ``None`` for none.
         label: The column that names a row; ``None`` for none.
@@ -48,6 +53,7 @@ class Table:
 
     rows: str | Callable[[Any], list[Row]]
     columns: tuple[str, ...] = ()
+    own_columns: Callable[[Any], tuple[str, ...]] | None = None
     noun: str | None = "rows"
     measure: str | None = None
     label: str | None = None
@@ -62,14 +68,26 @@ class Table:
         plain = result.to_dict() if isinstance(result, Result) else msgspec.to_builtins(result)
         return list(plain[self.rows]) if isinstance(self.rows, str) else self.rows(plain)
 
-    def columns_of(self, rows: list[Row]) -> tuple[str, ...]:
-        """The columns of these rows: those of the type, or else those of the first row."""
-        return self.columns or tuple(rows[0] if rows else ())
+    def columns_of(self, result: Any) -> tuple[str, ...]:
+        """The columns of a result, also of one without rows: those of the type, or else its own.
+
+        Args:
+            result: A result of the type, or its plain values.
+        """
+        if self.own_columns is None:
+            return self.columns
+        return self.own_columns(msgspec.to_builtins(result))
 
 
 def table_of(result_type: Any) -> Table | None:
     """The table of a result type, such as ``HeatmapPages``; ``None`` where it has none."""
     return _TABLES.get(result_type)
+
+
+def unique_name(name: str, taken: Container[str]) -> str:
+    """The name, or else the first of ``name_2``, ``name_3`` and so on that is not taken."""
+    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    return next(found for found in names if found not in taken)
 
 
 def _usage_row(usage: Any) -> list[Row]:
@@ -84,9 +102,22 @@ def _cohort_periods(value: Any) -> list[Row]:
     ]
 
 
-def _query_rows(result: Any) -> list[Row]:
+def _query_columns(result: Any) -> tuple[str, ...]:
+    """A name for each value of the longest row, and each name once: two sources may both be called ``visitors``."""
     results = result["results"]
-    return [dict(zip(results["columns"], row, strict=False)) for row in results["rows"]]
+    names = list(results["columns"])
+    longest = max(map(len, results["rows"]), default=0)
+    names += [""] * (longest - len(names))
+    taken = {WEBSITE_ID: None}
+    for number, name in enumerate(names, 1):
+        taken[unique_name(name or f"column_{number}", taken)] = None
+    return tuple(taken)[1:]
+
+
+def _query_rows(result: Any) -> list[Row]:
+    columns = _query_columns(result)
+    # A row may be shorter than the longest.
+    return [dict(zip(columns, row, strict=False)) for row in result["results"]["rows"]]
 
 
 _WEBSITE_COLUMNS = ("id", "domain", "name", "tracking_code", "is_active", "created_at", "team_id")
@@ -180,5 +211,5 @@ _TABLES: dict[Any, Table] = {
         rows=_cohort_periods,
         columns=("cohort_date", "customers", "period", "cumulative_revenue_per_customer"),
     ),
-    QueryAnswer: Table(rows=_query_rows),
+    QueryAnswer: Table(rows=_query_rows, own_columns=_query_columns),
 }

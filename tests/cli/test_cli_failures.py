@@ -7,14 +7,23 @@ import json
 import logging
 import os
 import re
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
-from cli_helpers import COMMAND, IDS, PAGES, run, run_at
+from cli_helpers import COMMAND, IDS, PAGES, on_terminal, read_terminal, run, run_at
+from helpers import unique_key
+from proxy_server import ProxyServer
 
-from zenovay_async import ServerUnreachable
+from zenovay_async import RateLimited, ServerUnreachable
 from zenovay_async.cli import main
-from zenovay_async.cli.progress import MessageReporter
+from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from aioresponses import aioresponses
 
 
 @pytest.mark.parametrize(
@@ -32,7 +41,7 @@ def test_invalid_usage_is_exit_code_2_and_a_sentence(arguments: list[str], capsy
 def test_without_a_key_the_command_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*PAGES, "x"]) == 2
     printed = capsys.readouterr().err
-    assert printed == "zenovay-async: ZENOVAY_API_KEY is not set; set it, or try --sandbox 3\n"
+    assert printed == "zenovay-async: ZENOVAY_API_KEY is not set; export ZENOVAY_API_KEY=zv_..., or try --sandbox 3\n"
 
 
 def test_a_base_url_without_encryption_is_rejected_with_what_the_command_line_has(
@@ -41,7 +50,10 @@ def test_a_base_url_without_encryption_is_rejected_with_what_the_command_line_ha
     monkeypatch.setenv("ZENOVAY_API_KEY", "zv_x")
     assert main(["usage", "--base-url", "http://example.com"]) == 2
     printed = capsys.readouterr().err
-    assert printed == "zenovay-async: base_url='http://example.com' would send the API key unencrypted; use https\n"
+    assert printed == (
+        "zenovay-async: base_url='http://example.com' would send the API key unencrypted; "
+        "use https, or --allow-http on a trusted network\n"
+    )
 
 
 async def test_a_rejected_key_is_exit_code_3_and_not_shown(sandbox: Sandbox) -> None:
@@ -137,6 +149,103 @@ def test_a_reason_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_wait_without_a_bound_names_none(capsys: pytest.CaptureFixture[str]) -> None:
     MessageReporter(float("inf")).on_event(ServerUnreachable(kind="unreachable", reason="Refused", status=None))
     assert capsys.readouterr().err == "Server unreachable: Refused; waiting\n"
+
+
+def test_a_long_wait_for_the_rate_limit_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = MessageReporter(5.0)
+    for seconds in (9.0, 45.0, 45.5, 44.0):
+        reporter.on_event(RateLimited(seconds=seconds, from_server=True))
+    printed = capsys.readouterr().err
+    assert re.fullmatch(r"Rate limited: the server asked to wait 45 s, until [\d: -]{8,}\n", printed)
+    reporter.on_event(RateLimited(seconds=100_000.0, from_server=False))
+    assert re.fullmatch(r"Rate limited: waiting 100000 s, until \d{4}-\d\d-\d\d .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "line"),
+    [
+        (45, rb"Rate limited: the server asked to wait 45 s, until [\d: -]+\r?\n"),
+        (3600, rb"Rate limited for 3600 s, longer than the window of 60 s; trying again in \d+ s, at [\d: -]+\r?\n"),
+    ],
+)
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_a_run_that_is_rate_limited_for_long_says_so_at_once(
+    terminal: bool,  # noqa: FBT001 - from a table
+    retry_after: int,
+    line: bytes,
+    sandbox: Sandbox,
+) -> None:
+    sandbox.fault(Fault.rate_limited(retry_after=str(retry_after)))
+    env = {"ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+
+    def errors() -> bytes:
+        if terminal:
+            with on_terminal(*IDS, env=env) as (process, parent, _):
+                seen = read_terminal(parent, until=line)
+                process.send_signal(signal.SIGINT)
+                seen += read_terminal(parent, until=b"interrupted: ")
+                process.wait(10)
+                return seen
+        with subprocess.Popen([*COMMAND, *IDS], stderr=subprocess.PIPE, env={**os.environ, **env}) as process:  # noqa: S603 - our own command
+            assert process.stderr is not None
+            seen = process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            return seen + process.stderr.read()
+
+    printed = await asyncio.to_thread(errors)
+    assert re.search(line, printed)
+    assert printed.count(b"Rate limit") == 1
+
+
+async def test_a_run_that_waits_for_its_own_pace_says_so_once() -> None:
+    async with Sandbox(websites=40, rate_limit=30) as sandbox:
+        env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+
+        def errors() -> bytes:
+            command = [*COMMAND, *sandbox.website_ids]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env) as process:  # noqa: S603 - our own command
+                assert process.stderr is not None
+                seen = process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+                return seen + process.stderr.read()
+
+        first, last = (await asyncio.to_thread(errors)).splitlines()
+    assert re.fullmatch(rb"Rate limit of 30 in 60 s reached: waiting \d+ s, until [\d: -]+", first)
+    assert last.startswith(b"interrupted: ")
+
+
+async def test_a_parameter_that_the_server_rejects_is_invalid_usage(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    sandbox.fault(Fault.status(400, "Unknown range", "VALIDATION_ERROR"))
+    assert await asyncio.to_thread(main, ["stats", "aggregate", "--param", "range=3d"]) == 2
+    assert capsys.readouterr().err.startswith("zenovay-async: Unknown range")
+
+
+def test_http_to_another_machine_has_an_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], canned: aioresponses
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    canned.get("http://sandbox:8787/websites", payload={"success": True, "data": {"websites": []}})
+    command = ["websites", "list", "--base-url", "http://sandbox:8787", "--format", "json"]
+    assert main(command) == 2
+    assert main([*command, "--allow-http"]) == 0
+    assert json.loads(capsys.readouterr().out)["websites"] == []
+
+
+async def test_a_proxy_is_an_option(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    async with ProxyServer(urlsplit(sandbox.url).netloc) as proxy:
+        assert await asyncio.to_thread(main, ["usage", "--proxy", proxy.url]) == 0
+        assert len(proxy.forwarded) == 1
+    command = ["usage", "--proxy", "ftp://user:password@proxy.example"]
+    assert await asyncio.to_thread(main, command) == 2
+    assert "password" not in capsys.readouterr().err
 
 
 def test_a_warning_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

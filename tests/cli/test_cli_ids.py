@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -87,6 +88,81 @@ def test_ids_in_any_bytes_give_no_traceback(through: str, tmp_path: Path) -> Non
     assert "caf\ufffd: not valid UTF-8" in reported
     assert "xxx...: 200,000 characters; expected an ID of 256 at most" in reported
     assert len(reported) < 500
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "id",
+        "Website-ID",
+        "website_id",
+        "id,domain",
+        "a;b",
+        '"quoted"',
+        "a b",
+        "a/b",
+        "\x00",
+        "a\x7f",
+        "\x9b",
+        "\u202eb",
+    ],
+)
+async def test_what_is_no_id_is_reported_and_costs_no_request(line: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    file = tmp_path / "ids"
+    file.write_text(f"{IDS[0]}\n{line}\n", encoding="utf-8")
+    done = await run_at(sandbox, "--ids-from", str(file), "--format", "ndjson")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert "expected" in done.stderr
+    assert sandbox.count() == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("through", ["a file", "a pipe"])
+async def test_ids_come_in_any_unicode_encoding_that_says_which(
+    through: str, encoding: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    file = tmp_path / "ids"
+    file.write_bytes(f"{mark}{IDS[0]} # the shop\r\n\r\n{IDS[1]}\r\n".encode(encoding))
+    done = await ids_through(through, file, sandbox)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert {json.loads(line)["website_id"] for line in done.stdout.splitlines()} == set(IDS[:2])
+
+
+@pytest.mark.parametrize("through", ["a file", "a pipe"])
+async def test_ids_in_utf_16_that_does_not_say_so_are_refused_once(
+    through: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "ids"
+    file.write_bytes("\r\n".join(IDS).encode("utf-16-le"))
+    done = await ids_through(through, file, sandbox)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.count(b"\n") == 1
+    assert b"UTF-16 without a byte order mark" in done.stderr
+    assert sandbox.count() == 0
+
+
+async def ids_through(through: str, file: Path, sandbox: Sandbox) -> subprocess.CompletedProcess[bytes]:
+    env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+    source, given = (str(file), None) if through == "a file" else ("-", file.read_bytes())  # noqa: ASYNC240 - a few bytes
+    command = [*COMMAND, "--ids-from", source, "--format", "ndjson"]
+    return await asyncio.to_thread(
+        subprocess.run,
+        command,
+        input=given,
+        stdin=subprocess.DEVNULL if given is None else None,
+        capture_output=True,
+        env=env,
+    )
+
+
+async def test_an_id_that_a_pipe_repeats_is_requested_once_and_counted(sandbox: Sandbox) -> None:
+    lines = "\n".join([IDS[0], IDS[1], *IDS * 3])
+    done = await run_at(sandbox, IDS[2], "--ids-from", "-", "--format", "ndjson", stdin=lines)
+    assert (done.returncode, done.stderr) == (0, "9 duplicate IDs skipped\n")
+    assert len(done.stdout.splitlines()) == sandbox.count() == 3
 
 
 def test_a_run_without_any_ids_is_soon_done() -> None:

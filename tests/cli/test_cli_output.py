@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from subprocess import PIPE
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import COMMAND, IDS, PAGES, run_at
@@ -83,6 +88,157 @@ def test_a_full_disk_is_exit_code_1_and_a_sentence(kind: str) -> None:
                 check=False,
             )
             assert (done.returncode, done.stderr) == (1, f"zenovay-async: {name}: No space left on device\n")
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EPERM, errno.EACCES, errno.EXDEV, errno.ETXTBSY, errno.EROFS])
+def test_a_file_that_cannot_be_replaced_is_written_in_place(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def replace(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "replace", replace)
+    file = tmp_path / "out.json"
+    file.write_text("of yesterday" * 1000)
+    file.chmod(0o640)
+    assert main([*PAGES, "--sandbox", "3", "--format", "json", "-o", str(file)]) == 0
+    assert len(json.loads(file.read_text())) == 3
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("renames", [True, False])
+def test_results_that_cannot_be_put_where_they_should_are_kept_and_found(
+    renames: bool,  # noqa: FBT001 - from a table
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr("shutil.copyfile", fail)
+    if not renames:
+        monkeypatch.setattr(Path, "rename", fail)
+    file = tmp_path / "out.json"
+    file.write_text("of yesterday")
+    assert main([*PAGES, "--sandbox", "3", "--format", "json", "-o", str(file)]) == 1
+    kept = next(path for path in tmp_path.iterdir() if path != file)
+    assert len(json.loads(kept.read_text())) == 3
+    assert file.read_text() == "of yesterday"
+    assert kept.match("out.kept-*.json") == renames
+    assert capsys.readouterr().err == (
+        f"zenovay-async: --output {file}: Device or resource busy; the results are in {kept}\n"
+    )
+
+
+def mounted(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell line in a mount namespace of its own; the words are its arguments."""
+    return subprocess.run(["unshare", "-rm", "sh", "-c", *words], capture_output=True, text=True, check=False)  # noqa: S603, S607 - our own
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or mounted("true").returncode != 0, reason="no mount namespaces here"
+)
+def test_a_mounted_file_is_written_in_place_or_else_the_results_are_kept(tmp_path: Path) -> None:
+    source, file = tmp_path / "source", tmp_path / "out"
+    for mode, code in (("rw", 0), ("ro", 1)):
+        source.write_text("of yesterday")
+        file.touch()
+        line = 'mount --bind "$0" "$1" && mount -o "remount,bind,$2" "$1" && shift 2 && exec "$@"'
+        command = [*COMMAND, "--sandbox", "3", "--format", "json", "-o", str(file)]
+        done = mounted(line, str(source), str(file), mode, *command)
+        assert done.returncode == code
+        kept = [path for path in tmp_path.iterdir() if path.match("out.kept-*")]
+        found = source if code == 0 else kept[0]
+        assert len(json.loads(found.read_text())) == 3
+        assert done.stderr == (
+            ""
+            if code == 0
+            else f"zenovay-async: --output {file}: Device or resource busy; the results are in {kept[0]}\n"
+        )
+
+
+def test_a_file_in_a_directory_that_cannot_be_written_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, file, spare = Path.open, tmp_path / "fixed" / "out", tmp_path / "spare"
+    file.parent.mkdir()
+    spare.mkdir()
+    file.touch()
+
+    def open_elsewhere(path: Path, *args: Any, **options: Any) -> Any:
+        # Root may write everywhere.
+        if path.parent == file.parent and not path.exists():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return own(path, *args, **options)
+
+    def replace(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", open_elsewhere)
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    assert main([*PAGES, "--sandbox", "3", "--format", "json", "-o", str(file)]) == 0
+    assert len(json.loads(file.read_text())) == 3
+    assert [*spare.iterdir()] == []
+    assert main([*PAGES, "--sandbox", "3", "-o", str(file.with_name("new"))]) == 2
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_a_dash_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "--sandbox", "3", "--format", "json", "-o", "-"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 3
+    assert main([*PAGES, "--sandbox", "3", "-o", "--format", "json"]) == 2
+    assert "--output '--format': expected a file, or - for standard output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("closed", "output", "code"),
+    [
+        (">&-", False, 2),
+        ("2>&-", False, 1),
+        (">&- 2>&-", False, 2),
+        (">&- 2>&- <&-", True, 1),
+        ("2>/dev/full", False, 1),
+        ("2>/dev/full", True, 1),
+    ],
+)
+async def test_a_standard_stream_that_is_closed_or_full_loses_no_result(
+    closed: str,
+    output: bool,  # noqa: FBT001 - from a table
+    code: int,
+    sandbox: Sandbox,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "out"
+    words = [*COMMAND, *IDS, "nobody", "--format", "ndjson", *(["-o", str(file)] if output else [])]
+    env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$@" {closed}', "sh", *words), stdout=PIPE, stderr=PIPE, env=env
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == code
+    if code == 2:
+        assert sandbox.count() == 0
+        assert errors in {b"", b"zenovay-async: standard output is closed; write to a file with --output FILE\n"}
+    else:
+        assert len((file.read_bytes() if output else out).splitlines()) == 3
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["usage", "--sandbox", "1"]])
+def test_a_reader_that_is_gone_or_a_full_disk_gives_no_traceback(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "zenovay_async", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=PIPE, check=False)  # noqa: S603 - our own command
+    assert (done.returncode, done.stderr) == (1, b"zenovay-async: standard output: No space left on device\n")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=PIPE, check=False)  # noqa: S603 - our own command
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 async def test_a_run_that_stops_keeps_the_old_file_and_says_so(sandbox: Sandbox, tmp_path: Path) -> None:

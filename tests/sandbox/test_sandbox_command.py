@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -33,6 +34,32 @@ def test_an_invalid_argument_is_reported_in_one_line(arguments: str, capsys: pyt
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "destination", "others"),
+    [
+        ("127.0.0.1", r"http://127\.0\.0\.1:", None),
+        ("0.0.0.0", r"http://127\.0\.0\.1:", r"http://(?!0\.0\.0\.0|127\.)[\w.-]+:"),  # noqa: S104 - what is tested
+        ("::", r"http://\[::1\]:", r"http://(?!\[::1?\])[\w.:\[\]-]+:"),
+    ],
+)
+def test_the_address_that_it_prints_is_a_destination(host: str, destination: str, others: str | None) -> None:
+    if ":" in host and not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    command = [sys.executable, "-u", "-m", "zenovay_async.sandbox", "--port", "0", "--host", host]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        while lines[-1] and "Ctrl-C" not in lines[-1]:
+            lines.append(process.stdout.readline())
+        process.send_signal(2)
+    if lines == [""] and ":" in host:
+        pytest.skip("no IPv6 here")
+    assert re.match(f"export ZENOVAY_BASE_URL={destination}", lines[0])
+    noted = [line for line in lines if line.startswith("# from other machines ")]
+    assert [re.match(f"# from other machines {others}", line) is not None for line in noted] == [True] * bool(others)
+    assert any("--allow-http" in line for line in lines) == bool(others)
 
 
 def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:

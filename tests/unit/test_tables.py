@@ -37,7 +37,7 @@ def test_every_column_of_a_documented_result_is_a_field_of_its_rows(endpoint: En
     result: Any = msgspec.convert(data["website"] if endpoint.result is WebsiteDetail else data, endpoint.result)
     declared = table(endpoint.result)
     rows = declared.rows_of(result)
-    columns = declared.columns_of(rows)
+    columns = declared.columns_of(result)
     assert rows
     assert columns
     assert all(set(columns) <= set(row) for row in rows)
@@ -59,7 +59,7 @@ def test_rows_are_those_of_a_result_or_of_its_plain_values() -> None:
 def test_an_empty_result_has_columns_and_no_rows() -> None:
     pages = table(HeatmapPages)
     assert pages.rows_of(HeatmapPages(pages=())) == []
-    assert pages.columns_of([]) == ("url", "total_interactions", "last_updated")
+    assert pages.columns_of(HeatmapPages(pages=())) == ("url", "total_interactions", "last_updated")
 
 
 def test_lifetime_value_has_a_row_for_each_cohort_and_period() -> None:
@@ -73,7 +73,28 @@ def test_lifetime_value_has_a_row_for_each_cohort_and_period() -> None:
 
 def test_an_answer_brings_its_own_columns() -> None:
     answers = table(QueryAnswer)
-    rows = answers.rows_of(QueryAnswer(results=QueryResults(columns=("source", "visitors"), rows=(("google", 5),))))
-    assert rows == [{"source": "google", "visitors": 5}]
-    assert answers.columns_of(rows) == ("source", "visitors")
-    assert answers.columns_of([]) == ()
+    answer = QueryAnswer(results=QueryResults(columns=("source", "visitors"), rows=(("google", 5),)))
+    assert answers.rows_of(answer) == [{"source": "google", "visitors": 5}]
+    assert answers.columns_of(answer) == ("source", "visitors")
+    assert answers.columns_of(QueryAnswer(results=QueryResults(columns=("source",)))) == ("source",)
+    assert answers.columns_of(QueryAnswer()) == ()
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "expected"),
+    [
+        (("a", "a", "a_2"), (1, 2, 3), {"a": 1, "a_2": 2, "a_2_2": 3}),
+        (("a",), (1, 2, [3]), {"a": 1, "column_2": 2, "column_3": [3]}),
+        (("", "column_1"), (1, 2), {"column_1": 1, "column_1_2": 2}),
+        (("website_id", "a"), (1, 2), {"website_id_2": 1, "a": 2}),
+        (("a", "b"), (1,), {"a": 1}),
+        ((), (1,), {"column_1": 1}),
+    ],
+)
+def test_no_value_of_an_answer_is_lost(
+    columns: tuple[str, ...], row: tuple[Any, ...], expected: dict[str, Any]
+) -> None:
+    answers = table(QueryAnswer)
+    answer = QueryAnswer(results=QueryResults(columns=columns, rows=(row,)))
+    assert answers.rows_of(answer) == [expected]
+    assert set(expected) <= set(answers.columns_of(answer))

@@ -13,6 +13,7 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
+from zenovay_async._protocol.text import is_printable
 from zenovay_async.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def quote_segment(name: str, text: str) -> str:
     """Quote a whole path segment, slashes included, so that no ID can lead to another path.
 
     Raises:
-        ConfigurationError: It is not a str, is blank, is ``.`` or ``..``, or is not valid in a URL.
+        ConfigurationError: It is not a str, is blank, is ``.`` or ``..``, has control characters, or is not valid in
+            a URL.
     """
     # The annotation says str, but a None may come from a caller's database.
     if not isinstance(text, str):
@@ -131,11 +133,16 @@ def quote_segment(name: str, text: str) -> str:
         return text
     if not text.strip() or text in {".", ".."}:
         raise _invalid_id(name, text)
-    return quote_text(text, quote, name=name)
+    quoted = quote_text(text, quote, name=name)
+    if not is_printable(text):
+        raise _invalid_id(name, text, "contains control characters; ")
+    return quoted
 
 
-def _invalid_id(name: str, given: Any) -> ConfigurationError:
-    return ConfigurationError(f"{name}={given!r}: expected an ID such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'")
+def _invalid_id(name: str, given: Any, reason: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"{name}={given!r}: {reason}expected an ID such as 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'"
+    )
 
 
 def encode_query(parameters: Mapping[str, Any]) -> str:

@@ -19,6 +19,16 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
+def is_printable(text: str) -> bool:
+    """Whether :func:`printable` leaves a text as it is."""
+    return _UNPRINTABLE.search(text) is None
+
+
+def escape_json(text: str) -> str:
+    """Escape in JSON without line breaks what :func:`printable` replaces elsewhere; the data stay the same."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def one_line(text: str) -> str:
     """Text as a log or an error message may show it: on one line, printable, 500 characters at most."""
     words = text[: _LONGEST_LINE + 1].split()

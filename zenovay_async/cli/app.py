@@ -6,7 +6,8 @@ from cyclopts import App, CycloptsError
 
 from zenovay_async import ConfigurationError, __version__
 from zenovay_async.cli.commands import add_commands
-from zenovay_async.cli.run import INTERRUPTED, USAGE, print_error
+from zenovay_async.cli.run import INTERRUPTED, USAGE, end_output, print_error
+from zenovay_async.cli.streams import OutputConsole, prepared_streams
 
 _HELP = """Zenovay web analytics from a terminal or a script. The API key comes from ZENOVAY_API_KEY.
 
@@ -16,19 +17,21 @@ usage or configuration, 3 rejected for every website (key, plan or quota), 130 i
 
 def make_app() -> App:
     """Make the application, with a command for each operation of the client."""
-    app = App(name="zenovay-async", version=__version__, help=_HELP, help_on_error=False)
+    app = App(name="zenovay-async", version=__version__, help=_HELP, help_on_error=False, console=OutputConsole())
     add_commands(app)
     return app
 
 
 def run_app(argv: list[str]) -> int:
     """Parse the arguments and run the command; returns the exit code."""
-    try:
-        result = make_app()(argv, exit_on_error=False, print_error=True, result_action="return_value")
-    except CycloptsError:
-        return USAGE
-    except ConfigurationError as error:
-        return print_error(error, USAGE)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return result if isinstance(result, int) else 0
+    with prepared_streams():
+        try:
+            result = make_app()(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        except (CycloptsError, ConfigurationError) as error:
+            return print_error(error, USAGE)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except OSError as error:
+            # Help that cannot be written.
+            return end_output(error)
+        return result if isinstance(result, int) else 0

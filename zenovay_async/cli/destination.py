@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import locale
 import os
 import secrets
 import shutil
-import sys
+import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from zenovay_async import ConfigurationError
+from zenovay_async.cli.streams import ENCODING_ERRORS, standard_output
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from io import TextIOWrapper
 
 
 def is_replaced(path: Path | None) -> bool:
@@ -22,37 +25,81 @@ def is_replaced(path: Path | None) -> bool:
 
 
 @contextlib.contextmanager
-def open_destination(path: Path | None) -> Generator[IO[str]]:
+def open_destination(path: Path | None, *, is_data: bool) -> Generator[IO[str]]:
     """Open standard output, a stream, or a temporary file that replaces ``path`` once all is written.
 
-    A FIFO or a device is written to directly. A link is followed, and a replaced file keeps its mode.
+    A FIFO or a device is written to directly. A link is followed, and a replaced file keeps its mode. A file that
+    cannot be replaced, such as a mounted one, is written in place.
+
+    Args:
+        path: The destination; ``None`` for standard output.
+        is_data: Whether the results are for programs, and not for people.
 
     Raises:
         ConfigurationError: It cannot be written.
+        OSError: It could neither be replaced nor written at the end; the error says where the results are.
     """
     if path is None:
-        yield sys.stdout
-        sys.stdout.flush()
+        with standard_output(is_data=is_data) as file:
+            yield file
     elif not is_replaced(path):
         with _open(path, path, "w") as file:
+            if file.isatty():
+                file.reconfigure(encoding=locale.getpreferredencoding(do_setlocale=False))
             yield file
     else:
         target = Path(os.path.realpath(path))
-        temporary = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
-        file = _open(temporary, path, "x")
+        draft, file = _open_draft(target, path)
         try:
             with file:
                 yield file
-            if target.exists():
-                shutil.copymode(target, temporary)
-            temporary.replace(target)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             raise
+        _publish(draft, target, path)
 
 
-def _open(path: Path, given: Path, mode: str) -> IO[str]:
+def _open(path: Path, given: Path, mode: str) -> TextIOWrapper:
     try:
-        return path.open(mode, encoding="utf-8", newline="")
+        return cast("TextIOWrapper", path.open(mode, encoding="utf-8", errors=ENCODING_ERRORS, newline=""))
     except OSError as error:
         raise ConfigurationError(f"--output {given}: {error.strerror}") from error
+
+
+def _open_draft(target: Path, given: Path) -> tuple[Path, TextIOWrapper]:
+    draft = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
+    try:
+        return draft, _open(draft, given, "x")
+    except ConfigurationError:
+        # The file may be one that can be written, in a directory that cannot.
+        if not (target.exists() and os.access(target, os.W_OK)):
+            raise
+    handle, name = tempfile.mkstemp(prefix="zenovay-async-")
+    os.close(handle)
+    return Path(name), _open(Path(name), given, "w")
+
+
+def _publish(draft: Path, target: Path, given: Path) -> None:
+    """Let the draft replace the target, or else copy it there; keep it if neither works."""
+    try:
+        if target.exists():
+            # Some file systems have no modes.
+            with contextlib.suppress(OSError):
+                shutil.copymode(target, draft)
+        draft.replace(target)
+    except OSError as error:
+        try:
+            shutil.copyfile(draft, target)
+        except OSError:
+            kept = _make_visible(draft, target)
+            raise OSError(f"--output {given}: {error.strerror}; the results are in {kept}") from error
+        draft.unlink(missing_ok=True)
+
+
+def _make_visible(draft: Path, target: Path) -> Path:
+    """Give a draft a name like the target's, beside it if possible; returns where it is."""
+    visible = target.with_name(f"{target.stem}.kept-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        return draft.rename(visible)
+    except OSError:
+        return draft

@@ -1,11 +1,13 @@
-"""Website IDs from the command line, a file or standard input, one at a time."""
+"""Website IDs from the command line, a file or standard input."""
 
 from __future__ import annotations
 
 import asyncio
 import codecs
 import contextlib
+import io
 import os
+import re
 import select
 import stat
 import sys
@@ -18,11 +20,14 @@ from zenovay_async import ConfigurationError
 from zenovay_async._protocol.parameters import quote_segment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable
+    from collections.abc import AsyncGenerator, Generator, Iterable
     from pathlib import Path
 
 _CHUNK = 65536
+_LONGEST_MARK = 4
 _MAX_LENGTH = 256
+_TITLES = {"id", "website_id", "site_id"}
+_NOT_IN_IDS = re.compile(r"[\s,;\"'`/\\|]")
 
 
 @contextlib.contextmanager
@@ -46,24 +51,54 @@ def open_ids(path: Path | None) -> Generator[FileIO | None]:
         yield file
 
 
-def count_ids(file: FileIO) -> int | None:
-    """Count the IDs of a file; ``None`` for a pipe or a terminal, which can be read only once."""
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return None
-    start = file.tell()
-    with open(file.fileno(), encoding="utf-8-sig", errors="replace", closefd=False) as text:
-        total = sum(1 for line in text if _id_in(line))
-    file.seek(start)
-    return total
+def is_file(file: FileIO) -> bool:
+    """Whether it is a file, which has an end, and not a pipe or a terminal."""
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
-async def website_ids(ids: Iterable[str], file: FileIO | None) -> AsyncIterator[str]:
-    """Yield the given IDs, then those of the file, one per line, without blank lines and comments."""
-    for website_id in ids:
-        yield website_id
-    if file is not None:
-        async for line in _lines(file):
-            if website_id := _id_in(line):
+def read_ids(file: FileIO) -> list[str]:
+    """The IDs of a file, one per line, without blank lines and comments.
+
+    Raises:
+        ConfigurationError: It is no text.
+    """
+    content = file.readall()
+    text = content.decode(_encoding_of(content), "replace")
+    return [website_id for line in re.split(r"\r\n|\r|\n", text) if (website_id := _id_in(line))]
+
+
+class StreamedIds:
+    """The given IDs, then those of a pipe or a terminal as they come, each once.
+
+    Args:
+        ids: The given IDs.
+        file: The pipe.
+
+    Attributes:
+        skipped: IDs left out so far, as they came before.
+    """
+
+    def __init__(self, ids: Iterable[str], file: FileIO) -> None:
+        self.skipped = 0
+        self._ids = ids
+        self._file = file
+
+    async def __aiter__(self) -> AsyncGenerator[str]:
+        """Yield the IDs.
+
+        Raises:
+            ConfigurationError: The pipe has no text.
+        """
+        seen: set[str] = set()
+        for website_id in self._ids:
+            seen.add(website_id)
+            yield website_id
+        async for line in _lines(self._file):
+            website_id = _id_in(line)
+            if website_id in seen:
+                self.skipped += 1
+            elif website_id:
+                seen.add(website_id)
                 yield website_id
 
 
@@ -82,20 +117,52 @@ def validate_id(website_id: str) -> str:
     except ConfigurationError as error:
         # The run continues after a ValueError: one of the IDs is invalid, not the command.
         raise ValueError(str(error).removeprefix(f"website_id={website_id!r}: ")) from error
+    if website_id.casefold().replace("-", "_") in _TITLES:
+        raise ValueError("the title of a column; expected an ID")
+    if (found := _NOT_IN_IDS.search(website_id)) is not None:
+        raise ValueError(f"{found[0]!r} is not part of an ID; expected one ID per line")
     return website_id
+
+
+def is_valid_id(website_id: str) -> bool:
+    """Whether a request would be spent on the ID."""
+    try:
+        validate_id(website_id)
+    except ValueError:
+        return False
+    return True
 
 
 def _id_in(line: str) -> str:
     return line.partition("#")[0].strip()
 
 
-async def _lines(file: FileIO) -> AsyncIterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-    rest = ""
-    while chunk := await _read(file):
+def _encoding_of(start: bytes) -> str:
+    """The encoding that a text starts like."""
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        # What PowerShell 5 writes.
+        return "utf-16"
+    if 0 in start[:_LONGEST_MARK]:
+        raise ConfigurationError(
+            "--ids-from: zero bytes, as in UTF-16 without a byte order mark; expected UTF-8 with one ID per line"
+        )
+    return "utf-8-sig"
+
+
+async def _lines(file: FileIO) -> AsyncGenerator[str]:
+    # A line alone, as it is typed, may be shorter than a mark.
+    start = b""
+    while len(start) < _LONGEST_MARK and not start.endswith(b"\n") and (chunk := await _read(file)):
+        start += chunk
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(_encoding_of(start))("replace"), translate=True)
+    rest, chunk = "", start
+    while chunk:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")
         for line in lines:
             yield line
+        chunk = await _read(file)
     yield rest + decoder.decode(b"", final=True)
 
 

@@ -28,11 +28,14 @@ Params: TypeAlias = Annotated[
 ]
 
 
-def _file(_type: Any, tokens: Sequence[Token]) -> Path:
+def _file(_type: Any, tokens: Sequence[Token]) -> Path | None:
     """Convert the value of ``--output``; an empty one, as of an unset variable, would be the working directory."""
-    if not tokens[0].value:
-        raise CycloptsError(msg="--output '': expected a file")
-    return Path(tokens[0].value)
+    name = tokens[0].value
+    if name == "-":
+        return None
+    if not name or name.startswith("-"):
+        raise CycloptsError(msg=f"--output {name!r}: expected a file, or - for standard output")
+    return Path(name)
 
 
 @Parameter(name="*")
@@ -43,11 +46,25 @@ class Common:
     format: Annotated[Format, Parameter(help="Format of the results.")] = "table"
     output: Annotated[
         Path | None,
-        Parameter(name=["--output", "-o"], converter=_file, help="File to write; replaced when the run completes."),
+        Parameter(
+            name=["--output", "-o"],
+            converter=_file,
+            allow_leading_hyphen=True,
+            help="File to write, replaced when the run completes; - for standard output.",
+        ),
     ] = None
+    csv_safe: Annotated[
+        bool, Parameter(negative=(), help="In CSV, start cells that a spreadsheet would run with an apostrophe.")
+    ] = False
     timeout: Annotated[float, Parameter(help="Seconds for each call, retries included.")] = 30.0
     base_url: Annotated[
         str | None, Parameter(help="Base URL of the API; omitted, ZENOVAY_BASE_URL, else the public API.")
+    ] = None
+    allow_http: Annotated[
+        bool, Parameter(negative=(), help="Send the key unencrypted to an http base URL of another machine.")
+    ] = False
+    proxy: Annotated[
+        str | None, Parameter(help="URL of an HTTP proxy; omitted, HTTPS_PROXY and the like, or the system's.")
     ] = None
     sandbox: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -11,16 +9,10 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from zenovay_async import QuotaThresholdReached, ServerReachable, ServerUnreachable
 from zenovay_async._protocol.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
-
-    from zenovay_async import Event
-
-_logger = logging.getLogger("zenovay_async")
 
 _MAX_FAILURES = 3
 _LONG_RUN = 10.0
@@ -104,76 +96,41 @@ class ProgressReporter:
         """Print a line to standard error."""
         self._console.print(printable(text))
 
-    def summarize(self) -> None:
-        """Print the failures; and the totals, on a terminal or if something failed."""
-        self._print_failures()
+    def summarize(self, skipped: int = 0) -> None:
+        """Print the failures; and the totals, on a terminal or if something failed.
+
+        Args:
+            skipped: Number of IDs left out, as they came before.
+        """
+        self._print_failures(skipped)
         if self.failed or self._on_terminal:
             seconds = self._seconds()
             what = "website" if self.done == 1 else "websites"
             rate = self.done / max(seconds, 1e-6)
             self.print(f"{self.done} {what} in {seconds:.1f} s, {rate:.0f}/s, {self.failed} failed")
 
-    def summarize_early_end(self, reason: str) -> None:
+    def summarize_early_end(self, reason: str, skipped: int = 0) -> None:
         """Print the failures, and the totals of a run that ends before all is done.
 
         Args:
             reason: Such as ``"interrupted"``.
+            skipped: Number of IDs left out, as they came before.
         """
-        self._print_failures()
+        self._print_failures(skipped)
         of = "" if self.total is None else f" of {self.total}"
         self.print(f"{reason}: {self.done}{of} done, {self.failed} failed")
 
-    def _print_failures(self) -> None:
+    def _print_failures(self, skipped: int) -> None:
         for website_id, error in self.failures:
             short = website_id if len(website_id) <= _ID_LENGTH else f"{website_id[:_ID_LENGTH]}..."
             self.print(f"{short if short.strip() else repr(short)}: {error}")
         if self.failed > len(self.failures):
             self.print(f"... and {self.failed - len(self.failures)} more")
+        if skipped:
+            self.print(f"{skipped:,} duplicate {'ID' if skipped == 1 else 'IDs'} skipped")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
-
-
-class MessageReporter(logging.Handler):
-    """Prints lines to standard error: a server that goes away or is back, a low quota, and what is logged at WARNING.
-
-    Args:
-        max_wait: Seconds that calls wait for a server that is away.
-
-    Attributes:
-        print: Prints a line, above the progress if there is one.
-    """
-
-    def __init__(self, max_wait: float) -> None:
-        super().__init__(logging.WARNING)
-        self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{printable(line)}\n")
-        self._max_wait = max_wait
-
-    def __enter__(self) -> Self:
-        _logger.addHandler(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        _logger.removeHandler(self)
-
-    def on_event(self, event: Event) -> None:
-        """Print the line of an event, if it has one; a listener of a client."""
-        if isinstance(event, ServerUnreachable):
-            status = "" if event.status is None else f"HTTP {event.status}: "
-            bound = f" up to {self._max_wait:g} s" if math.isfinite(self._max_wait) else ""
-            self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
-        elif isinstance(event, ServerReachable):
-            self.print(f"Server reachable again after {event.seconds:.0f} s")
-        elif isinstance(event, QuotaThresholdReached):
-            self.print(f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests")
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a log record, unless it is about an event, which has a line of its own."""
-        if not hasattr(record, "event"):
-            for line in self.format(record).splitlines():
-                self.print(line)
 
 
 def _duration(seconds: float) -> str:

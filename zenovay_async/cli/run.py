@@ -10,17 +10,18 @@ import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from zenovay_async import APIStatusError, ConfigurationError, Zenovay, ZenovayError, is_fatal
+from zenovay_async import APIStatusError, BadRequestError, ConfigurationError, Zenovay, ZenovayError, is_fatal
 from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.base_url import OR_ALLOW_HTTP
 from zenovay_async._protocol.text import printable
 from zenovay_async.cli.destination import is_replaced, open_destination
-from zenovay_async.cli.ids import count_ids, open_ids, validate_id, website_ids
-from zenovay_async.cli.output import make_writer
-from zenovay_async.cli.progress import MessageReporter, ProgressReporter
+from zenovay_async.cli.ids import StreamedIds, is_file, is_valid_id, open_ids, read_ids, validate_id
+from zenovay_async.cli.messages import MessageReporter
+from zenovay_async.cli.output import is_data, make_writer
+from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.streams import discard_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from io import FileIO
     from pathlib import Path
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from zenovay_async.cli.writer import Writer
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+# Seconds between two looks at the rate limit.
+_TICK = 0.5
 
 OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -51,48 +55,46 @@ class Job:
 
 def run(job: Job) -> int:
     """Run a job; returns the exit code."""
+    options = job.options
+    data = is_data(options.format, job.request.operation.result)
     try:
-        with open_ids(job.options.ids_from) as listed, open_destination(job.options.output) as file:
+        with open_ids(options.ids_from) as listed, open_destination(options.output, is_data=data) as file:
             return asyncio.run(_run(job, listed, file))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader, such as head, has closed the pipe.
-        _discard_stdout()
-        return OK
-    except ConfigurationError as error:
+    except (ConfigurationError, BadRequestError) as error:
+        # The server rejects what is invalid as well.
         return print_error(error, USAGE)
     except ZenovayError as error:
         is_rejected = isinstance(error, APIStatusError) and error.outage is None and is_fatal(error)
         return print_error(error, REJECTED if is_rejected else FAILED)
     except OSError as error:
-        _discard_stdout()
-        return print_error(_named(error, job.options.output) if error.errno in _FULL else error, FAILED)
+        return end_output(error, options.output)
 
 
 def print_error(error: Exception, code: int) -> int:
     """Print an error to standard error; returns the exit code."""
-    sys.stderr.write(f"zenovay-async: {printable(str(error))}\n")
+    # On one line, and otherwise as it is: spaces may belong to the name of a file.
+    line = " ".join(str(error).splitlines())
+    sys.stderr.write(f"zenovay-async: {printable(line)}\n")
     return code
 
 
-def _named(error: OSError, output: Path | None) -> OSError:
-    """The error of a write, with the file that it was to."""
-    return OSError(f"{'standard output' if output is None else f'--output {output}'}: {error.strerror}")
-
-
-def _discard_stdout() -> None:
-    """Discard what standard output does not take, as Python would report it at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def end_output(error: OSError, output: Path | None = None) -> int:
+    """Print why the output ended; returns the exit code."""
+    discard_stdout()
+    if isinstance(error, BrokenPipeError):
+        # The reader, such as head, has read enough.
+        return OK
+    if error.errno in _FULL:
+        error = OSError(f"{'standard output' if output is None else f'--output {output}'}: {error.strerror}")
+    return print_error(error, FAILED)
 
 
 async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
     options, operation = job.options, job.request.operation
     async with contextlib.AsyncExitStack() as stack:
-        ids = job.ids
+        ids = list(job.ids)
         max_wait = options.max_outage if operation.is_per_website else options.timeout
         messages = stack.enter_context(MessageReporter(max_wait))
         if options.sandbox is None:
@@ -105,42 +107,93 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
                 sandbox.api_key, base_url=sandbox.url, timeout=options.timeout, on_event=messages.on_event
             )
             if not ids and listed is None:
-                ids = tuple(sandbox.website_ids)
+                ids = list(sandbox.website_ids)
         if operation.is_per_website and not ids and listed is None:
             raise ConfigurationError("no website IDs: pass IDs or --ids-from FILE, or try --sandbox 200")
         await stack.enter_async_context(zenovay)
-        writer = make_writer(options.format, operation.result, file, per_website=operation.is_per_website)
+        writer = make_writer(
+            options.format,
+            operation.result,
+            file,
+            per_website=operation.is_per_website,
+            csv_safe=options.csv_safe,
+        )
         if not operation.is_per_website:
             writer.add("", await job.request.send(zenovay))
             writer.close()
             return OK
-        in_file = 0 if listed is None else count_ids(listed)
-        total = None if in_file is None else len(ids) + in_file
+        # A pipe is read as it comes; of a list, the batch requests each ID once.
+        source: list[str] | StreamedIds = ids
+        if listed is not None:
+            source = ids + read_ids(listed) if is_file(listed) else StreamedIds(ids, listed)
         typed = listed is not None and listed.isatty()
+        total = len(source) if isinstance(source, list) else None
         with ProgressReporter(total, bar=not typed and not (writer.streams and file.isatty())) as reporter:
             messages.print = reporter.print
-            return await _fetch(job, zenovay, website_ids(ids, listed), writer, reporter)
+            return await _Run(job, zenovay, source, writer, reporter, messages).fetch()
 
 
 def _make_client(options: PerWebsite, on_event: OnEvent) -> Zenovay:
     if not os.environ.get(KEY_VARIABLE):
-        raise ConfigurationError(f"{KEY_VARIABLE} is not set; set it, or try --sandbox 3")
+        raise ConfigurationError(f"{KEY_VARIABLE} is not set; export {KEY_VARIABLE}=zv_..., or try --sandbox 3")
     try:
-        return Zenovay(base_url=options.base_url, timeout=options.timeout, on_event=on_event)
+        return Zenovay(
+            base_url=options.base_url,
+            timeout=options.timeout,
+            on_event=on_event,
+            proxy=options.proxy,
+            allow_http=options.allow_http,
+        )
     except ConfigurationError as error:
-        # The command line has no such option.
-        raise ConfigurationError(error.message.removesuffix(OR_ALLOW_HTTP)) from error
+        # The command line has it as an option.
+        option = OR_ALLOW_HTTP.replace("allow_http=True", "--allow-http")
+        raise ConfigurationError(error.message.replace(OR_ALLOW_HTTP, option)) from error
 
 
-async def _fetch(
-    job: Job, zenovay: Zenovay, ids: AsyncIterator[str], writer: Writer, reporter: ProgressReporter
-) -> int:
-    async def fetch(website_id: str) -> Any:
-        return await job.request.send(zenovay, validate_id(website_id))
+class _Run:
+    """One batch: every ID of a source, its results to a writer."""
 
-    try:
-        options = job.options
-        batch = zenovay.batch(ids, fetch, concurrency=options.concurrency, max_outage=options.max_outage)
+    def __init__(
+        self,
+        job: Job,
+        zenovay: Zenovay,
+        source: list[str] | StreamedIds,
+        writer: Writer,
+        reporter: ProgressReporter,
+        messages: MessageReporter,
+    ) -> None:
+        self._job = job
+        self._request = job.request
+        self._zenovay = zenovay
+        self._source = source
+        self._writer = writer
+        self._reporter = reporter
+        self._messages = messages
+        self._running = 0
+        self._has_estimate = False
+
+    async def fetch(self) -> int:
+        """Fetch all; returns the exit code."""
+        watch = asyncio.create_task(self._watch_rate_limit())
+        try:
+            await self._fetch()
+        except ConfigurationError:
+            raise
+        except (asyncio.CancelledError, ZenovayError) as error:
+            self._end_early("stopped" if isinstance(error, ZenovayError) else "interrupted")
+            raise
+        finally:
+            watch.cancel()
+        self._reporter.clear()
+        self._writer.close()
+        self._reporter.summarize(self._skipped)
+        return FAILED if self._reporter.failed else OK
+
+    async def _fetch(self) -> None:
+        options, reporter, writer = self._job.options, self._reporter, self._writer
+        batch = self._zenovay.batch(
+            self._source, self._send, concurrency=options.concurrency, max_outage=options.max_outage
+        )
         async with batch as results:
             async for result in results:
                 if result.error is None:
@@ -152,38 +205,54 @@ async def _fetch(
                 else:
                     writer.record_missing()
                     reporter.record_failure(result.item, result.error)
-                if reporter.done == 1:
-                    await _show_estimate(job.request, zenovay, reporter)
-    except ConfigurationError:
-        raise
-    except (asyncio.CancelledError, ZenovayError) as error:
-        _end_early(job, writer, reporter, "stopped" if isinstance(error, ZenovayError) else "interrupted")
-        raise
-    reporter.clear()
-    writer.close()
-    reporter.summarize()
-    return FAILED if reporter.failed else OK
+                if not self._has_estimate:
+                    await self._show_estimate()
 
+    async def _send(self, website_id: str) -> Any:
+        validate_id(website_id)
+        self._running += 1
+        try:
+            return await self._request.send(self._zenovay, website_id)
+        finally:
+            self._running -= 1
 
-async def _show_estimate(request: Request, zenovay: Zenovay, reporter: ProgressReporter) -> None:
-    """Show how long the run takes, now that the first response has stated the rate limit."""
-    limit = zenovay.rate_limit
-    if reporter.total is None or limit is None or not request.is_one_call:
-        # The number of requests is unknown.
-        return
-    cost = await request.cost()
-    seconds = zenovay.estimate(reporter.total - 1, cost=cost).seconds
-    reporter.show_estimate(seconds, reporter.total * cost, limit.limit * 60 / limit.window)
+    @property
+    def _skipped(self) -> int:
+        return 0 if isinstance(self._source, list) else self._source.skipped
 
+    async def _show_estimate(self) -> None:
+        """Show how long the run takes, once a response has stated the rate limit."""
+        limit = self._zenovay.rate_limit
+        if limit is None or not limit.learned or not isinstance(self._source, list) or not self._request.is_one_call:
+            # The number of requests is unknown.
+            return
+        self._has_estimate = True
+        cost = await self._request.cost()
+        distinct = sum(map(is_valid_id, set(self._source)))
+        seconds = self._zenovay.estimate(max(0, distinct - self._reporter.done), cost=cost).seconds
+        self._reporter.show_estimate(seconds, distinct * cost, limit.limit * 60 / limit.window)
 
-def _end_early(job: Job, writer: Writer, reporter: ProgressReporter, reason: str) -> None:
-    """Write the results so far, which were paid for, unless the destination is a file that is replaced as a whole."""
-    reporter.clear()
-    writer.record_missing()
-    output = job.options.output
-    replaced = is_replaced(output)
-    if reporter.done and not replaced:
-        writer.close()
-    reporter.summarize_early_end(reason)
-    if replaced:
-        reporter.print(f"nothing was written to {output}")
+    async def _watch_rate_limit(self) -> None:
+        """Say once that calls wait for the rate limit, of which no event tells."""
+        budget = self._zenovay._budget  # noqa: SLF001 - private to users alone
+        while True:
+            await asyncio.sleep(_TICK)
+            limit = self._zenovay.rate_limit
+            # While a call runs, the arguments are known to be valid.
+            if self._running and limit is not None:
+                cost = await self._request.cost()
+                is_waiting = self._running * cost > budget.statistics().in_flight
+                if is_waiting and self._messages.report_pacing(limit):
+                    return
+
+    def _end_early(self, reason: str) -> None:
+        """Write the results so far, which were paid for, unless the destination is a file that is replaced."""
+        reporter, writer, output = self._reporter, self._writer, self._job.options.output
+        reporter.clear()
+        writer.record_missing()
+        replaced = is_replaced(output)
+        if reporter.done and not replaced:
+            writer.close()
+        reporter.summarize_early_end(reason, self._skipped)
+        if replaced:
+            reporter.print(f"nothing was written to {output}")

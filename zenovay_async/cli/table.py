@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
 from zenovay_async._protocol.text import printable
+from zenovay_async.cli.json_encoding import encode_json
+from zenovay_async.cli.streams import OutputConsole
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ class Rows(Writer):
         self._table = table
         self._console = _console(file)
         self._websites: dict[str, list[Row]] = {}
+        self._columns: tuple[str, ...] = ()
         self._missing = False
 
     def add(self, website_id: str, result: Any) -> None:
         self._websites[website_id] = self._table.rows_of(result)
+        self._columns = self._table.columns_of(result)
 
     def record_missing(self) -> None:
         self._missing = True
@@ -44,7 +47,8 @@ class Rows(Writer):
     def close(self) -> None:
         # Rows do not name their website, so they are shown only if one website was requested.
         one = len(self._websites) == 1 and not self._missing
-        columns = self._table.columns[: self._table.shown]
+        # Those of the only website, where each has its own.
+        columns = self._table.columns[: self._table.shown] or self._columns
         if one:
             self._print([row for found in self._websites.values() for row in found], columns)
         elif self._table.noun is None:
@@ -80,7 +84,7 @@ class Rows(Writer):
         bar = measure if room >= _BAR + _GAP else None
         table = Grid(box=None, pad_edge=False, header_style="bold")
         for column in shown:
-            title = Text(column.name.replace("_", " "), no_wrap=True, overflow="ellipsis")
+            title = Text(printable(column.name.replace("_", " ")), no_wrap=True, overflow="ellipsis")
             table.add_column(title, justify="right" if column.number else "left", no_wrap=column.whole)
             if column.name == bar:
                 table.add_column("", no_wrap=True)
@@ -110,7 +114,7 @@ class _Column:
         self.name = name
         self.number = any(map(_is_number, values))
         self.whole = self.number or name in {"id", "website_id"} or any(map(_as_time, values))
-        width = max(map(cell_len, (name, *map(_shown, values))))
+        width = max(map(cell_len, (printable(name), *map(_shown, values))))
         self.room = width if self.whole else min(width, _TEXT)
 
 
@@ -156,8 +160,8 @@ class UsageSummary(Writer):
         self._console.print(grid)
 
 
-def _console(file: IO[str]) -> Console:
-    return Console(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False)
+def _console(file: IO[str]) -> OutputConsole:
+    return OutputConsole(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False)
 
 
 def _is_number(value: Any) -> bool:
@@ -171,8 +175,9 @@ def _shown(value: Any) -> str:
         # Years and IDs are text, so a number is a quantity.
         return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{value:,.0f}"
     # Minutes are enough for people, and one zone for all; the other formats have the whole time.
-    time = _as_time(value)
-    return printable(str(value)) if time is None else f"{time:%Y-%m-%d %H:%M}"
+    if (time := _as_time(value)) is not None:
+        return f"{time:%Y-%m-%d %H:%M}"
+    return printable(value if isinstance(value, str) else encode_json(value))
 
 
 def _as_time(value: Any) -> datetime | None:

@@ -13,7 +13,7 @@ class Writer(ABC):
         streams: Whether it writes each result as it comes, not all at the end.
     """
 
-    streams = False
+    streams: bool = False
 
     @abstractmethod
     def add(self, website_id: str, result: Any) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
+import socket
 import sys
 from typing import get_args
+from urllib.parse import urlsplit
 
 from zenovay_async.sandbox.faults import NAMED
 from zenovay_async.sandbox.keys import PLANS
@@ -72,12 +75,41 @@ def _parse_share(text: str, option: str) -> float:
     raise ValueError(f"--fault {option}: expected NAME:SHARE with a share from 0 to 1")
 
 
-async def _run(sandbox: Sandbox) -> None:
+def _url_for_others(url: str, host: str) -> str | None:
+    """The base URL for other machines and containers; ``None`` if they cannot reach the sandbox."""
+    own = urlsplit(url).hostname or ""
+    if not ipaddress.ip_address(own.partition("%")[0]).is_loopback:
+        return url
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_unspecified:
+            return url.replace(f"[{own}]" if ":" in own else own, _address_of_this_machine(own), 1)
+    return None
+
+
+def _address_of_this_machine(loopback: str) -> str:
+    """The address that packets to other machines would leave from, else the name of this machine."""
+    family, elsewhere = (
+        (socket.AF_INET6, "2001:db8::1") if ":" in loopback else (socket.AF_INET, "192.0.2.1")  # RFC 3849, RFC 5737
+    )
+    try:
+        # To connect a datagram socket looks up the route and sends nothing.
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            address = str(probe.getsockname()[0])
+    except OSError:
+        return socket.gethostname()
+    return f"[{address}]" if ":" in address else address
+
+
+async def _run(sandbox: Sandbox, host: str) -> None:
     async with sandbox:
         print(f"export ZENOVAY_BASE_URL={sandbox.url}")  # noqa: T201 - the command's output
         print(f"export ZENOVAY_API_KEY={sandbox.api_key}")  # noqa: T201
         for website_id in sandbox.website_ids[:3]:
             print(f"# website {website_id}")  # noqa: T201
+        if (url := _url_for_others(sandbox.url, host)) is not None:
+            print(f"# from other machines {url}")  # noqa: T201
+            print("# with zenovay-async --allow-http, or Zenovay(allow_http=True)")  # noqa: T201
         print("# press Ctrl-C to stop", flush=True)  # noqa: T201
         await asyncio.Event().wait()
 
@@ -92,7 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 after Ctrl-C, 2 for an invalid argument or an address in use.
     """
     try:
-        asyncio.run(_run(_sandbox(_parse_arguments(argv))))
+        arguments = _parse_arguments(argv)
+        asyncio.run(_run(_sandbox(arguments), arguments.host))
     except KeyboardInterrupt:
         return 0
     except (OSError, OverflowError, ValueError) as error:

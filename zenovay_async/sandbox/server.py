@@ -141,14 +141,16 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Base URL.
+        """Base URL; of a sandbox that listens on all addresses, the one on the loopback.
 
         Raises:
             RuntimeError: The sandbox is not running.
         """
         if self._runner is None:
             raise RuntimeError("sandbox is not running: use it in 'async with'")
-        host, port = self._runner.addresses[0][:2]
+        address, port = self._runner.addresses[0][:2]
+        # To listen on, these mean every address; they are no destinations.
+        host = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address))  # noqa: S104 - not bound to here
         return f"http://{f'[{host}]' if ':' in host else host}:{port}{BASE_PATH}"
 
     def add_key(

@@ -1,0 +1,30 @@
+"""Values as JSON text, for programs and for terminals."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import IO, Any
+
+import msgspec
+
+from zenovay_async._protocol.text import escape_json
+
+_HALF_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def encode_json(value: Any) -> str:
+    """Plain values as JSON on one line; half surrogates, which no encoding has, become U+FFFD."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return _HALF_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def encode_json_for(file: IO[str], value: Any) -> str:
+    """The same for a file; for a terminal, with escapes for what would control it or what its encoding lacks."""
+    if not file.isatty():
+        return encode_json(value)
+    encoding: str = getattr(file, "encoding", None) or "utf-8"
+    is_unicode = encoding.lower().startswith("utf")
+    return escape_json(encode_json(value) if is_unicode else json.dumps(value, separators=(",", ":")))

@@ -1,0 +1,98 @@
+"""What a run says on standard error while it waits: the server is away, the rate limit is reached; and warnings."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Self
+
+from zenovay_async import QuotaThresholdReached, RateLimited, ServerReachable, ServerUnreachable
+from zenovay_async._limits.window import LONG_PAUSE
+from zenovay_async._protocol.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from zenovay_async import Event, RateLimit
+
+_logger = logging.getLogger("zenovay_async")
+
+# Seconds: a wait that is reported, and how much longer one has to be to be another one.
+_LONG_WAIT = 10.0
+_SAME_WAIT = 2.0
+
+
+class MessageReporter(logging.Handler):
+    """Prints lines to standard error: a server that goes away or is back, a long wait, a low quota, warnings.
+
+    Args:
+        max_wait: Seconds that calls wait for a server that is away.
+
+    Attributes:
+        print: Prints a line, above the progress if there is one.
+    """
+
+    def __init__(self, max_wait: float) -> None:
+        super().__init__(logging.WARNING)
+        self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{printable(line)}\n")
+        self._max_wait = max_wait
+        self._reported_until = -math.inf
+
+    def __enter__(self) -> Self:
+        _logger.addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _logger.removeHandler(self)
+
+    def on_event(self, event: Event) -> None:
+        """Print the line of an event, if it has one; a listener of a client."""
+        if isinstance(event, ServerUnreachable):
+            status = "" if event.status is None else f"HTTP {event.status}: "
+            bound = f" up to {self._max_wait:g} s" if math.isfinite(self._max_wait) else ""
+            self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
+        elif isinstance(event, ServerReachable):
+            self.print(f"Server reachable again after {event.seconds:.0f} s")
+        elif isinstance(event, QuotaThresholdReached):
+            self.print(f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests")
+        elif isinstance(event, RateLimited):
+            asked = "the server asked to wait" if event.from_server else "waiting"
+            self._report_wait(event.seconds, f"Rate limited: {asked} {event.seconds:.0f} s, until")
+
+    def report_pacing(self, limit: RateLimit) -> bool:
+        """Print that calls wait for the rate limit, if they wait long; returns whether a line says so."""
+        what = f"Rate limit of {limit.limit:,} in {limit.window:g} s reached: waiting {limit.reset_after:.0f} s, until"
+        return self._report_wait(limit.reset_after, what)
+
+    def _report_wait(self, seconds: float, what: str) -> bool:
+        if seconds < _LONG_WAIT:
+            return False
+        until = time.monotonic() + seconds
+        if until > self._reported_until + _SAME_WAIT:
+            self._reported_until = until
+            self.print(f"{what} {_clock_time(seconds)}")
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a log record, unless it is about an event, which has a line of its own."""
+        if record.msg == LONG_PAUSE and isinstance(record.args, tuple):
+            # Of an event that follows, this is the whole story: what the server asked for, and what is done.
+            pause = float(str(record.args[-1]))
+            if not self._report_wait(pause, f"{record.getMessage()}, at"):
+                self.print(record.getMessage())
+        elif not hasattr(record, "event"):
+            for line in self.format(record).splitlines():
+                self.print(line)
+
+
+def _clock_time(seconds: float) -> str:
+    """The local time so many seconds from now; with its date, unless that is today's."""
+    now = datetime.now().astimezone()
+    then = now + timedelta(seconds=seconds)
+    return f"{then:%H:%M:%S}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M:%S}"
