@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from endpoints import OPERATIONS
 
-from zenovay_async._protocol.auth import DEFAULT_BASE_URL
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
