@@ -191,8 +191,11 @@ def is_fatal(error: BaseException) -> bool:
     """Whether every further call would fail alike.
 
     True for a bad key, no plan, no quota, a closed client, a connection that can never be made (an untrusted
-    certificate), and a server that is away for longer than a batch waits.
+    certificate), and a server that is away for longer than a batch waits; also for a group with such an error in it.
     """
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        return any(map(is_fatal, group.exceptions))
     if isinstance(error, PermissionDeniedError):
         return error.code == API_PAID_PLAN_REQUIRED
     if isinstance(error, APIConnectionError) and error.final and not error.sent:

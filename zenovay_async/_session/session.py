@@ -152,6 +152,8 @@ class Session:
                 permit.settle(outcome, path)
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
+            if state.background:
+                state.record_success()
         except ZenovayError as error:
             state.record_failure(error)
             raise

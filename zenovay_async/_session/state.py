@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import msgspec
-
-from zenovay_async._limits.patience import MAX_OUTAGE, Patience
-from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ServerError
+from zenovay_async._limits.patience import Patience
+from zenovay_async._session.background import current_background
+from zenovay_async.exceptions import (
+    APIConnectionError,
+    APITimeoutError,
+    BadRequestError,
+    ClientClosedError,
+    ServerError,
+)
 
 if TYPE_CHECKING:
     from zenovay_async._limits.patience import ServerUnavailable
@@ -27,20 +31,18 @@ _MIN_CONNECT = 1.0
 _CONNECT_MARGIN = 0.15
 
 
-class Background(msgspec.Struct):
-    """What the calls of a batch have in common.
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop.
 
-    Attributes:
-        max_outage: Seconds of an outage after which they give up; ``None`` for no bound.
-        waits_since: When the first of them had to wait, in the time of the event loop; ``None`` if none had to.
+    Raises:
+        ClientClosedError: There is none.
     """
-
-    max_outage: float | None = MAX_OUTAGE
-    waits_since: float | None = None
-
-
-BACKGROUND: ContextVar[Background | None] = ContextVar("zenovay_async_background", default=None)
-"""Set while a batch carries out its calls: they wait for permits as long as it takes, behind direct calls."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ClientClosedError(
+            "No asyncio event loop is running; with trio, or without a loop, run the call in asyncio.run(...)"
+        ) from None
 
 
 class CallState(Generic[T]):
@@ -83,9 +85,9 @@ class CallState(Generic[T]):
 
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
-        self.loop = asyncio.get_running_loop()
+        self.loop = running_loop()
         self.deadline = None if timeout is None else self.loop.time() + timeout
-        self._batch = BACKGROUND.get()
+        self._batch = current_background()
         self.background = self._batch is not None
         self._timeout = timeout
 
@@ -212,7 +214,26 @@ class CallState(Generic[T]):
         error.call = str(self.call)
         error.attempts = self.attempts
         error.waits = self.waits
+        self._record_rejection(error)
         return error
+
+    def record_success(self) -> None:
+        """Record that the parameters of a background call are valid."""
+        if self._batch is not None:
+            self._batch.rejections.accept(self._parameters)
+
+    def _record_rejection(self, error: ZenovayError) -> None:
+        """Find out whether an error of a background call is the same for every website."""
+        if self._batch is not None and isinstance(error, BadRequestError):
+            reason = error.status, error.code, error.message
+            if self._batch.rejections.reject(self._parameters, reason, self.call.path):
+                self._batch.repeated = error
+
+    @property
+    def _parameters(self) -> tuple[object, ...]:
+        """What calls for several websites have in common."""
+        call = self.call
+        return call.operation, call.query, call.body
 
 
 def _drop_frames(error: ZenovayError) -> None:
