@@ -16,9 +16,9 @@ import msgspec
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope
+from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.item_source import End, ItemSource, is_canceled_from_outside, key_of
 from zenovay_async._session.slots import Slots
-from zenovay_async._session.state import running_loop
 from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, is_fatal
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class Batch(Generic[ItemT, T]):
         SCOPE.set(scope)
         try:
             return Success(item, await self._fetch(item))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the caller's function raised is the failure of its item
             self._stop_if_fatal(item, error)
             failure = error
         except (asyncio.CancelledError, BaseExceptionGroup) as error:

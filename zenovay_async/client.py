@@ -86,8 +86,9 @@ class Zenovay(ClientMethods):
     """An async client of the Zenovay External API.
 
     Use it as ``async with Zenovay() as zenovay:``. The first call opens connections; the end of the block closes
-    them. A client also works outside a block; its connections then close with the event loop, or with :meth:`close`.
-    One client serves any number of concurrent calls, on one event loop at a time.
+    them. If several tasks enter one client, the end of the last block does. A client also works outside a block; its
+    connections then close with the event loop, or with :meth:`close`, which does not wait for other blocks. One client
+    serves any number of concurrent calls, on one event loop at a time.
 
     Clients of one thread with the same key, base URL, ``rate_limit`` and ``rate_limit_window`` share one budget: the
     rate limit, the monthly quota and the retries of the key.
@@ -245,18 +246,22 @@ class Zenovay(ClientMethods):
         )
 
     async def __aenter__(self) -> Self:
-        await self._transport.open()
+        await self._transport.open(owned=self._owns_transport)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        if self._owns_transport:
+            await self._transport.leave()
+        await self._budget.aclose()
 
     async def close(self) -> None:
-        """Close the connections; a session that was passed in stays open. Closing twice does no harm.
+        """End the calls and close the connections; a session that was passed in stays open.
 
-        On a sibling made by :meth:`with_options` the connections stay open, as they are not its own.
+        Calls that wait or are in flight, also those of siblings, fail at once with a ``ClientClosedError``. Closing
+        twice does no harm. On a sibling made by :meth:`with_options`, nothing is closed: the connections and their
+        calls belong to the client that was made first.
         """
         if self._owns_transport:
             await self._transport.close()

@@ -110,7 +110,13 @@ class ConfigurationError(ZenovayError, ValueError):
 
 
 class ClientClosedError(ZenovayError, RuntimeError):
-    """The client was closed before or during this call."""
+    """The client was closed before or during this call, or is used on an event loop that is not its own.
+
+    Attributes:
+        sent: True if a request was in flight, whose response is lost.
+    """
+
+    sent: bool = False
 
 
 class APIConnectionError(ZenovayError):

@@ -311,8 +311,8 @@ async def test_a_400_that_is_not_the_same_for_every_website_is_a_failure_of_its_
                 await zenovay.heatmaps.pages(item)
 
         items = [sandbox.website_ids[0], *map(str, range(8))]
-        async with zenovay.batch(items, fetch, concurrency=1) as results:
-            assert [result.error is None async for result in results] == [True] + [False] * 8
+        async with zenovay.batch(items, fetch, concurrency=1) as fetched:
+            assert [result.error is None async for result in fetched] == [True] + [False] * 8
 
 
 async def test_an_argument_that_is_invalid_for_every_website_stops_the_batch(zenovay: Zenovay) -> None:
@@ -359,5 +359,5 @@ async def test_calls_of_a_source_are_background_calls(sandbox: Sandbox) -> None:
             yield "never"
 
         with pytest.raises(QuotaExceededError):
-            async with zenovay.batch(source(), double) as results:
+            async with zenovay.batch(source(), zenovay.heatmaps.pages) as results:
                 await anext(results)

@@ -11,6 +11,8 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
+from zenovay_async.exceptions import ClientClosedError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -25,13 +27,25 @@ class DeadlineTimer:
         loop: As given.
         pending: The deadlines of entered blocks; a dictionary, as an ordered set.
         next: When the timer fires; ``math.inf`` if it is not set.
+        is_closed: Whether all blocks were ended.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.pending: dict[Deadline, None] = {}
         self.next = math.inf
+        self.is_closed = False
         self._timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """End all entered blocks now, with a ``ClientClosedError``."""
+        self.is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        pending, self.pending = self.pending, {}
+        for deadline in pending:
+            deadline.task.cancel()
 
     def schedule(self, when: float) -> None:
         """Set the timer, in place of the one that is set."""
@@ -56,7 +70,7 @@ class Deadline:
     """A deadline for a block: ``with Deadline(timer, when):``.
 
     Like ``asyncio.timeout_at(when)``, it cancels the task and raises a ``TimeoutError`` instead, unless the task was
-    also canceled from elsewhere.
+    also canceled from elsewhere. When its timer is closed, the error is a ``ClientClosedError``.
 
     Args:
         timer: The timer of the running loop.
@@ -88,4 +102,6 @@ class Deadline:
         if self._timer.pending.pop(self, self) is None:
             return
         if self.task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            if self._timer.is_closed:
+                raise ClientClosedError("The client was closed during the call") from None
             raise TimeoutError from error

@@ -22,7 +22,7 @@ from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
 from zenovay_async._session.transport import as_headers, url_builder
 from zenovay_async.events import OnEvent
-from zenovay_async.exceptions import ConfigurationError, RateLimitError, ZenovayError
+from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError, ZenovayError
 
 if TYPE_CHECKING:
     from zenovay_async._limits.budget import Budget, BudgetPermit
@@ -84,7 +84,7 @@ class Session:
         self._budget = budget
         self._options = options
         self._drift = drift
-        self._retry = RetryPolicy(options.max_attempts, budget, options.on_event)
+        self._retry = RetryPolicy(options.max_attempts, budget, options.on_event, transport.sleep)
         name, secret = auth.header
         self._headers = as_headers({name: secret})
         self._headers_with_body = as_headers({name: secret, "Content-Type": "application/json"})
@@ -127,7 +127,7 @@ class Session:
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
         try:
-            self._budget.check(endpoint.cost, background=state.background)
+            self._check_budget(state)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
             try:
                 state.begin_attempt()
@@ -169,6 +169,14 @@ class Session:
             waits=state.waits,
         )
 
+    def _check_budget(self, state: CallState[T]) -> None:
+        try:
+            self._budget.check(state.call.endpoint.cost, background=state.background)
+        except QuotaExceededError:
+            # A client that is closed says so in the first place.
+            self._transport.check_open()
+            raise
+
     def _acquire_nowait(self, state: CallState[T]) -> tuple[BudgetPermit, ConnectionPool] | None:
         """Acquire a connection slot and a permit, if both are available now."""
         pool = self._transport.acquire_slot_nowait(state.loop)
@@ -186,20 +194,20 @@ class Session:
         """Wait for a permit and a connection slot, within the deadline; that of a background call starts afterwards."""
         began = state.loop.time()
         state.no_connection = False
-        self._transport.check_open()
-        while True:
-            permit = await self._acquire_permit(state)
-            try:
-                state.check_deadline()
-                pool = await self._transport.acquire_slot(None if state.background else state.deadline)
-            except BaseException:
+        with await self._transport.until_closed():
+            while True:
+                permit = await self._acquire_permit(state)
+                try:
+                    state.check_deadline()
+                    pool = await self._transport.acquire_slot(None if state.background else state.deadline)
+                except BaseException:
+                    permit.refund()
+                    raise
+                if not self._budget.holds_back(permit, background=state.background):
+                    break
+                # The server went away during the wait for the slot.
+                pool.slots.release()
                 permit.refund()
-                raise
-            if not self._budget.holds_back(permit, background=state.background):
-                break
-            # The server went away during the wait for the slot.
-            pool.slots.release()
-            permit.refund()
         if state.background and state.deadline is not None:
             state.deadline += state.loop.time() - began
         return permit, pool

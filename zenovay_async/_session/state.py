@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from zenovay_async._limits.patience import Patience
 from zenovay_async._session.background import current_background
+from zenovay_async._session.event_loop import running_loop
 from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,
     BadRequestError,
-    ClientClosedError,
     ServerError,
 )
 
@@ -29,20 +28,6 @@ MIN_ATTEMPT = 0.01
 # timeout of connecting is up to a tenth shorter than the call's.
 _MIN_CONNECT = 1.0
 _CONNECT_MARGIN = 0.15
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop.
-
-    Raises:
-        ClientClosedError: There is none.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise ClientClosedError(
-            "No asyncio event loop is running; with trio, or without a loop, run the call in asyncio.run(...)"
-        ) from None
 
 
 class CallState(Generic[T]):

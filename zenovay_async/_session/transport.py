@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from zenovay_async._session.aiohttp_tuning import (
 from zenovay_async._session.connection_errors import is_connecting, translate
 from zenovay_async._session.connections import Connections, Exchange, RequestBody
 from zenovay_async._session.deadlines import Deadline, DeadlineTimer
+from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
 
@@ -42,6 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from zenovay_async.exceptions import ZenovayError
+
+
+# Pools that a forked process inherited. They are neither used nor freed there, as their sockets, and the event loop's
+# list of them, are shared with the parent.
+_inherited: list[tuple[ConnectionPool, AsyncGenerator[aiohttp.ClientSession] | None]] = []
 
 
 class Transport:
@@ -74,20 +81,38 @@ class Transport:
         self._headers = as_headers({**host, "User-Agent": user_agent, **encodings})
         self._max_connections = max_connections
         self._closed = False
+        self._entered = 0
         self._pool: ConnectionPool | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession] | None = None
 
-    async def open(self) -> None:
-        """Make the session on the running loop, unless there is one; a closed transport opens again."""
+    async def open(self, *, owned: bool) -> None:
+        """Make the session on the running loop, unless there is one; a closed transport opens again.
+
+        Args:
+            owned: Whether the caller will :meth:`leave`.
+
+        Raises:
+            ClientClosedError: The transport, or the caller's session, is in use on another event loop.
+        """
         self._closed = False
-        await self._start(asyncio.get_running_loop())
+        await self._start(running_loop())
+        self._entered += owned
+
+    async def leave(self) -> None:
+        """Close, unless others that opened it have not left yet."""
+        self._entered = max(0, self._entered - 1)
+        if not self._entered:
+            await self.close()
 
     async def close(self) -> None:
-        """Close the session if it was made here, with its connections; a second call does nothing."""
+        """End all calls, and close the session if it was made here; a second call does nothing."""
         self._closed = True
         owner, self._owner = self._owner, None
         pool, self._pool = self._pool, None
-        if owner is not None and pool is not None and pool.loop is asyncio.get_running_loop():
+        if pool is None or pool.loop.is_closed() or pool.loop is not running_loop():
+            return
+        pool.deadline_timer.close()
+        if owner is not None:
             await owner.aclose()
 
     def check_open(self) -> None:
@@ -124,34 +149,55 @@ class Transport:
             APITimeoutError: No slot was released in time.
             ClientClosedError: The transport was closed, or is in use on another event loop.
         """
-        loop, pool = asyncio.get_running_loop(), self._pool
-        if pool is None or pool.loop is not loop or pool.session.closed:
-            self.check_open()
-            pool = await self._start(loop)
+        pool = await self._start(running_loop())
         try:
             async with asyncio.timeout_at(deadline):
                 await pool.slots.acquire()
         except TimeoutError:
-            error = APITimeoutError(
-                f"Timed out waiting for a connection: all {self._max_connections} (max_connections) are in use"
-            )
+            error = APITimeoutError(f"Timed out waiting for a connection: all {pool.bound} are in use")
             error.sent = False
             raise error from None
         return pool
 
+    async def until_closed(self) -> Deadline:
+        """A block that may wait, and that :meth:`close` ends with a ``ClientClosedError``.
+
+        Raises:
+            ClientClosedError: The transport was closed, or is in use on another event loop.
+        """
+        pool = await self._start(running_loop())
+        return Deadline(pool.deadline_timer, math.inf)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, unless the transport is closed.
+
+        Raises:
+            ClientClosedError: It was closed, before or meanwhile.
+        """
+        with await self.until_closed():
+            await asyncio.sleep(seconds)
+
     async def _start(self, loop: asyncio.AbstractEventLoop) -> ConnectionPool:
+        self.check_open()
         old = self._pool
+        if old is not None and old.process != os.getpid():
+            _inherited.append((old, self._owner))
+            old = self._pool = self._owner = None
         if old is not None and old.loop is loop and not old.session.closed:
             return old
         if old is not None and old.loop is not loop and not old.loop.is_closed():
             raise ClientClosedError("The client is in use on another event loop; create one client for each loop")
-        if self._given is None:
-            connections = Connections()
-            self._owner = _own_session(self._max_connections, self._headers, connections)
-            session = await anext(self._owner)
-            self._pool = ConnectionPool(loop, session, self._max_connections, connections=connections)
-        else:
-            self._pool = ConnectionPool(loop, self._given, self._max_connections, headers=self._headers)
+        given = self._given
+        if given is not None:
+            _check_loop(given, loop)
+            slots, bound = _slots_of(given, self._max_connections)
+            self._pool = ConnectionPool(loop, given, slots, bound, headers=self._headers)
+            return self._pool
+        connections = Connections()
+        self._owner = _own_session(self._max_connections, self._headers, connections)
+        session = await anext(self._owner)
+        slots, bound = self._max_connections, f"{self._max_connections} (max_connections)"
+        self._pool = ConnectionPool(loop, session, slots, bound, connections=connections)
         return self._pool
 
 
@@ -162,6 +208,7 @@ class ConnectionPool:
         loop: The event loop.
         session: The session.
         slots: Requests in flight at once.
+        bound: What bounds them, with the figure.
         headers: Headers of all requests; ``None`` for a session made here, which has them, and all other settings.
         connections: The connections of a session made here.
 
@@ -169,6 +216,9 @@ class ConnectionPool:
         loop: As given.
         session: As given.
         slots: The slots of the requests in flight.
+        bound: As given.
+        deadline_timer: Ends requests that take too long, and all of them with the transport.
+        process: The process that it belongs to.
     """
 
     def __init__(
@@ -176,6 +226,7 @@ class ConnectionPool:
         loop: asyncio.AbstractEventLoop,
         session: aiohttp.ClientSession,
         slots: int,
+        bound: str,
         *,
         headers: CIMultiDict[str] | None = None,
         connections: Connections | None = None,
@@ -183,7 +234,9 @@ class ConnectionPool:
         self.loop = loop
         self.session = session
         self.slots = Slots(slots)
-        self._deadline_timer = DeadlineTimer(loop)
+        self.bound = bound
+        self.deadline_timer = DeadlineTimer(loop)
+        self.process = os.getpid()
         self._headers = headers
         self._connections = connections
         # Each option of a request costs a microsecond in aiohttp.
@@ -236,18 +289,20 @@ class ConnectionPool:
         handled = sys.exception()
         response: aiohttp.ClientResponse | None = None
         try:
-            with Deadline(self._deadline_timer, due):
+            with Deadline(self.deadline_timer, due):
                 # Reading the body whole releases the connection, and a failure closes it: 'async with' would do the
                 # same once more.
                 response = await self.session.request(method, url, headers=headers, **options)
                 content = body_nowait(response) if exchange is not None and data is None else None
                 if content is None:
                     content = await response.read()
+        except ClientClosedError as error:
+            error.sent = True
+            raise
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             cause = _cause_of(error)
             if isinstance(cause, TimeoutError):
-                bound = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
-                limit = bound if due < math.inf else "the time that something else allowed"
+                limit = _limit_of(due, deadline, attempt_timeout)
                 raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
             raise self._translate(cause, exchange, data, response) from _without_tracebacks(cause, handled)
         finally:
@@ -313,9 +368,42 @@ async def _own_session(
         await session.close()
 
 
+def _check_loop(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
+    """Check that a caller's session belongs to the running loop.
+
+    Raises:
+        ClientClosedError: It belongs to another one.
+    """
+    # Its public name is deprecated.
+    own: asyncio.AbstractEventLoop | None = getattr(session, "_loop", None)
+    if own is not None and own is not loop:
+        which = "an event loop that is closed" if own.is_closed() else "another event loop"
+        raise ClientClosedError(f"The session (session=) belongs to {which}; make it in the loop that makes the calls")
+
+
+def _slots_of(session: aiohttp.ClientSession, max_connections: int) -> tuple[int, str]:
+    """How many requests may be in flight over a caller's session, and what bounds them.
+
+    Further ones would wait inside aiohttp, where their timeouts run.
+    """
+    slots, name = max_connections, "max_connections"
+    for limit in ("limit", "limit_per_host"):
+        allowed: int = getattr(session.connector, limit, 0) or 0  # zero is no limit
+        if 0 < allowed < slots:
+            slots, name = allowed, f"{limit} of the session's connector"
+    return slots, f"{slots} ({name})"
+
+
 def _cause_of(error: Exception) -> Exception:
     """The error that another stands for, if it does."""
     return error.error if isinstance(error, ResendSuppressed) else error
+
+
+def _limit_of(due: float, deadline: float | None, attempt_timeout: float | None) -> str:
+    """The name of what bounds an attempt."""
+    if math.isinf(due):
+        return "the time that something else allowed"
+    return "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
 
 
 def _timed_out(error: Exception, limit: str, seconds: float) -> APITimeoutError:
