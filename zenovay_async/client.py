@@ -90,8 +90,8 @@ class Zenovay(ClientMethods):
     connections then close with the event loop, or with :meth:`close`, which does not wait for other blocks. One client
     serves any number of concurrent calls, on one event loop at a time.
 
-    Clients of one thread with the same key, base URL, ``rate_limit`` and ``rate_limit_window`` share one budget: the
-    rate limit, the monthly quota and the retries of the key.
+    Clients that are used in one thread with the same key, base URL, ``rate_limit`` and ``rate_limit_window`` share one
+    budget: the rate limit, the monthly quota and the retries of the key.
 
     Args:
         api_key: The key, starting with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.

@@ -115,10 +115,10 @@ async def test_a_batch_ends_when_its_client_is_closed() -> None:
 
 async def test_closing_a_sibling_ends_no_call(sandbox: Sandbox) -> None:
     sandbox.fault(Fault.latency(0.1))
-    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as zenovay:
         sibling = zenovay.with_options(timeout=20)
         tasks = [asyncio.create_task(client.usage()) for client in (zenovay, sibling)]
-        await until(lambda: sandbox.count() == 2)
+        await until(lambda: zenovay._budget.statistics().in_flight == 2)
         await sibling.close()
         assert await asyncio.gather(*tasks)
 

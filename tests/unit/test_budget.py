@@ -334,7 +334,6 @@ async def test_requests_in_flight_count_against_the_reserve() -> None:
 async def test_clients_of_a_key_share_everything_but_the_reserve() -> None:
     key = unique_key()
     budget, careful = budget_of(key), budget_of(key, quota_reserve=95)
-    assert budget_of(key) is budget
     permit = await budget.acquire(2, max_wait=None, background=False)
     assert careful.statistics().in_flight == 2
     permit.settle(Outcome(kind="succeeded", limit=60, remaining=58, usage=UsageHeaders(10, 100)))

@@ -1,7 +1,7 @@
 """What one API key may spend: its rate limit, its monthly quota and its retries, behind one facade.
 
-All clients of a thread with the same key, base URL, ``rate_limit`` and window share one limiter, one monthly quota and
-one retry budget, as the API counts them as one; ``quota_reserve`` is each client's own.
+All clients that are used in a thread with the same key, base URL, ``rate_limit`` and window share one limiter, one
+monthly quota and one retry budget, as the API counts them as one; ``quota_reserve`` is each client's own.
 
 Clients with another ``rate_limit`` or window do not share with them: a limiter has one limit. So a client with
 ``"auto"`` and one with a figure may together send more than the plan allows, until a 429 slows both. Give each a share
@@ -14,8 +14,10 @@ import asyncio
 import hashlib
 import logging
 import math
+import os
 import threading
-from collections import deque
+from collections import OrderedDict
+from time import monotonic
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from weakref import WeakSet, WeakValueDictionary
 
@@ -27,6 +29,7 @@ from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.patience import Patience
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
+from zenovay_async._limits.round_trip import RoundTrip
 from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, WindowLimiter
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.events import emit_to_all
@@ -90,14 +93,22 @@ class BudgetStatistics(msgspec.Struct, frozen=True):
 class Budget:
     """What one client may spend: the limiter, quota and retries of its key, and its own reserve.
 
+    A client may be made in another thread than it is used in, and in the parent of a forked process. So its first call
+    in a thread looks up what it shares there.
+
     Args:
-        shared: Limiter, quota and retries of the key.
-        reserve: Requests of the monthly quota that this client's batches leave to direct calls.
+        entry: What distinguishes the key and its limits from others.
+        limits: The client's options.
     """
 
-    def __init__(self, shared: _Shared, reserve: int) -> None:
-        self._shared = shared
-        self._reserve = reserve
+    def __init__(self, entry: tuple[object, ...], limits: Limits) -> None:
+        self._entry = entry
+        self._limits = limits
+        self._listeners: WeakSet[Listener] = WeakSet()
+        self._reserve = limits.quota_reserve
+        self._thread: int | None = None
+        self._shared = self._attach()
+        _budgets.add(self)
 
     @property
     def is_paced(self) -> bool:
@@ -114,6 +125,9 @@ class Budget:
         Raises:
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
+        if threading.get_ident() != self._thread:
+            self._shared = self._attach()
+            self._thread = threading.get_ident()
         self._shared.quota.check(cost, reserve=self._reserve if background else 0)
 
     def acquire_nowait(self, cost: int, *, background: bool) -> BudgetPermit | None:
@@ -127,7 +141,7 @@ class Budget:
             permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
                 return None
-        return self._make_permit(cost, permit, None)
+        return _make_permit(shared, cost, permit, None)
 
     async def acquire(
         self, cost: int, *, max_wait: float | None, background: bool, patience: Patience = _PATIENCE
@@ -170,15 +184,10 @@ class Budget:
                     permit.refund()
                 gate.abandon(ticket)
                 raise
-            acquired = self._make_permit(cost, permit, ticket)
+            acquired = _make_permit(shared, cost, permit, ticket)
             if not self.holds_back(acquired, background=background):
                 return acquired
             acquired.refund()
-
-    def _make_permit(self, cost: int, permit: Permit | None, ticket: int | None) -> BudgetPermit:
-        shared = self._shared
-        shared.quota.in_flight += cost
-        return BudgetPermit(shared, cost, permit, ticket)
 
     def holds_back(self, permit: BudgetPermit, *, background: bool) -> bool:
         """Whether a permit must be refunded, and another acquired, as the server is away now."""
@@ -217,32 +226,70 @@ class Budget:
     def estimate(self, n: int, cost: int) -> Estimate:
         """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
         requests = require_int("n", n, low=0) * require_int("cost", cost)
-        remaining, limiter = self.quota().remaining, self._shared.limiter
+        remaining, limiter = self.quota().remaining, self._known().limiter
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
         seconds = 0.0 if limiter is None else limiter.forecast(requests)
         return Estimate(seconds=seconds, requests=requests, quota_share=share)
 
     def rate_limit(self) -> RateLimit | None:
         """The state of the rate limit; ``None`` where calls are not paced."""
-        limiter = self._shared.limiter
+        limiter = self._known().limiter
         return None if limiter is None else limiter.snapshot()
 
     def quota(self) -> Quota:
         """The state of the monthly quota."""
-        return self._shared.quota.snapshot()
+        return self._known().quota.snapshot()
 
     def statistics(self) -> BudgetStatistics:
         """What all clients of the key have in flight, and the retries that they have left."""
         return BudgetStatistics(self._shared.quota.in_flight, self._shared.retries.tokens)
 
+    @property
+    def fastest_response(self) -> float:
+        """Seconds that the fastest of the recent responses took; 0 before the first."""
+        return self._shared.round_trip.fastest
+
+    def record_response(self, seconds: float, now: float) -> None:
+        """Record how long a response took, at a time of the event loop."""
+        self._shared.round_trip.record(seconds, now)
+
+    def is_too_late(self, seconds_left: float, now: float) -> bool:
+        """Whether a request has no time to come back; now and then, one is sent all the same."""
+        return self._shared.round_trip.is_too_late(seconds_left, now)
+
     def listen(self, listener: Listener) -> None:
         """Emit events of the key to a listener until it is garbage collected; its client has to keep it."""
+        self._listeners.add(listener)
         self._shared.listeners.add(listener)
 
     async def aclose(self) -> None:
         """Close the limiter, unless it is a custom one, which the caller owns."""
         if self._shared.own_limiter is not None:
             await self._shared.own_limiter.aclose()
+
+    def restart(self) -> None:
+        """Share nothing with the parent of a forked process."""
+        _inherited.append(self._shared)
+        self._thread = None
+        self._shared = self._attach()
+
+    def _known(self) -> _Shared:
+        """What is shared in this thread, if no call was made yet in any."""
+        if self._thread is None:
+            self._shared = self._attach()
+        return self._shared
+
+    def _attach(self) -> _Shared:
+        shared = _shared_by(self._entry, self._limits)
+        for listener in self._listeners:
+            self._shared.listeners.discard(listener)
+            shared.listeners.add(listener)
+        return shared
+
+
+def _make_permit(shared: _Shared, cost: int, permit: Permit | None, ticket: int | None) -> BudgetPermit:
+    shared.quota.in_flight += cost
+    return BudgetPermit(shared, cost, permit, ticket)
 
 
 class BudgetPermit(msgspec.Struct, eq=False):
@@ -266,6 +313,7 @@ class BudgetPermit(msgspec.Struct, eq=False):
         if shared is None:
             raise RuntimeError(RETURNED_TWICE)
         quota, kind, permit = shared.quota, outcome.kind, self._permit
+        shared.is_used = True
         quota.in_flight -= self._cost
         if outcome.usage is not None:
             quota.update(outcome.usage)
@@ -304,7 +352,10 @@ class _Shared:
         self.outage_gate = OutageGate(self._emit)
         self.window = limits.window
         self.has_warned = False
-        self.budgets: WeakValueDictionary[int, Budget] = WeakValueDictionary()
+        self.round_trip = RoundTrip()
+        # Whether a request was settled since the registry looked last, and when it was used according to that.
+        self.is_used = True
+        self.used_at = monotonic()
 
     def on_quota_exhausted(self, retry_after: float | None) -> None:
         """Fail the callers that wait for a permit: the server reported the quota exhausted."""
@@ -331,14 +382,26 @@ class _Shared:
         return WindowLimiter(limit=limit, window=limits.window, on_event=self._emit)
 
 
-# What a key has left outlives its clients, for the newest keys: a program that makes a client for each request that it
-# serves would otherwise learn the limit anew each time.
+# What a key has left outlives its clients: a program that makes a client for each request that it serves would learn
+# the limit anew each time, and spend it anew.
 _registry: WeakValueDictionary[tuple[object, ...], _Shared] = WeakValueDictionary()
-_newest: deque[_Shared] = deque(maxlen=256)
+_kept: OrderedDict[tuple[object, ...], _Shared] = OrderedDict()
+_lock = threading.Lock()
+_budgets: WeakSet[Budget] = WeakSet()
+
+# So many keys are kept at least, and besides all that were used within the last two windows: an older request counts
+# for nothing.
+_KEPT = 256
+_WINDOWS_KEPT = 2
+# Keys that are looked at for each new one.
+_LOOKS = 8
+
+# What a forked process inherited: callers of the parent's event loop wait there, which are not to be freed.
+_inherited: list[_Shared] = []
 
 
 def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
-    """The budget of a client, which shares with the clients of this thread that have the same key and limits.
+    """The budget of a client, which shares with the clients of its thread that have the same key and limits.
 
     Args:
         auth: The key.
@@ -348,13 +411,46 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
     # A digest, so that the registry does not hold the key.
     digest = hashlib.sha256(auth.key.encode()).digest()
     custom = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
-    # An event loop belongs to a thread, and so does a limiter.
-    entry = (threading.get_ident(), digest, base_url, id(custom) if custom else limits.rate_limit, limits.window)
-    shared = _registry.get(entry)
-    if shared is None:
-        shared = _registry[entry] = _Shared(limits)
-        _newest.append(shared)
-    budget = shared.budgets.get(limits.quota_reserve)
-    if budget is None:
-        budget = shared.budgets[limits.quota_reserve] = Budget(shared, limits.quota_reserve)
-    return budget
+    return Budget((digest, base_url, id(custom) if custom else limits.rate_limit, limits.window), limits)
+
+
+def _shared_by(entry: tuple[object, ...], limits: Limits) -> _Shared:
+    """What the clients of this thread share: an event loop belongs to a thread, and so does a limiter."""
+    entry = (threading.get_ident(), *entry)
+    with _lock:
+        shared = _registry.get(entry)
+        if shared is None:
+            shared = _registry[entry] = _Shared(limits)
+        shared.is_used = True
+        _kept[entry] = shared
+        _kept.move_to_end(entry)
+        _drop_unused()
+    return shared
+
+
+def _drop_unused() -> None:
+    now = monotonic()
+    for _ in range(_LOOKS):
+        if len(_kept) <= _KEPT:
+            return
+        entry, shared = next(iter(_kept.items()))
+        if shared.is_used:
+            shared.is_used, shared.used_at = False, now
+            _kept.move_to_end(entry)
+        elif now - shared.used_at < _WINDOWS_KEPT * shared.window:
+            return
+        else:
+            del _kept[entry]
+
+
+def _restart() -> None:
+    """Let a forked process share nothing with its parent, neither limits nor jitter."""
+    global _registry, _kept, _lock
+    _inherited.extend(_kept.values())
+    _registry, _kept, _lock = WeakValueDictionary(), OrderedDict(), threading.Lock()
+    for budget in list(_budgets):
+        budget.restart()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restart)

@@ -16,6 +16,9 @@ from zenovay_async.exceptions import ClientClosedError
 if TYPE_CHECKING:
     from types import TracebackType
 
+CLOSED = "The client was closed during the call"
+"""Message of a ``ClientClosedError`` of a block that was ended with its timer."""
+
 
 class DeadlineTimer:
     """The deadlines of one event loop, and their timer.
@@ -38,7 +41,7 @@ class DeadlineTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
-        """End all entered blocks now, with a ``ClientClosedError``."""
+        """End all entered blocks now."""
         self.is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -70,7 +73,7 @@ class Deadline:
     """A deadline for a block: ``with Deadline(timer, when):``.
 
     Like ``asyncio.timeout_at(when)``, it cancels the task and raises a ``TimeoutError`` instead, unless the task was
-    also canceled from elsewhere. When its timer is closed, the error is a ``ClientClosedError``.
+    also canceled from elsewhere. So it does when the timer is closed.
 
     Args:
         timer: The timer of the running loop.
@@ -102,6 +105,25 @@ class Deadline:
         if self._timer.pending.pop(self, self) is None:
             return
         if self.task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            if self._timer.is_closed:
-                raise ClientClosedError("The client was closed during the call") from None
             raise TimeoutError from error
+
+
+class UntilClosed(Deadline):
+    """A block that may take any time, until the timer is closed: ``with UntilClosed(timer):``.
+
+    Args:
+        timer: The timer of the running loop.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, timer: DeadlineTimer) -> None:
+        super().__init__(timer, math.inf)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        except TimeoutError:
+            raise ClientClosedError(CLOSED) from None

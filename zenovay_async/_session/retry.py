@@ -185,9 +185,10 @@ class RetryPolicy:
         if state.requests >= self._max_attempts:
             return True
         remaining = state.remaining()
-        if retry.upcoming_sleep > remaining - MIN_ATTEMPT:
+        needed = max(MIN_ATTEMPT, self._budget.fastest_response)
+        if retry.upcoming_sleep > remaining - needed:
             # With no time left, even an attempt without a wait would not fit.
-            state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
+            state.excess_wait = retry.upcoming_sleep if remaining > needed else None
             return True
         return not state.resends and not self._budget.spend_retry(error, background=state.background)
 

@@ -129,6 +129,10 @@ class Session:
         try:
             self._check_budget(state)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
+            if state.deadline is not None and self._budget.is_too_late(state.remaining(), state.loop.time()):
+                pool.slots.release()
+                permit.refund()
+                raise state.too_late(self._budget.fastest_response)
             try:
                 state.begin_attempt()
                 raw = await pool.send(
@@ -152,6 +156,8 @@ class Session:
                 permit.settle(outcome, path)
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
+            ended_at = state.loop.time()
+            self._budget.record_response(ended_at - state.began_at, ended_at)
             if state.background:
                 state.record_success()
         except ZenovayError as error:

@@ -27,6 +27,8 @@ MIN_ATTEMPT = 0.01
 # Seconds. A connection that takes longer shows a server that is away; one that had less time says little of it. The
 # timeout of connecting is up to a tenth shorter than the call's.
 _MIN_CONNECT = 1.0
+# Share of a call's timeout: so much of it is said to have passed before the request was sent.
+_NOTICEABLE = 0.05
 _CONNECT_MARGIN = 0.15
 
 
@@ -45,6 +47,7 @@ class CallState(Generic[T]):
         attempts: Attempts begun.
         uncounted: Those of them that are not counted against ``max_attempts``, as the server was away.
         discounted: Those of them that may have reached a server.
+        began_at: When the last attempt began, in the time of the loop.
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
@@ -63,7 +66,7 @@ class CallState(Generic[T]):
     gave_up = False
     no_connection = False
     resends = False
-    _began_at = 0.0
+    began_at = 0.0
     _failed_at = 0.0
     _was_stale = False
     _waits_since: float | None = None
@@ -99,11 +102,34 @@ class CallState(Generic[T]):
             self.gave_up = True
             raise self.last_error or APITimeoutError("The deadline passed before the request was sent")
 
+    def too_late(self, fastest: float) -> ZenovayError:
+        """The error of a call whose next request has no time to come back.
+
+        Args:
+            fastest: Seconds that the fastest recent response took.
+        """
+        self.gave_up = True
+        why = (
+            f"{self.remaining():.2g} s of {self._bound} are left, and the fastest recent response took {fastest:.2g} s"
+        )
+        error = self.last_error
+        if error is None:
+            error = APITimeoutError(f"{why}; no request was sent")
+            error.sent = False
+        else:
+            error.message += f"; {why}"
+            error.args = (error.message,)
+        return error
+
+    @property
+    def _bound(self) -> str:
+        return "the deadline" if self._timeout is None else f"timeout={self._timeout:g}"
+
     def begin_attempt(self) -> None:
         """Count an attempt, and record the wait before it."""
         if self.attempts:
             self.waits += (self.loop.time() - self._failed_at,)
-        self._began_at = self.loop.time()
+        self.began_at = self.loop.time()
         self.attempts += 1
 
     def record_failure(self, error: ZenovayError) -> None:
@@ -131,8 +157,10 @@ class CallState(Generic[T]):
         if no_connection:
             self.discount_attempt()
         out_of_time = isinstance(error, APITimeoutError) and self.remaining() <= 0
+        if out_of_time and isinstance(error, APITimeoutError):
+            self._name_timeout(error)
         if no_connection and isinstance(error, APITimeoutError) and not self.background:
-            connecting = self.loop.time() - self._began_at
+            connecting = self.loop.time() - self.began_at
             out_of_time = self.gave_up = connecting < _MIN_CONNECT and self.remaining() < _CONNECT_MARGIN
         stale = isinstance(error, APIConnectionError) and error.stale
         if out_of_time or stale:
@@ -140,6 +168,16 @@ class CallState(Generic[T]):
         call = self.call
         # One website may be asked with several queries. Without its ID in the path, it may be in the query.
         return call.path if "{website_id}" in call.endpoint.template else f"{call.path}?{call.query}"
+
+    def _name_timeout(self, error: APITimeoutError) -> None:
+        """Say in the error how long the timeout was, if it was the call's own, and what was left of it."""
+        if self.deadline is None or self._timeout is None or not error.message.endswith("within timeout"):
+            return
+        error.message += f"={self._timeout:g}"
+        waited = self._timeout - (self.deadline - self.began_at)
+        if waited > _NOTICEABLE * self._timeout:
+            error.message += f"; {waited:.2g} s of it had passed before the request was sent"
+        error.args = (error.message,)
 
     def discount_attempt(self) -> None:
         """Do not count the last attempt, as the server was away; a background call gets its time again."""
@@ -190,8 +228,7 @@ class CallState(Generic[T]):
         if self.excess_wait is not None and self.last_error is not None:
             error = self.last_error
             error.retry_after = self.excess_wait
-            bound = "the deadline" if self._timeout is None else f"timeout={self._timeout:g}"
-            error.message += f"; a retry in {self.excess_wait:.1f} s does not fit {bound}"
+            error.message += f"; a retry in {self.excess_wait:.1f} s does not fit {self._bound}"
             error.args = (error.message,)
         self.last_error = None
         _drop_frames(error)

@@ -35,7 +35,7 @@ from zenovay_async._session.aiohttp_tuning import (
 )
 from zenovay_async._session.connection_errors import is_connecting, translate
 from zenovay_async._session.connections import Connections, Exchange, RequestBody
-from zenovay_async._session.deadlines import Deadline, DeadlineTimer
+from zenovay_async._session.deadlines import CLOSED, Deadline, DeadlineTimer, UntilClosed
 from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
@@ -159,14 +159,14 @@ class Transport:
             raise error from None
         return pool
 
-    async def until_closed(self) -> Deadline:
+    async def until_closed(self) -> UntilClosed:
         """A block that may wait, and that :meth:`close` ends with a ``ClientClosedError``.
 
         Raises:
             ClientClosedError: The transport was closed, or is in use on another event loop.
         """
         pool = await self._start(running_loop())
-        return Deadline(pool.deadline_timer, math.inf)
+        return UntilClosed(pool.deadline_timer)
 
     async def sleep(self, seconds: float) -> None:
         """Wait, unless the transport is closed.
@@ -296,14 +296,11 @@ class ConnectionPool:
                 content = body_nowait(response) if exchange is not None and data is None else None
                 if content is None:
                     content = await response.read()
-        except ClientClosedError as error:
-            error.sent = True
-            raise
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             cause = _cause_of(error)
             if isinstance(cause, TimeoutError):
-                limit = _limit_of(due, deadline, attempt_timeout)
-                raise _timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
+                limit = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
+                raise self._timed_out(cause, limit, due - now) from _without_tracebacks(cause, handled)
             raise self._translate(cause, exchange, data, response) from _without_tracebacks(cause, handled)
         finally:
             self.slots.release()
@@ -315,6 +312,20 @@ class ConnectionPool:
         if exchange.is_fresh:
             connections.read_keep_alive(response.headers.get("Keep-Alive", ""))
         return RawResponse(response.status, response.headers, content, exchange.sent_at)
+
+    def _timed_out(self, error: Exception, limit: str, seconds: float) -> ZenovayError:
+        if self.deadline_timer.is_closed:
+            closed = ClientClosedError(CLOSED)
+            closed.sent = True
+            return closed
+        connecting = is_connecting(error)
+        if connecting and seconds > CONNECT_TIMEOUT:
+            limit = f"{CONNECT_TIMEOUT:g} s"
+        elif math.isinf(seconds):
+            limit = "the time that something else allowed"
+        translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {limit}")
+        translated.sent, translated.unreachable = not connecting, connecting
+        return translated
 
     def _translate(
         self,
@@ -397,22 +408,6 @@ def _slots_of(session: aiohttp.ClientSession, max_connections: int) -> tuple[int
 def _cause_of(error: Exception) -> Exception:
     """The error that another stands for, if it does."""
     return error.error if isinstance(error, ResendSuppressed) else error
-
-
-def _limit_of(due: float, deadline: float | None, attempt_timeout: float | None) -> str:
-    """The name of what bounds an attempt."""
-    if math.isinf(due):
-        return "the time that something else allowed"
-    return "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
-
-
-def _timed_out(error: Exception, limit: str, seconds: float) -> APITimeoutError:
-    connecting = is_connecting(error)
-    if connecting and seconds > CONNECT_TIMEOUT:
-        limit = f"{CONNECT_TIMEOUT:g} s"
-    translated = APITimeoutError(f"No {'connection' if connecting else 'complete response'} within {limit}")
-    translated.sent, translated.unreachable = not connecting, connecting
-    return translated
 
 
 def _without_tracebacks(error: BaseException, handled: BaseException | None) -> BaseException | None:
