@@ -49,7 +49,7 @@ def test_another_event_loop_may_have_another_time() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 10), st.floats(0, 20)), min_size=1))
-def test_the_fastest_is_the_least_of_the_last_period_at_least_and_of_two_at_most(
+def test_the_fastest_is_one_of_the_last_minutes(
     responses: list[tuple[float, float]],
 ) -> None:
     trip, now = RoundTrip(), 1000.0
@@ -58,5 +58,5 @@ def test_the_fastest_is_the_least_of_the_last_period_at_least_and_of_two_at_most
         now += pause
         trip.record(seconds, now)
         seen.append((now, seconds))
-        assert trip.fastest >= min(seconds for at, seconds in seen if at >= now - 60)
+        assert trip.fastest >= min(seconds for at, seconds in seen if at >= now - 90)
         assert trip.fastest <= seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-# Seconds for which the fastest response counts: twice this at most.
+# Seconds for which the fastest response counts at least; three times this at most.
 _RECENT = 30.0
 # Seconds. A server may have become faster, which no call would find out if all were refused: so often, one is not.
 _PROBE_EVERY = 5.0

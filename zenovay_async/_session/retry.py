@@ -188,7 +188,10 @@ class RetryPolicy:
         needed = max(MIN_ATTEMPT, self._budget.fastest_response)
         if retry.upcoming_sleep > remaining - needed:
             # With no time left, even an attempt without a wait would not fit.
-            state.excess_wait = retry.upcoming_sleep if remaining > needed else None
+            if remaining > needed:
+                state.excess_wait = retry.upcoming_sleep
+            elif remaining > MIN_ATTEMPT:
+                state.too_late(needed)
             return True
         return not state.resends and not self._budget.spend_retry(error, background=state.background)
 
