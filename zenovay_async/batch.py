@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -316,8 +316,7 @@ async def _wait_for(tasks: set[asyncio.Task[None]]) -> asyncio.CancelledError | 
 def _parts(error: BaseException) -> Iterator[BaseException]:
     """The errors of a group, also of groups in it; of any other error, itself."""
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[Any] = error
-        for part in group.exceptions:
+        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from _parts(part)
     else:
         yield error

@@ -305,10 +305,11 @@ class Zenovay(ClientMethods):
         Use it as ``async with zenovay.batch(ids, fetch) as results:`` and ``async for result in results:``. Each
         result has ``.item``, and either ``.value`` or ``.error``. Calls inside ``fetch`` are background calls: they
         wait for the rate limit as long as it takes, and direct calls overtake them. While the server is away they wait
-        as well, up to ``max_outage``. Leaving the block early cancels the calls in flight.
+        as well, up to ``max_outage``. Leaving the block early cancels the calls in flight, and waits for them.
 
         Args:
-            items: Any iterable or asynchronous iterable, also an endless one; advanced as calls complete.
+            items: Any iterable or asynchronous iterable, also an endless one; advanced as calls complete. Equal items
+                of a list are fetched once, and each has its result.
             fetch: Called with one item; returns the awaitable of its result. What it raises becomes ``.error``.
             concurrency: Calls in flight at once, 1 or more.
             max_outage: Seconds of an outage, 0 or more, after which the batch ends with the connection's error;
@@ -316,7 +317,8 @@ class Zenovay(ClientMethods):
 
         Returns:
             The batch. Iterating over it raises an error that holds for every item (an invalid key, no paid plan, an
-            exhausted quota, an outage), and any error of the source of items.
+            exhausted quota, an outage, a parameter that is invalid for every website), and any error of the source of
+            items.
 
         Raises:
             ConfigurationError: An argument is invalid.

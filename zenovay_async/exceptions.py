@@ -20,7 +20,7 @@ Every error carries what is known of its call, pickles and copies, and never sho
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 MAX_BODY_CHARS = 4096
 
@@ -200,8 +200,7 @@ def is_fatal(error: BaseException) -> bool:
     certificate), and a server that is away for longer than a batch waits; also for a group with such an error in it.
     """
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
-        return any(map(is_fatal, group.exceptions))
+        return any(map(is_fatal, cast("BaseExceptionGroup[BaseException]", error).exceptions))
     if isinstance(error, PermissionDeniedError):
         return error.code == API_PAID_PLAN_REQUIRED
     if isinstance(error, APIConnectionError) and error.final and not error.sent:

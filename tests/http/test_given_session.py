@@ -178,7 +178,7 @@ async def test_a_session_of_a_loop_in_another_thread_is_named_as_the_cause(sandb
     ],
 )
 async def test_no_more_requests_are_in_flight_than_the_session_has_connections(
-    limits: dict[str, int], slots: int, bound: str
+    limits: dict[str, Any], slots: int, bound: str
 ) -> None:
     """So that no request waits inside aiohttp, where the timeout of its attempt runs."""
     async with (

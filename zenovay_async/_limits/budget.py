@@ -280,7 +280,7 @@ class Budget:
         return self._shared
 
     def _attach(self) -> _Shared:
-        shared = _shared_by(self._entry, self._limits)
+        shared = _registry.find(self._entry, self._limits)
         for listener in self._listeners:
             self._shared.listeners.discard(listener)
             shared.listeners.add(listener)
@@ -362,7 +362,7 @@ class _Shared:
         self.quota.mark_exhausted(retry_after)
         # A custom limiter may serve other keys as well; then the callers of this key wait on until Budget.acquire
         # rejects them. valuerefs() makes a list, as other threads may add to the registry meanwhile.
-        in_use = [reference() for reference in _registry.valuerefs()]
+        in_use = [reference() for reference in _registry.entries.valuerefs()]
         users = [shared for shared in in_use if shared is not None and shared.limiter is self.limiter]
         if self.limiter is None or len(users) > 1:
             return
@@ -382,19 +382,58 @@ class _Shared:
         return WindowLimiter(limit=limit, window=limits.window, on_event=self._emit)
 
 
-# What a key has left outlives its clients: a program that makes a client for each request that it serves would learn
-# the limit anew each time, and spend it anew.
-_registry: WeakValueDictionary[tuple[object, ...], _Shared] = WeakValueDictionary()
-_kept: OrderedDict[tuple[object, ...], _Shared] = OrderedDict()
-_lock = threading.Lock()
-_budgets: WeakSet[Budget] = WeakSet()
-
 # So many keys are kept at least, and besides all that were used within the last two windows: an older request counts
 # for nothing.
 _KEPT = 256
 _WINDOWS_KEPT = 2
 # Keys that are looked at for each new one.
 _LOOKS = 8
+
+
+# What a key has left outlives its clients: a program that makes a client for each request that it serves would learn
+# the limit anew each time, and spend it anew.
+class _Registry:
+    """What the keys share, by key, limits and thread."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all, without a look at it, as another thread of a forked process's parent may have been using it."""
+        self.lock = threading.Lock()
+        self.entries: WeakValueDictionary[tuple[object, ...], _Shared] = WeakValueDictionary()
+        self.kept: OrderedDict[tuple[object, ...], _Shared] = OrderedDict()
+
+    def find(self, entry: tuple[object, ...], limits: Limits) -> _Shared:
+        """What the clients of this thread share: an event loop belongs to a thread, and so does a limiter."""
+        entry = (threading.get_ident(), *entry)
+        with self.lock:
+            shared = self.entries.get(entry)
+            if shared is None:
+                shared = self.entries[entry] = _Shared(limits)
+            shared.is_used = True
+            self.kept[entry] = shared
+            self.kept.move_to_end(entry)
+            self._drop_unused()
+        return shared
+
+    def _drop_unused(self) -> None:
+        now = monotonic()
+        for _ in range(_LOOKS):
+            if len(self.kept) <= _KEPT:
+                return
+            entry, shared = next(iter(self.kept.items()))
+            if shared.is_used:
+                shared.is_used, shared.used_at = False, now
+                self.kept.move_to_end(entry)
+            elif now - shared.used_at < _WINDOWS_KEPT * shared.window:
+                return
+            else:
+                del self.kept[entry]
+
+
+_registry = _Registry()
+_budgets: WeakSet[Budget] = WeakSet()
 
 # What a forked process inherited: callers of the parent's event loop wait there, which are not to be freed.
 _inherited: list[_Shared] = []
@@ -414,40 +453,9 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
     return Budget((digest, base_url, id(custom) if custom else limits.rate_limit, limits.window), limits)
 
 
-def _shared_by(entry: tuple[object, ...], limits: Limits) -> _Shared:
-    """What the clients of this thread share: an event loop belongs to a thread, and so does a limiter."""
-    entry = (threading.get_ident(), *entry)
-    with _lock:
-        shared = _registry.get(entry)
-        if shared is None:
-            shared = _registry[entry] = _Shared(limits)
-        shared.is_used = True
-        _kept[entry] = shared
-        _kept.move_to_end(entry)
-        _drop_unused()
-    return shared
-
-
-def _drop_unused() -> None:
-    now = monotonic()
-    for _ in range(_LOOKS):
-        if len(_kept) <= _KEPT:
-            return
-        entry, shared = next(iter(_kept.items()))
-        if shared.is_used:
-            shared.is_used, shared.used_at = False, now
-            _kept.move_to_end(entry)
-        elif now - shared.used_at < _WINDOWS_KEPT * shared.window:
-            return
-        else:
-            del _kept[entry]
-
-
 def _restart() -> None:
     """Let a forked process share nothing with its parent, neither limits nor jitter."""
-    global _registry, _kept, _lock
-    _inherited.extend(_kept.values())
-    _registry, _kept, _lock = WeakValueDictionary(), OrderedDict(), threading.Lock()
+    _registry.restart()
     for budget in list(_budgets):
         budget.restart()
 

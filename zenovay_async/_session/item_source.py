@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from zenovay_async.exceptions import ConfigurationError
 
@@ -27,16 +27,17 @@ class End(Enum):
 
 def key_of(item: object) -> Key | None:
     """The key of an item; ``None`` if it cannot be compared with others. 1, 1.0 and True are not equal here."""
+    kind: type = type(item)
     value: Any = item
-    if type(item) is tuple:
-        value = tuple(map(key_of, cast("tuple[object, ...]", item)))
+    if kind is tuple:
+        value = tuple(map(key_of, value))
         if None in value:
             return None
     try:
         hash(value)
     except Exception:  # noqa: BLE001 - code of the caller's, and no reason to fail
         return None
-    return type(item), value
+    return kind, value
 
 
 class ItemSource(Generic[ItemT]):
