@@ -99,6 +99,9 @@ class Budget:
     Args:
         entry: What distinguishes the key and its limits from others.
         limits: The client's options.
+
+    Attributes:
+        round_trip: How little time a response takes.
     """
 
     def __init__(self, entry: tuple[object, ...], limits: Limits) -> None:
@@ -244,19 +247,6 @@ class Budget:
         """What all clients of the key have in flight, and the retries that they have left."""
         return BudgetStatistics(self._shared.quota.in_flight, self._shared.retries.tokens)
 
-    @property
-    def fastest_response(self) -> float:
-        """Seconds that the fastest of the recent responses took; 0 before the first."""
-        return self._shared.round_trip.fastest
-
-    def record_response(self, seconds: float, now: float) -> None:
-        """Record how long a response took, at a time of the event loop."""
-        self._shared.round_trip.record(seconds, now)
-
-    def is_too_late(self, seconds_left: float, now: float) -> bool:
-        """Whether a request has no time to come back; now and then, one is sent all the same."""
-        return self._shared.round_trip.is_too_late(seconds_left, now)
-
     def listen(self, listener: Listener) -> None:
         """Emit events of the key to a listener until it is garbage collected; its client has to keep it."""
         self._listeners.add(listener)
@@ -284,6 +274,7 @@ class Budget:
         for listener in self._listeners:
             self._shared.listeners.discard(listener)
             shared.listeners.add(listener)
+        self.round_trip = shared.round_trip
         return shared
 
 

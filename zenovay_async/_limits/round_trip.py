@@ -8,6 +8,8 @@ import math
 _RECENT = 30.0
 # Seconds. A server may have become faster, which no call would find out if all were refused: so often, one is not.
 _PROBE_EVERY = 5.0
+# Seconds after which a response that is not the fastest is recorded all the same.
+_RECORD_EVERY = 1.0
 
 
 class RoundTrip:
@@ -15,36 +17,37 @@ class RoundTrip:
 
     Attributes:
         fastest: Its seconds, from connecting to the last byte; 0 before the first response.
+        due: When to :meth:`record` a response that is not the fastest; each call reads both.
     """
 
-    __slots__ = ("_before", "_next_period", "_next_probe", "_now", "fastest")
+    __slots__ = ("_before", "_learned_at", "_now", "_period_began", "_period_ends", "due", "fastest")
 
     def __init__(self) -> None:
         self.fastest = 0.0
+        self.due = -math.inf
         self._before = math.inf
         self._now = math.inf
-        self._next_period = -math.inf
-        self._next_probe = -math.inf
+        self._period_began = math.inf
+        self._period_ends = -math.inf
+        self._learned_at = -math.inf
 
     def record(self, seconds: float, now: float) -> None:
         """Record a response, at a time of the event loop."""
-        self._next_probe = now + _PROBE_EVERY
+        self._learned_at, self.due = now, now + _RECORD_EVERY
         # Another event loop may have an earlier time.
-        if not self._next_period - _RECENT <= now < self._next_period:
-            is_next = self._next_period <= now < self._next_period + _RECENT
-            self._before, self._now = (self._now if is_next else math.inf), seconds
-            self._next_period = now + _RECENT
-        elif seconds < self._now:
+        if self._period_began <= now < self._period_ends:
+            if seconds >= self._now:
+                return
             self._now = seconds
         else:
-            return
+            is_next = self._period_ends <= now < self._period_ends + _RECENT
+            self._before, self._now = (self._now if is_next else math.inf), seconds
+            self._period_began, self._period_ends = now, now + _RECENT
         self.fastest = min(self._before, self._now)
 
-    def is_too_late(self, seconds_left: float, now: float) -> bool:
-        """Whether a request has no time to come back; now and then, one is sent all the same."""
-        if seconds_left >= self.fastest:
-            return False
-        if self._next_probe - _PROBE_EVERY <= now < self._next_probe:
+    def is_too_late(self, now: float) -> bool:
+        """Whether a request is not sent that has less time than the fastest; now and then, one is sent all the same."""
+        if self._learned_at <= now < self._learned_at + _PROBE_EVERY:
             return True
-        self._next_probe = now + _PROBE_EVERY
+        self._learned_at = now
         return False

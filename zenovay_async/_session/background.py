@@ -81,9 +81,3 @@ class BackgroundScope(msgspec.Struct):
 
 SCOPE: ContextVar[BackgroundScope | None] = ContextVar("zenovay_async_background", default=None)
 """The scope in which a task runs; tasks inherit it."""
-
-
-def current_background() -> Background | None:
-    """The batch that the running task makes calls for; ``None`` if they are direct."""
-    scope = SCOPE.get()
-    return None if scope is None or scope.ended else scope.background

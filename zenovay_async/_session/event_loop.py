@@ -16,6 +16,9 @@ def running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise ClientClosedError(
-            "No asyncio event loop is running: run the program with asyncio.run(...), not with trio"
-        ) from None
+        raise no_running_loop() from None
+
+
+def no_running_loop() -> ClientClosedError:
+    """The error of a call outside asyncio."""
+    return ClientClosedError("No asyncio event loop is running: run the program with asyncio.run(...), not with trio")

@@ -185,7 +185,7 @@ class RetryPolicy:
         if state.requests >= self._max_attempts:
             return True
         remaining = state.remaining()
-        needed = max(MIN_ATTEMPT, self._budget.fastest_response)
+        needed = max(MIN_ATTEMPT, self._budget.round_trip.fastest)
         if retry.upcoming_sleep > remaining - needed:
             # With no time left, even an attempt without a wait would not fit.
             if remaining > needed:

@@ -127,14 +127,15 @@ class Session:
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
         try:
-            self._check_budget(state)
+            self._budget.check(endpoint.cost, background=state.background)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
-            if state.deadline is not None and self._budget.is_too_late(state.remaining(), state.loop.time()):
+            now, trip = state.loop.time(), self._budget.round_trip
+            if state.deadline is not None and state.deadline - now < trip.fastest and trip.is_too_late(now):
                 pool.slots.release()
                 permit.refund()
-                raise state.too_late(self._budget.fastest_response)
+                raise state.too_late(trip.fastest)
             try:
-                state.begin_attempt()
+                state.begin_attempt(now)
                 raw = await pool.send(
                     endpoint.method,
                     url,
@@ -145,9 +146,9 @@ class Session:
                 )
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
-                now = time.time()
-                find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, now)
-                result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
+                date = time.time()
+                find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, date)
+                result = parse_response(call, raw, date, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 if isinstance(error, ZenovayError):
                     self._auth.redact(error)
@@ -157,11 +158,12 @@ class Session:
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
             ended_at = state.loop.time()
-            self._budget.record_response(ended_at - state.began_at, ended_at)
+            if ended_at - now < trip.fastest or ended_at >= trip.due:
+                trip.record(ended_at - now, ended_at)
             if state.background:
                 state.record_success()
         except ZenovayError as error:
-            state.record_failure(error)
+            self._record_failure(state, error)
             raise
         if result.drifts:
             self._drift.report(call, result.drifts, self._auth)
@@ -175,13 +177,11 @@ class Session:
             waits=state.waits,
         )
 
-    def _check_budget(self, state: CallState[T]) -> None:
-        try:
-            self._budget.check(state.call.endpoint.cost, background=state.background)
-        except QuotaExceededError:
+    def _record_failure(self, state: CallState[T], error: ZenovayError) -> None:
+        if isinstance(error, QuotaExceededError) and error.status is None:
             # A client that is closed says so in the first place.
             self._transport.check_open()
-            raise
+        state.record_failure(error)
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[BudgetPermit, ConnectionPool] | None:
         """Acquire a connection slot and a permit, if both are available now."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from zenovay_async._limits.patience import Patience
-from zenovay_async._session.background import current_background
-from zenovay_async._session.event_loop import running_loop
+from zenovay_async._session.background import SCOPE
+from zenovay_async._session.event_loop import no_running_loop
 from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,
@@ -73,9 +74,13 @@ class CallState(Generic[T]):
 
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
-        self.loop = running_loop()
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise no_running_loop() from None
         self.deadline = None if timeout is None else self.loop.time() + timeout
-        self._batch = current_background()
+        scope = SCOPE.get()
+        self._batch = None if scope is None or scope.ended else scope.background
         self.background = self._batch is not None
         self._timeout = timeout
 
@@ -125,11 +130,11 @@ class CallState(Generic[T]):
     def _bound(self) -> str:
         return "the deadline" if self._timeout is None else f"timeout={self._timeout:g}"
 
-    def begin_attempt(self) -> None:
+    def begin_attempt(self, now: float) -> None:
         """Count an attempt, and record the wait before it."""
         if self.attempts:
-            self.waits += (self.loop.time() - self._failed_at,)
-        self.began_at = self.loop.time()
+            self.waits += (now - self._failed_at,)
+        self.began_at = now
         self.attempts += 1
 
     def record_failure(self, error: ZenovayError) -> None:
