@@ -19,7 +19,7 @@ from zenovay_async._session.background import SCOPE, Background, BackgroundScope
 from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.item_source import End, ItemSource, is_canceled_from_outside, key_of
 from zenovay_async._session.slots import Slots
-from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, is_fatal
+from zenovay_async.exceptions import BadRequestError, ConfigurationError, QuotaExceededError, is_fatal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
@@ -267,14 +267,13 @@ class Batch(Generic[ItemT, T]):
 
     def _is_fatal(self, item: ItemT, error: BaseException) -> bool:
         background = self._scope.background
-        if is_fatal(error) or error is background.repeated:
+        if is_fatal(error) or (isinstance(error, BadRequestError) and error in background.repeated):
             return True
-        # No item succeeded, and several failed before a request was sent, with a message that names none of them.
-        return (
-            isinstance(error, ConfigurationError)
-            and not self.succeeded
-            and background.rejections.reject(ConfigurationError, error.message, key_of(item) or id(item))
-        )
+        if not isinstance(error, ConfigurationError) or self.succeeded:
+            return False
+        # No request was sent. A message that names the item is another one for each.
+        key = key_of(item) or id(item)
+        return background.rejections.reject(ConfigurationError, error.message, item=key, path=key)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further item; called before another worker can get the next permit."""

@@ -315,6 +315,23 @@ async def test_a_400_that_is_not_the_same_for_every_website_is_a_failure_of_its_
             assert [result.error is None async for result in fetched] == [True] + [False] * 8
 
 
+async def test_several_calls_of_one_item_that_get_the_same_400_do_not_stop_the_batch(sandbox: Sandbox) -> None:
+    """Each website has the same error for three paths; it takes three websites to tell that all would."""
+    sandbox.fault(Fault.status(400))
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as zenovay:
+
+        async def fetch(site: str) -> None:
+            paths = [f"heatmaps/{site}/{name}" for name in ("a", "b", "c")]
+            errors = await asyncio.gather(*(zenovay.request("GET", path) for path in paths), return_exceptions=True)
+            raise ExceptionGroup("all", [error for error in errors if isinstance(error, Exception)])
+
+        async with zenovay.batch(["x", "y"], fetch, concurrency=1) as results:
+            assert [type(result.error) async for result in results] == [ExceptionGroup] * 2
+        with pytest.raises(BadRequestError):
+            async with zenovay.batch(["x", "y", "z"], fetch, concurrency=1) as results:
+                assert [type(result.error) async for result in results] == [ExceptionGroup] * 2
+
+
 async def test_an_argument_that_is_invalid_for_every_website_stops_the_batch(zenovay: Zenovay) -> None:
     """An argument that is invalid for every website stops the batch; an ID that is invalid is a failure of its item."""
     with pytest.raises(ConfigurationError, match="limit=0"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Rejections:
 
     def __init__(self) -> None:
         self._succeeded: set[Hashable] = set()
-        self._rejected: dict[Hashable, tuple[Hashable, set[Hashable]]] = {}
+        self._rejected: dict[Hashable, tuple[Hashable, dict[Hashable, Hashable]]] = {}
 
     def accept(self, parameters: Hashable) -> None:
         """Record a success: the parameters are valid."""
@@ -33,22 +34,27 @@ class Rejections:
                 self._succeeded.clear()
             self._succeeded.add(parameters)
 
-    def reject(self, parameters: Hashable, reason: Hashable, item: Hashable) -> bool:
+    def reject(self, parameters: Hashable, reason: Hashable, *, item: Hashable, path: Hashable) -> bool:
         """Record an error; returns whether every item would meet it.
 
         Args:
             parameters: What all items have in common.
             reason: What makes two errors the same.
             item: Whose error it is.
+            path: What was called for it: several items may be of one website, and an item may make several calls.
         """
         if parameters in self._succeeded:
             return False
-        before, items = self._rejected.get(parameters, (None, set()))
-        items = {*items, item} if reason == before else {item}
-        if len(self._rejected) >= _MOST_PARAMETERS:
-            self._rejected.clear()
-        self._rejected[parameters] = reason, items
-        return len(items) >= _ALIKE
+        before, paths = self._rejected.get(parameters, (None, {}))
+        if reason != before:
+            paths = {}
+            if len(self._rejected) >= _MOST_PARAMETERS:
+                self._rejected.clear()
+            self._rejected[parameters] = reason, paths
+        # One for each item, and no more of one path, however many items there are.
+        if item not in paths and path not in paths.values():
+            paths[item] = path
+        return len(paths) >= _ALIKE
 
 
 class Background(msgspec.Struct):
@@ -58,16 +64,16 @@ class Background(msgspec.Struct):
         max_outage: Seconds of an outage after which they give up; ``None`` for no bound.
         waits_since: When the first of them had to wait, in the time of the event loop; ``None`` if none had to.
         rejections: Their errors that may hold for every item.
-        repeated: The last error that does, by these; ``None`` for none.
+        repeated: Those that do, by these.
     """
 
     max_outage: float | None = MAX_OUTAGE
     waits_since: float | None = None
     rejections: Rejections = msgspec.field(default_factory=Rejections)
-    repeated: ZenovayError | None = None
+    repeated: WeakSet[ZenovayError] = msgspec.field(default_factory=WeakSet[ZenovayError])
 
 
-class BackgroundScope(msgspec.Struct):
+class BackgroundScope(msgspec.Struct, eq=False):
     """While it lasts, calls are background calls, also those of tasks that began in it; afterwards they are direct.
 
     Attributes:

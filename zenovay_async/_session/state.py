@@ -81,6 +81,7 @@ class CallState(Generic[T]):
         self.deadline = None if timeout is None else self.loop.time() + timeout
         scope = SCOPE.get()
         self._batch = None if scope is None or scope.ended else scope.background
+        self._scope = scope
         self.background = self._batch is not None
         self._timeout = timeout
 
@@ -253,8 +254,8 @@ class CallState(Generic[T]):
         """Find out whether an error of a background call is the same for every website."""
         if self._batch is not None and isinstance(error, BadRequestError):
             reason = error.status, error.code, error.message
-            if self._batch.rejections.reject(self._parameters, reason, self.call.path):
-                self._batch.repeated = error
+            if self._batch.rejections.reject(self._parameters, reason, item=self._scope, path=self.call.path):
+                self._batch.repeated.add(error)
 
     @property
     def _parameters(self) -> tuple[object, ...]:
