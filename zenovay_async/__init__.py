@@ -6,7 +6,7 @@
 Every error is a :class:`ZenovayError`; ``zenovay_async.exceptions`` draws the tree.
 """
 
-from zenovay_async._limits.budget import RateLimitOption
+from zenovay_async._limits.options import RateLimitOption
 from zenovay_async._protocol.auth import AuthStyle
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout
 from zenovay_async._protocol.response import Response

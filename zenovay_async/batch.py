@@ -7,23 +7,25 @@ a worker is free and its last result has a slot. Ten million items take the memo
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import copy
 from collections import deque
-from collections.abc import AsyncIterable, Iterable
-from enum import Enum
-from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
+from zenovay_async._session.background import SCOPE, Background, BackgroundScope
+from zenovay_async._session.event_loop import running_loop
+from zenovay_async._session.item_source import End, ItemSource, is_canceled_from_outside, key_of
 from zenovay_async._session.slots import Slots
-from zenovay_async._session.state import BACKGROUND, Background
-from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, is_fatal
+from zenovay_async.exceptions import BadRequestError, ConfigurationError, QuotaExceededError, is_fatal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
     from types import TracebackType
+
+    from zenovay_async._session.item_source import Key
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
@@ -64,10 +66,19 @@ BatchResult: TypeAlias = Success[ItemT, T] | Failure[ItemT]
 class Batch(Generic[ItemT, T]):
     """Calls ``fetch`` for each item; made by ``Zenovay.batch``, used once, in ``async with`` and ``async for``.
 
+    Equal items of a collection, such as a list, are fetched once, and each has its result. An item of any other
+    iterable that equals one in flight shares its result. 1, 1.0 and True are not equal here, and an item that cannot be
+    hashed equals no other.
+
+    The end of the block ends the items and cancels the calls in flight. Like ``asyncio.TaskGroup``, it waits for them,
+    however often it is canceled itself.
+
     Args:
         items: Any iterable or asynchronous iterable, also an endless one; advanced only as workers become free. An
-            asynchronous generator is closed at the end of the block.
-        fetch: Called with one item; returns the awaitable of its result.
+            asynchronous generator, or an iterator that was made for the batch, is closed at the end of the block; a
+            stream or another asynchronous iterator is the caller's and stays open.
+        fetch: Called with one item; returns the awaitable of its result. Calls are background calls while it runs,
+            also those of tasks that it starts.
         concurrency: Calls in flight at once, 1 or more.
         max_outage: Seconds that calls wait for a server that is away; ``None`` for no bound.
 
@@ -98,12 +109,14 @@ class Batch(Generic[ItemT, T]):
             )
         if not callable(fetch):
             raise ConfigurationError(f"fetch={fetch!r}: expected a function of one item")
-        self._source = _Source(items)
+        self._source = ItemSource(items)
         self._fetch = fetch
         self._concurrency = concurrency
-        self._background = Background(max_outage)
-        self._results: deque[BatchResult[ItemT, T]] = deque()
+        self._scope = BackgroundScope(Background(max_outage))
+        # Each result with the items that it is for besides its own, the last one first.
+        self._results: deque[tuple[BatchResult[ItemT, T], list[ItemT] | None]] = deque()
         self._result_slots = Slots(2 * concurrency)
+        self._in_flight: dict[Key, asyncio.Future[BatchResult[ItemT, T] | None] | None] = {}
         self._changed = asyncio.Event()
         self._entered = False
         self._failure: BaseException | None = None
@@ -114,11 +127,10 @@ class Batch(Generic[ItemT, T]):
     async def __aenter__(self) -> Self:
         if self._entered:
             raise RuntimeError("A batch is used once; create another with zenovay.batch(...)")
+        loop = running_loop()
         self._entered = True
         for _ in range(self._concurrency):
-            context = contextvars.copy_context()
-            context.run(BACKGROUND.set, self._background)
-            worker = asyncio.create_task(self._work(), context=context)
+            worker = loop.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._retire)
         return self
@@ -126,11 +138,23 @@ class Batch(Generic[ItemT, T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._source.end()
         self._cancel_workers()
-        if self._workers:
-            await asyncio.wait(self._workers)
+        canceled = await _wait_for(set(self._workers))
+        self._scope.ended = True
         self._results.clear()
-        await self._source.close()
+        # In a task of its own, which no cancellation of this one reaches.
+        closing = asyncio.create_task(self._source.close())
+        canceled = await _wait_for({closing}) or canceled
+        failure = closing.exception() or canceled
+        try:
+            if canceled is not None and not isinstance(error, asyncio.CancelledError):
+                raise canceled
+            if canceled is None and failure is not None:
+                raise failure
+        finally:
+            # Or their tracebacks would refer to this frame, which refers to them.
+            del canceled, failure, error
 
     def __aiter__(self) -> Self:
         return self
@@ -142,10 +166,12 @@ class Batch(Generic[ItemT, T]):
 
         Raises:
             ZenovayError: An error that holds for every item: an invalid key, no paid plan, an exhausted quota, a server
-                that is away for longer than ``max_outage``.
+                that is away for longer than ``max_outage``, a parameter that is invalid for every website. If ``fetch``
+                raised it in an ``ExceptionGroup``, that is its cause.
             Exception: What the source of items raised.
         """
-        while not self._results:
+        results = self._results
+        while not results:
             if not self._entered:
                 raise RuntimeError("Enter the batch first: async with zenovay.batch(...) as results")
             if not self._workers:
@@ -153,42 +179,103 @@ class Batch(Generic[ItemT, T]):
                 raise failure or StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
+        result, copies = results[0]
+        if copies:
+            results[0] = msgspec.structs.replace(result, item=copies.pop()), copies
+            return result
+        results.popleft()
         self._result_slots.release()
-        return self._results.popleft()
+        return result
 
     async def _work(self) -> None:
-        slots, source, fetch, results = self._result_slots, self._source, self._fetch, self._results
-        while True:
+        slots, source, results = self._result_slots, self._source, self._results
+        while not source.ended:
             # The slot first: a result never waits for one, and so is never lost when the batch stops.
             if not slots.acquire_nowait():
                 await slots.acquire()
-            item = await source.take() if source.waits else source.take_now()
-            if item is _End.END:
-                return
-            try:
-                value = await fetch(item)
-            except asyncio.CancelledError as error:
-                if _canceled_from_outside():
-                    raise
-                # Something inside fetch was canceled, not this batch: a failure of that item.
-                failure = RuntimeError("fetch was canceled from within")
-                failure.__cause__ = error
-                self.failed += 1
-                results.append(Failure(item, failure))
-            except Exception as error:
-                if is_fatal(error):
-                    self._stop(error)
-                    raise
-                self.failed += 1
-                results.append(Failure(item, error))
+            if source.waits:
+                SCOPE.set(self._scope)
+                item = await source.take()
             else:
-                self.succeeded += 1
-                results.append(Success(item, value))
+                item = source.take_now()
+            if item is End.END:
+                return
+            copies = source.take_copies(item) if source.has_copies else None
+            result = await (self._fetch_or_join(item) if source.is_lazy else self._fetch_one(item))
+            if result is None:
+                return
+            done = 1 if copies is None else 1 + len(copies)
+            if result.error is None:
+                self.succeeded += done
+            else:
+                self.failed += done
+            results.append((result, copies))
             # A consumer waits only while there are no results.
             if len(results) == 1:
                 self._changed.set()
 
-    def _stop(self, error: Exception) -> None:
+    async def _fetch_or_join(self, item: ItemT) -> BatchResult[ItemT, T] | None:
+        """Fetch an item, or wait for an equal one in flight; ``None`` if that one stopped the batch."""
+        key, in_flight = key_of(item), self._in_flight
+        if key is None:
+            return await self._fetch_one(item)
+        if key in in_flight:
+            future = in_flight[key]
+            if future is None:
+                future = in_flight[key] = asyncio.get_running_loop().create_future()
+            result = await asyncio.shield(future)
+            return None if result is None else msgspec.structs.replace(result, item=item)
+        in_flight[key] = result = None
+        try:
+            result = await self._fetch_one(item)
+        finally:
+            future = in_flight.pop(key)
+            if future is not None:
+                future.set_result(result)
+        return result
+
+    async def _fetch_one(self, item: ItemT) -> BatchResult[ItemT, T]:
+        failure: Exception
+        scope = BackgroundScope(self._scope.background)
+        SCOPE.set(scope)
+        try:
+            return Success(item, await self._fetch(item))
+        except Exception as error:  # noqa: BLE001 - whatever the caller's function raised is the failure of its item
+            self._stop_if_fatal(item, error)
+            failure = error
+        except (asyncio.CancelledError, BaseExceptionGroup) as error:
+            if is_canceled_from_outside() or not _is_harmless(error):
+                raise
+            self._stop_if_fatal(item, error)
+            # Something inside fetch was canceled, not this batch: a failure of that item.
+            failure = RuntimeError("fetch was canceled from within")
+            failure.__cause__ = error
+        finally:
+            scope.ended = True
+        return Failure(item, failure)
+
+    def _stop_if_fatal(self, item: ItemT, error: BaseException) -> None:
+        """Stop the batch and raise the error, if every item would meet it; in a group, it is raised from that."""
+        fatal = next((part for part in _parts(error) if self._is_fatal(item, part)), None)
+        if fatal is None:
+            return
+        self._stop(fatal)
+        if fatal is error:
+            raise fatal
+        # A copy, as the group refers to the error itself, which may have another cause.
+        raise copy.copy(fatal) from error
+
+    def _is_fatal(self, item: ItemT, error: BaseException) -> bool:
+        background = self._scope.background
+        if is_fatal(error) or (isinstance(error, BadRequestError) and error in background.repeated):
+            return True
+        if not isinstance(error, ConfigurationError) or self.succeeded:
+            return False
+        # No request was sent. A message that names the item is another one for each.
+        key = key_of(item) or id(item)
+        return background.rejections.reject(ConfigurationError, error.message, item=key, path=key)
+
+    def _stop(self, error: BaseException) -> None:
         """Take no further item; called before another worker can get the next permit."""
         self._source.end()
         # Where no request was sent, as with quota_reserve, calls in flight may succeed, and are paid for.
@@ -204,6 +291,7 @@ class Batch(Generic[ItemT, T]):
         self._failure = self._failure or error
         # After a failure of the source, calls in flight go on; after a BaseException, such as Ctrl-C, they do not.
         if not isinstance(error, Exception):
+            self._source.end()
             self._cancel_workers()
 
     def _cancel_workers(self) -> None:
@@ -213,80 +301,26 @@ class Batch(Generic[ItemT, T]):
                 worker.cancel()
 
 
-class _End(Enum):
-    END = "no more items"
-
-
-class _Source(Generic[ItemT]):
-    """Hands the items of any iterable to many workers, each item once.
-
-    Attributes:
-        waits: Whether the next item may have to be awaited, with :meth:`take`; else :meth:`take_now` is faster.
-    """
-
-    def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
-        self._ended = False
-        self._lock = asyncio.Lock()
-        self._now: Iterator[ItemT] = iter(())
-        self._later: AsyncIterator[ItemT] | None = None
-        if isinstance(items, AsyncIterable):
-            self._later = aiter(items)
-        elif isinstance(items, Iterable):
-            self._now = iter(items)
-        else:
-            raise ConfigurationError(f"items={items!r}: expected an iterable or an asynchronous iterable")
-        self.waits = self._later is not None
-
-    def take_now(self) -> ItemT | _End:
-        """The next item of an iterable, or ``END``; an error of the source is raised once and ends it."""
-        if self._ended:
-            return _End.END
+async def _wait_for(tasks: set[asyncio.Task[None]]) -> asyncio.CancelledError | None:
+    """Wait until tasks are done, whatever comes; returns the last cancellation that came."""
+    canceled: asyncio.CancelledError | None = None
+    while not all(task.done() for task in tasks):
         try:
-            return next(self._now, _End.END)
+            await asyncio.wait(tasks)
         except asyncio.CancelledError as error:
-            self._ended = True
-            raise _source_canceled(error) from error
-        except Exception:
-            self._ended = True
-            raise
-
-    async def take(self) -> ItemT | _End:
-        """The next item of any source; otherwise like :meth:`take_now`."""
-        # An asynchronous generator raises if two workers await it at once.
-        async with self._lock:
-            if self._ended or self._later is None:
-                return self.take_now()
-            try:
-                return await anext(self._later)
-            except StopAsyncIteration:
-                self._ended = True
-                return _End.END
-            except asyncio.CancelledError as error:
-                if _canceled_from_outside():
-                    raise
-                self._ended = True
-                raise _source_canceled(error) from error
-            except Exception:
-                self._ended = True
-                raise
-
-    def end(self) -> None:
-        """Yield no further item."""
-        self._ended = True
-
-    async def close(self) -> None:
-        """Close an asynchronous generator now rather than when it is garbage collected."""
-        self._ended = True
-        aclose: Callable[[], Awaitable[None]] | None = getattr(self._later, "aclose", None)
-        if aclose is not None:
-            await aclose()
+            canceled = error
+    return canceled
 
 
-def _source_canceled(error: asyncio.CancelledError) -> RuntimeError:
-    return RuntimeError(f"The source of items was canceled from within: {error!r}")
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group, also of groups in it; of any other error, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _parts(part)
+    else:
+        yield error
 
 
-def _canceled_from_outside() -> bool:
-    """Whether the running task was canceled, and not something that it awaits."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+def _is_harmless(error: BaseException) -> bool:
+    """Whether there is nothing in it but errors and cancellations, neither Ctrl-C nor an exit."""
+    return all(isinstance(part, (Exception, asyncio.CancelledError)) for part in _parts(error))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeV
 
 import msgspec
 
-from zenovay_async._limits.budget import Limits, RateLimitOption, budget_for
+from zenovay_async._limits.budget import budget_for
+from zenovay_async._limits.options import Limits, RateLimitOption
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.auth import KEY_VARIABLE, Auth, AuthStyle, Secret, doubt_about_key, resolve_api_key
 from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
@@ -95,11 +96,12 @@ class Zenovay(ClientMethods):
     """An async client of the Zenovay External API.
 
     Use it as ``async with Zenovay() as zenovay:``. The first call opens connections; the end of the block closes
-    them. A client also works outside a block; its connections then close with the event loop, or with :meth:`close`.
-    One client serves any number of concurrent calls, on one event loop at a time.
+    them. If several tasks enter one client, the end of the last block does. A client also works outside a block; its
+    connections then close with the event loop, or with :meth:`close`, which does not wait for other blocks. One client
+    serves any number of concurrent calls, on one event loop at a time.
 
-    Clients of one thread with the same key and base URL share the monthly quota of the key; those with the same
-    ``rate_limit`` and ``rate_limit_window`` too share its rate limit and its retries.
+    Clients that are used in one thread with the same key and base URL share the monthly quota of the key; those with
+    the same ``rate_limit`` and ``rate_limit_window`` too share its rate limit and its retries.
 
     Args:
         api_key: The key, which usually starts with ``zv_``; omitted, the environment variable ``ZENOVAY_API_KEY``.
@@ -272,18 +274,22 @@ class Zenovay(ClientMethods):
         )
 
     async def __aenter__(self) -> Self:
-        await self._transport.open()
+        await self._transport.open(owned=self._owns_transport)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        if self._owns_transport:
+            await self._transport.leave()
+        await self._budget.aclose()
 
     async def close(self) -> None:
-        """Close the connections; a session that was passed in stays open. Closing twice does no harm.
+        """End the calls and close the connections; a session that was passed in stays open.
 
-        On a sibling made by :meth:`with_options` the connections stay open, as they are not its own.
+        Calls that wait or are in flight, also those of siblings, fail at once with a ``ClientClosedError``. Closing
+        twice does no harm. On a sibling made by :meth:`with_options`, nothing is closed: the connections and their
+        calls belong to the client that was made first.
         """
         if self._owns_transport:
             await self._transport.close()
@@ -327,10 +333,11 @@ class Zenovay(ClientMethods):
         Use it as ``async with zenovay.batch(ids, fetch) as results:`` and ``async for result in results:``. Each
         result has ``.item``, and either ``.value`` or ``.error``. Calls inside ``fetch`` are background calls: they
         wait for the rate limit as long as it takes, and direct calls overtake them. While the server is away they wait
-        as well, up to ``max_outage``. Leaving the block early cancels the calls in flight.
+        as well, up to ``max_outage``. Leaving the block early cancels the calls in flight, and waits for them.
 
         Args:
-            items: Any iterable or asynchronous iterable, also an endless one; advanced as calls complete.
+            items: Any iterable or asynchronous iterable, also an endless one; advanced as calls complete. Equal items
+                of a list are fetched once, and each has its result.
             fetch: Called with one item; returns the awaitable of its result. What it raises becomes ``.error``.
             concurrency: Calls in flight at once, 1 or more.
             max_outage: Seconds of an outage, 0 or more, after which the batch ends with the connection's error;
@@ -338,7 +345,8 @@ class Zenovay(ClientMethods):
 
         Returns:
             The batch. Iterating over it raises an error that holds for every item (an invalid key, no paid plan, an
-            exhausted quota, an outage), and any error of the source of items.
+            exhausted quota, an outage, a parameter that is invalid for every website), and any error of the source of
+            items.
 
         Raises:
             ConfigurationError: An argument is invalid.

@@ -21,7 +21,7 @@ Every error carries what is known of its call, pickles and copies, and never sho
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from typing import Any, Self, cast
 
 MAX_BODY_CHARS = 4096
 # An API key gets into an argument's message where two arguments or variables are swapped.
@@ -114,7 +114,13 @@ class ConfigurationError(ZenovayError, ValueError):
 
 
 class ClientClosedError(ZenovayError, RuntimeError):
-    """The client was closed before or during this call."""
+    """The client was closed before or during this call, or is used on an event loop that is not its own.
+
+    Attributes:
+        sent: True if a request was in flight, whose response is lost.
+    """
+
+    sent: bool = False
 
 
 class APIConnectionError(ZenovayError):
@@ -195,8 +201,10 @@ def is_fatal(error: BaseException) -> bool:
     """Whether every further call would fail alike.
 
     True for a bad key, no plan, no quota, a closed client, a connection that can never be made (an untrusted
-    certificate), and a server that is away for longer than a batch waits.
+    certificate), and a server that is away for longer than a batch waits; also for a group with such an error in it.
     """
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_fatal, cast("BaseExceptionGroup[BaseException]", error).exceptions))
     if isinstance(error, PermissionDeniedError):
         return error.code == API_PAID_PLAN_REQUIRED
     if isinstance(error, APIConnectionError) and error.final and not error.sent:

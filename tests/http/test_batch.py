@@ -175,10 +175,11 @@ async def test_a_batch_that_stops_at_the_reserve_yields_every_paid_result() -> N
         key = sandbox.add_key("small", monthly_limit=120)
         async with Zenovay(key, base_url=sandbox.url, quota_reserve=20, rate_limit=limiter) as zenovay:
             # The first response states the quota.
-            await zenovay.heatmaps.pages(sandbox.website_ids[0])
+            site = sandbox.website_ids[0]
+            await zenovay.heatmaps.pages(site)
             done = 1
             with pytest.raises(QuotaExceededError, match="quota_reserve=20"):
-                async with zenovay.batch(sandbox.website_ids * 500, zenovay.heatmaps.pages, concurrency=32) as results:
+                async with zenovay.batch(range(500), lambda _: zenovay.heatmaps.pages(site), concurrency=32) as results:
                     async for result in results:
                         assert result.error is None
                         done += 1
@@ -194,10 +195,11 @@ async def test_an_exhausted_quota_sends_no_request_of_those_that_wait(given: boo
     limiter = WindowLimiter()
     async with Sandbox(websites=1) as sandbox:
         sandbox.fault(Fault.monthly_limit())
+        site = sandbox.website_ids[0]
         options: dict[str, Any] = {"rate_limit": limiter} if given else {}
         async with Zenovay(sandbox.api_key, base_url=sandbox.url, **options) as zenovay:
             with pytest.raises(QuotaExceededError):
-                async with zenovay.batch(sandbox.website_ids * 500, zenovay.heatmaps.pages, concurrency=32) as results:
+                async with zenovay.batch(range(500), lambda _: zenovay.heatmaps.pages(site), concurrency=32) as results:
                     [result async for result in results]
             assert sandbox.count() == 1
             assert zenovay._budget.statistics().in_flight == 0
@@ -234,7 +236,7 @@ async def test_a_rejected_key_sends_no_request_of_those_that_wait(before: list[i
     url, limiter = f"http://127.0.0.1:{unused_tcp_port}", WindowLimiter(window=5.0)
     async with Zenovay("zv_rejected", base_url=url, rate_limit=limiter) as zenovay:
         with pytest.raises(AuthenticationError):
-            async with zenovay.batch(["x"] * 100, zenovay.heatmaps.pages, concurrency=8) as results:
+            async with zenovay.batch(map(str, range(100)), zenovay.heatmaps.pages, concurrency=8) as results:
                 async for _ in results:
                     pass
         await asyncio.sleep(0.05)
@@ -255,7 +257,7 @@ async def test_a_forbidden_website_is_the_failure_of_its_item() -> None:
 async def test_a_rejected_key_costs_no_more_than_the_calls_in_flight(sandbox: Sandbox) -> None:
     async with Zenovay("zv_wrong", base_url=sandbox.url) as zenovay:
         with pytest.raises(AuthenticationError):
-            async with zenovay.batch(["x"] * 1000, zenovay.heatmaps.pages, concurrency=4) as results:
+            async with zenovay.batch(map(str, range(1000)), zenovay.heatmaps.pages, concurrency=4) as results:
                 async for _ in results:
                     pass
     assert sandbox.count() <= 4
@@ -286,7 +288,7 @@ async def test_leaving_early_leaves_no_permit_behind(when: float) -> None:
         Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=limiter, max_connections=4) as zenovay,
     ):
         site = sandbox.website_ids[0]
-        async with zenovay.batch(itertools.repeat(site), zenovay.heatmaps.pages, concurrency=64):
+        async with zenovay.batch(itertools.count(), lambda _: zenovay.heatmaps.pages(site), concurrency=64):
             await asyncio.sleep(when)
         statistics = limiter.statistics()
         assert (statistics.in_flight, statistics.direct_waiting, statistics.background_waiting) == (0, 0, 0)

@@ -21,7 +21,7 @@ async def test_a_batch_stops_at_the_reserve_and_a_direct_call_is_still_sent(sand
         assert zenovay.quota.used is None
         done = 0
         with pytest.raises(QuotaExceededError, match="quota_reserve=10"):
-            async with zenovay.batch([sandbox.website_ids[0]] * 100, zenovay.heatmaps.pages) as results:
+            async with zenovay.batch(range(100), lambda _: zenovay.heatmaps.pages(sandbox.website_ids[0])) as results:
                 async for result in results:
                     done += result.error is None
         assert 0 < done <= 20

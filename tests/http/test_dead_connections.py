@@ -22,8 +22,9 @@ from yarl import URL
 from zenovay_async import APIConnectionError, APITimeoutError
 from zenovay_async._session import connections
 from zenovay_async._session.connection_errors import translate
+from zenovay_async._session.connection_pool import as_headers
 from zenovay_async._session.connections import RequestBody
-from zenovay_async._session.transport import Transport, as_headers
+from zenovay_async._session.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -326,7 +326,7 @@ async def test_a_server_that_is_slow_behind_a_proxy_is_no_slow_proxy(
     async with ProxyServer(behind.host) as proxy:
         error = await failure(base_url, proxy=proxy.url, ssl=trusting(), max_attempts=1, timeout=2)
     assert isinstance(error, APITimeoutError)
-    assert re.fullmatch(r"No complete response within the [12][.\d]* s left of timeout", error.message)
+    assert error.message == "No complete response within timeout=2"
     assert (error.sent, error.unreachable) == (True, False)
 
 

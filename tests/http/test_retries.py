@@ -27,7 +27,7 @@ from zenovay_async import (
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async._protocol.response import RawResponse
-from zenovay_async._session.transport import ConnectionPool
+from zenovay_async._session.connection_pool import ConnectionPool
 from zenovay_async.events import Event, RateLimited, RetryScheduled
 
 if TYPE_CHECKING:
@@ -460,7 +460,7 @@ async def test_a_batch_on_a_host_that_is_not_found_ends_after_five_minutes(
     async with make_client(rate_limit=rate_limit) as zenovay:
         began = now()
         with pytest.raises(APIConnectionError, match="The host was not found") as caught:
-            async with zenovay.batch(["x"] * 1000, zenovay.heatmaps.pages) as results:
+            async with zenovay.batch(range(1000), lambda _: zenovay.heatmaps.pages("x")) as results:
                 async for result in results:
                     pytest.fail(f"an item was taken: {result}")
     assert now() - began == pytest.approx(300, abs=1)
@@ -473,8 +473,10 @@ async def test_a_server_that_swallows_connections_costs_a_batch_no_item(canned: 
     for _ in range(20):
         canned.get(URL, exception=aiohttp.ConnectionTimeoutError())
     canned.get(URL, payload=GOOD, repeat=True)
-    async with make_client(timeout=5) as zenovay, zenovay.batch(["x"] * 20, zenovay.heatmaps.pages) as results:
-        assert [result.error async for result in results] == [None] * 20
+    async with make_client(timeout=5) as zenovay:
+        calls = zenovay.batch(range(20), lambda _: zenovay.heatmaps.pages("x"))
+        async with calls as results:
+            assert [result.error async for result in results] == [None] * 20
 
 
 async def test_a_batch_ends_at_a_certificate_that_is_not_trusted(canned: aioresponses) -> None:
@@ -483,7 +485,7 @@ async def test_a_batch_ends_at_a_certificate_that_is_not_trusted(canned: aioresp
     canned.get(URL, exception=failure, repeat=True)
     async with make_client() as zenovay:
         with pytest.raises(APIConnectionError, match="certificate is not trusted"):
-            async with zenovay.batch(["x"] * 1000, zenovay.heatmaps.pages, concurrency=1) as results:
+            async with zenovay.batch(range(1000), lambda _: zenovay.heatmaps.pages("x"), concurrency=1) as results:
                 async for result in results:
                     pytest.fail(f"an item was taken: {result}")
     assert requests_sent(canned) == 1

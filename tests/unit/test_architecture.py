@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The other parts that each part may import; ``""`` is the package itself, and anyone may import ``_version``."""
 
 _PACER = ("_limits.pacing", "_limits.request_log", "_limits.credit", "_limits.gate", "_limits.learned_limits")
-PURE = ("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience")
+PURE = ("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip")
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),
     *("random", "secrets", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "tenacity"),
@@ -55,7 +55,10 @@ IMPURE = {
 }
 CLOCKS = {"now", "utcnow", "today"}
 
-_WIRE = ("_session.transport", "_session.connections", "_session.connection_errors", "_session.aiohttp_tuning")
+_WIRE = (
+    *("_session.transport", "_session.connection_pool", "_session.connections", "_session.connection_errors"),
+    "_session.aiohttp_tuning",
+)
 _AIOHTTP = (*_WIRE, "sandbox")
 OWNERS: dict[str, tuple[str, ...]] = {"tenacity": ("_session.retry",), "aiohttp": _AIOHTTP, "multidict": _AIOHTTP}
 """The modules that alone may import a package at run time."""

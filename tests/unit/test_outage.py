@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from looptime import new_event_loop
 
 from zenovay_async import ClientClosedError, Outcome, RateLimitError, ServerReachable, ServerUnreachable
-from zenovay_async._limits.budget import Budget, Limits, budget_for
+from zenovay_async._limits.budget import Budget, budget_for
+from zenovay_async._limits.options import Limits
 from zenovay_async._limits.outage import MIN_FAILURES, Outage
 from zenovay_async._limits.patience import Patience, ServerUnavailable
 from zenovay_async._limits.window import WindowLimiter

@@ -1,79 +1,40 @@
-"""What one API key may spend: its rate limit, its monthly quota and its retries, behind one facade.
+"""What one client may spend: the rate limit, the monthly quota and the retries of its key, behind one facade.
 
-All clients of a thread with the same key and base URL share one monthly quota; those that have the same ``rate_limit``
-and window too share one limiter and one retry budget, as the API counts them as one; ``quota_reserve`` is each client's
-own.
-
-Clients with another ``rate_limit`` or window have another limiter: a limiter has one limit. So a client with ``"auto"``
-and one with a figure may together send more than the plan allows, until a 429 slows both. Give each a share of the
-plan, or both the same limit.
+``registry`` says what it shares with other clients; ``quota_reserve`` is its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
+import os
 import threading
-from collections import deque
-from typing import TYPE_CHECKING, Literal, TypeAlias
-from weakref import WeakSet, WeakValueDictionary
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import msgspec
 
 from zenovay_async._limits.gate import believed_wait
-from zenovay_async._limits.outage_gate import RELEASED, OutageGate
+from zenovay_async._limits.outage_gate import RELEASED
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.patience import Patience
-from zenovay_async._limits.quota import QuotaGuard, Trial
-from zenovay_async._limits.retry_budget import RetryBudget
-from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, WindowLimiter
+from zenovay_async._limits.quota import Trial
+from zenovay_async._limits.registry import REGISTRY, Entry, Shared, entry_of
+from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE
 from zenovay_async._protocol.parameters import require_int
-from zenovay_async.events import emit_to_all
-from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError
-from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit, RateLimiter
+from zenovay_async.exceptions import QuotaExceededError, RateLimitError
+from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit
 
 if TYPE_CHECKING:
+    from zenovay_async._limits.options import Limits
     from zenovay_async._protocol.auth import Auth
-    from zenovay_async.events import Event, Listener
+    from zenovay_async.events import Listener
     from zenovay_async.exceptions import ZenovayError
 
 _logger = logging.getLogger("zenovay_async")
 
 _PATIENCE = Patience()
-
-RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
-"""How to pace: ``"auto"``, requests per window, a custom limiter, or ``None`` for no pacing."""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """The options of a client that concern limits.
-
-    Attributes:
-        rate_limit: ``"auto"`` learns the limit from the responses; an int of requests per window is never exceeded;
-            ``None`` does not pace; a custom limiter is used as it is.
-        window: Seconds of the limit's window.
-        quota_reserve: Requests of the monthly quota that batches leave to direct calls.
-    """
-
-    rate_limit: RateLimitOption = "auto"
-    window: float = 60.0
-    quota_reserve: int = 0
-
-    def __post_init__(self) -> None:
-        limit = self.rate_limit
-        is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit > 0
-        is_limiter = isinstance(limit, RateLimiter) and not isinstance(limit, type)
-        if not (limit is None or limit == "auto" or is_limiter or is_count):
-            raise ConfigurationError(
-                f"rate_limit={limit!r}: expected 'auto', an int >= 1 of requests per window, "
-                "a RateLimiter, or None for no pacing"
-            )
-        is_number = isinstance(self.window, (int, float)) and not isinstance(self.window, bool)
-        if not (is_number and 0 < self.window < math.inf):
-            raise ConfigurationError(f"rate_limit_window={self.window!r}: expected seconds above 0")
-        require_int("quota_reserve", self.quota_reserve, low=0)
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True):
@@ -91,14 +52,25 @@ class BudgetStatistics(msgspec.Struct, frozen=True):
 class Budget:
     """What one client may spend: the limiter, quota and retries of its key, and its own reserve.
 
+    A client may be made in another thread than it is used in, and in the parent of a forked process. So its first call
+    in a thread looks up what it shares there.
+
     Args:
-        shared: Limiter, quota and retries of the key.
-        reserve: Requests of the monthly quota that this client's batches leave to direct calls.
+        entry: What distinguishes the key and its limits from others.
+        limits: The client's options.
+
+    Attributes:
+        round_trip: How little time a response takes.
     """
 
-    def __init__(self, shared: _Shared, reserve: int) -> None:
-        self._shared = shared
-        self._reserve = reserve
+    def __init__(self, entry: Entry, limits: Limits) -> None:
+        self._entry = entry
+        self._limits = limits
+        self._listeners: WeakSet[Listener] = WeakSet()
+        self._reserve = limits.quota_reserve
+        self._thread: int | None = None
+        self._shared = self._attach()
+        _budgets.add(self)
 
     @property
     def is_paced(self) -> bool:
@@ -116,6 +88,9 @@ class Budget:
         Raises:
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
+        if threading.get_ident() != self._thread:
+            self._shared = self._attach()
+            self._thread = threading.get_ident()
         if not states_usage:
             self._shared.quota.check(cost, reserve=self._reserve if background else 0, may_wait=background)
 
@@ -130,7 +105,7 @@ class Budget:
             permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
                 return None
-        return self._make_permit(cost, permit, None, states_usage=states_usage)
+        return _make_permit(shared, cost, permit, None, states_usage=states_usage)
 
     async def acquire(
         self,
@@ -203,17 +178,11 @@ class Budget:
                 permit.refund()
             gate.abandon(ticket)
             return None
-        acquired = self._make_permit(cost, permit, ticket, states_usage=states_usage)
+        acquired = _make_permit(shared, cost, permit, ticket, states_usage=states_usage)
         if self.holds_back(acquired, background=background):
             acquired.refund()
             return None
         return acquired
-
-    def _make_permit(self, cost: int, permit: Permit | None, ticket: int | None, *, states_usage: bool) -> BudgetPermit:
-        shared, quota = self._shared, self._shared.quota
-        quota.in_flight += cost
-        trial = quota.begin_trial(states_usage=states_usage) if quota.is_exhausted else None
-        return BudgetPermit(shared, cost, permit, ticket, trial)
 
     def holds_back(self, permit: BudgetPermit, *, background: bool) -> bool:
         """Whether a permit must be refunded, and another acquired, as the server is away now."""
@@ -252,19 +221,19 @@ class Budget:
     def estimate(self, n: int, cost: int) -> Estimate:
         """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
         requests = require_int("n", n, low=0) * require_int("cost", cost)
-        remaining, limiter = self.quota().remaining, self._shared.limiter
+        remaining, limiter = self.quota().remaining, self._known().limiter
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
         seconds = 0.0 if limiter is None else limiter.forecast(requests)
         return Estimate(seconds=seconds, requests=requests, quota_share=share)
 
     def rate_limit(self) -> RateLimit | None:
         """The state of the rate limit; ``None`` where calls are not paced."""
-        limiter = self._shared.limiter
+        limiter = self._known().limiter
         return None if limiter is None else limiter.snapshot()
 
     def quota(self) -> Quota:
         """The state of the monthly quota."""
-        return self._shared.quota.snapshot()
+        return self._known().quota.snapshot()
 
     def seconds_to_quota_reset(self) -> float:
         """Seconds until the monthly quota resets."""
@@ -276,13 +245,42 @@ class Budget:
 
     def listen(self, listener: Listener) -> None:
         """Emit events of the key to a listener until it is garbage collected; its client has to keep it."""
-        self._shared.listeners.add(listener)
-        self._shared.account.listeners.add(listener)
+        self._listeners.add(listener)
+        self._shared.listen([listener])
 
     async def aclose(self) -> None:
         """Close the limiter, unless it is a custom one, which the caller owns."""
         if self._shared.own_limiter is not None:
             await self._shared.own_limiter.aclose()
+
+    def restart(self) -> None:
+        """Share nothing with the parent of a forked process."""
+        _inherited.append(self._shared)
+        self._thread = None
+        self._shared = self._attach()
+
+    def _known(self) -> Shared:
+        """What is shared in this thread, if no call was made yet in any."""
+        if self._thread is None:
+            self._shared = self._attach()
+        return self._shared
+
+    def _attach(self) -> Shared:
+        shared = REGISTRY.find(self._entry, self._limits)
+        if self._listeners:
+            self._shared.unlisten(self._listeners)
+            shared.listen(self._listeners)
+        self.round_trip = shared.round_trip
+        return shared
+
+
+def _make_permit(
+    shared: Shared, cost: int, permit: Permit | None, ticket: int | None, *, states_usage: bool
+) -> BudgetPermit:
+    quota = shared.quota
+    quota.in_flight += cost
+    trial = quota.begin_trial(states_usage=states_usage) if quota.is_exhausted else None
+    return BudgetPermit(shared, cost, permit, ticket, trial)
 
 
 class BudgetPermit(msgspec.Struct, eq=False):
@@ -290,7 +288,7 @@ class BudgetPermit(msgspec.Struct, eq=False):
 
     # A Struct takes a third of the time that another object takes to make. The garbage collector tracks it, as an event
     # loop that ends during a call leaves a cycle: limiter, waiter, a caller's frame, its permit.
-    _shared: _Shared | None
+    _shared: Shared | None
     _cost: int
     _permit: Permit | None
     ticket: int | None
@@ -307,6 +305,7 @@ class BudgetPermit(msgspec.Struct, eq=False):
         if shared is None:
             raise RuntimeError(RETURNED_TWICE)
         quota, kind, permit = shared.quota, outcome.kind, self._permit
+        shared.is_used = True
         quota.in_flight -= self._cost
         if outcome.usage is not None:
             quota.update(outcome.usage)
@@ -334,90 +333,29 @@ class BudgetPermit(msgspec.Struct, eq=False):
         self.settle(UNSENT)
 
 
-class _Account:
-    """The monthly quota of one key, for all its clients, whatever their ``rate_limit``."""
+_budgets: WeakSet[Budget] = WeakSet()
 
-    def __init__(self) -> None:
-        self.listeners: WeakSet[Listener] = WeakSet()
-        self.quota = QuotaGuard(on_event=lambda event: emit_to_all(self.listeners, event))
-
-
-class _Shared:
-    """Limiter, quota and retries of one key, for all its clients with the same ``rate_limit``."""
-
-    def __init__(self, limits: Limits, account: _Account) -> None:
-        self.account = account
-        self.listeners: WeakSet[Listener] = WeakSet()
-        self.own_limiter = self._make_limiter(limits)
-        given = limits.rate_limit
-        self.limiter: RateLimiter | None = given if isinstance(given, RateLimiter) else self.own_limiter
-        self.quota = account.quota
-        self.retries = RetryBudget()
-        self.outage_gate = OutageGate(self._emit)
-        self.window = limits.window
-        self.has_warned = False
-        self.budgets: WeakValueDictionary[int, Budget] = WeakValueDictionary()
-
-    def on_quota_exhausted(self, retry_after: float | None) -> None:
-        """Fail the callers that wait for a permit: the server reported the quota exhausted."""
-        self.quota.mark_exhausted(retry_after)
-        # valuerefs() makes a list, as other threads may add to the registry meanwhile.
-        in_use = [shared for reference in _registry.valuerefs() if (shared := reference()) is not None]
-        for mine in [shared for shared in in_use if shared.account is self.account]:
-            # A custom limiter may serve other keys as well; then the callers of this key wait on until Budget.acquire
-            # rejects them.
-            if len([shared for shared in in_use if shared.limiter is mine.limiter]) == 1:
-                mine.fail_waiters()
-
-    def fail_waiters(self) -> None:
-        """Fail the callers that wait for a permit, as the quota is exhausted."""
-        if self.limiter is None:
-            return
-        try:
-            self.limiter.fail_waiters(self.quota.exhausted_error)
-        except Exception:
-            _logger.exception("The rate limiter failed to fail its waiters")
-
-    def _emit(self, event: Event) -> None:
-        emit_to_all(self.listeners, event)
-
-    def _make_limiter(self, limits: Limits) -> WindowLimiter | None:
-        wanted = limits.rate_limit
-        if wanted is None or isinstance(wanted, RateLimiter):
-            return None
-        limit = None if wanted == "auto" else wanted
-        return WindowLimiter(limit=limit, window=limits.window, on_event=self._emit)
-
-
-# What a key has left outlives its clients, for the newest keys: a program that makes a client for each request that it
-# serves would otherwise learn the limit anew each time.
-_registry: WeakValueDictionary[tuple[object, ...], _Shared] = WeakValueDictionary()
-_accounts: WeakValueDictionary[tuple[int, bytes, str], _Account] = WeakValueDictionary()
-_newest: deque[_Shared] = deque(maxlen=256)
+# What a forked process inherited: callers of the parent's event loop wait there, which are not to be freed.
+_inherited: list[Shared] = []
 
 
 def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
-    """The budget of a client, which shares with the clients of this thread that have the same key.
+    """The budget of a client, which shares with the clients of its thread that have the same key and limits.
 
     Args:
         auth: The key.
         base_url: Base URL of the API.
         limits: The client's options.
     """
-    # A digest, so that the registry does not hold the key.
-    digest = hashlib.sha256(auth.key.encode()).digest()
-    custom = limits.rate_limit if isinstance(limits.rate_limit, RateLimiter) else None
-    # An event loop belongs to a thread, and so does a limiter.
-    key = (threading.get_ident(), digest, base_url)
-    entry = (*key, id(custom) if custom else limits.rate_limit, limits.window)
-    shared = _registry.get(entry)
-    if shared is None:
-        account = _accounts.get(key)
-        if account is None:
-            account = _accounts[key] = _Account()
-        shared = _registry[entry] = _Shared(limits, account)
-        _newest.append(shared)
-    budget = shared.budgets.get(limits.quota_reserve)
-    if budget is None:
-        budget = shared.budgets[limits.quota_reserve] = Budget(shared, limits.quota_reserve)
-    return budget
+    return Budget(entry_of(auth, base_url, limits), limits)
+
+
+def _restart() -> None:
+    """Let a forked process share nothing with its parent, neither limits nor jitter."""
+    REGISTRY.restart()
+    for budget in list(_budgets):
+        budget.restart()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restart)

@@ -69,8 +69,10 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
 
 
 def _without_response(error: BaseException | None) -> Outcome:
-    # A session is found closed, and a request rejected by aiohttp, before anything is sent.
-    if isinstance(error, (ClientClosedError, ConfigurationError)):
+    if isinstance(error, ClientClosedError):
+        return _NO_RESPONSE if error.sent else UNSENT
+    # aiohttp rejects a request before anything is sent.
+    if isinstance(error, ConfigurationError):
         return UNSENT
     if isinstance(error, APIConnectionError) and not error.sent:
         # A connection that is dead, and one that cannot be made however often, say nothing of the server's presence.

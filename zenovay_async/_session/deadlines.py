@@ -11,8 +11,13 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
+from zenovay_async.exceptions import ClientClosedError
+
 if TYPE_CHECKING:
     from types import TracebackType
+
+CLOSED = "The client was closed during the call"
+"""Message of a ``ClientClosedError`` of a block that was ended with its timer."""
 
 
 class DeadlineTimer:
@@ -25,13 +30,25 @@ class DeadlineTimer:
         loop: As given.
         pending: The deadlines of entered blocks; a dictionary, as an ordered set.
         next: When the timer fires; ``math.inf`` if it is not set.
+        is_closed: Whether all blocks were ended.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.pending: dict[Deadline, None] = {}
         self.next = math.inf
+        self.is_closed = False
         self._timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """End all entered blocks now."""
+        self.is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        pending, self.pending = self.pending, {}
+        for deadline in pending:
+            deadline.task.cancel()
 
     def schedule(self, when: float) -> None:
         """Set the timer, in place of the one that is set."""
@@ -56,7 +73,7 @@ class Deadline:
     """A deadline for a block: ``with Deadline(timer, when):``.
 
     Like ``asyncio.timeout_at(when)``, it cancels the task and raises a ``TimeoutError`` instead, unless the task was
-    also canceled from elsewhere.
+    also canceled from elsewhere. So it does when the timer is closed.
 
     Args:
         timer: The timer of the running loop.
@@ -89,3 +106,24 @@ class Deadline:
             return
         if self.task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
+
+
+class UntilClosed(Deadline):
+    """A block that may take any time, until the timer is closed: ``with UntilClosed(timer):``.
+
+    Args:
+        timer: The timer of the running loop.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, timer: DeadlineTimer) -> None:
+        super().__init__(timer, math.inf)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        except TimeoutError:
+            raise ClientClosedError(CLOSED) from None

@@ -6,7 +6,6 @@ Retries are a bounded share of the traffic, so that callers do not overload a fa
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,9 +74,17 @@ class RetryPolicy:
         max_attempts: Requests that a call may send, the first included; attempts that make no connection do not count.
         budget: Bounds retries to a share of the traffic; if it is paced, callers wait for a permit after a 429.
         on_event: Called before each retry.
+        sleep: Waits for the backoff.
     """
 
-    def __init__(self, max_attempts: int, budget: Budget, on_event: OnEvent | None) -> None:
+    def __init__(
+        self,
+        max_attempts: int,
+        budget: Budget,
+        on_event: OnEvent | None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._sleep = sleep
         self._max_attempts = max_attempts
         self._budget = budget
         self._on_event = on_event
@@ -122,7 +129,7 @@ class RetryPolicy:
             return await attempt()
 
         retrying = AsyncRetrying(
-            sleep=asyncio.sleep,
+            sleep=self._sleep,
             stop=lambda retry: self._stop(retry, state),
             wait=lambda retry: self._wait(retry, state),
             retry=retry_if_exception(
@@ -178,9 +185,13 @@ class RetryPolicy:
         if state.requests >= self._max_attempts:
             return True
         remaining = state.remaining()
-        if retry.upcoming_sleep > remaining - MIN_ATTEMPT:
+        needed = max(MIN_ATTEMPT, self._budget.round_trip.fastest)
+        if retry.upcoming_sleep > remaining - needed:
             # With no time left, even an attempt without a wait would not fit.
-            state.excess_wait = retry.upcoming_sleep if remaining > MIN_ATTEMPT else None
+            if remaining > needed:
+                state.excess_wait = retry.upcoming_sleep
+            elif remaining > MIN_ATTEMPT:
+                state.too_late(needed)
             return True
         return not state.resends and not self._budget.spend_retry(error, background=state.background)
 

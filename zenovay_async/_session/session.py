@@ -19,9 +19,9 @@ from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
 from zenovay_async._protocol.text import one_line
+from zenovay_async._session.connection_pool import as_headers, url_builder
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
-from zenovay_async._session.transport import as_headers, url_builder
 from zenovay_async.events import OnEvent
 from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError, ZenovayError
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
+    from zenovay_async._session.connection_pool import ConnectionPool
     from zenovay_async._session.drift import DriftReporter
-    from zenovay_async._session.transport import ConnectionPool, Transport
+    from zenovay_async._session.transport import Transport
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class Session:
         self._budget = budget
         self._options = options
         self._drift = drift
-        self._retry = RetryPolicy(options.max_attempts, budget, options.on_event)
+        self._retry = RetryPolicy(options.max_attempts, budget, options.on_event, transport.sleep)
         name, secret = auth.header
         self._headers = as_headers({name: secret})
         self._headers_with_body = as_headers({name: secret, "Content-Type": "application/json"})
@@ -134,8 +135,13 @@ class Session:
         try:
             self._budget.check(endpoint.cost, background=state.background, states_usage=endpoint.usage_of is not None)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
+            now, trip = state.loop.time(), self._budget.round_trip
+            if state.deadline is not None and state.deadline - now < trip.fastest and trip.is_too_late(now):
+                pool.slots.release()
+                permit.refund()
+                raise state.too_late(trip.fastest)
             try:
-                state.begin_attempt()
+                state.begin_attempt(now)
                 raw = await pool.send(
                     endpoint.method,
                     url,
@@ -146,9 +152,9 @@ class Session:
                 )
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
-                now = time.time()
-                find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, now)
-                result = parse_response(call, raw, now, strict=self._options.strict, find_drift=find_drift)
+                date = time.time()
+                find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, date)
+                result = parse_response(call, raw, date, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 if isinstance(error, ZenovayError):
                     self._auth.redact(error)
@@ -160,8 +166,13 @@ class Session:
                     error.retry_after = self._budget.seconds_to_quota_reset()
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
+            ended_at = state.loop.time()
+            if ended_at - now < trip.fastest or ended_at >= trip.due:
+                trip.record(ended_at - now, ended_at)
+            if state.background:
+                state.record_success()
         except ZenovayError as error:
-            state.record_failure(error)
+            self._record_failure(state, error)
             raise
         if result.drifts:
             self._drift.report(call, result.drifts, self._auth)
@@ -174,6 +185,12 @@ class Session:
             attempts=state.attempts,
             waits=state.waits,
         )
+
+    def _record_failure(self, state: CallState[T], error: ZenovayError) -> None:
+        if isinstance(error, QuotaExceededError) and error.status is None:
+            # A client that is closed says so in the first place.
+            self._transport.check_open()
+        state.record_failure(error)
 
     def _acquire_nowait(self, state: CallState[T]) -> tuple[BudgetPermit, ConnectionPool] | None:
         """Acquire a connection slot and a permit, if both are available now."""
@@ -195,20 +212,20 @@ class Session:
         """Wait for a permit and a connection slot, within the deadline; that of a background call starts afterwards."""
         began = state.loop.time()
         state.no_connection = False
-        self._transport.check_open()
-        while True:
-            permit = await self._acquire_permit(state)
-            try:
-                state.check_deadline()
-                pool = await self._transport.acquire_slot(None if state.background else state.deadline)
-            except BaseException:
+        with await self._transport.until_closed():
+            while True:
+                permit = await self._acquire_permit(state)
+                try:
+                    state.check_deadline()
+                    pool = await self._transport.acquire_slot(None if state.background else state.deadline)
+                except BaseException:
+                    permit.refund()
+                    raise
+                if not self._budget.holds_back(permit, background=state.background):
+                    break
+                # The server went away during the wait for the slot.
+                pool.slots.release()
                 permit.refund()
-                raise
-            if not self._budget.holds_back(permit, background=state.background):
-                break
-            # The server went away during the wait for the slot.
-            pool.slots.release()
-            permit.refund()
         if state.background and state.deadline is not None:
             state.deadline += state.loop.time() - began
         return permit, pool

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import msgspec
-
-from zenovay_async._limits.patience import MAX_OUTAGE, Patience
-from zenovay_async.exceptions import APIConnectionError, APITimeoutError, ServerError
+from zenovay_async._limits.patience import Patience
+from zenovay_async._session.background import SCOPE
+from zenovay_async._session.event_loop import no_running_loop
+from zenovay_async.exceptions import (
+    APIConnectionError,
+    APITimeoutError,
+    BadRequestError,
+    ServerError,
+)
 
 if TYPE_CHECKING:
     from zenovay_async._limits.patience import ServerUnavailable
@@ -24,23 +28,9 @@ MIN_ATTEMPT = 0.01
 # Seconds. A connection that takes longer shows a server that is away; one that had less time says little of it. The
 # timeout of connecting is up to a tenth shorter than the call's.
 _MIN_CONNECT = 1.0
+# Share of a call's timeout: so much of it is said to have passed before the request was sent.
+_NOTICEABLE = 0.05
 _CONNECT_MARGIN = 0.15
-
-
-class Background(msgspec.Struct):
-    """What the calls of a batch have in common.
-
-    Attributes:
-        max_outage: Seconds of an outage after which they give up; ``None`` for no bound.
-        waits_since: When the first of them had to wait, in the time of the event loop; ``None`` if none had to.
-    """
-
-    max_outage: float | None = MAX_OUTAGE
-    waits_since: float | None = None
-
-
-BACKGROUND: ContextVar[Background | None] = ContextVar("zenovay_async_background", default=None)
-"""Set while a batch carries out its calls: they wait for permits as long as it takes, behind direct calls."""
 
 
 class CallState(Generic[T]):
@@ -58,6 +48,7 @@ class CallState(Generic[T]):
         attempts: Attempts begun.
         uncounted: Those of them that are not counted against ``max_attempts``, as the server was away.
         discounted: Those of them that may have reached a server.
+        began_at: When the last attempt began, in the time of the loop.
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
@@ -76,16 +67,21 @@ class CallState(Generic[T]):
     gave_up = False
     no_connection = False
     resends = False
-    _began_at = 0.0
+    began_at = 0.0
     _failed_at = 0.0
     _was_stale = False
     _waits_since: float | None = None
 
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
-        self.loop = asyncio.get_running_loop()
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise no_running_loop() from None
         self.deadline = None if timeout is None else self.loop.time() + timeout
-        self._batch = BACKGROUND.get()
+        scope = SCOPE.get()
+        self._batch = None if scope is None or scope.ended else scope.background
+        self._scope = scope
         self.background = self._batch is not None
         self._timeout = timeout
 
@@ -112,11 +108,34 @@ class CallState(Generic[T]):
             self.gave_up = True
             raise self.last_error or APITimeoutError("The deadline passed before the request was sent")
 
-    def begin_attempt(self) -> None:
+    def too_late(self, fastest: float) -> ZenovayError:
+        """The error of a call whose next request has no time to come back.
+
+        Args:
+            fastest: Seconds that the fastest recent response took.
+        """
+        self.gave_up = True
+        why = (
+            f"{self.remaining():.2g} s of {self._bound} are left, and the fastest recent response took {fastest:.2g} s"
+        )
+        error = self.last_error
+        if error is None:
+            error = APITimeoutError(f"{why}; no request was sent")
+            error.sent = False
+        else:
+            error.message += f"; {why}"
+            error.args = (error.message,)
+        return error
+
+    @property
+    def _bound(self) -> str:
+        return "the deadline" if self._timeout is None else f"timeout={self._timeout:g}"
+
+    def begin_attempt(self, now: float) -> None:
         """Count an attempt, and record the wait before it."""
         if self.attempts:
-            self.waits += (self.loop.time() - self._failed_at,)
-        self._began_at = self.loop.time()
+            self.waits += (now - self._failed_at,)
+        self.began_at = now
         self.attempts += 1
 
     def record_failure(self, error: ZenovayError) -> None:
@@ -144,8 +163,10 @@ class CallState(Generic[T]):
         if no_connection:
             self.discount_attempt()
         out_of_time = isinstance(error, APITimeoutError) and self.remaining() <= 0
+        if isinstance(error, APITimeoutError):
+            self._name_timeout(error)
         if no_connection and isinstance(error, APITimeoutError) and not self.background:
-            connecting = self.loop.time() - self._began_at
+            connecting = self.loop.time() - self.began_at
             out_of_time = self.gave_up = connecting < _MIN_CONNECT and self.remaining() < _CONNECT_MARGIN
         stale = isinstance(error, APIConnectionError) and error.stale
         if out_of_time or stale:
@@ -153,6 +174,16 @@ class CallState(Generic[T]):
         call = self.call
         # One website may be asked with several queries. Without its ID in the path, it may be in the query.
         return call.path if "{website_id}" in call.endpoint.template else f"{call.path}?{call.query}"
+
+    def _name_timeout(self, error: APITimeoutError) -> None:
+        """Say in the error how long the timeout was, if it was the call's own, and what was left of it."""
+        if self.deadline is None or self._timeout is None or not error.message.endswith("within timeout"):
+            return
+        error.message += f"={self._timeout:g}"
+        waited = self._timeout - (self.deadline - self.began_at)
+        if waited > _NOTICEABLE * self._timeout:
+            error.message += f"; {waited:.2g} s of it had passed before the request was sent"
+        error.args = (error.message,)
 
     def discount_attempt(self) -> None:
         """Do not count the last attempt, as the server was away; a background call gets its time again."""
@@ -203,8 +234,7 @@ class CallState(Generic[T]):
         if self.excess_wait is not None and self.last_error is not None:
             error = self.last_error
             error.retry_after = self.excess_wait
-            bound = "the deadline" if self._timeout is None else f"timeout={self._timeout:g}"
-            error.message += f"; a retry in {self.excess_wait:.1f} s does not fit {bound}"
+            error.message += f"; a retry in {self.excess_wait:.1f} s does not fit {self._bound}"
             error.args = (error.message,)
         self.last_error = None
         _drop_frames(error)
@@ -212,7 +242,26 @@ class CallState(Generic[T]):
         error.call = str(self.call)
         error.attempts = self.attempts
         error.waits = self.waits
+        self._record_rejection(error)
         return error
+
+    def record_success(self) -> None:
+        """Record that the parameters of a background call are valid."""
+        if self._batch is not None:
+            self._batch.rejections.accept(self._parameters)
+
+    def _record_rejection(self, error: ZenovayError) -> None:
+        """Find out whether an error of a background call is the same for every website."""
+        if self._batch is not None and isinstance(error, BadRequestError):
+            reason = error.status, error.code, error.message
+            if self._batch.rejections.reject(self._parameters, reason, item=self._scope, path=self.call.path):
+                self._batch.repeated.add(error)
+
+    @property
+    def _parameters(self) -> tuple[object, ...]:
+        """What calls for several websites have in common."""
+        call = self.call
+        return call.operation, call.query, call.body
 
 
 def _drop_frames(error: ZenovayError) -> None:

@@ -1,0 +1,89 @@
+"""How calls know that they belong to a batch, and what the calls of one batch have in common."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import msgspec
+
+from zenovay_async._limits.patience import MAX_OUTAGE
+from zenovay_async.exceptions import ZenovayError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+# So many items have to fail alike, before any has succeeded, until the cause is taken to be what they have in common.
+_ALIKE = 3
+# Parameters that are kept; a batch may call with others for each item.
+_MOST_PARAMETERS = 256
+
+
+class Rejections:
+    """Finds the error that every item would meet: items fail alike, and none has succeeded with the same parameters."""
+
+    def __init__(self) -> None:
+        self._succeeded: set[Hashable] = set()
+        self._rejected: dict[Hashable, tuple[Hashable, dict[Hashable, Hashable]]] = {}
+
+    def accept(self, parameters: Hashable) -> None:
+        """Record a success: the parameters are valid."""
+        if parameters not in self._succeeded:
+            if len(self._succeeded) >= _MOST_PARAMETERS:
+                self._succeeded.clear()
+            self._succeeded.add(parameters)
+
+    def reject(self, parameters: Hashable, reason: Hashable, *, item: Hashable, path: Hashable) -> bool:
+        """Record an error; returns whether every item would meet it.
+
+        Args:
+            parameters: What all items have in common.
+            reason: What makes two errors the same.
+            item: Whose error it is.
+            path: What was called for it: several items may be of one website, and an item may make several calls.
+        """
+        if parameters in self._succeeded:
+            return False
+        before, paths = self._rejected.get(parameters, (None, {}))
+        if reason != before:
+            paths = {}
+            if len(self._rejected) >= _MOST_PARAMETERS:
+                self._rejected.clear()
+            self._rejected[parameters] = reason, paths
+        # One for each item, and no more of one path, however many items there are.
+        if item not in paths and path not in paths.values():
+            paths[item] = path
+        return len(paths) >= _ALIKE
+
+
+class Background(msgspec.Struct):
+    """What the calls of a batch have in common.
+
+    Attributes:
+        max_outage: Seconds of an outage after which they give up; ``None`` for no bound.
+        waits_since: When the first of them had to wait, in the time of the event loop; ``None`` if none had to.
+        rejections: Their errors that may hold for every item.
+        repeated: Those that do, by these.
+    """
+
+    max_outage: float | None = MAX_OUTAGE
+    waits_since: float | None = None
+    rejections: Rejections = msgspec.field(default_factory=Rejections)
+    repeated: WeakSet[ZenovayError] = msgspec.field(default_factory=WeakSet[ZenovayError])
+
+
+class BackgroundScope(msgspec.Struct, eq=False):
+    """While it lasts, calls are background calls, also those of tasks that began in it; afterwards they are direct.
+
+    Attributes:
+        background: The batch.
+        ended: Whether it is over.
+    """
+
+    background: Background
+    ended: bool = False
+
+
+SCOPE: ContextVar[BackgroundScope | None] = ContextVar("zenovay_async_background", default=None)
+"""The scope in which a task runs; tasks inherit it."""
