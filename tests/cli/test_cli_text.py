@@ -179,7 +179,7 @@ def test_standard_error_has_marks_for_what_it_lacks(monkeypatch: pytest.MonkeyPa
 
 
 def test_arguments_and_an_environment_that_are_not_utf_8_give_no_traceback() -> None:
-    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
     command = [
         *(word.encode() for word in COMMAND),
         b"caf\xe9",
