@@ -142,8 +142,8 @@ asyncio.run(main())
 def test_a_forked_process_starts_clean() -> None:
     """With limits and jitter of its own, also for a client that it inherited, while callers of its parent wait."""
     run = subprocess.run(  # noqa: S603 - our own interpreter and script
-        # Python warns of a fork beside threads, of which the parent has one. A forked process would write what its parent
-        # has in its buffers as well, so nothing is buffered.
+        # Python warns of a fork beside threads, of which the parent has one. Nothing is buffered, as a forked process
+        # would write what its parent has in its buffers, too.
         [sys.executable, "-u", "-W", "ignore::DeprecationWarning", "-c", FORK],
         capture_output=True,
         text=True,
