@@ -18,6 +18,7 @@ from zenovay_async import (
     Zenovay,
     is_fatal,
 )
+from zenovay_async._session.background import Rejections
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -330,6 +331,14 @@ async def test_several_calls_of_one_item_that_get_the_same_400_do_not_stop_the_b
         with pytest.raises(BadRequestError):
             async with zenovay.batch(["x", "y", "z"], fetch, concurrency=1) as results:
                 assert [type(result.error) async for result in results] == [ExceptionGroup] * 2
+
+
+def test_a_batch_that_handles_its_400s_itself_keeps_none_of_them() -> None:
+    rejections = Rejections()
+    for number in range(10_000):
+        rejections.reject("range=3d", "Invalid range", item=number, path=number)
+    (paths,) = (paths for _, paths in rejections._rejected.values())
+    assert len(paths) == 3
 
 
 async def test_an_argument_that_is_invalid_for_every_website_stops_the_batch(zenovay: Zenovay) -> None:
