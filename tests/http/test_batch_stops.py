@@ -178,6 +178,20 @@ async def test_a_fetch_that_ignores_its_cancellation_begins_no_other_item() -> N
     assert others() == set()
 
 
+async def test_no_item_is_lost_without_a_word_if_fetch_cancels_its_own_task() -> None:
+    async def fetch(item: int) -> int:
+        if item == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        return await double(item)
+
+    with pytest.raises(RuntimeError, match="canceled from outside"):
+        async with batch([0, 1], fetch, concurrency=1) as results:
+            async for result in results:
+                assert result.value == 0
+
+
 async def test_an_iterator_made_for_the_batch_is_closed_and_one_of_the_callers_is_not() -> None:
     """An iterator that was made for the batch is closed; a stream, which is its own iterator, is the caller's."""
     log: list[str] = []
