@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import until
+from helpers import batch, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from zenovay_async.sandbox import Sandbox
-
-
-def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
-    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency)
 
 
 async def test_a_website_that_is_listed_twice_is_fetched_once(zenovay: Zenovay, sandbox: Sandbox) -> None:

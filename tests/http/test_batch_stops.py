@@ -7,12 +7,11 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import until
+from helpers import batch, double, until
 
 from zenovay_async import (
     AuthenticationError,
     BadRequestError,
-    Batch,
     ConfigurationError,
     QuotaExceededError,
     Zenovay,
@@ -25,17 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
-    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency)
-
-
 def others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}
-
-
-async def double(item: int) -> int:
-    await asyncio.sleep(0)
-    return item * 2
 
 
 async def test_a_rejected_key_in_a_task_group_stops_the_batch(sandbox: Sandbox) -> None:
