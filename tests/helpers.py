@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from looptime import LoopTimeEventLoop
 
-from zenovay_async import Zenovay
+from zenovay_async import Batch, Zenovay
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
@@ -33,6 +33,17 @@ def make_client(**options: Any) -> Zenovay:
     """A client with a key of its own; not paced unless ``rate_limit`` is given."""
     options.setdefault("rate_limit", None)
     return Zenovay(unique_key(), **options)
+
+
+def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
+    """A batch of a client that sends nothing."""
+    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency)
+
+
+async def double(item: int) -> int:
+    """Fetch an item, in place of a call."""
+    await asyncio.sleep(0)
+    return item * 2
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from zenovay_async._item_source import End, ItemSource, is_canceled_from_outside, key_of
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope
 from zenovay_async._session.event_loop import running_loop
-from zenovay_async._session.item_source import End, ItemSource, is_canceled_from_outside, key_of
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import BadRequestError, ConfigurationError, QuotaExceededError, is_fatal
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
     from types import TracebackType
 
-    from zenovay_async._session.item_source import Key
+    from zenovay_async._item_source import Key
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
@@ -119,6 +119,7 @@ class Batch(Generic[ItemT, T]):
         self._in_flight: dict[Key, asyncio.Future[BatchResult[ItemT, T] | None] | None] = {}
         self._changed = asyncio.Event()
         self._entered = False
+        self._stopped = False
         self._failure: BaseException | None = None
 
     def __repr__(self) -> str:
@@ -138,7 +139,7 @@ class Batch(Generic[ItemT, T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._source.end()
+        self._end_items()
         self._cancel_workers()
         canceled = await _wait_for(set(self._workers))
         self._scope.ended = True
@@ -168,6 +169,7 @@ class Batch(Generic[ItemT, T]):
             ZenovayError: An error that holds for every item: an invalid key, no paid plan, an exhausted quota, a server
                 that is away for longer than ``max_outage``, a parameter that is invalid for every website. If ``fetch``
                 raised it in an ``ExceptionGroup``, that is its cause.
+            RuntimeError: Something else than the batch canceled the task of a call, as ``fetch`` itself may.
             Exception: What the source of items raised.
         """
         results = self._results
@@ -277,7 +279,7 @@ class Batch(Generic[ItemT, T]):
 
     def _stop(self, error: BaseException) -> None:
         """Take no further item; called before another worker can get the next permit."""
-        self._source.end()
+        self._end_items()
         # Where no request was sent, as with quota_reserve, calls in flight may succeed, and are paid for.
         if not isinstance(error, QuotaExceededError) or error.status is not None:
             self._cancel_workers()
@@ -285,14 +287,22 @@ class Batch(Generic[ItemT, T]):
     def _retire(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         self._changed.set()
-        error = None if worker.cancelled() else worker.exception()
+        if not worker.cancelled():
+            error = worker.exception()
+        else:
+            # By whom else, its item would be missing without a word.
+            error = None if self._stopped else RuntimeError("A call of the batch was canceled from outside the batch")
         if error is None:
             return
         self._failure = self._failure or error
         # After a failure of the source, calls in flight go on; after a BaseException, such as Ctrl-C, they do not.
         if not isinstance(error, Exception):
-            self._source.end()
+            self._end_items()
             self._cancel_workers()
+
+    def _end_items(self) -> None:
+        self._stopped = True
+        self._source.end()
 
     def _cancel_workers(self) -> None:
         own = asyncio.current_task()

@@ -337,7 +337,7 @@ class Zenovay(ClientMethods):
 
         Args:
             items: Any iterable or asynchronous iterable, also an endless one; advanced as calls complete. Equal items
-                of a list are fetched once, and each has its result.
+                of a collection, such as a list, are fetched once, and each has its result.
             fetch: Called with one item; returns the awaitable of its result. What it raises becomes ``.error``.
             concurrency: Calls in flight at once, 1 or more.
             max_outage: Seconds of an outage, 0 or more, after which the batch ends with the connection's error;

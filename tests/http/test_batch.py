@@ -10,6 +10,7 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import batch, double
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,15 +31,6 @@ from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-
-def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
-    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency)
-
-
-async def double(item: int) -> int:
-    await asyncio.sleep(0)
-    return item * 2
 
 
 async def collect(made: Batch[Any, Any]) -> list[BatchResult[Any, Any]]:

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import until
+from helpers import batch, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from zenovay_async.sandbox import Sandbox
-
-
-def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
-    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency)
 
 
 async def test_a_website_that_is_listed_twice_is_fetched_once(zenovay: Zenovay, sandbox: Sandbox) -> None:
@@ -132,3 +128,38 @@ async def test_ranges_of_any_length_are_taken_one_by_one() -> None:
 
     async with batch(range(10**15), fetch) as results:
         assert (await anext(results)).error is None
+
+
+class ProgressBar:
+    """A progress bar around an iterator, as tqdm makes it: it has a length, and is iterated over once."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return 3
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._items
+
+    def __iter__(self) -> Any:
+        yield from self._items
+
+
+async def test_an_iterator_inside_a_progress_bar_loses_no_item() -> None:
+    async def fetch(item: int) -> int:
+        return item
+
+    async with batch(ProgressBar(iter([1, 2, 2])), fetch) as results:
+        assert sorted([result.item async for result in results]) == [1, 2, 2]
+
+
+async def test_the_values_of_a_mapping_are_a_collection() -> None:
+    fetched: list[int] = []
+
+    async def fetch(item: int) -> None:
+        fetched.append(item)
+
+    async with batch({"a": 1, "b": 1, "c": 2}.values(), fetch, concurrency=1) as results:
+        assert [result.item async for result in results] == [1, 1, 2]
+    assert fetched == [1, 2]

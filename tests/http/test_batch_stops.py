@@ -7,34 +7,25 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import until
+from helpers import batch, double, until
 
 from zenovay_async import (
     AuthenticationError,
     BadRequestError,
-    Batch,
     ConfigurationError,
     QuotaExceededError,
     Zenovay,
     is_fatal,
 )
+from zenovay_async._session.background import Rejections
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
-    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency)
-
-
 def others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}
-
-
-async def double(item: int) -> int:
-    await asyncio.sleep(0)
-    return item * 2
 
 
 async def test_a_rejected_key_in_a_task_group_stops_the_batch(sandbox: Sandbox) -> None:
@@ -175,6 +166,20 @@ async def test_a_fetch_that_ignores_its_cancellation_begins_no_other_item() -> N
         await until(lambda: len(started) == 3)
     assert started == [0, 1, 2]
     assert others() == set()
+
+
+async def test_no_item_is_lost_without_a_word_if_fetch_cancels_its_own_task() -> None:
+    async def fetch(item: int) -> int:
+        if item == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        return await double(item)
+
+    with pytest.raises(RuntimeError, match="canceled from outside"):
+        async with batch([0, 1], fetch, concurrency=1) as results:
+            async for result in results:
+                assert result.value == 0
 
 
 async def test_an_iterator_made_for_the_batch_is_closed_and_one_of_the_callers_is_not() -> None:
@@ -330,6 +335,14 @@ async def test_several_calls_of_one_item_that_get_the_same_400_do_not_stop_the_b
         with pytest.raises(BadRequestError):
             async with zenovay.batch(["x", "y", "z"], fetch, concurrency=1) as results:
                 assert [type(result.error) async for result in results] == [ExceptionGroup] * 2
+
+
+def test_a_batch_that_handles_its_400s_itself_keeps_none_of_them() -> None:
+    rejections = Rejections()
+    for number in range(10_000):
+        rejections.reject("range=3d", "Invalid range", item=number, path=number)
+    (paths,) = (paths for _, paths in rejections._rejected.values())
+    assert len(paths) == 3
 
 
 async def test_an_argument_that_is_invalid_for_every_website_stops_the_batch(zenovay: Zenovay) -> None:

@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_limits": _PROTOCOL,
     "_session": _PROTOCOL | {"_limits"},
     "resources": _PROTOCOL,
-    "batch": _CALLS,
+    "_item_source": {"exceptions"},
+    "batch": _CALLS | {"_item_source"},
     "client": _CALLS | {"batch"},
     "telemetry": {"events"},
     "": _CALLS | {"batch", "client"},
@@ -271,8 +272,18 @@ def test_modules_that_say_so_are_pure() -> None:
     assert not [str(found) for found in taken if not within(found.imported, {*PURE, *values}) and not found.for_types]
 
 
+def test_the_architecture_page_draws_every_module() -> None:
+    """Of the resources, one stands for all."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"[\w]+\.py", page.split("```")[1]))
+    modules = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    assert drawn <= {path.name for path in modules}
+    named = {path for path in modules if path.parent.name != "resources" and path.name != "__init__.py"}
+    assert {path.as_posix() for path in named if path.name not in drawn} == set()
+
+
 def test_packages_are_imported_where_they_belong() -> None:
-    """tenacity by one module, aiohttp by four and the sandbox, extras only where they are asked for."""
+    """tenacity by one module, aiohttp by a few and the sandbox, extras only where they are asked for."""
     broken = misplaced(imports_of(PACKAGE))
     assert not broken, "\n".join(broken)
 

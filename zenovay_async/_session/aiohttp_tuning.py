@@ -22,8 +22,8 @@ aiohttp beyond its public interface, and what happens with an aiohttp that lacks
 - The methods that :class:`PreparedRequest` overrides. They prepare a request; the same bytes are sent without them.
   Without ``update_proxy``, a request that must not be sent twice shares the connections of the others.
 - ``ClientSession._retry_connection``, set by :func:`make_session`. The middleware is used in its place.
-- ``ClientSession._middlewares``, set by :func:`make_session` in that case, and read by ``transport`` from a session of
-  the caller's. Without it, that session's own middlewares are skipped.
+- ``ClientSession._middlewares``, set by :func:`make_session` in that case, and read by ``connection_pool`` from the
+  caller's session. Without it, that session's own middlewares are skipped.
 - ``TCPConnector._factory`` and ``_loop``, by which ``connections`` installs its protocol, and the method of
   ``client_proto.ResponseHandler`` that this overrides. Without ``_factory``, nothing is known of a connection, no
   failure is stale, and none is known to be of a proxy that has not connected yet.

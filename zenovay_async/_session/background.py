@@ -51,8 +51,8 @@ class Rejections:
             if len(self._rejected) >= _MOST_PARAMETERS:
                 self._rejected.clear()
             self._rejected[parameters] = reason, paths
-        # One for each item, and no more of one path, however many items there are.
-        if item not in paths and path not in paths.values():
+        # One for each item, and no more of one path. More are not kept, as fetch may go on after each of them.
+        if len(paths) < _ALIKE and item not in paths and path not in paths.values():
             paths[item] = path
         return len(paths) >= _ALIKE
 

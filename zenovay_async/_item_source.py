@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Collection, Hashable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Hashable, Iterable, Mapping, ValuesView
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeGuard, TypeVar
 
 from zenovay_async.exceptions import ConfigurationError
 
@@ -60,6 +60,7 @@ class ItemSource(Generic[ItemT]):
     """
 
     def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
+        self.is_lazy = True
         self.ended = False
         self._lock = asyncio.Lock()
         self._taking: set[asyncio.Task[Any] | None] = set()
@@ -74,13 +75,14 @@ class ItemSource(Generic[ItemT]):
             if self._later is not items or isinstance(items, AsyncGenerator):
                 self._owned = self._later
         elif isinstance(items, Iterable):
-            self._copies = _find_copies(items)
+            if _is_collection(items):
+                self.is_lazy = False
+                self._copies = _find_copies(items)
             self._now = iter(items)
         else:
             raise ConfigurationError(f"items={items!r}: expected an iterable or an asynchronous iterable")
         self.waits = self._later is not None
         self.has_copies = bool(self._copies)
-        self.is_lazy = not isinstance(items, Collection)
 
     def take_now(self) -> ItemT | End:
         """The next item of an iterable, or ``END``; an error of the source is raised once and ends it."""
@@ -173,21 +175,35 @@ def is_canceled_from_outside() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _find_copies(items: Iterable[ItemT]) -> dict[Key, list[ItemT]]:
+def _is_collection(items: Iterable[ItemT]) -> TypeGuard[Collection[ItemT]]:
+    """Whether all items are known, and looking at them takes none away."""
+    # A progress bar around an iterator has a length, too.
+    return isinstance(items, Collection) and (
+        hasattr(items, "__getitem__") or isinstance(items, (AbstractSet, ValuesView))
+    )
+
+
+def _find_copies(items: Collection[ItemT]) -> dict[Key, list[ItemT]]:
     """The items of a collection that equal an earlier one, by their key, the last one first."""
     # Sets and mappings have no equal items, nor have ranges, which may have any length.
-    if not isinstance(items, Collection) or isinstance(items, (AbstractSet, Mapping, range)):
+    if isinstance(items, (AbstractSet, Mapping, range)):
         return {}
+    seen: set[Key] = set()
     found: dict[Key, list[ItemT]] = {}
     try:
         if _are_distinct(items):
             return {}
         for item in items:
-            if (key := key_of(item)) is not None:
+            key = key_of(item)
+            if key in seen:
                 found.setdefault(key, []).append(item)
+            elif key is not None:
+                seen.add(key)
     except Exception:  # noqa: BLE001 - an error of the source, which is raised again when the batch reads it
         return {}
-    return {key: equal[:0:-1] for key, equal in found.items() if len(equal) > 1}
+    for copies in found.values():
+        copies.reverse()
+    return found
 
 
 def _are_distinct(items: Collection[object]) -> bool:
