@@ -142,6 +142,41 @@ async def test_a_block_that_is_canceled_repeatedly_waits_for_its_workers(cancell
     assert others() == set()
 
 
+async def cancel_own_task(item: int) -> int:
+    if item == 3:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+    return await double(item)
+
+
+async def hold_timeout() -> AsyncIterator[int]:
+    """Whoever took the first item is canceled, in the middle of its fetch."""
+    async with asyncio.timeout(None) as timeout:
+        yield 3
+        timeout.reschedule(0)
+        for item in itertools.count(4):
+            yield item
+
+
+@pytest.mark.parametrize(("how", "concurrency"), [("fetch", 1), ("fetch", 4), ("source", 4)])
+async def test_an_item_whose_task_something_else_cancels_is_not_lost_in_silence(how: str, concurrency: int) -> None:
+    """The batch ends with an error that says so, after the results that were complete."""
+
+    async def slow_double(item: int) -> int:
+        await asyncio.sleep(0.05 if item == 3 else 0)
+        return item * 2
+
+    items, fetch = (itertools.count(), cancel_own_task) if how == "fetch" else (hold_timeout(), slow_double)
+    got: list[int] = []
+    with pytest.raises(RuntimeError, match="canceled by something else"):
+        async with asyncio.timeout(10), batch(items, fetch, concurrency) as results:
+            async for result in results:
+                got.append(result.item)
+    assert 3 not in got
+    assert not others()
+
+
 async def test_a_timeout_around_a_batch_is_a_timeout_error_even_if_workers_clean_up() -> None:
     async def fetch(_: int) -> None:
         try:
@@ -287,6 +322,19 @@ async def test_a_parameter_that_is_invalid_for_every_website_stops_the_batch(san
     assert sandbox.count() <= 3 + 8
     assert (caught.value.operation, caught.value.status, caught.value.attempts) == ("heatmaps.pages", 400, 1)
     assert not is_fatal(caught.value)
+
+
+async def test_other_400s_in_between_hide_no_parameter_that_is_invalid_for_every_website(sandbox: Sandbox) -> None:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as zenovay:
+
+        async def fetch(item: int) -> None:
+            sandbox.clear_faults()
+            sandbox.fault(Fault.status(400, f"Invalid range ({item % 3})"))
+            await zenovay.heatmaps.pages(str(item))
+
+        with pytest.raises(BadRequestError, match=r"Invalid range \(0\)"):
+            async with zenovay.batch(range(1000), fetch, concurrency=1) as results:
+                assert [result.item async for result in results] == list(range(6))
 
 
 async def test_a_400_that_is_not_the_same_for_every_website_is_a_failure_of_its_item(sandbox: Sandbox) -> None:
