@@ -159,6 +159,9 @@ class Batch(Generic[ItemT, T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._client_closed is not None:
+            # Or it would refer to this batch, which refers to it.
+            self._client_closed.remove_done_callback(self._stop_with_client)
         self._end_items()
         self._cancel_workers()
         canceled = await _wait_for(set(self._workers))
