@@ -137,6 +137,7 @@ class Batch(Generic[ItemT, T]):
         self._client_closed: asyncio.Future[None] | None = None
         self._entered = False
         self._stopped = False
+        self._has_lost_item = False
         self._failure: BaseException | None = None
 
     def __repr__(self) -> str:
@@ -200,6 +201,10 @@ class Batch(Generic[ItemT, T]):
                 raise RuntimeError("Enter the batch first: async with zenovay.batch(...) as results")
             if not self._workers:
                 failure, self._failure = self._failure, None
+                # What the source raised meanwhile says more.
+                if self._has_lost_item and failure is None:
+                    failure = RuntimeError(_WORKER_CANCELED)
+                self._has_lost_item = False
                 raise failure or StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
@@ -323,10 +328,12 @@ class Batch(Generic[ItemT, T]):
     def _retire(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         self._changed.set()
-        if not worker.cancelled():
-            error = worker.exception()
-        else:
-            error = None if self._stopped else RuntimeError(_WORKER_CANCELED)
+        if worker.cancelled():
+            if not self._stopped:
+                self._has_lost_item = True
+                self._end_items()
+            return
+        error = worker.exception()
         if error is None:
             return
         self._failure = self._failure or error
