@@ -18,6 +18,7 @@ from zenovay_async import (
     Zenovay,
     is_fatal,
 )
+from zenovay_async._session.background import Rejections
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -378,6 +379,16 @@ async def test_several_calls_of_one_item_that_get_the_same_400_do_not_stop_the_b
         with pytest.raises(BadRequestError):
             async with zenovay.batch(["x", "y", "z"], fetch, concurrency=1) as results:
                 assert [type(result.error) async for result in results] == [ExceptionGroup] * 2
+
+
+def test_what_is_kept_of_errors_is_bounded_even_if_fetch_catches_them_all() -> None:
+    rejections = Rejections()
+    for item in range(10_000):
+        assert rejections.reject("parameters", "reason", item=item, path=item) == (item >= 2)
+        rejections.reject("parameters", f"reason {item}", item=item, path=item)
+        rejections.accept(item)
+    assert sum(map(len, rejections._rejected.values())) <= 256 + 3
+    assert len(rejections._succeeded) <= 256
 
 
 async def test_an_argument_that_is_invalid_for_every_website_stops_the_batch(zenovay: Zenovay) -> None:

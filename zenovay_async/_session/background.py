@@ -45,13 +45,13 @@ class Rejections:
         """
         if parameters in self._succeeded:
             return False
-        paths = self._rejected.get((parameters, reason))
-        if paths is None:
-            if len(self._rejected) >= _MOST_PARAMETERS:
-                self._rejected.clear()
-            paths = self._rejected[parameters, reason] = {}
+        # The last is the one that came last; those that do not recur are dropped first.
+        paths = self._rejected.pop((parameters, reason), {})
+        if len(self._rejected) >= _MOST_PARAMETERS:
+            del self._rejected[next(iter(self._rejected))]
+        self._rejected[parameters, reason] = paths
         # One for each item, and no more of one path, however many items there are.
-        if item not in paths and path not in paths.values():
+        if len(paths) < _ALIKE and item not in paths and path not in paths.values():
             paths[item] = path
         return len(paths) >= _ALIKE
 
