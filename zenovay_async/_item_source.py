@@ -29,7 +29,7 @@ def key_of(item: object) -> Key | None:
     """The key of an item; ``None`` if it cannot be compared with others. 1, 1.0 and True are not equal here."""
     kind: type = type(item)
     value: Any = item
-    if kind is tuple:
+    if isinstance(item, tuple):
         value = tuple(map(key_of, value))
         if None in value:
             return None

@@ -19,7 +19,13 @@ from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope
 from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.slots import Slots
-from zenovay_async.exceptions import BadRequestError, ConfigurationError, QuotaExceededError, is_fatal
+from zenovay_async.exceptions import (
+    BadRequestError,
+    ClientClosedError,
+    ConfigurationError,
+    QuotaExceededError,
+    is_fatal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
@@ -29,6 +35,13 @@ if TYPE_CHECKING:
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
+
+
+# Its item would be missing from the results, and nothing would say so.
+_WORKER_CANCELED = (
+    "A task of the batch was canceled by something else, and its item has no result: fetch canceled its own task, or "
+    "the source of items holds a timeout or a task group across a yield"
+)
 
 
 class Success(msgspec.Struct, Generic[ItemT, T], frozen=True):
@@ -81,6 +94,7 @@ class Batch(Generic[ItemT, T]):
             also those of tasks that it starts.
         concurrency: Calls in flight at once, 1 or more.
         max_outage: Seconds that calls wait for a server that is away; ``None`` for no bound.
+        watch_client: Makes a future that is done when the client is closed, which stops the batch.
 
     Attributes:
         succeeded: Items done without an error so far.
@@ -94,6 +108,7 @@ class Batch(Generic[ItemT, T]):
         *,
         concurrency: int,
         max_outage: float | None = MAX_OUTAGE,
+        watch_client: Callable[[], asyncio.Future[None]] | None = None,
     ) -> None:
         # repr needs these, and a traceback with variables calls it even on a batch that rejected an argument.
         self.succeeded = 0
@@ -118,8 +133,11 @@ class Batch(Generic[ItemT, T]):
         self._result_slots = Slots(2 * concurrency)
         self._in_flight: dict[Key, asyncio.Future[BatchResult[ItemT, T] | None] | None] = {}
         self._changed = asyncio.Event()
+        self._watch_client = watch_client
+        self._client_closed: asyncio.Future[None] | None = None
         self._entered = False
         self._stopped = False
+        self._has_lost_item = False
         self._failure: BaseException | None = None
 
     def __repr__(self) -> str:
@@ -130,6 +148,9 @@ class Batch(Generic[ItemT, T]):
             raise RuntimeError("A batch is used once; create another with zenovay.batch(...)")
         loop = running_loop()
         self._entered = True
+        if self._watch_client is not None:
+            self._client_closed = self._watch_client()
+            self._client_closed.add_done_callback(self._stop_with_client)
         for _ in range(self._concurrency):
             worker = loop.create_task(self._work())
             self._workers.add(worker)
@@ -139,6 +160,9 @@ class Batch(Generic[ItemT, T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._client_closed is not None:
+            # Or it would refer to this batch, which refers to it.
+            self._client_closed.remove_done_callback(self._stop_with_client)
         self._end_items()
         self._cancel_workers()
         canceled = await _wait_for(set(self._workers))
@@ -178,6 +202,10 @@ class Batch(Generic[ItemT, T]):
                 raise RuntimeError("Enter the batch first: async with zenovay.batch(...) as results")
             if not self._workers:
                 failure, self._failure = self._failure, None
+                # What the source raised meanwhile says more.
+                if self._has_lost_item and failure is None:
+                    failure = RuntimeError(_WORKER_CANCELED)
+                self._has_lost_item = False
                 raise failure or StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
@@ -221,7 +249,11 @@ class Batch(Generic[ItemT, T]):
         key, in_flight = key_of(item), self._in_flight
         if key is None:
             return await self._fetch_one(item)
-        if key in in_flight:
+        try:
+            is_in_flight = key in in_flight
+        except Exception:  # noqa: BLE001 - code of the caller's, and no reason to fail
+            return await self._fetch_one(item)
+        if is_in_flight:
             future = in_flight[key]
             if future is None:
                 future = in_flight[key] = asyncio.get_running_loop().create_future()
@@ -284,25 +316,32 @@ class Batch(Generic[ItemT, T]):
         if not isinstance(error, QuotaExceededError) or error.status is not None:
             self._cancel_workers()
 
-    def _retire(self, worker: asyncio.Task[None]) -> None:
-        self._workers.discard(worker)
-        self._changed.set()
-        if not worker.cancelled():
-            error = worker.exception()
-        else:
-            # By whom else, its item would be missing without a word.
-            error = None if self._stopped else RuntimeError("A call of the batch was canceled from outside the batch")
-        if error is None:
-            return
-        self._failure = self._failure or error
-        # After a failure of the source, calls in flight go on; after a BaseException, such as Ctrl-C, they do not.
-        if not isinstance(error, Exception):
+    def _stop_with_client(self, _: asyncio.Future[None]) -> None:
+        # Calls in flight fail by themselves, but no call says so to a worker that waits for an item.
+        if self._workers and not self._stopped:
+            self._failure = self._failure or ClientClosedError("The client was closed during the batch")
             self._end_items()
-            self._cancel_workers()
 
     def _end_items(self) -> None:
         self._stopped = True
         self._source.end()
+
+    def _retire(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        self._changed.set()
+        if worker.cancelled():
+            if not self._stopped:
+                self._has_lost_item = True
+                self._end_items()
+            return
+        error = worker.exception()
+        if error is None:
+            return
+        self._failure = self._failure or error
+        self._end_items()
+        # After a failure of the source, calls in flight go on; after a BaseException, such as Ctrl-C, they do not.
+        if not isinstance(error, Exception):
+            self._cancel_workers()
 
     def _cancel_workers(self) -> None:
         own = asyncio.current_task()

@@ -351,7 +351,7 @@ class Zenovay(ClientMethods):
         Raises:
             ConfigurationError: An argument is invalid.
         """
-        return Batch(items, fetch, concurrency=concurrency, max_outage=max_outage)
+        return Batch(items, fetch, concurrency=concurrency, max_outage=max_outage, watch_client=self._transport.watch)
 
     def with_raw_response(self, method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, Response[T]]]:
         """Change a method of this client to return the whole response: headers, request ID, attempts, and data.

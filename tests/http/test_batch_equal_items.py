@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from helpers import batch, until
@@ -61,6 +61,43 @@ async def test_items_that_cannot_be_hashed_are_each_fetched(items: list[Any]) ->
     async with batch(items, fetch, 1) as results:
         assert [result.item async for result in results] == items
     assert fetched == items
+
+
+class Incomparable:
+    """Equal to nothing: a comparison fails, as that of two arrays does."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("The truth value is ambiguous")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_items_that_cannot_be_compared_are_each_fetched(lazy: bool) -> None:  # noqa: FBT001 - a table's column
+    items = [Incomparable() for _ in range(3)]
+
+    async def fetch(_: Incomparable) -> None:
+        await asyncio.sleep(0)
+
+    async with batch(iter(items) if lazy else items, fetch) as results:
+        assert {id(result.item) async for result in results if result.error is None} == set(map(id, items))
+
+
+class Job(NamedTuple):
+    limit: float
+
+
+async def test_a_named_tuple_equals_one_of_the_same_types(zenovay: Zenovay) -> None:
+    """As with other items, 1, 1.0 and True in it are not equal."""
+    fetched: list[str] = []
+
+    async def fetch(item: Job) -> None:
+        fetched.append(repr(item))
+
+    async with zenovay.batch([Job(limit) for limit in (1, 1.0, True, 1)], fetch) as results:
+        assert len([result async for result in results]) == 4
+    assert fetched == ["Job(limit=1)", "Job(limit=1.0)", "Job(limit=True)"]
 
 
 async def test_an_item_added_to_the_list_later_is_fetched_as_well() -> None:

@@ -133,6 +133,41 @@ async def test_a_block_that_is_canceled_repeatedly_waits_for_its_workers(cancell
     assert others() == set()
 
 
+async def cancel_own_task(item: int) -> int:
+    if item == 3:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+    return await double(item)
+
+
+async def hold_timeout() -> AsyncIterator[int]:
+    """Whoever took the first item is canceled, in the middle of its fetch."""
+    async with asyncio.timeout(None) as timeout:
+        yield 3
+        timeout.reschedule(0)
+        for item in itertools.count(4):
+            yield item
+
+
+@pytest.mark.parametrize(("how", "concurrency"), [("fetch", 1), ("fetch", 4), ("source", 4)])
+async def test_an_item_whose_task_something_else_cancels_is_not_lost_in_silence(how: str, concurrency: int) -> None:
+    """The batch ends with an error that says so, after the results that were complete."""
+
+    async def slow_double(item: int) -> int:
+        await asyncio.sleep(0.05 if item == 3 else 0)
+        return item * 2
+
+    items, fetch = (itertools.count(), cancel_own_task) if how == "fetch" else (hold_timeout(), slow_double)
+    got: list[int] = []
+    with pytest.raises(RuntimeError, match="canceled by something else"):
+        async with asyncio.timeout(10), batch(items, fetch, concurrency) as results:
+            async for result in results:
+                got.append(result.item)
+    assert 3 not in got
+    assert not others()
+
+
 async def test_a_timeout_around_a_batch_is_a_timeout_error_even_if_workers_clean_up() -> None:
     async def fetch(_: int) -> None:
         try:
@@ -166,20 +201,6 @@ async def test_a_fetch_that_ignores_its_cancellation_begins_no_other_item() -> N
         await until(lambda: len(started) == 3)
     assert started == [0, 1, 2]
     assert others() == set()
-
-
-async def test_no_item_is_lost_without_a_word_if_fetch_cancels_its_own_task() -> None:
-    async def fetch(item: int) -> int:
-        if item == 1:
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
-        return await double(item)
-
-    with pytest.raises(RuntimeError, match="canceled from outside"):
-        async with batch([0, 1], fetch, concurrency=1) as results:
-            async for result in results:
-                assert result.value == 0
 
 
 async def test_an_iterator_made_for_the_batch_is_closed_and_one_of_the_callers_is_not() -> None:
@@ -294,6 +315,19 @@ async def test_a_parameter_that_is_invalid_for_every_website_stops_the_batch(san
     assert not is_fatal(caught.value)
 
 
+async def test_other_400s_in_between_hide_no_parameter_that_is_invalid_for_every_website(sandbox: Sandbox) -> None:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as zenovay:
+
+        async def fetch(item: int) -> None:
+            sandbox.clear_faults()
+            sandbox.fault(Fault.status(400, f"Invalid range ({item % 3})"))
+            await zenovay.heatmaps.pages(str(item))
+
+        with pytest.raises(BadRequestError, match=r"Invalid range \(0\)"):
+            async with zenovay.batch(range(1000), fetch, concurrency=1) as results:
+                assert [result.item async for result in results] == list(range(6))
+
+
 async def test_a_400_that_is_not_the_same_for_every_website_is_a_failure_of_its_item(sandbox: Sandbox) -> None:
     """Other parameters, another website, or one that has succeeded: the batch goes on."""
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as zenovay:
@@ -337,12 +371,14 @@ async def test_several_calls_of_one_item_that_get_the_same_400_do_not_stop_the_b
                 assert [type(result.error) async for result in results] == [ExceptionGroup] * 2
 
 
-def test_a_batch_that_handles_its_400s_itself_keeps_none_of_them() -> None:
+def test_what_is_kept_of_errors_is_bounded_even_if_fetch_catches_them_all() -> None:
     rejections = Rejections()
-    for number in range(10_000):
-        rejections.reject("range=3d", "Invalid range", item=number, path=number)
-    (paths,) = (paths for _, paths in rejections._rejected.values())
-    assert len(paths) == 3
+    for item in range(10_000):
+        assert rejections.reject("parameters", "reason", item=item, path=item) == (item >= 2)
+        rejections.reject("parameters", f"reason {item}", item=item, path=item)
+        rejections.accept(item)
+    assert sum(map(len, rejections._rejected.values())) <= 256 + 3
+    assert len(rejections._succeeded) <= 256
 
 
 async def test_an_argument_that_is_invalid_for_every_website_stops_the_batch(zenovay: Zenovay) -> None:

@@ -15,7 +15,7 @@ from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 
 async def failures(tasks: list[asyncio.Task[Any]]) -> set[type[BaseException]]:
@@ -111,6 +111,61 @@ async def test_a_batch_ends_when_its_client_is_closed() -> None:
                     done += 1
                     if done == 5:
                         await zenovay.close()
+
+
+async def wait_for_items(zenovay: Zenovay, taken: asyncio.Queue[str]) -> list[str]:
+    """A batch over a source that has nothing to say."""
+
+    async def items() -> AsyncIterator[str]:
+        while True:
+            yield await taken.get()
+
+    async with zenovay.batch(items(), lambda _: zenovay.usage()) as results:
+        return [result.item async for result in results]
+
+
+@pytest.mark.parametrize("how", ["close", "end of the block", "close of a client without a block"])
+async def test_a_batch_that_waits_for_a_quiet_source_ends_when_its_client_is_closed(how: str, sandbox: Sandbox) -> None:
+    """It does not wait for the next item, which stays in the caller's queue."""
+    zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None)
+    queue: asyncio.Queue[str] = asyncio.Queue()
+
+    async def begin() -> asyncio.Task[list[str]]:
+        task = asyncio.create_task(wait_for_items(zenovay.with_options(timeout=20), queue))
+        await asyncio.sleep(0.01)
+        return task
+
+    if how == "close of a client without a block":
+        task = await begin()
+        await zenovay.close()
+    else:
+        async with zenovay:
+            task = await begin()
+            if how == "close":
+                await zenovay.close()
+    with pytest.raises(ClientClosedError, match="closed during the batch"):
+        await asyncio.wait_for(task, 5)
+    queue.put_nowait("a")
+    await asyncio.sleep(0)
+    assert queue.qsize() == 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_batch_whose_calls_each_enter_the_client_goes_on(sandbox: Sandbox) -> None:
+    """The end of the last of these blocks closes the client, and the next opens it again."""
+    zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None)
+
+    async def items() -> AsyncIterator[int]:
+        for item in range(5):
+            yield item
+            await asyncio.sleep(0.01)
+
+    async def fetch(_: int) -> None:
+        async with zenovay:
+            await zenovay.usage()
+
+    async with zenovay.batch(items(), fetch, concurrency=2) as results:
+        assert [result.error async for result in results] == [None] * 5
 
 
 async def test_closing_a_sibling_ends_no_call(sandbox: Sandbox) -> None:

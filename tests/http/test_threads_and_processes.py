@@ -84,7 +84,7 @@ def test_a_call_without_an_event_loop_says_what_is_missing() -> None:
 
 FORK = """
 import asyncio, os, sys, traceback
-from zenovay_async import Zenovay
+from zenovay_async import ClientClosedError, Zenovay
 from zenovay_async.sandbox import Sandbox
 
 def in_child(work):
@@ -122,11 +122,22 @@ async def main():
                 asyncio.run(call(zenovay))
                 asyncio.run(call(zenovay))
 
+            async def call_after_block():
+                async with zenovay:
+                    await zenovay.heatmaps.pages(site, timeout=20)
+                try:
+                    await zenovay.heatmaps.pages(site, timeout=20)
+                except ClientClosedError:
+                    print("closed")
+
+            def entered():
+                asyncio.run(call_after_block())
+
             def jitter():
                 limiter = zenovay._budget._shared.limiter
                 print("jitter", limiter._rng.random())
 
-            for work in (new, inherited, jitter, jitter):
+            for work in (new, inherited, entered, jitter, jitter):
                 _, status = await asyncio.to_thread(os.waitpid, in_child(work), 0)
                 print("exit", os.waitstatus_to_exitcode(status))
             assert zenovay.rate_limit.remaining == 0
@@ -140,7 +151,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_starts_clean() -> None:
-    """With limits and jitter of its own, also for a client that it inherited, while callers of its parent wait."""
+    """With limits, jitter and blocks of its own, also of an inherited client, while callers of its parent wait."""
     run = subprocess.run(  # noqa: S603 - our own interpreter and script
         # Python warns of a fork beside threads, of which the parent has one. Nothing is buffered, as a forked process
         # would write what its parent has in its buffers, too.
@@ -152,7 +163,8 @@ def test_a_forked_process_starts_clean() -> None:
     )
     lines = run.stdout.splitlines()
     assert run.stderr == ""
-    assert lines.count("exit 0") == 4, lines
+    assert lines.count("exit 0") == 5, lines
+    assert lines.count("closed") == 1
     assert [line for line in lines if line.startswith("left")] == ["left 4", "left 4", "left 3"]
     jitters = [line for line in lines if line.startswith("jitter")]
     assert len(set(jitters)) == 2

@@ -147,7 +147,7 @@ def test_deep_nesting_of_such_text_stays_inside_the_error_tree(depth: int) -> No
         assert not error.truncated  # noqa: PT017 - deep enough, it is no error
 
 
-@pytest.mark.parametrize("body", [b"", b" ", b"\r\n"])
+@pytest.mark.parametrize("body", [b"", b" ", b"\r\n", b"\xef\xbb\xbf", b"null"])
 @pytest.mark.parametrize("status", [200, 202, 204, 205])
 def test_an_empty_success_is_none_from_request_and_an_error_from_typed_methods(status: int, body: bytes) -> None:
     raw = RawResponse(status, {}, body)
@@ -161,6 +161,17 @@ def test_an_empty_success_is_none_from_request_and_an_error_from_typed_methods(s
         with pytest.raises(ResponseDecodeError) as caught:
             parse_response(call, raw, NOW)
         assert not caught.value.truncated
+
+
+def test_an_empty_object_is_one_from_request_and_an_error_from_typed_methods() -> None:
+    raw = RawResponse(200, {}, b" {} ")
+    assert parse_response(custom_call("POST", "goals", None, None, None, 1), raw, NOW).data == {}
+    for call in (
+        custom_call("POST", "goals", None, None, HeatmapPages, 1),
+        Endpoint("usage", "usage", Decoder(Usage)).call(),
+    ):
+        with pytest.raises(ResponseDecodeError, match="required field"):
+            parse_response(call, raw, NOW)
 
 
 @pytest.mark.parametrize("error", ["null", "false", '""', "{}", "[]"])

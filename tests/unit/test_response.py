@@ -278,6 +278,7 @@ def test_a_200_with_another_body_is_a_decode_error(body: bytes, truncated: bool)
         (200, b'{"success": false}', "The API responded with success: false and no message"),
         (503, b"", "The server responded with HTTP 503 and no message (text/html)"),
         (200, b"", "Response is empty (HTTP 200), expected JSON"),
+        (200, b"\xef\xbb\xbf\r\n", "Response is empty (HTTP 200), expected JSON"),
         (204, b"", "Response is empty (HTTP 204), expected JSON"),
         (200, b"<html>", "Response is not JSON (text/html): "),
         (

@@ -40,6 +40,19 @@ def test_one_request_is_let_through_once_nothing_was_learned_for_seconds() -> No
     assert not is_too_late(trip, 0.1, 110.0)
 
 
+def test_slow_responses_of_others_do_not_reject_a_call_for_ever() -> None:
+    """A call that would be faster than all that respond is tried every five seconds, and then known."""
+    trip, sent = RoundTrip(), list[float]()
+    for tenth in range(200):
+        now = 100.0 + tenth / 10
+        record(trip, 3.0, now)
+        if not is_too_late(trip, 1.0, now):
+            sent.append(now)
+    assert sent == [105.0, 110.0, 115.0]
+    record(trip, 0.2, 120.0)
+    assert not is_too_late(trip, 1.0, 120.1)
+
+
 def test_a_server_that_becomes_faster_or_slower_is_learned_again() -> None:
     trip = RoundTrip()
     record(trip, 0.2, 100.0)

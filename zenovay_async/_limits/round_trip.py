@@ -6,7 +6,8 @@ import math
 
 # Seconds for which the fastest response counts at least; three times this at most.
 _RECENT = 30.0
-# Seconds. A server may have become faster, which no call would find out if all were refused: so often, one is not.
+# Seconds. A server may have become faster, or be faster for some calls than for those that respond, which no call would
+# find out if all were refused: so often, one is not.
 _PROBE_EVERY = 5.0
 # Seconds after which a response that is not the fastest is recorded all the same.
 _RECORD_EVERY = 1.0
@@ -20,7 +21,7 @@ class RoundTrip:
         due: When to :meth:`record` a response that is not the fastest; each call reads both.
     """
 
-    __slots__ = ("_before", "_learned_at", "_now", "_period_began", "_period_ends", "due", "fastest")
+    __slots__ = ("_before", "_learned_at", "_now", "_period_began", "_period_ends", "_tried_at", "due", "fastest")
 
     def __init__(self) -> None:
         self.fastest = 0.0
@@ -30,6 +31,7 @@ class RoundTrip:
         self._period_began = math.inf
         self._period_ends = -math.inf
         self._learned_at = -math.inf
+        self._tried_at = -math.inf
 
     def record(self, seconds: float, now: float) -> None:
         """Record a response, at a time of the event loop."""
@@ -47,7 +49,9 @@ class RoundTrip:
 
     def is_too_late(self, now: float) -> bool:
         """Whether a request is not sent that has less time than the fastest; now and then, one is sent all the same."""
-        if self._learned_at <= now < self._learned_at + _PROBE_EVERY:
+        if self._tried_at == -math.inf:
+            self._tried_at = now
+        if all(since <= now < since + _PROBE_EVERY for since in (self._learned_at, self._tried_at)):
             return True
-        self._learned_at = now
+        self._learned_at = self._tried_at = now
         return False

@@ -40,7 +40,7 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
         idempotent: Whether sending a request twice does no harm. If not, it is retried only if the first request never
             reached the server, or was rejected before it ran.
         cost: Requests that a call is charged for.
-        may_be_empty: Whether a successful response may have no content; the result is ``None`` then.
+        may_be_empty: Whether a successful response may have no content, for which the result is ``None``, or ``{}``.
         usage_of: Returns the monthly quota that a result states; ``None`` for results that state none. A call to an
             endpoint that states it is sent even when the quota is exhausted.
     """

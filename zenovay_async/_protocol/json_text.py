@@ -20,7 +20,7 @@ UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that it does not decode."""
 
 _REPLACED = "\ufffd"
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 # Every escape is matched, so that the backslash of none is taken for the start of another; the group is half a pair.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
@@ -49,7 +49,7 @@ def loads(body: bytes) -> tuple[Any, tuple[str, ...]]:
         document = msgspec.json.decode(repaired)
     except msgspec.ValidationError:
         document = _loads_large_numbers(repaired)
-    is_replaced = repaired != body.removeprefix(_BOM)
+    is_replaced = repaired != body.removeprefix(BOM)
     return document, tuple(dict.fromkeys(_paths_of_replaced(document))) if is_replaced else ()
 
 
@@ -73,7 +73,7 @@ def is_cut_short(body: bytes) -> bool:
 
 def _repair(body: bytes) -> bytes:
     """A body as UTF-8 without a byte order mark, and each half of a surrogate pair replaced."""
-    text = decode_text(body.removeprefix(_BOM)).encode()
+    text = decode_text(body.removeprefix(BOM)).encode()
     return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], text)
 
 

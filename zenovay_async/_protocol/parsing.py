@@ -13,7 +13,7 @@ import msgspec
 from zenovay_async._protocol.decoding import text_drifts
 from zenovay_async._protocol.failures import decode_error, empty_error, error_from_response, strict_error
 from zenovay_async._protocol.headers import as_dict
-from zenovay_async._protocol.json_text import UNDECODABLE, loads
+from zenovay_async._protocol.json_text import BOM, UNDECODABLE, loads
 from zenovay_async._protocol.leniency import CoercionError, Drift
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.rate_limits import UsageHeaders
@@ -82,9 +82,10 @@ def _parse_leniently(
 ) -> tuple[Envelope[T], tuple[Drift, ...]]:
     """Parse a body that did not decode: an error under status 200, no envelope, schema drift, nothing, or no JSON."""
     endpoint = call.endpoint
-    is_empty = not raw.body.strip()
-    if is_empty and not endpoint.may_be_empty:
+    content = raw.body.removeprefix(BOM).strip()
+    if not content and not endpoint.may_be_empty:
         raise empty_error(raw) from None
+    is_empty = endpoint.may_be_empty and content in {b"", b"null"}
     try:
         value, replaced = loads(b'{"data": null}' if is_empty else raw.body)
     except UNDECODABLE as failed:
@@ -92,7 +93,7 @@ def _parse_leniently(
     document = as_dict(value)
     # What msgspec says of a body that it cannot decode is beside the point, if it was read all the same.
     at_first = problem if isinstance(problem, msgspec.ValidationError) else None
-    if not document:
+    if not document and not (endpoint.may_be_empty and isinstance(value, dict)):
         raise decode_error(raw, at_first or CoercionError("$", "expected an object that is not empty")) from None
     # Some APIs write "error": null into a success.
     if document.get("success") is False or (document.get("error") and "data" not in document):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # So many items have to fail alike, before any has succeeded, until the cause is taken to be what they have in common.
 _ALIKE = 3
-# Parameters that are kept; a batch may call with others for each item.
+# Parameters, and errors with them, that are kept; a batch may call with others for each item.
 _MOST_PARAMETERS = 256
 
 
@@ -25,7 +25,7 @@ class Rejections:
 
     def __init__(self) -> None:
         self._succeeded: set[Hashable] = set()
-        self._rejected: dict[Hashable, tuple[Hashable, dict[Hashable, Hashable]]] = {}
+        self._rejected: dict[Hashable, dict[Hashable, Hashable]] = {}
 
     def accept(self, parameters: Hashable) -> None:
         """Record a success: the parameters are valid."""
@@ -45,13 +45,12 @@ class Rejections:
         """
         if parameters in self._succeeded:
             return False
-        before, paths = self._rejected.get(parameters, (None, {}))
-        if reason != before:
-            paths = {}
-            if len(self._rejected) >= _MOST_PARAMETERS:
-                self._rejected.clear()
-            self._rejected[parameters] = reason, paths
-        # One for each item, and no more of one path. More are not kept, as fetch may go on after each of them.
+        # The last is the one that came last; those that do not recur are dropped first.
+        paths = self._rejected.pop((parameters, reason), {})
+        if len(self._rejected) >= _MOST_PARAMETERS:
+            del self._rejected[next(iter(self._rejected))]
+        self._rejected[parameters, reason] = paths
+        # One for each item, and no more of one path, however many items there are.
         if len(paths) < _ALIKE and item not in paths and path not in paths.values():
             paths[item] = path
         return len(paths) >= _ALIKE

@@ -115,9 +115,8 @@ class CallState(Generic[T]):
             fastest: Seconds that the fastest recent response took.
         """
         self.gave_up = True
-        why = (
-            f"{self.remaining():.2g} s of {self._bound} are left, and the fastest recent response took {fastest:.2g} s"
-        )
+        left = max(0.0, self.remaining())
+        why = f"{left:.2g} s of {self._bound} are left, and the fastest recent response took {fastest:.2g} s"
         error = self.last_error
         if error is None:
             error = APITimeoutError(f"{why}; no request was sent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -67,6 +68,7 @@ class Transport:
         self._tls = network.tls
         self._closed = False
         self._entered = 0
+        self._watchers: WeakKeyDictionary[asyncio.Future[None], bool] = WeakKeyDictionary()
         self._pool: ConnectionPool | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession] | None = None
 
@@ -87,10 +89,30 @@ class Transport:
         """Close, unless others that opened it have not left yet."""
         self._entered = max(0, self._entered - 1)
         if not self._entered:
-            await self.close()
+            self._notify([watcher for watcher, is_inside in self._watchers.items() if is_inside])
+            await self._close()
 
     async def close(self) -> None:
         """End all calls, and close the session if it was made here; a second call does nothing."""
+        self._notify(list(self._watchers))
+        await self._close()
+
+    def watch(self) -> asyncio.Future[None]:
+        """A future that is done when the transport is closed; kept by the caller alone.
+
+        One that was made outside of all blocks outlasts those that begin later, as each call may have one of its own.
+        """
+        watcher = running_loop().create_future()
+        self._watchers[watcher] = self._entered > 0
+        return watcher
+
+    def _notify(self, watchers: list[asyncio.Future[None]]) -> None:
+        for watcher in watchers:
+            loop = watcher.get_loop()
+            if not loop.is_closed() and loop is running_loop() and not watcher.done():
+                watcher.set_result(None)
+
+    async def _close(self) -> None:
         self._closed = True
         owner, self._owner = self._owner, None
         pool, self._pool = self._pool, None
@@ -168,6 +190,7 @@ class Transport:
         if old is not None and old.process != os.getpid():
             _inherited.append((old, self._owner))
             old = self._pool = self._owner = None
+            self._entered = 0
         if old is not None and old.loop is loop and not old.session.closed:
             return old
         if old is not None and old.loop is not loop and not old.loop.is_closed():
