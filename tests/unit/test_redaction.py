@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from raw_server import RawServer
 
-from zenovay_async import ConfigurationError, NotFoundError, Zenovay, ZenovayError
+from zenovay_async import ConfigurationError, NotFoundError, ResponseDecodeError, Zenovay, ZenovayError
 from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.exceptions import MAX_BODY_CHARS
@@ -83,6 +83,15 @@ HEADS = [
     "HTTP/1.1 500 No\r\nContent-Length: 60\r\n\r\n" + '{{"error": {{"code": "{key}", "message": "{key}"}}}}',
     "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n" + '{{"data": {{"pages": [{{"{key}": 1}}]}}}}          ',
 ]
+
+
+@pytest.mark.parametrize("before", range(20, 41, 4))
+async def test_a_key_in_a_long_header_is_redacted_whole(before: int) -> None:
+    async with RawServer() as server, Zenovay(KEY, base_url=server.url, rate_limit=None) as zenovay:
+        coding = f"{'q' * before}{KEY}".encode()
+        server.response = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: 1\r\n\r\n?" % coding
+        with pytest.raises(ResponseDecodeError, match=r"its Content-Encoding 'q+<secret>' is unknown"):
+            await zenovay.heatmaps.pages("x")
 
 
 @pytest.mark.parametrize("head", HEADS)
