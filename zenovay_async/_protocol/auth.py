@@ -35,6 +35,8 @@ _NOT_IN_KEYS = frozenset(" \"'`")
 _NAMED = re.compile(r"[\w-]*key[=:].*", re.IGNORECASE)
 # Characters of the key in a row that are a part of it rather than chance.
 _PART = 8
+# What JSON and URLs may spell in another way.
+_SPELLED = re.compile(r"[^\w.~-]", re.ASCII)
 _REDACTED = "<secret>"
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
@@ -123,12 +125,15 @@ class Auth:
 
         Case does not matter, as error codes are in upper case.
         """
-        key = self._key.translate(_ASCII_LOWER)
-        size = min(_PART, len(key))
+        size = min(_PART, len(self._key))
         parts = self._parts
         if not parts:
             # Their hashes, as an attribute may be shown.
-            parts = self._parts = frozenset(hash(key[at : at + size]) for at in range(len(key) - size + 1))
+            parts = self._parts = frozenset(
+                hash(spelled[at : at + size])
+                for spelled in _spellings(self._key)
+                for at in range(len(spelled) - size + 1)
+            )
         lower = text.translate(_ASCII_LOWER)
         redacted: list[str] = []
         done = end = 0
@@ -145,7 +150,7 @@ class Auth:
         longest = MAX_BODY_CHARS + 8 * len(self._key)
         redacted = self.redact_text(body[:longest])
         if len(body) > longest:
-            redacted = redacted[: -len(self._key)]
+            redacted = redacted[: -max(map(len, _spellings(self._key)))]
         return redacted[:MAX_BODY_CHARS]
 
     def _is_in_causes(self, error: BaseException) -> bool:
@@ -186,6 +191,13 @@ def resolve_api_key(given: Secret | None, from_environment: Secret | None = None
     if not bare or key == KEY_VARIABLE or _PLACEHOLDER.fullmatch(bare):
         raise ConfigurationError(f"{source} is a placeholder, not an API key. {_GET_A_KEY}")
     return key
+
+
+def _spellings(key: str) -> set[str]:
+    """The key in lower case, as it is and as JSON and URLs spell what is no letter or digit in it."""
+    lower = key.translate(_ASCII_LOWER)
+    in_json = _SPELLED.sub(lambda found: f"\\u{ord(found[0]):04x}", lower)
+    return {lower, lower.replace("/", "\\/"), in_json, _SPELLED.sub(lambda found: f"%{ord(found[0]):02x}", lower)}
 
 
 def doubt_about_key(key: Secret) -> str:
