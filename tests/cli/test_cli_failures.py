@@ -38,6 +38,42 @@ def test_invalid_usage_is_exit_code_2_and_a_sentence(arguments: list[str], capsy
     assert "Traceback" not in printed.err
 
 
+@pytest.mark.parametrize("key", ["zv_0123456789secret", "sk-0123456789secret"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "usage {key}",
+        "{key}",
+        "usage --{key}",
+        "usage --timeout {key}",
+        "usage --format {key}",
+        "usage --base-url {key}",
+        "heatmaps pages x --limit {key}",
+        "heatmaps pages x --ids-from {key}",
+        "heatmaps pages x --output /nowhere/{key}",
+        "heatmaps pages {key} --sandbox 1",
+        "heatmaps pages a23456789012345678901234567890123456789012345678901234{key} --sandbox 1",
+        "heatmaps pages name={key} --sandbox 1 --format ndjson",
+        "stats aggregate --param {key}",
+    ],
+)
+def test_a_key_in_the_place_of_another_argument_is_not_shown(
+    command: str, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", key)
+    assert main(command.format(key=key).split()) in {1, 2}
+    printed = capsys.readouterr()
+    assert "<secre" in printed.err
+    assert key[:5] not in printed.out + printed.err
+
+
+async def test_a_key_among_the_ids_is_no_id_and_ends_no_run(sandbox: Sandbox) -> None:
+    done = await run_at(sandbox, IDS[0], sandbox.api_key, f"ZENOVAY_API_KEY={sandbox.api_key}", "--format", "ndjson")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == sandbox.count() == 1
+    assert done.stderr.count("<secret>: contains an API key; expected an ID\n") == 2
+
+
 def test_without_a_key_the_command_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*PAGES, "x"]) == 2
     printed = capsys.readouterr().err

@@ -6,12 +6,15 @@ import asyncio
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING
+import tracemalloc
+from io import FileIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 from cli_helpers import COMMAND, FREE, IDS, PAGES, PER_WEBSITE, run, run_at
 
 from zenovay_async.cli import main
+from zenovay_async.cli.ids import StreamedIds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +89,7 @@ def test_ids_in_any_bytes_give_no_traceback(through: str, tmp_path: Path) -> Non
     assert done.returncode == 1
     assert {json.loads(line)["website_id"] for line in done.stdout.splitlines()} == set(IDS[:2])
     assert "caf\ufffd: not valid UTF-8" in reported
-    assert "xxx...: 200,000 characters; expected an ID of 256 at most" in reported
+    assert "xxx...: more than 256 characters; expected an ID" in reported
     assert len(reported) < 500
 
 
@@ -95,6 +98,10 @@ def test_ids_in_any_bytes_give_no_traceback(through: str, tmp_path: Path) -> Non
     [
         "id",
         "Website-ID",
+        "websiteId",
+        "null",
+        "NaN",
+        "zv_0123456789",
         "website_id",
         "id,domain",
         "a;b",
@@ -129,6 +136,36 @@ async def test_ids_come_in_any_unicode_encoding_that_says_which(
     done = await ids_through(through, file, sandbox)
     assert (done.returncode, done.stderr) == (0, b"")
     assert {json.loads(line)["website_id"] for line in done.stdout.splitlines()} == set(IDS[:2])
+
+
+@pytest.mark.parametrize("through", ["a file", "a pipe"])
+async def test_files_of_ids_that_were_joined_may_have_a_mark_each(
+    through: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "ids"
+    file.write_bytes(b"".join(f"{website_id}\n".encode("utf-8-sig") for website_id in IDS))
+    done = await ids_through(through, file, sandbox)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(done.stdout.splitlines()) == len(IDS)
+
+
+async def test_a_line_that_does_not_end_takes_no_memory() -> None:
+    read, write = os.pipe()
+    with open(read, "rb", buffering=0) as file, open(write, "wb") as pipe:  # noqa: ASYNC230, PTH123 - a pipe
+        ids = aiter(StreamedIds([], FileIO(file.fileno(), closefd=False)))
+        tracemalloc.start()
+        writing = asyncio.create_task(asyncio.to_thread(write_and_close, pipe, b"x" * 1000, 20_000))
+        assert [len(website_id) > 256 async for website_id in ids] == [True, False]
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        await writing
+    assert most < 5_000_000
+
+
+def write_and_close(pipe: BinaryIO, chunk: bytes, times: int) -> None:
+    with pipe:
+        pipe.writelines([chunk] * times)
+        pipe.write(b"\nlast\n")
 
 
 @pytest.mark.parametrize("through", ["a file", "a pipe"])

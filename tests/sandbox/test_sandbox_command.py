@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from cli_helpers import controls_in
 
 from zenovay_async.sandbox.__main__ import main
 
@@ -34,6 +35,18 @@ def test_an_invalid_argument_is_reported_in_one_line(arguments: str, capsys: pyt
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argument", ["--fault={}", "--{}", "{}", "--plan={}", "--port={}", "--host={}", "--api-key={}"]
+)
+def test_an_argument_that_is_wrong_shows_no_controls(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: object = main([argument.format("\x1b[2J\u202e\udc9b\r\n")])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert controls_in(capsys.readouterr().err) == set()
 
 
 @pytest.mark.parametrize(

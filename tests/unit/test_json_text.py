@@ -122,6 +122,8 @@ def test_an_unknown_field_with_such_text_is_reported_when_it_is_looked_for() -> 
 
 def test_a_number_that_no_float_holds_breaks_no_response() -> None:
     assert parse(ErrorGroupList, b'{"data": {"error_groups": [], "new": -1e999}}').data.extra == {"new": -float("inf")}
+    digits = parse(ErrorGroupList, b'{"data": {"error_groups": [], "new": -' + b"9" * 5000 + b"}}").data.extra
+    assert digits == {"new": -float("inf")}
     for constant in (b"NaN", b"Infinity"):
         with pytest.raises(ResponseDecodeError, match="Response is not JSON"):
             parse(ErrorGroupList, b'{"data": {"error_groups": [], "big": 1e999, "new": ' + constant + b"}}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -13,16 +15,24 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from raw_server import RawServer
 
-from zenovay_async import ConfigurationError, NotFoundError, Zenovay, ZenovayError
+from zenovay_async import ConfigurationError, NotFoundError, ResponseDecodeError, Zenovay, ZenovayError
 from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.exceptions import MAX_BODY_CHARS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aioresponses import aioresponses
 
 KEY = "zv_k7Qe19xWmP04tRz8LbVn35"
 PARTS = {KEY[at : at + 8].lower() for at in range(len(KEY) - 7)}
+
+
+def json_escaped(text: str) -> str:
+    return "".join(
+        character if character.isalnum() or character == "_" else f"\\u{ord(character):04X}" for character in text
+    )
 
 
 def shows_a_part(text: str) -> bool:
@@ -83,6 +93,31 @@ HEADS = [
     "HTTP/1.1 500 No\r\nContent-Length: 60\r\n\r\n" + '{{"error": {{"code": "{key}", "message": "{key}"}}}}',
     "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n" + '{{"data": {{"pages": [{{"{key}": 1}}]}}}}          ',
 ]
+
+
+@pytest.mark.parametrize("spell", [lambda text: text.replace("/", "\\/"), json_escaped, lambda text: quote(text, "")])
+@pytest.mark.parametrize("before", [0, MAX_BODY_CHARS - 20])
+async def test_a_key_that_json_or_a_url_spells_otherwise_is_redacted(
+    spell: Callable[[str], str], before: int, canned: aioresponses
+) -> None:
+    key = "zv_k7/Qe1+xWm/04t+z8L/Vn35=="
+    body = f"{'x' * before} {spell(key)} {spell(key)} {'x' * 1000}"
+    canned.get(f"{DEFAULT_BASE_URL}/echo", status=404, body=body)
+    async with Zenovay(key, rate_limit=None) as zenovay:
+        with pytest.raises(NotFoundError) as caught:
+            await zenovay.request("GET", "echo")
+    assert caught.value.body is not None
+    assert not re.search("Qe1|xWm|04t|z8L|Vn3", caught.value.body)
+    assert len(caught.value.body) <= MAX_BODY_CHARS
+
+
+@pytest.mark.parametrize("before", range(20, 41, 4))
+async def test_a_key_in_a_long_header_is_redacted_whole(before: int) -> None:
+    async with RawServer() as server, Zenovay(KEY, base_url=server.url, rate_limit=None) as zenovay:
+        coding = f"{'q' * before}{KEY}".encode()
+        server.response = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: 1\r\n\r\n?" % coding
+        with pytest.raises(ResponseDecodeError, match=r"its Content-Encoding 'q+<secret>' is unknown"):
+            await zenovay.heatmaps.pages("x")
 
 
 @pytest.mark.parametrize("head", HEADS)

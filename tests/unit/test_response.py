@@ -29,7 +29,7 @@ from zenovay_async import (
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.parsing import Parsed, parse_response
-from zenovay_async._protocol.response import RawResponse
+from zenovay_async._protocol.response import RawResponse, Response
 
 CALL = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", Decoder(HeatmapPages)).call("x")
 NOW = 1_780_000_000.0
@@ -204,6 +204,14 @@ def test_an_exhausted_quota_differs_from_a_rate_limit_by_its_code(code: str) -> 
 def test_the_request_id_comes_from_the_header_or_else_from_an_old_body() -> None:
     assert failure(400, OLD, x_request_id="r-1").request_id == "r-1"
     assert failure(400, OLD).request_id == "req_abc"
+
+
+@pytest.mark.parametrize(("sent", "shown"), [("r-1", "r-1"), ("r\udcff\x9b\u202e", "r\ufffd\ufffd\ufffd"), ("", "")])
+def test_the_request_id_of_a_response_can_be_printed(sent: str, shown: str) -> None:
+    headers = CIMultiDict({"X-Request-Id": sent})
+    response = Response(data=None, status=200, headers=headers, body=b"", timestamp=None, attempts=1, waits=())
+    assert response.request_id == shown
+    assert response.headers["x-request-id"] == sent
 
 
 @pytest.mark.parametrize(

@@ -21,17 +21,22 @@ AuthStyle: TypeAlias = Literal["x-api-key", "bearer"]
 # What stands for a key in documentation and templates, after a prefix.
 _PLACEHOLDER = re.compile(
     r"""
-    [x.*_-]{3,}
+    [x.*_-]{3,} | .*[_-]x{3,} | .*(\.{3}|\*{3}).*
     | [<{\[(%$].*
     | .*your.*(key|token|secret|here).* | (my|the|an?)[_-]?(zenovay[_-]?)?api[_-]?(key|token).*
     | (zenovay[_-]?)?api[_-]?(key|token)([_-]?here)? | (insert|enter|paste|put|add)[_-].*(key|token|here).*
-    | (replace|change)[_-]?(me|with|this).* | placeholder | example | todo | none | null | nil | undefined
+    | (replace|change)[_-]?(me|with|this).* | placeholder | example([_-].*)?
+    | redacted | todo | tbd | none | null | nil | undefined
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 _NOT_IN_KEYS = frozenset(" \"'`")
+# A key copied with its name, as from a file of variables or from a header.
+_NAMED = re.compile(r"[\w-]*key[=:].*", re.IGNORECASE)
 # Characters of the key in a row that are a part of it rather than chance.
 _PART = 8
+# What JSON and URLs may spell in another way.
+_SPELLED = re.compile(r"[^\w.~-]", re.ASCII)
 _REDACTED = "<secret>"
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
@@ -84,7 +89,7 @@ class Auth:
 
     def __init__(self, key: Secret, style: AuthStyle = "x-api-key") -> None:
         self._key = key
-        self._parts: frozenset[str] = frozenset()
+        self._parts: frozenset[int] = frozenset()
         self.style: AuthStyle = style
         if style not in get_args(AuthStyle):
             raise ConfigurationError(f"auth={style!r}: expected 'x-api-key' or 'bearer'")
@@ -120,16 +125,20 @@ class Auth:
 
         Case does not matter, as error codes are in upper case.
         """
-        key = self._key.translate(_ASCII_LOWER)
-        size = min(_PART, len(key))
+        size = min(_PART, len(self._key))
         parts = self._parts
         if not parts:
-            parts = self._parts = frozenset(key[at : at + size] for at in range(len(key) - size + 1))
+            # Their hashes, as an attribute may be shown.
+            parts = self._parts = frozenset(
+                hash(spelled[at : at + size])
+                for spelled in _spellings(self._key)
+                for at in range(len(spelled) - size + 1)
+            )
         lower = text.translate(_ASCII_LOWER)
         redacted: list[str] = []
         done = end = 0
         for at in range(len(text) - size + 1):
-            if lower[at : at + size] in parts:
+            if hash(lower[at : at + size]) in parts:
                 if at > end or not end:
                     redacted += (text[done:at], _REDACTED)
                 done = end = at + size
@@ -141,7 +150,7 @@ class Auth:
         longest = MAX_BODY_CHARS + 8 * len(self._key)
         redacted = self.redact_text(body[:longest])
         if len(body) > longest:
-            redacted = redacted[: -len(self._key)]
+            redacted = redacted[: -max(map(len, _spellings(self._key)))]
         return redacted[:MAX_BODY_CHARS]
 
     def _is_in_causes(self, error: BaseException) -> bool:
@@ -174,14 +183,21 @@ def resolve_api_key(given: Secret | None, from_environment: Secret | None = None
         raise ConfigurationError(
             f'No API key: {source} {missing}; pass Zenovay("zv_...") or set {KEY_VARIABLE}. {_GET_A_KEY}'
         )
-    if not key.isascii() or not key.isprintable() or _NOT_IN_KEYS & set(key):
+    if not key.isascii() or not key.isprintable() or _NOT_IN_KEYS & set(key) or _NAMED.match(key):
         raise ConfigurationError(
-            f"{source} contains whitespace, a quote or a character that no API key has; copy the key again, alone"
+            f"{source} is more than an API key, or has a character that none has, such as a space; copy the key alone"
         )
     bare = key[len(_KEY_PREFIX) :] if key.lower().startswith(_KEY_PREFIX) else key
     if not bare or key == KEY_VARIABLE or _PLACEHOLDER.fullmatch(bare):
         raise ConfigurationError(f"{source} is a placeholder, not an API key. {_GET_A_KEY}")
     return key
+
+
+def _spellings(key: str) -> set[str]:
+    """The key in lower case, as it is and as JSON and URLs spell what is no letter or digit in it."""
+    lower = key.translate(_ASCII_LOWER)
+    in_json = _SPELLED.sub(lambda found: f"\\u{ord(found[0]):04x}", lower)
+    return {lower, lower.replace("/", "\\/"), in_json, _SPELLED.sub(lambda found: f"%{ord(found[0]):02x}", lower)}
 
 
 def doubt_about_key(key: Secret) -> str:

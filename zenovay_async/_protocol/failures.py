@@ -98,7 +98,7 @@ def error_from_response(raw: RawResponse, now: float) -> APIStatusError:
 def decode_error(raw: RawResponse, problem: Exception) -> ResponseDecodeError:
     """Make the error for a response that is not what the API documents."""
     content_type = one_line(raw.headers.get("Content-Type", "no content type"))
-    coding = one_line(raw.headers.get("Content-Encoding", "")).lower()[:40]
+    coding = one_line(raw.headers.get("Content-Encoding", "")).lower()
     text = one_line(str(problem))
     path = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
     if isinstance(problem, CoercionError):

@@ -79,9 +79,17 @@ def _repair(body: bytes) -> bytes:
 
 def _loads_large_numbers(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_reject)
+        return json.loads(body, parse_int=_to_number, parse_constant=_reject)
     except ValueError as error:
         raise msgspec.DecodeError(f"JSON is malformed: {error}") from None
+
+
+def _to_number(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:
+        # Python limits the digits that it converts; to a float, they are infinity.
+        return float(digits)
 
 
 def _reject(constant: str) -> NoReturn:

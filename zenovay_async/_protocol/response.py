@@ -10,6 +10,7 @@ import msgspec
 
 from zenovay_async._protocol.headers import rate_limit_headers, usage_headers
 from zenovay_async._protocol.json_text import loads_or_none
+from zenovay_async._protocol.text import one_line
 
 if TYPE_CHECKING:
     from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
@@ -76,7 +77,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     @property
     def request_id(self) -> str | None:
         """The server's ID of this request, ``x-request-id``, for its support; ``None`` if it sent none."""
-        return self.headers.get("x-request-id")
+        request_id = self.headers.get("x-request-id")
+        return None if request_id is None else one_line(request_id)
 
     @property
     def rate_limit(self) -> RateLimitHeaders:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.parameters import quote_segment
+from zenovay_async.cli.shown import redact_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 _LONGEST_MARK = 4
 _MAX_LENGTH = 256
-_TITLES = {"id", "website_id", "site_id"}
+_TITLES = {"id", "ids", "uuid", "websiteid", "websiteids", "siteid", "siteids"}
+# What jq, pandas and JavaScript write where there is none.
+_NULLS = {"nan", "none", "null", "undefined"}
+_BOM = "\ufeff"
 _NOT_IN_IDS = re.compile(r"[\s,;\"'`/\\|]")
 
 
@@ -109,7 +113,7 @@ def validate_id(website_id: str) -> str:
         ValueError: It is invalid; no request is spent on it.
     """
     if len(website_id) > _MAX_LENGTH:
-        raise ValueError(f"{len(website_id):,} characters; expected an ID of {_MAX_LENGTH} at most")
+        raise ValueError(f"more than {_MAX_LENGTH} characters; expected an ID")
     if "\ufffd" in website_id:
         raise ValueError("not valid UTF-8; expected an ID")
     try:
@@ -117,8 +121,11 @@ def validate_id(website_id: str) -> str:
     except ConfigurationError as error:
         # The run continues after a ValueError: one of the IDs is invalid, not the command.
         raise ValueError(str(error).removeprefix(f"website_id={website_id!r}: ")) from error
-    if website_id.casefold().replace("-", "_") in _TITLES:
-        raise ValueError("the title of a column; expected an ID")
+    if redact_keys(website_id) != website_id:
+        raise ValueError("contains an API key; expected an ID")
+    word = website_id.casefold()
+    if word in _NULLS or re.sub("[-_]", "", word) in _TITLES:
+        raise ValueError("no value; expected an ID" if word in _NULLS else "the title of a column; expected an ID")
     if (found := _NOT_IN_IDS.search(website_id)) is not None:
         raise ValueError(f"{found[0]!r} is not part of an ID; expected one ID per line")
     return website_id
@@ -134,7 +141,8 @@ def is_valid_id(website_id: str) -> bool:
 
 
 def _id_in(line: str) -> str:
-    return line.partition("#")[0].strip()
+    # Files that were joined have a byte order mark each.
+    return line.removeprefix(_BOM).partition("#")[0].strip()
 
 
 def _encoding_of(start: bytes) -> str:
@@ -162,6 +170,8 @@ async def _lines(file: FileIO) -> AsyncGenerator[str]:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")
         for line in lines:
             yield line
+        # A line may never end. What is left of this one is still too long for an ID, or a comment.
+        rest = rest[:_CHUNK]
         chunk = await _read(file)
     yield rest + decoder.decode(b"", final=True)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from zenovay_async import QuotaThresholdReached, RateLimited, ServerReachable, ServerUnreachable
 from zenovay_async._limits.window import LONG_PAUSE
-from zenovay_async._protocol.text import printable
+from zenovay_async.cli.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ class MessageReporter(logging.Handler):
 
     def __init__(self, max_wait: float) -> None:
         super().__init__(logging.WARNING)
-        self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{printable(line)}\n")
+        self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{shown(line)}\n")
         self._max_wait = max_wait
         self._reported_until = -math.inf
 

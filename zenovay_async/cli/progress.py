@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from zenovay_async._protocol.text import printable
+from zenovay_async.cli.shown import redact_keys, shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -94,7 +94,7 @@ class ProgressReporter:
 
     def print(self, text: str) -> None:
         """Print a line to standard error."""
-        self._console.print(printable(text))
+        self._console.print(shown(text))
 
     def summarize(self, skipped: int = 0) -> None:
         """Print the failures; and the totals, on a terminal or if something failed.
@@ -122,7 +122,10 @@ class ProgressReporter:
 
     def _print_failures(self, skipped: int) -> None:
         for website_id, error in self.failures:
-            short = website_id if len(website_id) <= _ID_LENGTH else f"{website_id[:_ID_LENGTH]}..."
+            # Redacted before it is cut, as nobody recognizes half a key.
+            short = redact_keys(website_id)
+            if len(short) > _ID_LENGTH:
+                short = f"{short[:_ID_LENGTH]}..."
             self.print(f"{short if short.strip() else repr(short)}: {error}")
         if self.failed > len(self.failures):
             self.print(f"... and {self.failed - len(self.failures)} more")

@@ -13,12 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 from zenovay_async import APIStatusError, BadRequestError, ConfigurationError, Zenovay, ZenovayError, is_fatal
 from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.base_url import OR_ALLOW_HTTP
-from zenovay_async._protocol.text import printable
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import StreamedIds, is_file, is_valid_id, open_ids, read_ids, validate_id
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer
 from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.shown import shown
 from zenovay_async.cli.streams import discard_stdout
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def print_error(error: Exception, code: int) -> int:
     """Print an error to standard error; returns the exit code."""
     # On one line, and otherwise as it is: spaces may belong to the name of a file.
     line = " ".join(str(error).splitlines())
-    sys.stderr.write(f"zenovay-async: {printable(line)}\n")
+    sys.stderr.write(f"zenovay-async: {shown(line)}\n")
     return code
 
 

@@ -8,7 +8,7 @@ import contextlib
 import ipaddress
 import socket
 import sys
-from typing import get_args
+from typing import NoReturn, get_args
 from urllib.parse import urlsplit
 
 from zenovay_async.sandbox.faults import NAMED
@@ -17,8 +17,21 @@ from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
 from zenovay_async.sandbox.server import DEFAULT_RATE_LIMIT, Sandbox
 
 
+def _printable(text: str) -> str:
+    """Replace what would control a terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that shows arguments without what would control a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print a message and exit."""
+        super().error(_printable(message))
+
+
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m zenovay_async.sandbox", description=__doc__)
+    parser = _Parser(prog="python -m zenovay_async.sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on; 0 for any free one")
     parser.add_argument("--websites", type=int, default=200, help="number of websites (default: %(default)s)")
@@ -130,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except (OSError, OverflowError, ValueError) as error:
         # Python raises OverflowError for a port out of range.
-        print(f"zenovay_async.sandbox: {error}", file=sys.stderr)  # noqa: T201
+        print(f"zenovay_async.sandbox: {_printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
 
