@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+import socket
 import ssl
 import sys
 from contextlib import asynccontextmanager
@@ -210,13 +211,19 @@ async def test_a_dead_connection_behind_a_proxy_is_replaced_at_once(server: RawS
     [
         (407, "wants credentials (HTTP 407): give it a user and a password that it accepts", 1, True),
         (403, "refused to connect to the server (HTTP 403)", 1, True),
+        (204, "refused to connect to the server (HTTP 204)", 1, True),
+        (302, "refused to connect to the server (HTTP 302)", 1, True),
+        (501, "refused to connect to the server (HTTP 501)", 1, True),
+        (505, "refused to connect to the server (HTTP 505)", 1, True),
+        (429, "refused to connect to the server (HTTP 429)", 1, False),
+        (500, "refused to connect to the server (HTTP 500)", 1, False),
         (502, "refused to connect to the server (HTTP 502)", 1, False),
         (503, "refused to connect to the server (HTTP 503)", 1, False),
         (504, "refused to connect to the server (HTTP 504)", 1, False),
     ],
 )
 async def test_a_proxy_that_refuses_to_connect_says_why(status: int, message: str, attempts: int, fatal: bool) -> None:  # noqa: FBT001 - a table's column
-    """What it forbids is final; that it cannot reach the server may pass, and no request was sent."""
+    """What it forbids or does not know is final; that it cannot reach the server may pass; no request was sent."""
     async with ProxyServer() as proxy:
         proxy.response = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
         error = await failure(proxy=f"http://user:hidden@{proxy.host}", max_attempts=4 if fatal else 1)
@@ -263,10 +270,19 @@ async def test_a_proxy_that_is_not_there_is_named(unused_tcp_port: int) -> None:
     assert "hidden" not in f"{error!r} {error.__cause__!r} {error.__context__!r}"
 
 
-async def test_a_proxy_that_no_resolver_knows_is_named() -> None:
+async def test_a_proxy_that_no_resolver_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the base URL, which may be right."""
+
+    async def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     error = await failure(proxy="http://proxy.invalid:3128", max_attempts=1)
     assert error.message.startswith("The host was not found, that of the proxy: ")
     assert (error.final, error.sent, error.unreachable) == (False, False, True)
+    error = await failure(proxy="http://proxy.invalid:3128", timeout=0.5)
+    assert error.message.startswith("The host was not found, that of the proxy: ")
+    assert error.message.endswith("; check the proxy and the network")
 
 
 @pytest.mark.parametrize(
@@ -355,6 +371,20 @@ async def test_authorities_of_the_environment_are_trusted(
         monkeypatch.delenv("SSL_CERT_FILE")
         monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
         assert "certificate is not trusted" in (await failure(url)).message
+
+
+async def test_a_renewed_file_of_authorities_is_read_by_the_next_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(trustme.CA().cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    async with RawServer(server_tls("localhost")) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        assert "certificate is not trusted" in (await failure(url)).message
+        file.write_bytes(AUTHORITY.cert_pem.bytes())
+        async with client(url) as zenovay:
+            await zenovay.heatmaps.pages("x")
 
 
 async def test_a_client_certificate_is_sent() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong, TransferEncodingError
 
-from zenovay_async._limits.outage import HOST_NOT_FOUND
+from zenovay_async._limits.outage import HOST_NOT_FOUND, PROXY_NOT_FOUND
 from zenovay_async.exceptions import APIConnectionError, ClientClosedError, ConfigurationError, ZenovayError
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ _PHASES: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ServerDisconnectedError, "The {peer} closed the connection without a response"),
 )
 _FINAL = (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch, ssl.SSLCertVerificationError)
+
+# Statuses of a proxy that knows no CONNECT.
+_CANNOT_CONNECT = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
 
 _WANTS_CREDENTIALS = "wants credentials (HTTP 407): give it a user and a password that it accepts"
 
@@ -207,7 +210,7 @@ def _explain(error: Exception, peer: str) -> tuple[str, bool]:
             text = text.replace("The response", "The proxy's response", 1)
         return text.replace("{peer}", peer), final
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"{HOST_NOT_FOUND}{', that of the proxy' if peer == 'proxy' else ''}: {_name(error)}", False
+        return f"{PROXY_NOT_FOUND if peer == 'proxy' else HOST_NOT_FOUND}: {_name(error)}", False
     # Python writes names that it does not know in small letters.
     text = str(error).upper().replace(" ", "_") if isinstance(error, OSError) else ""
     phase = next((explanation for reasons, explanation in _TLS if any(reason in text for reason in reasons)), None)
@@ -238,9 +241,10 @@ def _explain_proxy(error: aiohttp.ClientHttpProxyError) -> tuple[str, bool]:
     if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         return f"{proxy} {_WANTS_CREDENTIALS}", True
     # 408 and 429 pass, and so does the trouble that a proxy has with the server.
-    passes = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-    final = error.status in range(400, 500) and error.status not in passes
-    return f"{proxy} refused to connect to the server (HTTP {error.status})", final
+    passes = error.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or (
+        error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status not in _CANNOT_CONNECT
+    )
+    return f"{proxy} refused to connect to the server (HTTP {error.status})", not passes
 
 
 def _explain_head(error: aiohttp.ClientResponseError) -> tuple[str, bool]:
