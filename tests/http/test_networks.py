@@ -11,6 +11,7 @@ import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -28,13 +29,13 @@ from zenovay_async import (
     Zenovay,
     is_fatal,
 )
+from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
     from zenovay_async import AuthStyle
-    from zenovay_async.sandbox import Sandbox
 
 # No resolver knows these: whoever reaches them does so through the proxy.
 HTTPS = "https://api.example/v1"
@@ -503,6 +504,16 @@ async def test_the_command_line_obeys_the_environment(server: RawServer, authori
         assert done.returncode == 2
         assert "aiohttp-socks" in done.stderr
     assert server.requests == 1
+
+
+async def test_the_sandbox_of_the_documentation_is_where_it_says() -> None:
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    command = re.search(r"`python -m (zenovay_async.sandbox --host 0.0.0.0 --api-key (zv_\w+))`", page)
+    url = re.search(r'Zenovay\("(\w+)", base_url="http://sandbox(:8787/\S*)", allow_http=True\)', page)
+    assert command is not None
+    assert url is not None
+    async with Sandbox(api_key=command[2]) as sandbox:
+        assert (sandbox.api_key, urlsplit(sandbox.url).path) == (url[1], urlsplit(f"//sandbox{url[2]}").path)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
