@@ -99,6 +99,12 @@ def is_connecting(error: Exception) -> bool:
     return isinstance(error, _CONNECTING)
 
 
+def _is_of_connector(error: Exception, session: aiohttp.ClientSession) -> bool:
+    """Whether the error is one of the package that the session's connector comes from, as that of a SOCKS proxy is."""
+    package = type(session.connector).__module__.partition(".")[0]
+    return package not in {"aiohttp", "builtins"} and type(error).__module__.partition(".")[0] == package
+
+
 def host_and_port(url: URL) -> str:
     """Host and port of a proxy."""
     return f"{url.host_subcomponent}:{url.port}"
@@ -138,12 +144,16 @@ def translate(
         is_proxy_connecting: Whether that proxy was asked to connect to the server, and had not yet done so.
 
     Raises:
-        Exception: The error itself, if it is none of aiohttp's.
+        Exception: The error itself, if neither aiohttp nor the connector raises such ones, as a middleware may.
     """
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         # The URL may be that of a proxy, with a password.
         return ConfigurationError(f"aiohttp rejected the request: {type(error).__name__}")
     if not isinstance(error, (aiohttp.ClientError, OSError)):
+        if _is_of_connector(error, session):
+            unconnected = APIConnectionError(f"No connection could be made: {_name(error)}")
+            unconnected.sent, unconnected.unreachable = False, True
+            return unconnected
         if isinstance(error, ValueError):
             netrc = "; with trust_env, a session takes credentials from ~/.netrc as well" if session.trust_env else ""
             return ConfigurationError(f"aiohttp rejected the request: {error}{netrc}")
