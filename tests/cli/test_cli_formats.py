@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -165,6 +166,19 @@ ZONES = {
         {"url": "2026-12-01T00:00:00_no_time", "total_interactions": 0, "last_updated": "2026-01-01T05:00:00Z"},
     ]
 }
+
+
+@pytest.mark.parametrize("limit", [None, 0, -1])
+def test_usage_without_a_quota_shows_the_count_alone(
+    limit: int | None, canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    data = {"usage": {"monthly_requests": 10, "monthly_limit": limit}}
+    canned.get(f"{DEFAULT_BASE_URL}/usage", payload={"success": True, "data": data})
+    assert main(["usage"]) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"^quota +10 requests *$", shown.out, re.MULTILINE)
+    assert shown.err == ""
 
 
 def test_a_table_shows_every_time_in_utc(

@@ -10,7 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from zenovay_async import APITimeoutError, ClientClosedError, ConfigurationError, Zenovay, ZenovayError
+from zenovay_async import (
+    APIConnectionError,
+    APITimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    Zenovay,
+    ZenovayError,
+)
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.sandbox import Sandbox
 from zenovay_async.sandbox.faults import NAMED
@@ -88,6 +95,41 @@ async def test_middlewares_of_the_session_still_run(sandbox: Sandbox) -> None:
     async with aiohttp.ClientSession(middlewares=[note]) as session:
         await Zenovay(sandbox.api_key, base_url=sandbox.url, session=session).heatmaps.pages(sandbox.website_ids[0])
     assert len(seen) == 1
+
+
+class SocksError(Exception):
+    """As aiohttp-socks raises them: none of aiohttp's, nor of the system's."""
+
+
+class SocksConnector(aiohttp.TCPConnector):
+    """A connector of another package than aiohttp, whose proxy is not there."""
+
+    async def connect(self, *_: Any, **__: Any) -> Any:
+        raise SocksError("Couldn't connect to proxy 127.0.0.1:1080")
+
+
+async def test_what_the_connector_raises_is_an_error_of_the_tree(sandbox: Sandbox) -> None:
+    """As no connection could be made, nothing was sent, not even what must not be sent twice."""
+    async with aiohttp.ClientSession(connector=SocksConnector()) as session:
+        zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, session=session, max_attempts=1)
+        for call in (zenovay.websites.list(), zenovay.query(sandbox.website_ids[0], "Where from?")):
+            with pytest.raises(APIConnectionError) as caught:
+                await call
+            assert caught.value.message == (
+                "No connection could be made: SocksError: Couldn't connect to proxy 127.0.0.1:1080"
+            )
+            assert (caught.value.sent, caught.value.unreachable, caught.value.final) == (False, True, False)
+            assert isinstance(caught.value.__cause__, SocksError)
+
+
+async def test_what_a_middleware_of_the_session_raises_is_the_callers(sandbox: Sandbox) -> None:
+    async def fail(*_: object) -> aiohttp.ClientResponse:
+        raise KeyError("the caller's own")
+
+    async with aiohttp.ClientSession(middlewares=[fail]) as session:
+        zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, session=session)
+        with pytest.raises(KeyError, match="the caller's own"):
+            await zenovay.websites.list()
 
 
 async def test_an_error_that_the_caller_handles_keeps_its_traceback(sandbox: Sandbox) -> None:

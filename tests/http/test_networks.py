@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+import socket
 import ssl
 import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -27,13 +29,13 @@ from zenovay_async import (
     Zenovay,
     is_fatal,
 )
+from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
     from zenovay_async import AuthStyle
-    from zenovay_async.sandbox import Sandbox
 
 # No resolver knows these: whoever reaches them does so through the proxy.
 HTTPS = "https://api.example/v1"
@@ -210,13 +212,19 @@ async def test_a_dead_connection_behind_a_proxy_is_replaced_at_once(server: RawS
     [
         (407, "wants credentials (HTTP 407): give it a user and a password that it accepts", 1, True),
         (403, "refused to connect to the server (HTTP 403)", 1, True),
+        (204, "refused to connect to the server (HTTP 204)", 1, True),
+        (302, "refused to connect to the server (HTTP 302)", 1, True),
+        (501, "refused to connect to the server (HTTP 501)", 1, True),
+        (505, "refused to connect to the server (HTTP 505)", 1, True),
+        (429, "refused to connect to the server (HTTP 429)", 1, False),
+        (500, "refused to connect to the server (HTTP 500)", 1, False),
         (502, "refused to connect to the server (HTTP 502)", 1, False),
         (503, "refused to connect to the server (HTTP 503)", 1, False),
         (504, "refused to connect to the server (HTTP 504)", 1, False),
     ],
 )
 async def test_a_proxy_that_refuses_to_connect_says_why(status: int, message: str, attempts: int, fatal: bool) -> None:  # noqa: FBT001 - a table's column
-    """What it forbids is final; that it cannot reach the server may pass, and no request was sent."""
+    """What it forbids or does not know is final; that it cannot reach the server may pass; no request was sent."""
     async with ProxyServer() as proxy:
         proxy.response = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
         error = await failure(proxy=f"http://user:hidden@{proxy.host}", max_attempts=4 if fatal else 1)
@@ -263,10 +271,20 @@ async def test_a_proxy_that_is_not_there_is_named(unused_tcp_port: int) -> None:
     assert "hidden" not in f"{error!r} {error.__cause__!r} {error.__context__!r}"
 
 
-async def test_a_proxy_that_no_resolver_knows_is_named() -> None:
+@pytest.mark.looptime
+async def test_a_proxy_that_no_resolver_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the base URL, which may be right."""
+
+    async def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     error = await failure(proxy="http://proxy.invalid:3128", max_attempts=1)
     assert error.message.startswith("The host was not found, that of the proxy: ")
     assert (error.final, error.sent, error.unreachable) == (False, False, True)
+    error = await failure(proxy="http://proxy.invalid:3128")
+    assert error.message.startswith("The host was not found, that of the proxy: ")
+    assert error.message.endswith("; check the proxy and the network")
 
 
 @pytest.mark.parametrize(
@@ -355,6 +373,20 @@ async def test_authorities_of_the_environment_are_trusted(
         monkeypatch.delenv("SSL_CERT_FILE")
         monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
         assert "certificate is not trusted" in (await failure(url)).message
+
+
+async def test_a_renewed_file_of_authorities_is_read_by_the_next_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(trustme.CA().cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    async with RawServer(server_tls("localhost")) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        assert "certificate is not trusted" in (await failure(url)).message
+        file.write_bytes(AUTHORITY.cert_pem.bytes())
+        async with client(url) as zenovay:
+            await zenovay.heatmaps.pages("x")
 
 
 async def test_a_client_certificate_is_sent() -> None:
@@ -473,6 +505,16 @@ async def test_the_command_line_obeys_the_environment(server: RawServer, authori
         assert done.returncode == 2
         assert "aiohttp-socks" in done.stderr
     assert server.requests == 1
+
+
+async def test_the_sandbox_of_the_documentation_is_where_it_says() -> None:
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    command = re.search(r"`python -m (zenovay_async.sandbox --host 0.0.0.0 --api-key (zv_\w+))`", page)
+    url = re.search(r'Zenovay\("(\w+)", base_url="http://sandbox(:8787/\S*)", allow_http=True\)', page)
+    assert command is not None
+    assert url is not None
+    async with Sandbox(api_key=command[2]) as sandbox:
+        assert (sandbox.api_key, urlsplit(sandbox.url).path) == (url[1], urlsplit(f"//sandbox{url[2]}").path)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))

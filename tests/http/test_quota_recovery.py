@@ -87,6 +87,30 @@ async def test_usage_is_sent_and_a_larger_quota_ends_the_exhaustion(canned: aior
         await other.websites.list()
 
 
+async def test_usage_that_states_only_what_is_left_ends_the_exhaustion(canned: aioresponses) -> None:
+    usage = {"monthly_requests": 10_000, "monthly_limit": None, "monthly_remaining": 5000}
+    canned.get(USAGE, status=429, payload=OVER)
+    canned.get(USAGE, payload={"success": True, "data": {"usage": usage}})
+    canned.get(f"{DEFAULT_BASE_URL}/websites", payload={"success": True, "data": {"websites": []}})
+    async with make_client() as zenovay:
+        with pytest.raises(QuotaExceededError):
+            await zenovay.usage()
+        await zenovay.usage()
+        await zenovay.websites.list()
+        assert zenovay.quota.limit == 15_000
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+async def test_a_limit_that_is_none_is_no_quota_that_runs_low(
+    canned: aioresponses, caplog: pytest.LogCaptureFixture, limit: int
+) -> None:
+    canned.get(USAGE, payload={"success": True, "data": {"usage": {"monthly_requests": 10, "monthly_limit": limit}}})
+    async with make_client(quota_reserve=5) as zenovay:
+        await zenovay.usage()
+        assert (zenovay.quota.used, zenovay.quota.limit, zenovay.quota.remaining) == (10, None, None)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 @pytest.mark.parametrize("rate_limit", ["auto", 20, None])
 async def test_any_client_of_the_key_may_ask_for_the_usage(
     sandbox: Sandbox, zenovay: Zenovay, key: str, rate_limit: Any

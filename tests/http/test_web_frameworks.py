@@ -179,7 +179,24 @@ def test_a_type_adapter_takes_and_gives_what_a_result_does(result: Any) -> None:
     assert adapter.validate_json(result.to_json()) == result
     assert adapter.dump_python(result, mode="json") == result.to_dict()
     assert adapter.validate_json(adapter.dump_json(result)) == result
+    assert adapter.validate_json(adapter.dump_json(result), strict=True) == result
     assert adapter.validate_python(adapter.dump_python(result)) == result
+    assert adapter.validate_python(result, strict=True) is result
+
+
+def test_fields_are_chosen_at_any_depth() -> None:
+    """A field that a program leaves out must not get out all the same."""
+    adapter = TypeAdapter(AnalyticsOverview)
+    plain = adapter.dump_python(OVERVIEW, include={"website": True, "daily_stats": {"__all__": {"page_views"}}})
+    assert set(plain) == {"website", "daily_stats"}
+    assert [set(day) for day in plain["daily_stats"]] == [{"page_views"}] * len(OVERVIEW.daily_stats)
+    assert b'"website"' not in adapter.dump_json(OVERVIEW, exclude={"website"})
+    model = Dashboard(report=PAGES, overview=OVERVIEW)
+    shown = model.model_dump(exclude={"report": {"pages": {"__all__": {"url"}}}})
+    assert [set(page) for page in shown["report"]["pages"]] == [{"total_interactions", "last_updated"}] * len(
+        PAGES.pages
+    )
+    assert "url" not in model.model_dump_json(exclude={"report": {"pages": {"__all__": {"url"}}}})
 
 
 def test_a_time_without_its_zone_is_no_time_of_a_result() -> None:

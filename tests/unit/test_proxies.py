@@ -166,6 +166,7 @@ def test_credentials_are_sent_decoded_and_never_shown(credentials: str, decoded:
         ("http://user:hid/den@a:1", "not a URL.*percent-encoded"),
         ("http://user:hidden@a:port", "not a URL"),
         ("://", "not a URL"),
+        ("http://user:hidden@a b:1", "not a host; expected a URL such as"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_rejected_without_its_password(
@@ -191,6 +192,7 @@ def test_a_proxy_that_cannot_be_used_is_rejected_without_its_password(
         ({"proxy": ""}, "^proxy=<secret>: not a URL"),
         ({"ssl": False}, r"^ssl=False: expected an ssl.SSLContext; .*ssl.create_default_context\(cafile=...\)"),
         ({"ssl": "ca.pem"}, "^ssl='ca.pem': expected an ssl.SSLContext"),
+        ({"ssl": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, "^ssl=: this context is of a server"),
         ({"trust_env": "no"}, "^trust_env='no'"),
     ],
 )

@@ -36,6 +36,7 @@ _MOST_BACKOFFS = 30
 _TICK = 1e-5
 
 HOST_NOT_FOUND = "The host was not found"
+PROXY_NOT_FOUND = f"{HOST_NOT_FOUND}, that of the proxy"
 """How the message of an error begins whose cause is a name that cannot be resolved."""
 
 

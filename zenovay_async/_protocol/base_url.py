@@ -20,7 +20,8 @@ OR_ALLOW_HTTP = ", or allow_http=True on a trusted network"
 _HOST = re.compile(r"[a-z0-9_-][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII | re.IGNORECASE)
 
 
-def _is_host(name: str | None) -> bool:
+def is_host(name: str | None) -> bool:
+    """Whether a text may be the name or the address of a host."""
     try:
         # Encoding rejects a label that has not 1 to 63 characters (RFC 1035 section 2.3.4).
         return name is not None and _HOST.fullmatch(name.encode("idna").decode()) is not None
@@ -67,7 +68,7 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
     if "@" in parts.netloc:
         raise ConfigurationError("base_url contains a user name or password: remove it and pass the key as api_key=")
     is_plain = url.isprintable() and " " not in url
-    if parts.scheme not in {"https", "http"} or not _is_host(host) or parts.query or parts.fragment or not is_plain:
+    if parts.scheme not in {"https", "http"} or not is_host(host) or parts.query or parts.fragment or not is_plain:
         raise ConfigurationError(f"base_url={shown}: expected a URL such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and not is_loopback(host or "") and not allow_http:
         raise ConfigurationError(f"base_url={shown} would send the API key unencrypted; use https{OR_ALLOW_HTTP}")

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 if TYPE_CHECKING:
-    from pydantic_core.core_schema import CoreSchema, TypedDictField, ValidatorFunctionWrapHandler
+    from pydantic_core.core_schema import (
+        CoreSchema,
+        SerializerFunctionWrapHandler,
+        TypedDictField,
+        ValidatorFunctionWrapHandler,
+    )
 
 # A field in the section "Attributes" of a docstring, with the lines that continue it.
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {5,}.+)*)", re.MULTILINE)
@@ -41,30 +46,34 @@ def core_schema_of(cls: type[msgspec.Struct], handler: Any) -> CoreSchema:
     def validate(value: Any, validate_object: ValidatorFunctionWrapHandler) -> msgspec.Struct:
         return value if isinstance(value, cls) else cls(**validate_object(value))
 
-    def serialize(result: Any) -> dict[str, Any]:
+    def serialize(result: Any, serialize_object: SerializerFunctionWrapHandler) -> Any:
         values = {field.encode_name: getattr(result, field.name) for field in fields}
         if not values.get("extra", True):
             del values["extra"]
-        return values
+        return serialize_object(values)
 
-    return core_schema.no_info_wrap_validator_function(
-        validate,
-        core_schema.typed_dict_schema(accepted),
+    accepted_object = core_schema.typed_dict_schema(accepted)
+    return core_schema.json_or_python_schema(
+        # Not through a function around it, which strict validation would take for Python's own values.
+        core_schema.no_info_after_validator_function(lambda values: cls(**values), accepted_object),
+        core_schema.no_info_wrap_validator_function(validate, accepted_object),
         ref=f"{cls.__module__}.{cls.__qualname__}:{id(cls)}",
-        serialization=core_schema.plain_serializer_function_ser_schema(
-            serialize, return_schema=core_schema.typed_dict_schema(returned)
+        # Around the object, so that a caller's include= and exclude= reach its fields.
+        serialization=core_schema.wrap_serializer_function_ser_schema(
+            serialize, schema=core_schema.typed_dict_schema(returned)
         ),
     )
 
 
-def describe(cls: type[msgspec.Struct], json_schema: dict[str, Any], handler: Any) -> dict[str, Any]:
-    """Name and describe a Struct and its fields in a JSON schema, with the texts of its docstring.
+def json_schema_of(cls: type[msgspec.Struct], core: Any, handler: Any) -> dict[str, Any]:
+    """Make the JSON schema of a Struct, named and described with the texts of its docstring.
 
     Args:
         cls: The class.
-        json_schema: The JSON schema, which is changed.
-        handler: Resolves references.
+        core: From :func:`core_schema_of`.
+        handler: Makes JSON schemas, and resolves references.
     """
+    json_schema: dict[str, Any] = handler(core["serialization"]["schema"] if handler.mode == "serialization" else core)
     schema = cast("dict[str, Any]", handler.resolve_ref_schema(json_schema))
     text, _, attributes = inspect.cleandoc(cls.__doc__ or "").partition("\n\nAttributes:\n")
     schema["title"] = cls.__name__

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from zenovay_async._protocol.extra_fields import empty_extra_remover
-from zenovay_async._protocol.pydantic_schema import core_schema_of, describe
+from zenovay_async._protocol.pydantic_schema import core_schema_of, json_schema_of
 
 if TYPE_CHECKING:
     from zenovay_async._protocol.extra_fields import Action
@@ -71,7 +71,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
-        return describe(cls, handler(schema), handler)
+        return json_schema_of(cls, schema, handler)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from functools import lru_cache
+from pathlib import Path
 
 from zenovay_async.exceptions import ConfigurationError
 
@@ -27,14 +28,25 @@ def resolve_ssl(given: ssl.SSLContext | None) -> ssl.SSLContext | None:
                 f"ssl={given!r}: expected an ssl.SSLContext; "
                 "to trust an authority of your own, make one with ssl.create_default_context(cafile=...)"
             )
+        if given.protocol is ssl.PROTOCOL_TLS_SERVER:
+            raise ConfigurationError("ssl=: this context is of a server; make one with ssl.create_default_context()")
         return given
     # aiohttp makes its default on import, and so misses what is set later.
     file, directory = os.environ.get(_FILE, ""), os.environ.get(_DIRECTORY, "")
-    return _environment_context(file, directory) if file or directory else None
+    return _environment_context(file, directory, _version(file)) if file or directory else None
+
+
+def _version(file: str) -> tuple[int, ...]:
+    """What changes when a file does; OpenSSL itself looks into a directory at each handshake."""
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=8)
-def _environment_context(file: str, _directory: str) -> ssl.SSLContext:
+def _environment_context(file: str, _directory: str, _version: tuple[int, ...]) -> ssl.SSLContext:
     # OpenSSL reads both variables, but does not say so if there is nothing to be read.
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])

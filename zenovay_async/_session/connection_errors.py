@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong, TransferEncodingError
 
-from zenovay_async._limits.outage import HOST_NOT_FOUND
+from zenovay_async._limits.outage import HOST_NOT_FOUND, PROXY_NOT_FOUND
 from zenovay_async.exceptions import APIConnectionError, ClientClosedError, ConfigurationError, ZenovayError
 
 if TYPE_CHECKING:
@@ -79,6 +79,9 @@ _PHASES: tuple[tuple[type[Exception], str], ...] = (
 )
 _FINAL = (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch, ssl.SSLCertVerificationError)
 
+# Statuses of a proxy that knows no CONNECT.
+_CANNOT_CONNECT = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+
 _WANTS_CREDENTIALS = "wants credentials (HTTP 407): give it a user and a password that it accepts"
 
 # OpenSSL's codes of a certificate whose authority this machine does not know: one signed by itself, or by such a one.
@@ -94,6 +97,12 @@ _BYTES = re.compile(r"b['\"](?:\\x([0-9a-f]{2})|(['\"]))?")
 def is_connecting(error: Exception) -> bool:
     """Whether the error is one of making a connection, so that no request was sent."""
     return isinstance(error, _CONNECTING)
+
+
+def _is_of_connector(error: Exception, session: aiohttp.ClientSession) -> bool:
+    """Whether the error is one of the package that the session's connector comes from, as that of a SOCKS proxy is."""
+    package = type(session.connector).__module__.partition(".")[0]
+    return package not in {"aiohttp", "builtins"} and type(error).__module__.partition(".")[0] == package
 
 
 def host_and_port(url: URL) -> str:
@@ -135,12 +144,16 @@ def translate(
         is_proxy_connecting: Whether that proxy was asked to connect to the server, and had not yet done so.
 
     Raises:
-        Exception: The error itself, if it is none of aiohttp's.
+        Exception: The error itself, if neither aiohttp nor the connector raises such ones, as a middleware may.
     """
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         # The URL may be that of a proxy, with a password.
         return ConfigurationError(f"aiohttp rejected the request: {type(error).__name__}")
     if not isinstance(error, (aiohttp.ClientError, OSError)):
+        if _is_of_connector(error, session):
+            unconnected = APIConnectionError(f"No connection could be made: {_name(error)}")
+            unconnected.sent, unconnected.unreachable = False, True
+            return unconnected
         if isinstance(error, ValueError):
             netrc = "; with trust_env, a session takes credentials from ~/.netrc as well" if session.trust_env else ""
             return ConfigurationError(f"aiohttp rejected the request: {error}{netrc}")
@@ -207,7 +220,7 @@ def _explain(error: Exception, peer: str) -> tuple[str, bool]:
             text = text.replace("The response", "The proxy's response", 1)
         return text.replace("{peer}", peer), final
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"{HOST_NOT_FOUND}{', that of the proxy' if peer == 'proxy' else ''}: {_name(error)}", False
+        return f"{PROXY_NOT_FOUND if peer == 'proxy' else HOST_NOT_FOUND}: {_name(error)}", False
     # Python writes names that it does not know in small letters.
     text = str(error).upper().replace(" ", "_") if isinstance(error, OSError) else ""
     phase = next((explanation for reasons, explanation in _TLS if any(reason in text for reason in reasons)), None)
@@ -238,9 +251,10 @@ def _explain_proxy(error: aiohttp.ClientHttpProxyError) -> tuple[str, bool]:
     if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         return f"{proxy} {_WANTS_CREDENTIALS}", True
     # 408 and 429 pass, and so does the trouble that a proxy has with the server.
-    passes = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-    final = error.status in range(400, 500) and error.status not in passes
-    return f"{proxy} refused to connect to the server (HTTP {error.status})", final
+    passes = error.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or (
+        error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status not in _CANNOT_CONNECT
+    )
+    return f"{proxy} refused to connect to the server (HTTP {error.status})", not passes
 
 
 def _explain_head(error: aiohttp.ClientResponseError) -> tuple[str, bool]:

@@ -176,7 +176,7 @@ class ConnectionPool:
                 content = body_nowait(response) if exchange is not None and data is None else None
                 if content is None:
                     content = await response.read()
-        except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a caller's connector raises what it likes
             cause = _cause_of(error)
             limit = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
             translated = self._translate(cause, exchange, data, response, due - now, limit)

@@ -15,7 +15,7 @@ from urllib.request import getproxies, getproxies_environment, proxy_bypass
 from yarl import URL
 
 from zenovay_async._protocol.auth import Secret
-from zenovay_async._protocol.base_url import is_loopback
+from zenovay_async._protocol.base_url import is_host, is_loopback
 from zenovay_async._protocol.parameters import require_bool
 from zenovay_async.exceptions import ConfigurationError
 
@@ -149,6 +149,8 @@ def _parse(text: Secret) -> Proxy | str:
         )
     if parsed.scheme not in _PORTS:
         return f"a proxy of the scheme {parsed.scheme!r} is not supported; {_EXAMPLE}"
+    if not is_host(parsed.host):
+        return f"not a host; {_EXAMPLE}"
     if parsed.user is None and parsed.password is None:
         return Proxy(origin, None)
     credentials = f"{parsed.user or ''}:{parsed.password or ''}".encode()

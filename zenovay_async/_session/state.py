@@ -6,6 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from zenovay_async._limits.outage import PROXY_NOT_FOUND
 from zenovay_async._limits.patience import Patience
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.event_loop import no_running_loop
@@ -218,7 +219,8 @@ class CallState(Generic[T]):
                 error = ServerError(outage.reason, status=outage.status)
         error.message += f"; the server has been {outage.kind} for {outage.seconds:.1f} s"
         if outage.unknown_host:
-            error.message += "; check base_url and the network"
+            what = "the proxy" if outage.reason.startswith(PROXY_NOT_FOUND) else "base_url"
+            error.message += f"; check {what} and the network"
         error.args = (error.message,)
         error.retry_after = outage.retry_after
         if self.background:

@@ -146,7 +146,7 @@ class UsageSummary(Writer):
         grid.add_row("key", Text(printable(f"{name}, {permission}")))
         grid.add_row("plan", Text(printable(result.subscription.tier or "unknown")))
         grid.add_row("rate limit", Text("unknown" if per_minute is None else f"{per_minute:,} requests a minute"))
-        if limit:
+        if limit and limit > 0:
             bar = _bar(min(quota.monthly_requests, limit), limit)
             share = f" {quota.monthly_requests / limit:.0%}"
             grid.add_row("quota", Text.assemble(f"{used} of {limit:,} requests  ", bar, share))

@@ -83,9 +83,13 @@ class Usage(Result, frozen=True, kw_only=True, gc=False):
 
 def _usage_of(result: Usage) -> UsageHeaders:
     quota = result.usage
+    limit, remaining = quota.monthly_limit, quota.monthly_remaining
+    if limit is None and remaining:
+        limit = quota.monthly_requests + remaining
     return UsageHeaders(
         monthly=quota.monthly_requests,
-        limit=quota.monthly_limit,
+        # Other APIs write -1 where there is no limit.
+        limit=limit if limit is not None and limit > 0 else None,
         reset=quota.monthly_reset_at,
         total=quota.total_requests,
     )
