@@ -279,10 +279,10 @@ async def test_a_proxy_that_no_resolver_knows_is_named(monkeypatch: pytest.Monke
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    error = await failure(proxy="http://proxy.invalid:3128", max_attempts=1)
+    error = await failure("https://never-reached.example", proxy="http://proxy.invalid:3128", max_attempts=1)
     assert error.message.startswith("The host was not found, that of the proxy: ")
     assert (error.final, error.sent, error.unreachable) == (False, False, True)
-    error = await failure(proxy="http://proxy.invalid:3128")
+    error = await failure("https://never-reached.example", proxy="http://proxy.invalid:3128")
     assert error.message.startswith("The host was not found, that of the proxy: ")
     assert error.message.endswith("; check the proxy and the network")
 
