@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -26,7 +26,7 @@ from zenovay_async.resources.usage import Usage
 from zenovay_async.resources.websites import WebsiteDetail, WebsiteList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Sequence
 
 __all__ = ["Row", "Table", "table_of"]
 
@@ -103,21 +103,45 @@ def _cohort_periods(value: Any) -> list[Row]:
 
 
 def _query_columns(result: Any) -> tuple[str, ...]:
-    """A name for each value of the longest row, and each name once: two sources may both be called ``visitors``."""
-    results = result["results"]
-    names = list(results["columns"])
-    longest = max(map(len, results["rows"]), default=0)
-    names += [""] * (longest - len(names))
-    taken = {WEBSITE_ID: None}
-    for number, name in enumerate(names, 1):
-        taken[unique_name(name or f"column_{number}", taken)] = None
-    return tuple(taken)[1:]
+    rows = _query_values(result)
+    return tuple(_column_names(result["results"]["columns"], rows).values())
 
 
 def _query_rows(result: Any) -> list[Row]:
-    columns = _query_columns(result)
-    # A row may be shorter than the longest.
-    return [dict(zip(columns, row, strict=False)) for row in result["results"]["rows"]]
+    rows = _query_values(result)
+    names = _column_names(result["results"]["columns"], rows)
+    return [{names[key]: value for key, value in row.items()} for row in rows]
+
+
+def _query_values(result: Any) -> list[dict[int | str, Any]]:
+    """The values of each row, by the position of their column or, in a row that is an object, by their names.
+
+    Rows of another shape than documented are in ``extra``.
+    """
+    results = result["results"]
+    columns = list(results["columns"])
+    rows: Any = results["rows"] or results.get("extra", {}).get("rows", result.get("extra", {}).get("results"))
+    values: list[dict[int | str, Any]] = []
+    for row in cast("Any", rows if isinstance(rows, (list, tuple)) else ()):
+        if isinstance(row, dict):
+            named = cast("dict[str, Any]", row)
+            values.append({columns.index(name) if name in columns else name: named[name] for name in named})
+        else:
+            values.append(dict(enumerate(cast("list[Any]", row) if isinstance(row, (list, tuple)) else [row])))
+    return values
+
+
+def _column_names(columns: Sequence[str], rows: list[dict[int | str, Any]]) -> dict[int | str, str]:
+    """A name of its own for each column: two sources may both be called ``visitors``."""
+    names: dict[int | str, str] = dict(enumerate(columns))
+    for row in rows:
+        for key in row:
+            names.setdefault(key, key if isinstance(key, str) else "")
+    taken: dict[str, None] = {WEBSITE_ID: None}
+    for number, (key, name) in enumerate(names.items(), 1):
+        names[key] = unique_name(name or f"column_{number}", taken)
+        taken[names[key]] = None
+    return names
 
 
 _WEBSITE_COLUMNS = ("id", "domain", "name", "tracking_code", "is_active", "created_at", "team_id")

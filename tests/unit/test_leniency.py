@@ -16,7 +16,7 @@ from helpers import URL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zenovay_async import HeatmapPages, ResponseDecodeError, Visitor, VisitorPage, Zenovay
+from zenovay_async import AnalyticsOverview, HeatmapPages, ResponseDecodeError, Visitor, VisitorPage, Zenovay
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parsing import Parsed, parse_response
@@ -129,6 +129,17 @@ def test_an_optional_value_that_cannot_be_coerced_is_omitted_and_a_drift(sent: A
     # An optional value may be null.
     expected = [] if sent is None else ["$.data.visitors[].value_score"]
     assert [drift.path for drift in result.drifts] == expected
+
+
+def test_a_value_that_cannot_be_coerced_is_kept_where_undocumented_fields_are() -> None:
+    day = {"date": "2026-02-07", "total_visitors": ["?"], "bounces": 1}
+    days = [day, {**day, "total_visitors": None}]
+    result = parse(AnalyticsOverview, {"website": {"id": "x"}, "summary": {}, "daily_stats": days})
+    (first, second) = result.data.daily_stats
+    assert (first.extra, second.extra) == ({"total_visitors": ["?"], "bounces": 1}, {"bounces": 1})
+    assert "$.data.daily_stats[].total_visitors: a list, documented as an integer; kept in extra" in [
+        str(drift) for drift in result.drifts
+    ]
 
 
 def test_an_optional_object_that_cannot_be_coerced_is_omitted_whole() -> None:

@@ -19,6 +19,9 @@ from zenovay_async import (
     VisitorPage,
     WebsiteDetail,
 )
+from zenovay_async._protocol.parsing import parse_response
+from zenovay_async._protocol.response import RawResponse
+from zenovay_async.resources.query import query_call
 from zenovay_async.tables import Table, table_of
 
 if TYPE_CHECKING:
@@ -98,3 +101,26 @@ def test_no_value_of_an_answer_is_lost(
     answer = QueryAnswer(results=QueryResults(columns=columns, rows=(row,)))
     assert answers.rows_of(answer) == [expected]
     assert set(expected) <= set(answers.columns_of(answer))
+
+
+@pytest.mark.parametrize(
+    ("results", "columns", "rows"),
+    [
+        ({"columns": ["a"], "rows": [[1], "x", [2]]}, ("a",), [{"a": 1}, {"a": "x"}, {"a": 2}]),
+        ({"rows": [{"a": 1}, {"a": 2, "b": 3}]}, ("a", "b"), [{"a": 1}, {"a": 2, "b": 3}]),
+        ({"columns": ["a", "b"], "rows": [{"b": 1, "c": 2}]}, ("a", "b", "c"), [{"b": 1, "c": 2}]),
+        ([{"a": 1}, {"b": [2]}], ("a", "b"), [{"a": 1}, {"b": [2]}]),
+        ({"columns": ["a", None], "rows": [[1, 2]]}, ("column_1", "column_2"), [{"column_1": 1, "column_2": 2}]),
+        ({"rows": {"a": 1}}, (), []),
+    ],
+)
+def test_an_answer_of_another_shape_than_documented_has_its_rows(
+    results: object, columns: tuple[str, ...], rows: list[dict[str, Any]]
+) -> None:
+    """It was paid for, and one layout alone is documented."""
+    call = query_call("x", "Where from?", None, None)
+    body = msgspec.json.encode({"success": True, "data": {"results": results}})
+    answer = parse_response(call, RawResponse(200, {}, body), 0.0).data
+    answers = table(QueryAnswer)
+    assert answers.columns_of(answer) == columns
+    assert answers.rows_of(answer) == rows

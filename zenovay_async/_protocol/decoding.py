@@ -78,7 +78,11 @@ class Decoder(Generic[T]):
             CoercionError: A required value is missing or cannot be coerced.
             msgspec.ValidationError: The same, for a type that is left to msgspec.
         """
-        coerced, drifts = coerce(document, self._shape)
+        coerced, drifts, misfits = coerce(document, self._shape)
+        if self._collect is not None:
+            self._collect(coerced)
+        for misfit in misfits:
+            misfit.fields["extra"][misfit.name] = misfit.value
         return self._convert(coerced), drifts
 
     def find_drift(self, body: bytes) -> tuple[Drift, ...]:
@@ -89,18 +93,19 @@ class Decoder(Generic[T]):
             # Decoding to a Struct skips unknown fields without decoding them.
             return (Drift("$", f"an unknown field that cannot be decoded: {error}"),)
         try:
-            drifts = coerce(document, self._shape)[1]
+            drifts = coerce(document, self._shape).drifts
         except CoercionError as error:
             # A body that decodes is no error, even if coercion fails.
             drifts = (Drift(error.path, error.problem),)
         return (*text_drifts(replaced), *drifts)
 
     def _decode(self, body: bytes) -> Envelope[T]:
-        return self._convert(msgspec.json.decode(body))
-
-    def _convert(self, document: Any) -> Envelope[T]:
+        document = msgspec.json.decode(body)
         if self._collect is not None:
             self._collect(document)
+        return self._convert(document)
+
+    def _convert(self, document: Any) -> Envelope[T]:
         envelope = msgspec.convert(document, self._envelope)
         if self._transform is None:
             return cast("Envelope[T]", envelope)

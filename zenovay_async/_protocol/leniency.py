@@ -1,8 +1,9 @@
 """Coercion of values that have another type than documented.
 
 Only a body that does not decode is coerced, value by value: a ``5.0`` or a ``"5"`` is an integer; an optional field
-that is ``null``, or cannot be coerced, is omitted. A required value that cannot be coerced is an error that names its
-path. Every difference from the schema is a :class:`Drift`.
+that is ``null``, or cannot be coerced, is omitted, and its value kept where an object keeps undocumented fields. A
+required value that cannot be coerced is an error that names its path. Every difference from the schema is a
+:class:`Drift`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import msgspec
 from msgspec import inspect as shapes
@@ -56,8 +57,36 @@ class CoercionError(Exception):
         self.problem = problem
 
 
-def coerce(value: Any, kind: shapes.Type) -> tuple[Any, tuple[Drift, ...]]:
-    """Coerce a plain value to a type; returns the value, and each difference from the type.
+class Misfit(NamedTuple):
+    """A value of a documented field that cannot be coerced, to be kept in ``extra``.
+
+    Attributes:
+        fields: The object that it belongs to, coerced.
+        name: Name of the field.
+        value: The value as it came.
+    """
+
+    fields: dict[str, Any]
+    name: str
+    value: Any
+
+
+class Coerced(NamedTuple):
+    """A coerced value.
+
+    Attributes:
+        value: The value.
+        drifts: Each difference from the type.
+        misfits: Values that are not in it, and that its objects can keep.
+    """
+
+    value: Any
+    drifts: tuple[Drift, ...]
+    misfits: tuple[Misfit, ...]
+
+
+def coerce(value: Any, kind: shapes.Type) -> Coerced:
+    """Coerce a plain value to a type.
 
     Args:
         value: A decoded JSON value.
@@ -68,13 +97,14 @@ def coerce(value: Any, kind: shapes.Type) -> tuple[Any, tuple[Drift, ...]]:
     """
     coercer = _Coercer()
     coerced = coercer.visit(value, kind, "$")
-    return coerced, tuple(coercer.drifts)
+    return Coerced(coerced, tuple(coercer.drifts), tuple(coercer.misfits))
 
 
 class _Coercer:
     def __init__(self) -> None:
         # A dictionary as an ordered set: a list of a thousand items differs in the same way a thousand times.
         self.drifts: dict[Drift, None] = {}
+        self.misfits: list[Misfit] = []
 
     def visit(self, value: Any, kind: shapes.Type, path: str) -> Any:
         """Coerce a value; types that no response of this API has are left to msgspec."""
@@ -102,7 +132,7 @@ class _Coercer:
         for name, item in given.items():
             field = fields.get(name)
             if field is not None:
-                self._visit_field(item, field, f"{path}.{name}", coerced)
+                self._visit_field(item, field, f"{path}.{name}", coerced, keeps_extra=keeps_extra)
             elif keeps_extra:
                 coerced[name] = item
             else:
@@ -112,14 +142,19 @@ class _Coercer:
                 raise CoercionError(f"{path}.{name}", "required field is missing")
         return coerced
 
-    def _visit_field(self, value: Any, field: shapes.Field, path: str, coerced: dict[str, Any]) -> None:
+    def _visit_field(
+        self, value: Any, field: shapes.Field, path: str, coerced: dict[str, Any], *, keeps_extra: bool
+    ) -> None:
         try:
             coerced[field.encode_name] = self.visit(value, field.type, path)
         except CoercionError as error:
             if field.required:
                 raise
             inside = "" if error.path == path else f" at {_INDEX.sub('[]', error.path)}"
-            self._report(path, f"{error.problem}{inside}; omitted")
+            is_kept = keeps_extra and value is not None
+            if is_kept:
+                self.misfits.append(Misfit(coerced, field.encode_name, value))
+            self._report(path, f"{error.problem}{inside}; {'kept in extra' if is_kept else 'omitted'}")
 
     def _visit_list(self, value: Any, kind: shapes.VarTupleType | shapes.ListType, path: str) -> Any:
         if not isinstance(value, list):
