@@ -71,6 +71,20 @@ def test_a_file_that_cannot_be_written_is_named_as_given(tmp_path: Path, capsys:
         assert capsys.readouterr().err == f"zenovay-async: --output {path}: {reason}\n"
 
 
+def test_a_name_that_no_file_can_have_is_invalid_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / ("n" * 300)
+    assert main([*PAGES, "--sandbox", "1", "-o", str(path)]) == 2
+    assert capsys.readouterr().err == f"zenovay-async: --output {path}: File name too long\n"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main([*PAGES, "--sandbox", "1", "-o", "out"]) == 2
+    assert capsys.readouterr().err == "zenovay-async: --output out: No such file or directory\n"
+
+
 def test_an_empty_name_is_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*PAGES, "--sandbox", "1", "-o", ""]) == 2
     assert "--output '': expected a file" in capsys.readouterr().err

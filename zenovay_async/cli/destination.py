@@ -42,13 +42,18 @@ def open_destination(path: Path | None, *, is_data: bool) -> Generator[IO[str]]:
     if path is None:
         with standard_output(is_data=is_data) as file:
             yield file
-    elif not is_replaced(path):
+        return
+    try:
+        replaced, target = is_replaced(path), Path(os.path.realpath(path))
+    except OSError as error:
+        # A name that is too long, a directory that cannot be searched, or a working directory that is gone.
+        raise ConfigurationError(f"--output {path}: {error.strerror}") from error
+    if not replaced:
         with _open(path, path, "w") as file:
             if file.isatty():
                 file.reconfigure(encoding=locale.getpreferredencoding(do_setlocale=False))
             yield file
     else:
-        target = Path(os.path.realpath(path))
         draft, file = _open_draft(target, path)
         try:
             with file:
