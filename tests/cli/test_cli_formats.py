@@ -202,6 +202,42 @@ def test_a_table_shows_every_time_in_utc(
     assert "2026-11-30 22:30" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("never", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_a_month_that_never_ends_is_shown_as_the_server_says_it(
+    never: str, canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    data = {"usage": {"monthly_requests": 10, "monthly_limit": 1000, "monthly_reset_at": never}}
+    canned.get(f"{DEFAULT_BASE_URL}/usage", payload={"success": True, "data": data})
+    assert main(["usage"]) == 0
+    assert never[5:16].replace("T", " ") in capsys.readouterr().out
+
+
+def test_a_bar_is_never_longer_than_its_column(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    for numbers in ([-1, -10_000], [0, -5], [10**30, -(10**30)]):
+        pages = [{"url": "/", "total_interactions": number, "last_updated": None} for number in numbers]
+        canned.get(f"{DEFAULT_BASE_URL}/heatmaps/x/pages", payload={"success": True, "data": {"pages": pages}})
+        assert main(["heatmaps", "pages", "x"]) == 0
+        shown = capsys.readouterr().out
+        assert "total interactions" in shown
+        assert max(map(len, re.findall("[█▏▎▍▌▋▊▉]+", shown))) == (16 if max(numbers) > 0 else 1)
+        assert f"{numbers[1]:,}" in shown
+
+
+def test_a_float_of_hundreds_of_digits_leaves_room_for_other_columns(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    results = {"columns": ["ratio", "source"], "rows": [[1e300, "google"], [-2e15, "bing"]]}
+    canned.post(f"{DEFAULT_BASE_URL}/query/x", payload={"success": True, "data": {"results": results}})
+    assert main(["query", "Where?", "x"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert shown == ["ratio", "source", "1e+300", "google", "-2,000,000,000,000,000", "bing"]
+
+
 def test_visitors_cannot_control_a_terminal(
     canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,9 @@ _BAR = 16
 _GAP = 2
 _TEXT = 12
 
+# Where floats have more digits than they know.
+_EXPONENT = 1e16
+
 
 class Rows(Writer):
     """The rows of one website, or a line for each of many, the busiest first."""
@@ -156,7 +159,7 @@ class UsageSummary(Writer):
             grid.add_row("quota", Text(f"{used} requests"))
         if resets_at is not None:
             days = max(0, (resets_at - datetime.now(UTC)).days)
-            grid.add_row("resets", Text(f"{resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, in {days} days"))
+            grid.add_row("resets", Text(f"{_in_utc(resets_at)}, in {days} days"))
         self._console.print(grid)
 
 
@@ -172,8 +175,9 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()
     if isinstance(value, (int, float)):
-        # Years and IDs are text, so a number is a quantity.
-        return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{value:,.0f}"
+        # Years and IDs are text, so a number is a quantity. Python writes a float that is greater with an exponent.
+        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT
+        return f"{value:,.0f}" if is_whole else f"{value:,}"
     # Minutes are enough for people, and one zone for all; the other formats have the whole time.
     if (time := _as_time(value)) is not None:
         return f"{time:%Y-%m-%d %H:%M}"
@@ -191,7 +195,16 @@ def _as_time(value: Any) -> datetime | None:
         return None
 
 
+def _in_utc(time: datetime) -> str:
+    try:
+        return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except OverflowError:
+        # The ends of the calendar, in a zone that is beyond them: a server's word for never.
+        return f"{time:%Y-%m-%d %H:%M}"
+
+
 def _bar(value: float, most: float) -> Text:
-    eighths = round(value / most * _BAR * 8) if most else 0
+    # Changes and refunds may be negative, all of them even.
+    eighths = round(value / most * _BAR * 8) if most > 0 else 0
     full, rest = divmod(max(eighths, 1), 8)
     return Text("█" * full + ("", *"▏▎▍▌▋▊▉")[rest], style="cyan")
