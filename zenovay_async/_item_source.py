@@ -54,6 +54,7 @@ class ItemSource(Generic[ItemT]):
         has_copies: Whether a collection has equal items.
         is_lazy: Whether the items are not all known, so that equal ones are to be found by the workers.
         ended: Whether no further item is handed out.
+        size: Number of items in a collection; ``None`` where that is not known.
 
     Raises:
         ConfigurationError: ``items`` is something else.
@@ -62,6 +63,7 @@ class ItemSource(Generic[ItemT]):
     def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
         self.is_lazy = True
         self.ended = False
+        self.size: int | None = None
         self._lock = asyncio.Lock()
         self._taking: set[asyncio.Task[Any] | None] = set()
         self._now: Iterator[ItemT] = iter(())
@@ -77,6 +79,7 @@ class ItemSource(Generic[ItemT]):
         elif isinstance(items, Iterable):
             if _is_collection(items):
                 self.is_lazy = False
+                self.size = len(items)
                 self._copies = _find_copies(items)
             self._now = iter(items)
         else:

@@ -151,7 +151,9 @@ class Batch(Generic[ItemT, T]):
         if self._watch_client is not None:
             self._client_closed = self._watch_client()
             self._client_closed.add_done_callback(self._stop_with_client)
-        for _ in range(self._concurrency):
+        # More workers than items would be made in vain, and take a minute where there is no bound to speak of.
+        size = self._source.size
+        for _ in range(self._concurrency if size is None else min(self._concurrency, size)):
             worker = loop.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._retire)

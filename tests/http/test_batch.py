@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 import traceback
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,14 @@ async def test_no_more_calls_run_at_once_than_the_concurrency() -> None:
 
     assert len(await collect(batch(range(50), fetch, concurrency=3))) == 50
     assert highest == 3
+
+
+async def test_a_concurrency_without_bound_makes_no_more_workers_than_there_are_items() -> None:
+    assert await collect(batch([], double, sys.maxsize)) == []
+    made = batch([1, 2, 2, 3], double, sys.maxsize)
+    async with made as results:
+        assert repr(made) == "<Batch: 0 succeeded, 0 failed, 4 workers>"
+        assert sorted([result.value async for result in results if result.error is None]) == [2, 4, 4, 6]
 
 
 async def test_an_endless_source_is_read_only_as_results_are_taken() -> None:
