@@ -24,7 +24,8 @@ from zenovay_async.exceptions import (
     ClientClosedError,
     ConfigurationError,
     QuotaExceededError,
-    is_fatal,
+    is_fatal_itself,
+    parts_and_causes,
 )
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Batch(Generic[ItemT, T]):
         Raises:
             ZenovayError: An error that holds for every item: an invalid key, no paid plan, an exhausted quota, a server
                 that is away for longer than ``max_outage``, a parameter that is invalid for every website. If ``fetch``
-                raised it in an ``ExceptionGroup``, that is its cause.
+                raised it in an ``ExceptionGroup``, or another error from it, that is its cause.
             RuntimeError: Something else than the batch canceled the task of a call, as ``fetch`` itself may.
             Exception: What the source of items raised.
         """
@@ -291,19 +292,19 @@ class Batch(Generic[ItemT, T]):
         return Failure(item, failure)
 
     def _stop_if_fatal(self, item: ItemT, error: BaseException) -> None:
-        """Stop the batch and raise the error, if every item would meet it; in a group, it is raised from that."""
-        fatal = next((part for part in _parts(error) if self._is_fatal(item, part)), None)
+        """Stop the batch and raise the error, if every item would meet it; from another that has it in or under it."""
+        fatal = next((part for part in parts_and_causes(error) if self._is_fatal(item, part)), None)
         if fatal is None:
             return
         self._stop(fatal)
         if fatal is error:
             raise fatal
-        # A copy, as the group refers to the error itself, which may have another cause.
+        # A copy, as the other refers to the error itself, which may have another cause.
         raise copy.copy(fatal) from error
 
     def _is_fatal(self, item: ItemT, error: BaseException) -> bool:
         background = self._scope.background
-        if is_fatal(error) or (isinstance(error, BadRequestError) and error in background.repeated):
+        if is_fatal_itself(error) or (isinstance(error, BadRequestError) and error in background.repeated):
             return True
         if not isinstance(error, ConfigurationError) or self.succeeded:
             return False

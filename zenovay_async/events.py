@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Literal, TypeAlias
+from functools import partial
+from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -137,14 +139,28 @@ OnEvent: TypeAlias = Callable[[Event], None]
 _logger = logging.getLogger("zenovay_async")
 
 
+def is_listener(value: Any) -> bool:
+    """Whether a value can be called with an event, without a coroutine that nobody would await."""
+    while isinstance(value, partial):
+        value = value.func
+    if not callable(value) or isasyncgenfunction(value):
+        return False
+    return not iscoroutinefunction(value) and not iscoroutinefunction(type(value).__call__)
+
+
 def emit(on_event: OnEvent | None, event: Event) -> None:
-    """Call a listener, if there is one; log what it raises."""
+    """Call a listener, if there is one; log what it raises, and that it is asynchronous after all."""
     if on_event is None:
         return
+    listener = cast("Callable[[Event], object]", on_event)
     try:
-        on_event(event)
+        returned = listener(event)
     except Exception:
         _logger.exception("on_event failed on %s", type(event).__name__)
+        return
+    if iscoroutine(returned):
+        returned.close()
+        _logger.error("on_event returned a coroutine, which nothing awaits; expected a plain function of one event")
 
 
 class Listener:

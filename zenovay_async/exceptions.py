@@ -201,10 +201,36 @@ def is_fatal(error: BaseException) -> bool:
     """Whether every further call would fail alike.
 
     True for a bad key, no plan, no quota, a closed client, a connection that can never be made (an untrusted
-    certificate), and a server that is away for longer than a batch waits; also for a group with such an error in it.
+    certificate), and a server that is away for longer than a batch waits; also for a group with such an error in it,
+    and for another error that was raised from one.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(is_fatal, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return any(map(is_fatal_itself, parts_and_causes(error)))
+
+
+def parts_and_causes(error: BaseException) -> list[BaseException]:
+    """The errors of a group, also of groups in it; of another error, itself and what it was raised from.
+
+    An error of this package is judged by itself: its cause may be an earlier attempt.
+    """
+    found: list[BaseException] = []
+    pending, seen = [error], {id(error)}
+    while pending:
+        part = pending.pop()
+        inner: list[BaseException] = []
+        if isinstance(part, BaseExceptionGroup):
+            inner += cast("BaseExceptionGroup[BaseException]", part).exceptions
+        else:
+            found.append(part)
+        if part.__cause__ is not None and not isinstance(part, ZenovayError):
+            inner.append(part.__cause__)
+        # An error may be its own cause, in a circle.
+        pending += [one for one in reversed(inner) if id(one) not in seen]
+        seen.update(map(id, inner))
+    return found
+
+
+def is_fatal_itself(error: BaseException) -> bool:
+    """As :func:`is_fatal`, of this error alone."""
     if isinstance(error, PermissionDeniedError):
         return error.code == API_PAID_PLAN_REQUIRED
     if isinstance(error, APIConnectionError) and error.final and not error.sent:

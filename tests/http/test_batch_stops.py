@@ -13,6 +13,7 @@ from zenovay_async import (
     AuthenticationError,
     BadRequestError,
     ConfigurationError,
+    NotFoundError,
     QuotaExceededError,
     Zenovay,
     is_fatal,
@@ -49,6 +50,16 @@ async def test_a_rejected_key_in_a_task_group_stops_the_batch(sandbox: Sandbox) 
 KEY = AuthenticationError("Bad key", status=401)
 
 
+def raised_from(error: Exception, *causes: Exception) -> Exception:
+    for effect, cause in itertools.pairwise((error, *causes)):
+        effect.__cause__ = cause
+    return error
+
+
+IN_A_CIRCLE = ValueError()
+raised_from(IN_A_CIRCLE, KeyError(), IN_A_CIRCLE)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -57,10 +68,16 @@ KEY = AuthenticationError("Bad key", status=401)
         (ExceptionGroup("", [ValueError(), ExceptionGroup("", [KEY])]), True),
         (BaseExceptionGroup("", [asyncio.CancelledError(), KEY]), True),
         (ExceptionGroup("", [ValueError(), BadRequestError("no", status=400)]), False),
+        (raised_from(ValueError(), KEY), True),
+        (raised_from(ValueError(), KeyError(), ExceptionGroup("", [KEY])), True),
+        (ExceptionGroup("", [raised_from(ValueError(), KEY)]), True),
+        (raised_from(ExceptionGroup("", [ValueError()]), KEY), True),
+        (raised_from(NotFoundError("No such website", status=404), KEY), False),
+        (IN_A_CIRCLE, False),
     ],
 )
-async def test_a_fatal_error_is_found_in_any_group(error: BaseException, expected: bool) -> None:  # noqa: FBT001 - a table's column
-    """A fatal error stops the batch from within a group of any depth; a group without one is a failure of its item."""
+async def test_a_fatal_error_is_found_in_any_group_and_under_any_other(error: BaseException, expected: bool) -> None:  # noqa: FBT001 - a table's column
+    """A fatal error stops the batch from within a group, or under an error that ``fetch`` raised from it."""
 
     async def fetch(_: int) -> None:
         raise error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +14,26 @@ from zenovay_async import ConfigurationError, HeatmapPages, NotFoundError, Zenov
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from zenovay_async import Event
     from zenovay_async.sandbox import Sandbox
+
+
+async def listen(_event: object) -> None:
+    """A listener that would have to be awaited."""
+
+
+async def generate(event: object) -> AsyncIterator[object]:
+    yield event
+
+
+class AsynchronousListener:
+    async def __call__(self, event: object) -> None:
+        await listen(event)
+
+
+ASYNCHRONOUS = [listen, generate, partial(listen), AsynchronousListener(), partial(partial(AsynchronousListener()))]
 
 
 async def test_pages_are_typed_sorted_and_limited(zenovay: Zenovay, sandbox: Sandbox) -> None:
@@ -109,11 +128,23 @@ async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenov
         ({"strict": "x"}, "strict='x': expected True or False"),
         ({"on_event": 5}, "on_event=5: expected a plain function of one event, or None"),
         ({"on_event": asyncio.sleep}, "on_event=<function sleep"),
+        *(({"on_event": listener}, "on_event=.*: expected a plain function of one event") for listener in ASYNCHRONOUS),
     ],
 )
 def test_an_option_of_another_type_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Zenovay("zv_x", **options)
+
+
+async def test_a_listener_that_returns_a_coroutine_is_logged(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What only shows when it is called is said in the log, and the call goes on."""
+    forward: Any = lambda event: listen(event)  # noqa: E731, PLW0108 - the mistake
+    sandbox.fault(Fault.status(500), times=1)
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, on_event=forward) as zenovay:
+        await zenovay.usage()
+    assert "on_event returned a coroutine, which nothing awaits" in caplog.text
 
 
 async def test_a_fetch_that_cannot_be_called_is_named(zenovay: Zenovay) -> None:

@@ -108,6 +108,22 @@ class SocksConnector(aiohttp.TCPConnector):
         raise SocksError("Couldn't connect to proxy 127.0.0.1:1080")
 
 
+@pytest.mark.parametrize("kind", [OSError, aiohttp.ClientError, ValueError])
+async def test_what_a_connector_says_is_shown_on_one_line(kind: type[Exception]) -> None:
+    """A connector, a resolver or a proxy floods and forges no log: its words are printable, and few."""
+
+    class Loud(aiohttp.TCPConnector):
+        async def connect(self, *_: Any, **__: Any) -> Any:
+            raise kind("no way\r\n\x1b[31mINFO all is well " + "and on\n" * 100_000)
+
+    async with aiohttp.ClientSession(connector=Loud()) as session:
+        zenovay = Zenovay("zv_k", base_url="https://api.example", session=session, max_attempts=1)
+        with pytest.raises(ZenovayError, match="no way") as caught:
+            await zenovay.usage()
+    assert len(str(caught.value)) < 700
+    assert str(caught.value).isprintable()
+
+
 async def test_what_the_connector_raises_is_an_error_of_the_tree(sandbox: Sandbox) -> None:
     """As no connection could be made, nothing was sent, not even what must not be sent twice."""
     async with aiohttp.ClientSession(connector=SocksConnector()) as session:

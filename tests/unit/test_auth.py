@@ -228,6 +228,16 @@ def test_an_invalid_base_url_is_rejected(url: Any) -> None:
         Zenovay(KEY, base_url=url, allow_http=True)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "/\n\n"])
+def test_the_newline_at_the_end_of_a_mounted_base_url_is_left_out(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base URL from a file works as a key from a file does; a file of nothing else is no base URL."""
+    monkeypatch.setenv("ZENOVAY_BASE_URL", f"https://api.example/v1{end}")
+    expected = "Zenovay(base_url='https://api.example/v1')"
+    assert repr(Zenovay(KEY)) == repr(Zenovay(KEY, base_url=f"https://api.example/v1{end}")) == expected
+    monkeypatch.setenv("ZENOVAY_BASE_URL", end.removeprefix("/"))
+    assert repr(Zenovay(KEY)) == f"Zenovay(base_url={DEFAULT_BASE_URL!r})"
+
+
 @pytest.mark.parametrize(
     "url",
     [

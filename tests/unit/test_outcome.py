@@ -100,6 +100,9 @@ def test_a_rate_limit_is_one_under_any_status(status: int) -> None:
     [
         (429, "RATE_LIMIT_EXCEEDED", "rate_limited"),
         (429, "MONTHLY_LIMIT_EXCEEDED", "quota_exhausted"),
+        (402, "MONTHLY_LIMIT_EXCEEDED", "quota_exhausted"),
+        (403, "MONTHLY_LIMIT_EXCEEDED", "quota_exhausted"),
+        (500, "MONTHLY_LIMIT_EXCEEDED", "failed"),
         (200, "RATE_LIMIT_EXCEEDED", "rate_limited"),
         (200, "MONTHLY_LIMIT_EXCEEDED", "quota_exhausted"),
         (200, "NOT_FOUND", "failed"),

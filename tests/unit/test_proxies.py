@@ -44,6 +44,8 @@ def proxy_of(base_url: str = API, *, trust_env: bool = True) -> str | None:
         ({"HTTPS_PROXY": "a:1"}, API, "http://a:1"),
         ({"HTTPS_PROXY": "a"}, API, "http://a"),
         ({"HTTPS_PROXY": " http://a:1/ "}, API, "http://a:1"),
+        ({"HTTPS_PROXY": " \n", "ALL_PROXY": "\n"}, API, None),
+        ({"HTTPS_PROXY": " ", "ALL_PROXY": "http://a:1\n"}, API, "http://a:1"),
         ({"HTTPS_PROXY": "https://a:1"}, API, "https://a:1"),
         ({"HTTPS_PROXY": "HTTP://[::1]:1"}, API, "http://[::1]:1"),
         ({"HTTPS_PROXY": "http://a:1", "NO_PROXY": "zenovay.com"}, API, None),

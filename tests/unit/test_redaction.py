@@ -6,6 +6,7 @@ import asyncio
 import logging
 import pickle
 import re
+from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -95,12 +96,23 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize("spell", [lambda text: text.replace("/", "\\/"), json_escaped, lambda text: quote(text, "")])
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda text: text.replace("/", "\\/"),
+        lambda text: text.replace("\\", "\\\\"),
+        json_escaped,
+        lambda text: quote(text, ""),
+        escape,
+        lambda text: re.sub(r"\W", lambda found: f"&#{ord(found[0])};", text),
+        lambda text: re.sub(r"\W", lambda found: f"&#x{ord(found[0]):X};", text),
+    ],
+)
 @pytest.mark.parametrize("before", [0, MAX_BODY_CHARS - 20])
-async def test_a_key_that_json_or_a_url_spells_otherwise_is_redacted(
+async def test_a_key_that_json_html_or_a_url_spells_otherwise_is_redacted(
     spell: Callable[[str], str], before: int, canned: aioresponses
 ) -> None:
-    key = "zv_k7/Qe1+xWm/04t+z8L/Vn35=="
+    key = "zv_k7/Qe1+xWm\\04t&z8L/Vn35=="
     body = f"{'x' * before} {spell(key)} {spell(key)} {'x' * 1000}"
     canned.get(f"{DEFAULT_BASE_URL}/echo", status=404, body=body)
     async with Zenovay(key, rate_limit=None) as zenovay:

@@ -27,7 +27,7 @@ from zenovay_async import (
     ZenovayError,
 )
 from zenovay_async._protocol.call import Endpoint
-from zenovay_async._protocol.decoding import Decoder
+from zenovay_async._protocol.decoding import UNTYPED, Decoder
 from zenovay_async._protocol.parsing import Parsed, parse_response
 from zenovay_async._protocol.response import RawResponse, Response
 
@@ -231,6 +231,16 @@ def test_an_error_without_a_valid_body_states_its_status(body: bytes) -> None:
 @pytest.mark.parametrize("data", [{}, {"data": None}, {"data": {}}, {"data": PAGES}])
 def test_success_false_under_status_200_is_an_error(code: str, cls: type[ZenovayError], data: dict[str, Any]) -> None:
     assert type(failure(200, {"success": False, "error": {"message": "m", "code": code}, **data})) is cls
+
+
+@pytest.mark.parametrize("outer", [{}, {"success": True}, {"data": None}, {"success": True, "data": None}])
+def test_an_error_without_data_under_status_200_is_an_error(outer: dict[str, Any]) -> None:
+    """What says an error and has no data is no success, neither for a typed method nor for ``request``."""
+    body = {**outer, "error": {"message": "m", "code": "NOT_FOUND"}}
+    assert type(failure(200, body)) is NotFoundError
+    untyped = Endpoint("request", "x", UNTYPED, may_be_empty=True)
+    with pytest.raises(NotFoundError):
+        parse_response(untyped.call(), RawResponse(200, {}, json.dumps(body).encode()), NOW)
 
 
 def test_a_successful_response_is_its_data_with_aware_times() -> None:

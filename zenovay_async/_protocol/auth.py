@@ -8,6 +8,7 @@ required.
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Any, Literal, NoReturn, Self, TypeAlias, get_args
 
 from zenovay_async.exceptions import MAX_BODY_CHARS, ConfigurationError, ZenovayError
@@ -194,10 +195,14 @@ def resolve_api_key(given: Secret | None, from_environment: Secret | None = None
 
 
 def _spellings(key: str) -> set[str]:
-    """The key in lower case, as it is and as JSON and URLs spell what is no letter or digit in it."""
+    """The key in lower case, as it is and as JSON, URLs and HTML spell what is no letter or digit in it."""
     lower = key.translate(_ASCII_LOWER)
-    in_json = _SPELLED.sub(lambda found: f"\\u{ord(found[0]):04x}", lower)
-    return {lower, lower.replace("/", "\\/"), in_json, _SPELLED.sub(lambda found: f"%{ord(found[0]):02x}", lower)}
+    escaped = lower.replace("\\", "\\\\")
+    spelled = {
+        "".join(form.format(ord(one)) if _SPELLED.match(one) else one for one in lower)
+        for form in ("\\u{:04x}", "%{:02x}", "&#{};", "&#x{:x};")
+    }
+    return {lower, escaped, escaped.replace("/", "\\/"), lower.replace("/", "\\/"), escape(lower), *spelled}
 
 
 def doubt_about_key(key: Secret) -> str:

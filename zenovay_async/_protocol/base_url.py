@@ -53,10 +53,12 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
     Raises:
         ConfigurationError: The URL is invalid, contains credentials, or would send the key unencrypted.
     """
-    url = given if given is not None else from_environment or DEFAULT_BASE_URL
+    url = given if given is not None else (from_environment or "").rstrip("\r\n") or DEFAULT_BASE_URL
     if not isinstance(url, str):
         raise ConfigurationError(f"base_url={url!r}: expected a str such as {DEFAULT_BASE_URL!r}")
     require_bool("allow_http", allow_http)
+    # A setting that is mounted as a file often ends with a newline.
+    url = url.rstrip("\r\n")
     shown = repr(url)
     try:
         parts = urlsplit(url)

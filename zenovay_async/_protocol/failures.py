@@ -57,6 +57,8 @@ _REDIRECT = range(300, 400)
 _DECODED = {"", "br", "deflate", "gzip", "identity"}
 _MAYBE_RATE_LIMIT = frozenset({403, 503})
 """Statuses that mean a rate limit if the response says when to retry and states no other cause."""
+# 429 is documented; APIs that charge for more use the others.
+_MAYBE_QUOTA = frozenset({402, 403, 429})
 # With 400, 401 or 404, a page that speaks of rate limits is about something else.
 _EDGE_STATUSES = frozenset({403, 429})
 _EDGE_RATE_LIMIT = 1015
@@ -137,7 +139,7 @@ def strict_error(raw: RawResponse, drifts: tuple[Drift, ...]) -> ResponseDecodeE
 
 def _class_of(raw: RawResponse, code: str | None, edge_code: int | None, now: float) -> type[APIStatusError]:
     status = raw.status
-    if status == 429 and code == MONTHLY_LIMIT_EXCEEDED:  # noqa: PLR2004 - the status is its own name
+    if status in _MAYBE_QUOTA and code == MONTHLY_LIMIT_EXCEEDED:
         return QuotaExceededError
     if status in OK_STATUSES:
         return _BY_CODE.get(code or "", APIStatusError)

@@ -6,14 +6,14 @@ Source: help "API error handling" and "REST API reference" (the envelope), docs 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from zenovay_async._protocol.decoding import text_drifts
 from zenovay_async._protocol.failures import decode_error, empty_error, error_from_response, strict_error
 from zenovay_async._protocol.headers import as_dict
-from zenovay_async._protocol.json_text import BOM, UNDECODABLE, loads
+from zenovay_async._protocol.json_text import BOM, UNDECODABLE, loads, loads_or_none
 from zenovay_async._protocol.leniency import CoercionError, Drift
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse
 from zenovay_async.rate_limits import UsageHeaders
@@ -67,7 +67,9 @@ def parse_response(
     except UNDECODABLE as problem:
         envelope, drifts = _parse_leniently(call, raw, now, problem)
     else:
-        if not envelope.success:
+        # Through a variable of its own, as a check would narrow the type of the result.
+        data: Any = envelope.data
+        if not envelope.success or (data is None and _states_error(loads_or_none(raw.body))):
             raise error_from_response(raw, now)
         if strict or find_drift:
             drifts = decoder.find_drift(raw.body)
@@ -75,6 +77,12 @@ def parse_response(
         raise strict_error(raw, drifts)
     usage = None if endpoint.usage_of is None else endpoint.usage_of(envelope.data)
     return Parsed(envelope.data, envelope.timestamp, drifts, usage)
+
+
+def _states_error(value: Any) -> bool:
+    """Whether a body has an error, and no data beside it; some APIs write ``"error": null`` into a success."""
+    document = as_dict(value)
+    return bool(document.get("error")) and document.get("data") is None
 
 
 def _parse_leniently(
@@ -95,8 +103,7 @@ def _parse_leniently(
     at_first = problem if isinstance(problem, msgspec.ValidationError) else None
     if not document and not (endpoint.may_be_empty and isinstance(value, dict)):
         raise decode_error(raw, at_first or CoercionError("$", "expected an object that is not empty")) from None
-    # Some APIs write "error": null into a success.
-    if document.get("success") is False or (document.get("error") and "data" not in document):
+    if document.get("success") is False or _states_error(document):
         raise error_from_response(raw, now) from None
     bare = "data" not in document
     try:

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.http_exceptions import BadStatusLine, ContentEncodingError, LineTooLong, TransferEncodingError
 
 from zenovay_async._limits.outage import HOST_NOT_FOUND, PROXY_NOT_FOUND
+from zenovay_async._protocol.text import one_line
 from zenovay_async.exceptions import APIConnectionError, ClientClosedError, ConfigurationError, ZenovayError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def translate(
             return unconnected
         if isinstance(error, ValueError):
             netrc = "; with trust_env, a session takes credentials from ~/.netrc as well" if session.trust_env else ""
-            return ConfigurationError(f"aiohttp rejected the request: {error}{netrc}")
+            return ConfigurationError(f"aiohttp rejected the request: {one_line(str(error))}{netrc}")
         if session.closed:
             return ClientClosedError("The session was closed before or during the call")
         raise error
@@ -296,5 +297,5 @@ def _find(error: BaseException, kind: type[E]) -> E | None:
 def _name(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
         return "its headers broke off"
-    text = _SSL_OPTION.sub("", str(error))
+    text = one_line(_SSL_OPTION.sub("", str(error)))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -63,7 +63,7 @@ def _of_environment(base_url: str) -> tuple[str, Secret] | None:
         return None
     environment = getproxies_environment()
     proxies = environment or getproxies()
-    name = next((name for name in (url.scheme, "all") if proxies.get(name)), None)
+    name = next((name for name in (url.scheme, "all") if proxies.get(name, "").strip()), None)
     if name is None:
         return None
     if environment:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -22,7 +21,7 @@ from zenovay_async._protocol.text import one_line
 from zenovay_async._session.connection_pool import as_headers, url_builder
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
-from zenovay_async.events import OnEvent
+from zenovay_async.events import OnEvent, is_listener
 from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError, ZenovayError
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         check_timeout("attempt_timeout", self.attempt_timeout)
         require_int("max_attempts", self.max_attempts)
         require_bool("strict", self.strict)
-        if self.on_event is not None and (not callable(self.on_event) or iscoroutinefunction(self.on_event)):
+        if self.on_event is not None and not is_listener(self.on_event):
             raise ConfigurationError(f"on_event={self.on_event!r}: expected a plain function of one event, or None")
 
 
