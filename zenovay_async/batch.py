@@ -222,19 +222,20 @@ class Batch(Generic[ItemT, T]):
 
     async def _work(self) -> None:
         slots, source, results = self._result_slots, self._source, self._results
+        waits, has_copies, is_lazy = source.waits, source.has_copies, source.is_lazy
         while not source.ended:
             # The slot first: a result never waits for one, and so is never lost when the batch stops.
             if not slots.acquire_nowait():
                 await slots.acquire()
-            if source.waits:
+            if waits:
                 SCOPE.set(self._scope)
                 item = await source.take()
             else:
                 item = source.take_now()
             if item is End.END:
                 return
-            copies = source.take_copies(item) if source.has_copies else None
-            result = await (self._fetch_or_join(item) if source.is_lazy else self._fetch_one(item))
+            copies = source.take_copies(item) if has_copies else None
+            result = await (self._fetch_or_join(item) if is_lazy else self._fetch_one(item))
             if result is None:
                 return
             done = 1 if copies is None else 1 + len(copies)

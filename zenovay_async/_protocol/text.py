@@ -11,7 +11,7 @@ import re
 # Controls, separators of lines, what reorders or hides the text around it, and half surrogates; not the joiners U+200C
 # and U+200D, which scripts and emoji need.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-_LONGEST_LINE = 500
+_LONGEST_LINE, _LONG_WORD = 500, 100
 
 
 def printable(text: str) -> str:
@@ -30,8 +30,10 @@ def escape_json(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text as a log or an error message may show it: on one line, printable, 500 characters at most."""
-    words = text[: _LONGEST_LINE + 1].split()
+    """Text as a log or an error message may show it: on one line, printable, cut at 500 characters."""
+    line = " ".join(text[:_LONGEST_LINE].split())
     if len(text) > _LONGEST_LINE:
-        words[-1:] = ["[...]"]
-    return printable(" ".join(words))
+        # Whole words, as half an API key is not recognized; a long one is text of a language without spaces.
+        whole = line.rpartition(" ")[0]
+        line = f"{whole if len(line) - len(whole) <= _LONG_WORD else line} [...]".lstrip()
+    return printable(line)

@@ -76,6 +76,7 @@ class CallState(Generic[T]):
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
         try:
+            # As running_loop() does, without a call on the path of every call.
             self.loop = asyncio.get_running_loop()
         except RuntimeError:
             raise no_running_loop() from None
