@@ -170,7 +170,7 @@ def test_text_of_a_server_is_one_line_of_limited_length(status: int) -> None:
     error = failure(status, {"error": {"message": text, "code": text, "request_id": text}})
     for shown in (error.message, error.code or "", error.request_id or ""):
         assert shown.lower().startswith("slow\ufffd[31m error forged\ufffd x x")
-        assert shown.endswith("x [...]")
+        assert shown.lower().endswith("x [...]")
         assert len(shown) <= 506
     assert len(error.body or "") > 50_000
     assert "\x1b" not in failure(status, b"", Content_Type="text/\x1b[31m").message
