@@ -149,7 +149,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_forked_process_starts_clean() -> None:
     """With limits, jitter and blocks of its own, also of an inherited client, while callers of its parent wait."""
     run = subprocess.run(  # noqa: S603 - our own interpreter and script

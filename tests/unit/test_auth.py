@@ -52,11 +52,12 @@ def test_an_invalid_key_is_rejected_when_the_client_is_made(key: Any) -> None:
     assert not str(key).strip() or str(key) not in str(caught.value)
 
 
+# What templates, tutorials and log files have in place of a key.
 PLACEHOLDERS = """
 YOUR_API_KEY your-api-key <your-api-key> zv_your_api_key ZV_YOUR_KEY zv_your_key_here your_zenovay_api_key zv_xxx ZV_xxx
 zv_xxxxxxxxxxxxxxxx XXXX zv_... zv_**** zv_ zv_<key> ${ZENOVAY_API_KEY} $ZENOVAY_API_KEY %ZENOVAY_API_KEY% {{api_key}}
 [key] (key) ZENOVAY_API_KEY API_KEY api-key my_api_key the-api-key insert_key_here paste-your-key zv_replace_me changeme
-CHANGE_ME placeholder example TODO None null undefined ---
+CHANGE_ME placeholder example todo None null undefined ---
 zv_live_xxxxxxxx zv_test_XXX zv_example_key zv_1a2b... zv_1a2b...9f zv_1a2b********9f REDACTED zv_REDACTED tbd
 """
 

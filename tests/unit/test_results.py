@@ -119,8 +119,8 @@ def test_rows_of_a_table_have_no_empty_extra() -> None:
 
 def decoded(endpoint: Endpoint, data: Any) -> Any:
     """What a call returns whose response has this data."""
-    decoder: Decoder[Any] = Decoder(endpoint.result)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    described = EndpointOf(endpoint.name, endpoint.path, decoder)
+    result: Any = endpoint.result
+    described: EndpointOf[Any] = EndpointOf(endpoint.name, endpoint.path, Decoder(result))
     raw = RawResponse(200, {}, msgspec.json.encode({"success": True, "data": data}))
     return parse_response(described.call("x"), raw, 0.0).data
 
@@ -237,8 +237,9 @@ def test_dataclass_functions_work_on_results() -> None:
 
 
 def test_a_result_is_frozen_and_hashable() -> None:
+    unchecked: Any = PAGES
     with pytest.raises(AttributeError):
-        PAGES.pages = ()  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
+        unchecked.pages = ()
     assert len({PAGES, copy.deepcopy(PAGES)}) == 1
 
 
