@@ -29,9 +29,9 @@ MIN_ATTEMPT = 0.01
 # Seconds. A connection that takes longer shows a server that is away; one that had less time says little of it. The
 # timeout of connecting is up to a tenth shorter than the call's.
 _MIN_CONNECT = 1.0
+_CONNECT_MARGIN = 0.15
 # Share of a call's timeout: so much of it is said to have passed before the request was sent.
 _NOTICEABLE = 0.05
-_CONNECT_MARGIN = 0.15
 
 
 class CallState(Generic[T]):
