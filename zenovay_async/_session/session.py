@@ -246,12 +246,12 @@ class Session:
         except ServerUnavailable as unavailable:
             outage = unavailable
         # Outside of the handler, so that the error keeps its own cause; the traceback would refer to this frame.
-        error = state.give_up(outage.with_traceback(None))
+        final = state.give_up(outage.with_traceback(None))
         try:
-            raise error
+            raise final
         finally:
             # Or this frame, to which the error's traceback refers, would keep both.
-            del outage, error
+            del outage, final
 
     def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
         request_id = self._auth.redact_text(one_line(raw.headers.get("x-request-id", "without ID")))
