@@ -6,7 +6,7 @@
 Every error is a :class:`ZenovayError`; ``zenovay_async.exceptions`` draws the tree.
 """
 
-from zenovay_async._limits.options import RateLimitOption
+from zenovay_async._limits.options import BatchHeadroom, RateLimitOption, RateLimitStoreOption
 from zenovay_async._protocol.auth import AuthStyle
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout
 from zenovay_async._protocol.response import Response
@@ -25,6 +25,8 @@ from zenovay_async.events import (
     SchemaDrift,
     ServerReachable,
     ServerUnreachable,
+    SharedBudgetBack,
+    SharedBudgetLost,
 )
 from zenovay_async.exceptions import (
     APIConnectionError,
@@ -44,6 +46,7 @@ from zenovay_async.exceptions import (
     is_fatal,
 )
 from zenovay_async.rate_limits import (
+    Change,
     Estimate,
     Outcome,
     OutcomeKind,
@@ -52,7 +55,9 @@ from zenovay_async.rate_limits import (
     RateLimit,
     RateLimiter,
     RateLimitHeaders,
+    Store,
     UsageHeaders,
+    Write,
 )
 from zenovay_async.resources.analytics import (
     Analytics,
@@ -97,7 +102,9 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "Batch",
+    "BatchHeadroom",
     "BatchResult",
+    "Change",
     "ClientClosedError",
     "Comparison",
     "ConfigurationError",
@@ -146,6 +153,7 @@ __all__ = [
     "RateLimitError",
     "RateLimitHeaders",
     "RateLimitOption",
+    "RateLimitStoreOption",
     "RateLimitUpdated",
     "RateLimited",
     "RateLimiter",
@@ -167,8 +175,11 @@ __all__ = [
     "ServerReachable",
     "ServerUnreachable",
     "Severity",
+    "SharedBudgetBack",
+    "SharedBudgetLost",
     "ShortRange",
     "Stats",
+    "Store",
     "Subscription",
     "Success",
     "Timeout",
@@ -182,6 +193,7 @@ __all__ = [
     "WebsiteSettings",
     "WebsiteSummary",
     "Websites",
+    "Write",
     "Zenovay",
     "ZenovayError",
     "__version__",

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeV
 import msgspec
 
 from zenovay_async._limits.budget import budget_for
-from zenovay_async._limits.options import Limits, RateLimitOption
+from zenovay_async._limits.options import (
+    STORE_VARIABLE,
+    BatchHeadroom,
+    Limits,
+    RateLimitOption,
+    RateLimitStoreOption,
+)
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.auth import KEY_VARIABLE, Auth, AuthStyle, Secret, doubt_about_key, resolve_api_key
 from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
@@ -116,6 +122,12 @@ class Zenovay(ClientMethods):
         rate_limit: ``"auto"`` learns the limit from the responses, starting at 30 a minute; an int is never exceeded,
             whatever the API allows; ``None`` does not pace; or a ``RateLimiter`` of your own.
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
+        rate_limit_store: Where the budget of the key is kept: ``None`` for this process; ``"machine"`` for all
+            processes of this user on this machine; the URL of a Redis (``redis://``, ``rediss://``, ``unix://``; extra
+            ``redis``) for all machines; or a ``Store`` of your own. Omitted, ``ZENOVAY_RATE_LIMIT_STORE``, else
+            ``None``.
+        batch_headroom: What batches leave to direct calls: ``"auto"`` learns it from the direct calls that come; an int
+            keeps so many requests of each window free; 0 keeps none.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
         session: An aiohttp session to send with; it stays yours and is never closed. Its own settings say which proxy
             and certificates it uses.
@@ -158,6 +170,8 @@ class Zenovay(ClientMethods):
         max_connections: int = 100,
         rate_limit: RateLimitOption = "auto",
         rate_limit_window: float = 60.0,
+        rate_limit_store: RateLimitStoreOption | NotGiven = NOT_GIVEN,
+        batch_headroom: BatchHeadroom = "auto",
         quota_reserve: int = 0,
         session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
@@ -170,6 +184,10 @@ class Zenovay(ClientMethods):
         # From here on no variable holds the plain key or password, so that no traceback can show it.
         api_key = Secret.of(api_key) if api_key is not None else None
         proxy = Secret(proxy) if isinstance(proxy, str) else proxy
+        if rate_limit_store is NOT_GIVEN:
+            rate_limit_store = Secret(os.environ.get(STORE_VARIABLE, "")) or None
+        elif isinstance(rate_limit_store, str):
+            rate_limit_store = Secret(rate_limit_store)
         require_int("max_connections", max_connections)
         self._base_url = resolve_base_url(base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=allow_http)
         self._transport = Transport(
@@ -191,7 +209,7 @@ class Zenovay(ClientMethods):
                 on_event=on_event,
                 strict=strict,
             ),
-            Limits(rate_limit, rate_limit_window, quota_reserve),
+            Limits(rate_limit, rate_limit_window, quota_reserve, rate_limit_store, batch_headroom),
             DriftReporter(on_event),
         )
 
@@ -213,6 +231,7 @@ class Zenovay(ClientMethods):
         attempt_timeout: Timeout = NOT_GIVEN,
         max_attempts: int | None = None,
         rate_limit: RateLimitOption | NotGiven = NOT_GIVEN,
+        batch_headroom: BatchHeadroom | None = None,
         quota_reserve: int | None = None,
         on_event: OnEvent | NotGiven | None = NOT_GIVEN,
     ) -> Self:
@@ -228,6 +247,7 @@ class Zenovay(ClientMethods):
             attempt_timeout: Seconds for one attempt; ``None`` for no bound.
             max_attempts: Requests that one call may send.
             rate_limit: ``"auto"``, requests per window, a ``RateLimiter``, or ``None`` for no pacing.
+            batch_headroom: What batches leave to direct calls.
             quota_reserve: Requests of the monthly quota that batches leave to direct calls.
             on_event: Called with each event; ``None`` for no listener.
 
@@ -255,10 +275,11 @@ class Zenovay(ClientMethods):
                 max_attempts=old.max_attempts if max_attempts is None else max_attempts,
                 on_event=listener,
             ),
-            Limits(
-                limits.rate_limit if rate_limit is NOT_GIVEN else rate_limit,
-                limits.window,
-                limits.quota_reserve if quota_reserve is None else quota_reserve,
+            msgspec.structs.replace(
+                limits,
+                rate_limit=limits.rate_limit if rate_limit is NOT_GIVEN else rate_limit,
+                batch_headroom=limits.batch_headroom if batch_headroom is None else batch_headroom,
+                quota_reserve=limits.quota_reserve if quota_reserve is None else quota_reserve,
             ),
             self._drift if listener == old.on_event else DriftReporter(listener),
         )

@@ -117,6 +117,32 @@ class QuotaExhausted(Event, frozen=True, kw_only=True):
     resets_at: datetime
 
 
+class SharedBudgetLost(Event, frozen=True, kw_only=True):
+    """The store of the shared budget cannot be reached: this process goes on by itself, with its share of the limit.
+
+    Emitted once; :class:`SharedBudgetBack` follows.
+
+    Attributes:
+        reason: What went wrong, without the password of the store's URL.
+        members: Processes among which the limit is divided: those seen last, or an assumption if none were.
+        limit: Requests per window that this process may send until the store is back.
+    """
+
+    reason: str
+    members: int
+    limit: int
+
+
+class SharedBudgetBack(Event, frozen=True, kw_only=True):
+    """The store of the shared budget can be reached again, after a :class:`SharedBudgetLost`.
+
+    Attributes:
+        seconds: How long it could not.
+    """
+
+    seconds: float
+
+
 class SchemaDrift(Event, frozen=True, kw_only=True):
     """A response does not match the documented schema and was decoded all the same; emitted once per client.
 

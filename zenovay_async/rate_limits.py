@@ -1,20 +1,19 @@
-"""What a key may spend, and the protocol of a custom rate limiter.
+"""What a key may spend, and the protocols of a custom rate limiter and of a custom store.
 
 :class:`RateLimit`, :class:`Quota` and :class:`Estimate` are snapshots. :class:`RateLimiter` is what a client needs of a
 limiter: one permit for each request. Each :class:`Permit` is settled with the :class:`Outcome` of its request, or
-refunded if the request was never sent.
+refunded if the request was never sent. :class:`Store` is where the processes that use one key keep what they share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zenovay_async.exceptions import ZenovayError
 
 
@@ -220,8 +219,13 @@ class RateLimiter(Protocol):
         """The last known state."""
         ...
 
-    def forecast(self, n: int) -> float:
-        """Seconds until the last of ``n`` further requests could start, as far as known."""
+    def forecast(self, n: int, *, background: bool = False) -> float:
+        """Seconds until the last of ``n`` further requests could start, as far as known.
+
+        Args:
+            n: Number of requests.
+            background: Whether they belong to a batch, which leaves room for direct calls.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -229,4 +233,74 @@ class RateLimiter(Protocol):
 
         A permit acquired before may be settled afterwards, and a later :meth:`acquire` opens the limiter again.
         """
+        ...
+
+
+class Write(msgspec.Struct, frozen=True):
+    """What a change writes into a store.
+
+    Attributes:
+        value: The new value.
+        ring: Addresses, as :meth:`Store.listen` returned them, of those to wake once it is written.
+    """
+
+    value: bytes
+    ring: tuple[str, ...] = ()
+
+
+Change: TypeAlias = Callable[[bytes | None, float], Write | None]
+"""A change of a stored value.
+
+Called with the value, ``None`` if there is none, and the time of the store's clock in seconds; returns what to write,
+or ``None`` to write nothing. It does not block, and a store may call it again with a newer value; the last call counts.
+"""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Keeps small values, by name, for all processes that share them: a few kilobytes for each key.
+
+    A value is read and written by :meth:`update` alone, so that no process overwrites what another one wrote meanwhile.
+    All who share a store see one clock, which need not be that of any of them. A store may lose a value at any time; it
+    is then written again by whoever comes first. An exception that a method raises means that the store is lost for
+    now: each process goes on by itself, and tries again a second later.
+    """
+
+    def update_nowait(self, name: str, change: Change) -> bool:
+        """Change a value now, if that needs no wait: no network, no lock that another one holds.
+
+        Args:
+            name: Name of the value: letters, digits, ``-``.
+            change: The change.
+
+        Returns:
+            Whether the value was changed; if not, the caller has to :meth:`update`.
+        """
+        ...
+
+    async def update(self, name: str, change: Change) -> None:
+        """Change a value: call ``change`` with the current value, and write what it returns unless another was written.
+
+        Args:
+            name: Name of the value.
+            change: The change; it may be called several times.
+        """
+        ...
+
+    async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
+        """Call a function whenever another process rings, until the store is closed.
+
+        A ring that is lost costs time only. A store without rings returns ``""``.
+
+        Args:
+            name: Name of the value.
+            on_ring: Called in the event loop of the caller; it does not block.
+
+        Returns:
+            The address at which others ring.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what is held; a later :meth:`update` opens the store again."""
         ...

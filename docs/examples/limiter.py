@@ -55,7 +55,7 @@ class EvenPace:
         wait = self.forecast(1)
         return RateLimit(limit=1, remaining=int(not wait), window=self.interval, reset_after=wait, learned=False)
 
-    def forecast(self, n: int) -> float:
+    def forecast(self, n: int, *, background: bool = False) -> float:
         ahead = len(self._waiters) + n - 1
         return max(0.0, self._next - time.monotonic()) + ahead * self.interval if n else 0.0
 

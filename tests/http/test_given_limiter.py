@@ -61,7 +61,7 @@ class LateLimiter:
     def snapshot(self) -> RateLimit:
         return RateLimit(limit=1, remaining=1, window=1.0, reset_after=0.0, learned=True)
 
-    def forecast(self, n: int) -> float:
+    def forecast(self, n: int, *, background: bool = False) -> float:
         return float(n)
 
     async def aclose(self) -> None:

@@ -101,7 +101,7 @@ class RecordingLimiter:
     def snapshot(self) -> RateLimit:
         return RateLimit(limit=60, remaining=60, window=60.0, reset_after=0.0, learned=False)
 
-    def forecast(self, n: int) -> float:
+    def forecast(self, n: int, *, background: bool = False) -> float:
         return float(n)
 
     async def aclose(self) -> None:

@@ -9,10 +9,19 @@ import msgspec
 
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.exceptions import ConfigurationError
-from zenovay_async.rate_limits import RateLimiter
+from zenovay_async.rate_limits import RateLimiter, Store
 
 RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
 """How to pace: ``"auto"``, requests per window, a custom limiter, or ``None`` for no pacing."""
+
+RateLimitStoreOption: TypeAlias = str | Store | None
+"""Where the budget is kept: ``None`` for this process, ``"machine"``, the URL of a Redis, or a store of one's own."""
+
+BatchHeadroom: TypeAlias = Literal["auto"] | int
+"""What a batch leaves to direct calls: ``"auto"``, or requests per window."""
+
+STORE_VARIABLE = "ZENOVAY_RATE_LIMIT_STORE"
+"""The environment variable of the store."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -23,11 +32,15 @@ class Limits(msgspec.Struct, frozen=True):
             ``None`` does not pace; a custom limiter is used as it is.
         window: Seconds of the limit's window.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls.
+        store: Where the budget is kept; a URL is a ``Secret``, as it may contain a password.
+        batch_headroom: What a batch leaves to direct calls in each window.
     """
 
     rate_limit: RateLimitOption = "auto"
     window: float = 60.0
     quota_reserve: int = 0
+    store: RateLimitStoreOption = None
+    batch_headroom: BatchHeadroom = "auto"
 
     def __post_init__(self) -> None:
         limit = self.rate_limit
@@ -42,3 +55,5 @@ class Limits(msgspec.Struct, frozen=True):
         if not (is_number and 0 < self.window < math.inf):
             raise ConfigurationError(f"rate_limit_window={self.window!r}: expected seconds above 0")
         require_int("quota_reserve", self.quota_reserve, low=0)
+        if self.batch_headroom != "auto":
+            require_int("batch_headroom", self.batch_headroom, low=0)

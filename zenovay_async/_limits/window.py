@@ -198,7 +198,7 @@ class WindowLimiter:
             learned=pacer.learned,
         )
 
-    def forecast(self, n: int) -> float:
+    def forecast(self, n: int, *, background: bool = False) -> float:
         """Seconds until the last of ``n`` further requests could start, as far as known."""
         now = self._now()
         ahead = self._direct.cost + self._background.cost
