@@ -146,7 +146,7 @@ class Pacer(msgspec.Struct, array_like=True):
             burst=LearnedBurst(limit),
         )
 
-    def ready_at(self, now: float, cost: int = 1) -> float:
+    def ready_at(self, now: float, cost: int = 1, headroom: int = 0) -> float:
         """The earliest time at which a request may go; ``math.inf`` if a response must come first."""
         window, limit, log, gate = self.window, self.limit, self.log, self.gate
         if now - log.last_use > IDLE * window:
@@ -169,7 +169,7 @@ class Pacer(msgspec.Struct, array_like=True):
             ready = max(ready, log.last_use + window * LATEST)
         return ready if ready > now + TICK else now
 
-    def acquire(self, now: float, cost: int = 1) -> PermitRecord:
+    def acquire(self, now: float, cost: int = 1, *, background: bool = False) -> PermitRecord:
         """Acquire a permit; valid only while :meth:`ready_at` returns now."""
         if cost > self.limit:
             cost = self.limit
@@ -184,6 +184,9 @@ class Pacer(msgspec.Struct, array_like=True):
         if self.gate.probing:
             self.gate.start_probe(permit)
         return permit
+
+    def record_arrival(self, now: float, cost: int = 1) -> None:
+        pass
 
     def refund(self, permit: PermitRecord) -> None:
         """Undo :meth:`acquire` for a request that was never sent, except for what a response has changed since."""
@@ -311,11 +314,39 @@ class Pacer(msgspec.Struct, array_like=True):
         self.log.abandon(now, self.last_number)
         self.gate.probe = 0
 
+    def apply_ceiling(self, ceiling: int) -> None:
+        """Never exceed another limit from now on."""
+        self.ceiling = ceiling
+        self._set_limit()
+
+    def adopt_limit(self, other: Pacer) -> None:
+        """Take over what another pacer learned of the limit."""
+        self.stated_limit, self.learned, self.is_default_limit = (
+            other.stated_limit,
+            other.learned,
+            other.is_default_limit,
+        )
+        self._set_limit()
+
+    def expect_probe(self) -> None:
+        """Believe no credit, and let one request go first, as others may have sent more than is known."""
+        self.credit.available = 0
+        self.gate.probing, self.gate.probe = True, 0
+        self.gate.last_incident = self.newest_response = self.last_number
+
+    def foreign_record(self, now: float) -> PermitRecord:
+        """A permit without cost, for the response to a request that is counted already."""
+        return PermitRecord(self.last_number, now, 0, 0, self.acquired_total, 0, self.credit.paced_until)
+
+    def skip_numbers(self, last: int) -> None:
+        """Number the next permits beyond those of another pacer."""
+        self.last_number = self.log.abandoned = self.newest_response = self.gate.last_incident = last
+
     def clamp_cost(self, cost: int) -> int:
         """The cost of a request, at most the limit: more would never fit a window."""
         return min(cost, self.limit)
 
-    def earliest_start(self, now: float, ahead: int, cost: int = 1) -> float:
+    def earliest_start(self, now: float, ahead: int, cost: int = 1, headroom: int = 0) -> float:
         """The earliest time at which a request may go, behind others of this total cost."""
         self._reset_if_idle(now)
         credit, cost = self.credit, self.clamp_cost(cost)
