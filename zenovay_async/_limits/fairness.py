@@ -1,9 +1,9 @@
 """Whose permit it is, between the members that share a budget. Pure.
 
-**Start-time fair queueing**: each member has a tag, the cost of its permits so far in a common count, and the next permit
-is of the waiting member with the lowest tag. A member that did not wait for a while starts at the common count, so it
-has saved nothing up; one busy member among idle ones gets every permit. Direct calls of all members come before the
-background calls of any, except for one permit in four.
+**Start-time fair queueing**: each member has a tag, the cost of its permits so far in a common count, and the next
+permit is of the waiting member with the lowest tag. A member that did not wait for a while starts at the common count,
+so it has saved nothing up; one busy member among idle ones gets every permit. Direct calls of all members come before
+the background calls of any, except for one permit in four.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _split(free: int, direct: int, background: int, streak: int) -> tuple[int, i
 
 
 def _fill(free: int, wanted: dict[str, int], tags: dict[str, int]) -> dict[str, int]:
-    """Give permits one by one to the member with the lowest tag: up to one level, and what is left in order of names."""
+    """Give permits one by one to the member with the lowest tag: up to a level, and what is left in order of names."""
     if free <= 0 or not wanted:
         return {}
     if len(wanted) == 1:

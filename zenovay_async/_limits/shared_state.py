@@ -137,6 +137,10 @@ class SharedState(msgspec.Struct, array_like=True):
         """Seconds for which a member's permits stay reserved after it should have looked."""
         return min(_LONGEST_GRACE, self.pacer.window * _GRACE)
 
+    def continues(self, known: SharedState) -> bool:
+        """Whether this state has all that another one has, so that nothing need be brought back."""
+        return self.revision >= known.revision and (self.epoch == known.epoch or known.epoch in self.absorbed)
+
     def tidy(self, now: float) -> None:
         """Let the flights lapse that no server counts any more, and forget the members that are gone."""
         window = self.pacer.window
