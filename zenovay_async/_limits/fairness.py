@@ -24,11 +24,13 @@ class Claim(NamedTuple):
         tag: Cost of its permits so far, in the common count.
         direct: Cost of its direct calls that wait.
         background: Cost of its background calls that wait.
+        background_head: Cost of the first of these.
     """
 
     tag: int
     direct: int
     background: int
+    background_head: int = 1
 
 
 class Shares(NamedTuple):
@@ -58,7 +60,8 @@ def divide(claims: dict[str, Claim], free: int, free_background: int, streak: in
     """
     direct_wanted = sum(claim.direct for claim in claims.values())
     background_wanted = min(free_background, sum(claim.background for claim in claims.values()))
-    direct, background = _split(free, direct_wanted, background_wanted, streak)
+    head = max((claim.background_head for claim in claims.values()), default=0)
+    direct, background = _split(free, direct_wanted, background_wanted, streak, head)
     tags = {name: claim.tag for name, claim in claims.items()}
     for_direct = _fill(direct, {name: claim.direct for name, claim in claims.items() if claim.direct}, tags)
     for name, cost in for_direct.items():
@@ -93,12 +96,15 @@ def next_streak(streak: int, direct: int, background: int) -> int:
     return max(0, min(BACKGROUND_SHARE - 1, streak + direct - (BACKGROUND_SHARE - 1) * background))
 
 
-def _split(free: int, direct: int, background: int, streak: int) -> tuple[int, int]:
+def _split(free: int, direct: int, background: int, streak: int, head: int) -> tuple[int, int]:
     """How many of the free permits are for direct calls, and how many for background calls."""
     free = min(free, direct + background)
     if not direct or not background:
         return min(free, direct), min(free, background)
     share = (free + min(streak, BACKGROUND_SHARE - 1)) // BACKGROUND_SHARE
+    if streak >= BACKGROUND_SHARE - 1:
+        # A call that costs several requests needs them at once: until there are as many, the others wait.
+        share = max(share, min(free, head))
     share = min(background, max(share, free - direct))
     return free - share, share
 

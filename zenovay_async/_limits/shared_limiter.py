@@ -176,6 +176,7 @@ class SharedLimiter:
         queue = self._background if background else self._direct
         if not background:
             self._arrivals += cost
+        cost = self._seen().pacer.clamp_cost(cost)
         waiter: Waiter[SharedPermit] = Waiter(loop.create_future(), cost, expires_at, queue, headroom)
         queue.add(waiter)
         self._unchecked.append(waiter)
@@ -252,7 +253,8 @@ class SharedLimiter:
         """Settle or refund a permit; called by the permit, once."""
         self._outstanding = max(0, self._outstanding - record.cost)
         now = self._replica.loop_time()
-        self._outbox.append(_Settlement(record, epoch, outcome, now, self._rng.random()))
+        jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
+        self._outbox.append(_Settlement(record, epoch, outcome, now, jitter))
         self.request_update()
 
     def _plan_update(self, state: SharedState, now: float) -> set[str] | None:
@@ -269,6 +271,7 @@ class SharedLimiter:
             state.pacer.record_arrival(now, plan.arrivals)
         is_urgent = self.exchange is not None and self.exchange.write(state, me, now)
         member.direct, member.background = self._direct.cost, self._background.cost
+        member.background_head = next((waiter.cost for waiter in self._background), 0)
         waits = member.direct or member.background
         ring = self._acquire_share(plan, member)
         if is_urgent:
@@ -392,6 +395,9 @@ class SharedLimiter:
             emit(self._on_event, RateLimited(seconds=gate.closed_until - now, from_server=from_server))
 
     def _expire(self, waiter: Waiter[SharedPermit]) -> None:
+        # If the loop was held up, its permit may be due as well.
+        if not waiter.future.done() and self._replica.takes_no_wait:
+            self._replica.update_now()
         if not waiter.future.done():
             before = sum(other.cost for other in itertools.takewhile(lambda other: other is not waiter, waiter.queue))
             expected = self._expected_start(waiter, before, self._claims())

@@ -50,6 +50,7 @@ class Member(msgspec.Struct, array_like=True):
         background: Cost of its background calls that wait.
         wake_at: When it looks again; ``-math.inf`` if nothing waits.
         address: Where to ring it; ``""`` for nowhere.
+        background_head: Cost of the first of its background calls.
     """
 
     seen: float = -math.inf
@@ -58,6 +59,7 @@ class Member(msgspec.Struct, array_like=True):
     background: int = 0
     wake_at: float = -math.inf
     address: str = ""
+    background_head: int = 0
 
 
 class SharedQuota(msgspec.Struct, array_like=True):
@@ -177,7 +179,7 @@ class SharedState(msgspec.Struct, array_like=True):
         """What the members wait for that are awake, by name; one that is late is passed over."""
         late = now - self.grace
         return {
-            name: Claim(max(member.tag, self.virtual_time), member.direct, member.background)
+            name: Claim(max(member.tag, self.virtual_time), member.direct, member.background, member.background_head)
             for name, member in self.members.items()
             if (member.direct or member.background) and (name == me or member.wake_at >= late)
         }
