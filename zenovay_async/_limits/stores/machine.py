@@ -132,10 +132,13 @@ class MachineStore:
         """
         if self._pid != os.getpid():
             self._forget()
-        file = self._files.get(name)
-        if file is None:
-            file = self._files[name] = _File(self._open_folder() / (name + _STATE))
-        ring = file.update(change)
+        try:
+            ring = self._open_file(name).update(change)
+        except FileNotFoundError:
+            # The folder was deleted, as at the end of a user's last session.
+            self._folder = None
+            del self._files[name]
+            ring = self._open_file(name).update(change)
         if ring is None:
             return False
         for address in ring:
@@ -203,6 +206,12 @@ class MachineStore:
             _remove_unused(folder)
             self._folder = folder
         return self._folder
+
+    def _open_file(self, name: str) -> _File:
+        file = self._files.get(name)
+        if file is None:
+            file = self._files[name] = _File(self._open_folder() / (name + _STATE))
+        return file
 
     def _ring(self, address: str) -> None:
         if not _RING_NAME.fullmatch(address):
