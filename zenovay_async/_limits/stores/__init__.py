@@ -46,10 +46,10 @@ def check_store(option: Any, source: str = "rate_limit_store") -> None:
 
 
 def _make_redis(url: str, source: str) -> RedisStore:
-    scheme, has_scheme, _ = url.partition("://")
-    if not has_scheme or scheme.lower() not in _SCHEMES:
-        # What is no URL may be a password.
-        given = f"a URL of {scheme}://" if has_scheme and scheme.isalnum() else "another text"
+    # No variable holds more of the URL, so that no traceback can show its password.
+    scheme = url[: max(0, url.find("://"))].lower()
+    if scheme not in _SCHEMES:
+        given = f"a URL of {scheme}://" if scheme.isalnum() else "another text"
         raise ConfigurationError(f"{source}: {_EXPECTED}, not {given}")
     # Imported here, as redis is an extra.
     from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415
