@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import re
 import sys
@@ -308,6 +309,33 @@ def test_a_clock_that_jumps_is_a_store_that_is_lost_once(jump: float) -> None:
     with pytest.raises(StoreError, match="the clock of the server jumped by 60 s"):
         clock.learn(1001.0 + jump, 1.0, 1.1)
     clock.learn(1002.0 + jump, 2.0, 2.1)
+
+
+def test_a_store_that_nobody_closes_ends_with_its_event_loop(redis_server: RedisServer, name: str) -> None:
+    """A connection that is left would be a warning, and a failure of this test."""
+
+    async def use() -> None:
+        store = RedisStore(redis_server.url)
+        await store.listen(name, lambda: None)
+        await store.update(name, increment)
+
+    asyncio.run(use())
+    gc.collect()
+
+
+async def test_a_listener_that_hears_nothing_for_long_still_listens(
+    store: RedisStore, other: RedisStore, redis_server: RedisServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "_LISTEN", 0.01)
+    rung = asyncio.Event()
+    address = await store.listen(name, rung.set)
+    await until(lambda: "\r\n:1\r\n" in redis_server.command("PUBSUB", "NUMSUB", address))
+    connections = redis_server.command("CLIENT", "LIST", "TYPE", "pubsub").count("id=")
+    await asyncio.sleep(0.2)
+    await other.update(name, lambda _value, _now: Write(b"", (address,)))
+    async with asyncio.timeout(10):
+        await rung.wait()
+    assert redis_server.command("CLIENT", "LIST", "TYPE", "pubsub").count("id=") == connections == 1
 
 
 def test_a_store_works_on_one_event_loop_after_another(redis_server: RedisServer, name: str) -> None:

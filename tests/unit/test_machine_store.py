@@ -282,9 +282,10 @@ async def test_files_that_nobody_used_for_a_day_are_removed(store: MachineStore,
     await asyncio.to_thread(worker.communicate)
     alive = await store.listen("used", lambda: None)
     (folder / "notes.txt").touch()
+    before = time.time() - 2 * DAY
     for path in folder.iterdir():
         if path.name != "used.state":
-            os.utime(path, (time.time() - 2 * DAY,) * 2)
+            os.utime(path, (before, before))
     holder = os.open(folder / "locked.state", os.O_RDWR)
     fcntl.flock(holder, fcntl.LOCK_EX)
     other = MachineStore(tmp_path)

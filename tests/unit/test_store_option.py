@@ -15,7 +15,7 @@ from zenovay_async._limits.stores import make_store
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async._limits.stores.memory import MemoryStore
 from zenovay_async._limits.stores.redis import RedisStore
-from zenovay_async.rate_limits import Write
+from zenovay_async.rate_limits import Permit, RateLimit, Write
 
 VARIABLE = "ZENOVAY_RATE_LIMIT_STORE"
 URLS = [
@@ -91,11 +91,10 @@ def test_the_variable_names_the_store_of_clients_that_name_none(monkeypatch: pyt
     assert Zenovay(unique_key())._limits.shared_store == "redis://h"
     assert Zenovay(unique_key(), rate_limit_store=None)._limits.shared_store is None
     assert Zenovay(unique_key(), rate_limit_store="machine")._limits.shared_store == "machine"
-    for limit in (None, _Limiter()):
-        unpaced = Zenovay(unique_key(), rate_limit=limit)
+    for unpaced in (Zenovay(unique_key(), rate_limit=None), Zenovay(unique_key(), rate_limit=_Limiter())):
         assert unpaced._limits.shared_store is None
         assert unpaced.with_options(rate_limit="auto")._limits.shared_store == "redis://h"
-    assert "redis" not in repr(unpaced._limits)
+        assert "redis" not in repr(unpaced._limits)
 
 
 def test_a_variable_that_names_no_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,28 +112,44 @@ def test_a_redis_without_its_package_says_what_to_install(monkeypatch: pytest.Mo
 
 
 async def test_the_store_of_one_process_rings_those_who_share_it() -> None:
-    now = 5.0
-    store, rings = MemoryStore(lambda: now), list[str]()
+    store, rings = MemoryStore(lambda: 5.0), list[str]()
     assert isinstance(store, Store)
+    await store.listen("a", lambda: rings.append("x"))
+    address = await store.listen("a", lambda: rings.append("y"))
     seen: list[tuple[bytes | None, float]] = []
-    addresses = [await store.listen("a", lambda each=each: rings.append(each)) for each in "xy"]
-    await store.update("a", lambda value, now: (seen.append((value, now)), Write(b"1", (addresses[1], "gone")))[1])
-    assert store.update_nowait("a", lambda value, now: seen.append((value, now)))
+
+    def change(value: bytes | None, now: float) -> Write | None:
+        seen.append((value, now))
+        return Write(b"1", (address, "gone")) if value is None else None
+
+    await store.update("a", change)
+    assert store.update_nowait("a", change)
     assert seen == [(None, 5.0), (b"1", 5.0)]
     await asyncio.sleep(0)
     assert rings == ["y"]
     await store.aclose()
-    await store.update("a", lambda _value, _now: Write(b"2", tuple(addresses)))
+    await store.update("a", lambda _value, _now: Write(b"2", (address,)))
     await asyncio.sleep(0)
     assert rings == ["y"]
 
 
 class _Limiter:
-    """A limiter of one's own."""
+    """A limiter of one's own, which nobody asks."""
 
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Any: ...
-    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Any: ...
-    def fail_waiters(self, make_error: Any) -> None: ...
-    def snapshot(self) -> Any: ...
-    def forecast(self, n: int, *, background: bool = False) -> float: ...
-    async def aclose(self) -> None: ...
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:
+        raise NotImplementedError
+
+    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Permit:
+        raise NotImplementedError
+
+    def fail_waiters(self, make_error: Any) -> None:
+        raise NotImplementedError
+
+    def snapshot(self) -> RateLimit:
+        raise NotImplementedError
+
+    def forecast(self, n: int, *, background: bool = False) -> float:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        raise NotImplementedError

@@ -25,8 +25,6 @@ from zenovay_async._protocol.auth import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from redis.asyncio import ConnectionPool, Redis
-
     from zenovay_async.rate_limits import Change, Write
 
 # ARGV: the stamp seen, the new stamp and value ("" to read), milliseconds until the key expires, whom to ring. A server
@@ -80,11 +78,10 @@ class RedisStore:
     """
 
     def __init__(self, url: str) -> None:
-        import redis.asyncio  # noqa: F401, PLC0415 - an extra
-
         self._url = Secret(url)
         _check_url(self._url)
-        self._redis: Redis | None = None
+        # Typed in some versions of redis alone.
+        self._redis: Any = None
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._pubsub: Any = None
@@ -95,7 +92,7 @@ class RedisStore:
     def __repr__(self) -> str:
         return "RedisStore(<secret>)"
 
-    def update_nowait(self, _name: str, _change: Change) -> bool:
+    def update_nowait(self, name: str, change: Change) -> bool:  # noqa: ARG002 - the protocol's
         """Return ``False``, as each update needs a round trip."""
         return False
 
@@ -105,18 +102,19 @@ class RedisStore:
         Raises:
             StoreError: There is no response, or an error.
         """
-        if name in self._seen and self._clock.is_known:
-            is_current = False
-        else:
+        if not self._clock.is_known:
+            # It connects, which takes a while, so that the next one tells the time better.
             await self._exchange(name)
-            is_current = True
+            del self._seen[name]
+        is_current = name not in self._seen
+        if is_current:
+            await self._exchange(name)
         losses = 0
         while True:
             write = change(self._seen[name][1], self._clock.now())
             if write is None and is_current:
                 return
-            is_done = await self._exchange(name, write)
-            if is_done:
+            if await self._exchange(name, write):
                 return
             is_current = True
             if write is not None:
@@ -150,13 +148,11 @@ class RedisStore:
         if listening is not None:
             listening.cancel()
             await asyncio.wait([listening])
-        if self._redis is not None:
-            pool, self._redis = self._redis.connection_pool, None
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_TIMEOUT):
-                    await pool.disconnect()
+        redis, self._redis = self._redis, None
+        if redis is not None:
+            await _disconnect(redis)
 
-    def _connect(self) -> Redis:
+    def _connect(self) -> Any:
         """The client of this process and event loop."""
         owner = os.getpid(), asyncio.get_running_loop()
         if self._owner != owner:
@@ -211,30 +207,38 @@ class RedisStore:
     async def _run(self, name: str, arguments: list[Any]) -> Any:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
 
-        # Typed in some versions alone.
-        redis: Any = self._connect()
+        redis = self._connect()
         try:
             return await redis.execute_command("EVALSHA", _SHA, 1, _key(name), *arguments)
         except NoScriptError:
             return await redis.execute_command("EVAL", _SCRIPT, 1, _key(name), *arguments)
 
     async def _listen(self) -> None:
-        pause = _RECONNECT[0]
-        while True:
-            with contextlib.suppress(Exception):
-                async with self._connect().pubsub() as pubsub:
-                    async with asyncio.timeout(_TIMEOUT):
-                        await pubsub.subscribe(*self._listeners)
-                    self._pubsub = pubsub
-                    while True:
-                        message: Any = await pubsub.get_message(ignore_subscribe_messages=True, timeout=_LISTEN)
-                        pause = _RECONNECT[0]
-                        listener = self._listeners.get(message["channel"].decode()) if message else None
-                        if listener is not None:
-                            listener()
-            self._pubsub = None
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads several processes
-            pause = min(2 * pause, _RECONNECT[1])
+        redis, pause = self._connect(), _RECONNECT[0]
+        try:
+            while True:
+                with contextlib.suppress(Exception):
+                    async with redis.pubsub() as pubsub:
+                        async with asyncio.timeout(_TIMEOUT):
+                            await pubsub.connect()
+                            self._pubsub = pubsub
+                            await pubsub.subscribe(*self._listeners)
+                        while True:
+                            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=_LISTEN)
+                            pause = _RECONNECT[0]
+                            if message is not None and message["type"] == "message":
+                                self._call_listener(message["channel"].decode())
+                self._pubsub = None
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads several processes
+                pause = min(2 * pause, _RECONNECT[1])
+        finally:
+            # Also at the end of the event loop, where nobody closed the store.
+            await _disconnect(redis)
+
+    def _call_listener(self, channel: str) -> None:
+        listener = self._listeners.get(channel)
+        if listener is not None:
+            listener()
 
 
 class _ServerClock:
@@ -265,6 +269,12 @@ class _ServerClock:
             self.is_known, self._offset, self.round_trip, self._learned_at = True, offset, round_trip, ended
         if has_jumped:
             raise StoreError(f"Redis: the clock of the server jumped by {jump:.0f} s")
+
+
+async def _disconnect(redis: Any) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_TIMEOUT):
+            await redis.connection_pool.disconnect()
 
 
 def _key(name: str) -> str:
@@ -304,9 +314,7 @@ def _check_url(url: Secret) -> None:
 
     is_valid = True
     try:
-        # Typed in some versions alone.
-        pool: Any = _make_pool(url)
-        pool.make_connection()
+        _make_pool(url).make_connection()
     except (TypeError, ValueError, RedisError):
         # Such as an option that no connection has.
         is_valid = False
@@ -315,7 +323,7 @@ def _check_url(url: Secret) -> None:
         raise ValueError
 
 
-def _make_pool(url: Secret) -> ConnectionPool:
+def _make_pool(url: Secret) -> Any:
     from redis.asyncio import ConnectionPool  # noqa: PLC0415 - an extra
     from redis.credentials import UsernamePasswordCredentialProvider  # noqa: PLC0415 - an extra
 
