@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 from hypothesis import HealthCheck, settings
+from redis_server import RedisServer
 
 import zenovay_async
 from zenovay_async import Zenovay
@@ -45,6 +46,7 @@ def pytest_report_header() -> str:
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZENOVAY_API_KEY", raising=False)
     monkeypatch.delenv("ZENOVAY_BASE_URL", raising=False)
+    monkeypatch.delenv("ZENOVAY_RATE_LIMIT_STORE", raising=False)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
@@ -59,6 +61,21 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def zenovay(sandbox: Sandbox) -> AsyncIterator[Zenovay]:
     async with Zenovay(sandbox.api_key, base_url=sandbox.url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def _redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(_redis_server: RedisServer) -> Iterator[RedisServer]:
+    """A Redis or Valkey server that tests may kill, freeze and empty; one for all of this process."""
+    _redis_server.start()
+    yield _redis_server
+    _redis_server.cont()
 
 
 class _Response(aiohttp.ClientResponse):

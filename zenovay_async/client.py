@@ -16,6 +16,7 @@ from zenovay_async._limits.options import (
     Limits,
     RateLimitOption,
     RateLimitStoreOption,
+    resolve_store,
 )
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.auth import KEY_VARIABLE, Auth, AuthStyle, Secret, doubt_about_key, resolve_api_key
@@ -184,10 +185,8 @@ class Zenovay(ClientMethods):
         # From here on no variable holds the plain key or password, so that no traceback can show it.
         api_key = Secret.of(api_key) if api_key is not None else None
         proxy = Secret(proxy) if isinstance(proxy, str) else proxy
-        if rate_limit_store is NOT_GIVEN:
-            rate_limit_store = Secret(os.environ.get(STORE_VARIABLE, "")) or None
-        elif isinstance(rate_limit_store, str):
-            rate_limit_store = Secret(rate_limit_store)
+        rate_limit_store = Secret(rate_limit_store) if isinstance(rate_limit_store, str) else rate_limit_store
+        rate_limit_store = resolve_store(rate_limit_store, Secret(os.environ.get(STORE_VARIABLE, "")), rate_limit)
         require_int("max_connections", max_connections)
         self._base_url = resolve_base_url(base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=allow_http)
         self._transport = Transport(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from zenovay_async.sandbox import Sandbox
 
-COMMON = "--format --output/-o --csv-safe --timeout --base-url --allow-http --proxy --sandbox"
+COMMON = "--format --output/-o --csv-safe --timeout --base-url --allow-http --proxy --rate-limit-store --sandbox"
 COMMANDS = f"""
 analytics countries IDS --range --limit {COMMON} --ids-from --concurrency --max-outage
 analytics overview IDS --range {COMMON} --ids-from --concurrency --max-outage

@@ -61,7 +61,12 @@ _WIRE = (
     "_session.aiohttp_tuning",
 )
 _AIOHTTP = (*_WIRE, "sandbox")
-OWNERS: dict[str, tuple[str, ...]] = {"tenacity": ("_session.retry",), "aiohttp": _AIOHTTP, "multidict": _AIOHTTP}
+OWNERS: dict[str, tuple[str, ...]] = {
+    "tenacity": ("_session.retry",),
+    "aiohttp": _AIOHTTP,
+    "multidict": _AIOHTTP,
+    "redis": ("_limits.stores.redis",),
+}
 """The modules that alone may import a package at run time."""
 TYPES_ONLY = {"aiohttp": ("client",), "multidict": ()}
 """The modules that may import a package for types, beside its owners."""

@@ -7,7 +7,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zenovay_async._protocol.parameters import require_int
+from zenovay_async._limits.stores import check_store
+from zenovay_async._protocol.auth import Secret
+from zenovay_async._protocol.parameters import NotGiven, require_int
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.rate_limits import RateLimiter, Store
 
@@ -57,3 +59,39 @@ class Limits(msgspec.Struct, frozen=True):
         require_int("quota_reserve", self.quota_reserve, low=0)
         if self.batch_headroom != "auto":
             require_int("batch_headroom", self.batch_headroom, low=0)
+
+    @property
+    def shared_store(self) -> str | Store | None:
+        """Where to share the budget; ``None`` if it is not shared, as where calls are not paced here."""
+        return self.store if _is_paced_here(self.rate_limit) else None
+
+
+def resolve_store(
+    given: RateLimitStoreOption | NotGiven, from_environment: str, rate_limit: RateLimitOption
+) -> RateLimitStoreOption:
+    """The store to use: the one given, else that of the environment variable ``ZENOVAY_RATE_LIMIT_STORE``.
+
+    Args:
+        given: The store that was passed.
+        from_environment: The variable's value; ``""`` if it is not set.
+        rate_limit: How to pace; a variable for all programs says nothing to one that has no use for a store.
+
+    Raises:
+        ConfigurationError: It is none, or ``rate_limit`` has no use for it.
+    """
+    if isinstance(given, NotGiven):
+        store = Secret(from_environment) or None
+        if _is_paced_here(rate_limit):
+            check_store(store, STORE_VARIABLE)
+        return store
+    check_store(given)
+    if given is not None and not _is_paced_here(rate_limit):
+        raise ConfigurationError(
+            "rate_limit_store has no effect with rate_limit=None or a RateLimiter of your own: "
+            "omit it, or pass 'auto' or an int as rate_limit"
+        )
+    return given
+
+
+def _is_paced_here(rate_limit: RateLimitOption) -> bool:
+    return rate_limit is not None and not isinstance(rate_limit, RateLimiter)

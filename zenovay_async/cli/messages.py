@@ -9,7 +9,14 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
-from zenovay_async import QuotaThresholdReached, RateLimited, ServerReachable, ServerUnreachable
+from zenovay_async import (
+    QuotaThresholdReached,
+    RateLimited,
+    ServerReachable,
+    ServerUnreachable,
+    SharedBudgetBack,
+    SharedBudgetLost,
+)
 from zenovay_async._limits.window import LONG_PAUSE
 from zenovay_async.cli.shown import shown
 
@@ -61,6 +68,11 @@ class MessageReporter(logging.Handler):
             self.print(f"Server reachable again after {event.seconds:.0f} s")
         elif isinstance(event, QuotaThresholdReached):
             self.print(f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests")
+        elif isinstance(event, SharedBudgetLost):
+            share = f"continuing with {event.limit:,} requests per window"
+            self.print(f"Store of the shared rate limit lost: {event.reason}; {share}")
+        elif isinstance(event, SharedBudgetBack):
+            self.print(f"Store of the shared rate limit reachable again after {event.seconds:.0f} s")
         elif isinstance(event, RateLimited):
             asked = "the server asked to wait" if event.from_server else "waiting"
             self._report_wait(event.seconds, f"Rate limited: {asked} {event.seconds:.0f} s, until")

@@ -66,6 +66,12 @@ class Common:
     proxy: Annotated[
         str | None, Parameter(help="URL of an HTTP proxy; omitted, HTTPS_PROXY and the like, or the system's.")
     ] = None
+    rate_limit_store: Annotated[
+        str | None,
+        Parameter(
+            help="Where to share the rate limit: machine, or the URL of a Redis; omitted, ZENOVAY_RATE_LIMIT_STORE."
+        ),
+    ] = None
     sandbox: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key.")
     ] = None

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import APIStatusError, BadRequestError, ConfigurationError, Zenovay, ZenovayError, is_fatal
+from zenovay_async._limits.options import STORE_VARIABLE
 from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.base_url import OR_ALLOW_HTTP
+from zenovay_async._protocol.parameters import NOT_GIVEN
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import StreamedIds, is_file, is_valid_id, open_ids, read_ids, validate_id
 from zenovay_async.cli.messages import MessageReporter
@@ -104,7 +107,12 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
 
             sandbox = await stack.enter_async_context(Sandbox(websites=options.sandbox))
             zenovay = Zenovay(
-                sandbox.api_key, base_url=sandbox.url, timeout=options.timeout, on_event=messages.on_event
+                sandbox.api_key,
+                base_url=sandbox.url,
+                timeout=options.timeout,
+                on_event=messages.on_event,
+                rate_limit_store=None,
+                batch_headroom=0,
             )
             if not ids and listed is None:
                 ids = list(sandbox.website_ids)
@@ -136,6 +144,8 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
 def _make_client(options: PerWebsite, on_event: OnEvent) -> Zenovay:
     if not os.environ.get(KEY_VARIABLE):
         raise ConfigurationError(f"{KEY_VARIABLE} is not set; export {KEY_VARIABLE}=zv_..., or try --sandbox 3")
+    store = options.rate_limit_store
+    is_shared = bool(os.environ.get(STORE_VARIABLE) if store is None else store)
     try:
         return Zenovay(
             base_url=options.base_url,
@@ -143,11 +153,14 @@ def _make_client(options: PerWebsite, on_event: OnEvent) -> Zenovay:
             on_event=on_event,
             proxy=options.proxy,
             allow_http=options.allow_http,
+            rate_limit_store=NOT_GIVEN if store is None else store,
+            # A run alone has no direct calls beside its batch.
+            batch_headroom="auto" if is_shared else 0,
         )
     except ConfigurationError as error:
-        # The command line has it as an option.
-        option = OR_ALLOW_HTTP.replace("allow_http=True", "--allow-http")
-        raise ConfigurationError(error.message.replace(OR_ALLOW_HTTP, option)) from error
+        # The command line has them as options.
+        message = error.message.replace(OR_ALLOW_HTTP, OR_ALLOW_HTTP.replace("allow_http=True", "--allow-http"))
+        raise ConfigurationError(re.sub("^rate_limit_store", "--rate-limit-store", message)) from error
 
 
 class _Run:
