@@ -24,6 +24,8 @@ from zenovay_async._limits.outage_gate import OutageGate
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.round_trip import RoundTrip
+from zenovay_async._limits.shared_limiter import SharedLimiter
+from zenovay_async._limits.stores import make_store
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.events import emit_to_all
 from zenovay_async.rate_limits import RateLimiter
@@ -43,11 +45,18 @@ class Entry(msgspec.Struct, frozen=True):
 
     Attributes:
         account: A digest of the key, so that nothing holds the key itself, and the base URL.
-        limiter: The limit, or the identity of a custom limiter, and the window.
+        limiter: The limit, or the identity of a custom limiter; the window; the store, or the identity of a custom one.
     """
 
     account: tuple[bytes, str]
-    limiter: tuple[object, float]
+    limiter: tuple[object, float, object]
+
+    @property
+    def name(self) -> str:
+        """Name of the shared state in a store; it says neither the key nor the base URL."""
+        key, base_url = self.account
+        limit, window, _ = self.limiter
+        return hashlib.sha256(key + f"{base_url} {limit} {window}".encode()).hexdigest()[:32]
 
 
 def entry_of(auth: Auth, base_url: str, limits: Limits) -> Entry:
@@ -60,7 +69,8 @@ def entry_of(auth: Auth, base_url: str, limits: Limits) -> Entry:
     """
     limit = limits.rate_limit
     custom = id(limit) if isinstance(limit, RateLimiter) else limit
-    return Entry((hashlib.sha256(auth.key.encode()).digest(), base_url), (custom, limits.window))
+    store = limits.store if limits.store is None or isinstance(limits.store, str) else id(limits.store)
+    return Entry((hashlib.sha256(auth.key.encode()).digest(), base_url), (custom, limits.window, store))
 
 
 class Account:
@@ -74,10 +84,10 @@ class Account:
 class Shared:
     """Limiter, quota and retries of one key, for all its clients with the same ``rate_limit``."""
 
-    def __init__(self, limits: Limits, account: Account) -> None:
+    def __init__(self, limits: Limits, account: Account, name: str) -> None:
         self.account = account
         self.listeners: WeakSet[Listener] = WeakSet()
-        self.own_limiter = self._make_limiter(limits)
+        self.own_limiter = self._make_limiter(limits, name)
         given = limits.rate_limit
         self.limiter: RateLimiter | None = given if isinstance(given, RateLimiter) else self.own_limiter
         self.quota = account.quota
@@ -123,11 +133,20 @@ class Shared:
     def _emit(self, event: Event) -> None:
         emit_to_all(self.listeners, event)
 
-    def _make_limiter(self, limits: Limits) -> WindowLimiter | None:
-        wanted = limits.rate_limit
+    def _make_limiter(self, limits: Limits, name: str) -> WindowLimiter | SharedLimiter | None:
+        wanted, store = limits.rate_limit, limits.store
         if wanted is None or isinstance(wanted, RateLimiter):
             return None
         limit = None if wanted == "auto" else wanted
+        if store is not None:
+            return SharedLimiter(
+                make_store(store),
+                name,
+                limit=limit,
+                window=limits.window,
+                owns_store=isinstance(store, str),
+                on_event=self._emit,
+            )
         return WindowLimiter(limit=limit, window=limits.window, on_event=self._emit)
 
 
@@ -164,7 +183,7 @@ class Registry:
                 account = self._accounts.get(account_key)
                 if account is None:
                     account = self._accounts[account_key] = Account()
-                shared = self.shared[key] = Shared(limits, account)
+                shared = self.shared[key] = Shared(limits, account, entry.name)
             shared.is_used = True
             self._kept[key] = shared
             self._kept.move_to_end(key)

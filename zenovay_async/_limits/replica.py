@@ -1,7 +1,7 @@
 """What this process knows of the shared state, and the updates by which it reads and changes it.
 
-An **update** is a function of the stored value, which a store may call again with a newer one. So it only plans; once the
-value is written, the plan is carried out. Updates are requested, not awaited: those requested meanwhile are one.
+An **update** is a function of the stored value, which a store may call again with a newer one. So it only plans; once
+the value is written, the plan is carried out. Updates are requested, not awaited: those requested meanwhile are one.
 
 While the store is **lost**, the process goes on with its share of the state that it saw last, kept in memory, through the
 same updates. It tries to reach the store about once a second, and then counts there what it sent meanwhile. A store that
@@ -53,6 +53,7 @@ class Replica:
             nothing. It may be called several times before ``carry_out``.
         carry_out: Called once the last plan is written, with the state of before, if there was one.
         rng: Draws names and waits.
+        owns_store: Whether to close the store; one that is the caller's is never closed.
         on_event: Called when the store is lost and back.
 
     Attributes:
@@ -70,6 +71,7 @@ class Replica:
         plan: Callable[[SharedState, float], Collection[str] | None],
         carry_out: Callable[[SharedState | None], None],
         rng: random.Random,
+        owns_store: bool,
         on_event: OnEvent | None,
     ) -> None:
         self.me = f"{rng.getrandbits(48):012x}"
@@ -79,6 +81,7 @@ class Replica:
         self._name = name
         self._create, self._plan, self._carry_out = create, plan, carry_out
         self._rng = rng
+        self._owns_store = owns_store
         self._on_event = on_event
         self._loop: asyncio.AbstractEventLoop | None = None
         # The store's clock, less that of the event loop; 0 before the first update.
@@ -162,10 +165,11 @@ class Replica:
             self._return_task.cancel()
             await asyncio.wait([self._return_task])
         self._end_loss()
-        self._is_listening, self.address = False, ""
-        with suppress(Exception):
-            async with asyncio.timeout(_UPDATE_TIMEOUT):
-                await self._shared_store.aclose()
+        if self._owns_store:
+            self._is_listening, self.address = False, ""
+            with suppress(Exception):
+                async with asyncio.timeout(_UPDATE_TIMEOUT):
+                    await self._shared_store.aclose()
 
     def _update_if_due(self) -> None:
         self._is_scheduled = False
@@ -291,9 +295,13 @@ class Replica:
 
         try:
             async with asyncio.timeout(_UPDATE_TIMEOUT):
-                # What was opened before may be broken.
-                await self._shared_store.aclose()
-                self.address = await self._shared_store.listen(self._name, self.request_update)
+                if self._owns_store:
+                    # What was opened before may be broken.
+                    await self._shared_store.aclose()
+                    self._is_listening = False
+                if not self._is_listening:
+                    self.address = await self._shared_store.listen(self._name, self.request_update)
+                    self._is_listening = True
                 await self._shared_store.update(self._name, rejoin)
         except Exception:  # noqa: BLE001 - a store may be anyone's
             self._try_later(loop)
@@ -309,7 +317,7 @@ class Replica:
             return
         self._uncounted = alone.pacer.acquired_total - counted
         self._end_loss()
-        self.known, self._offset, self._is_listening = state, written_at - now, True
+        self.known, self._offset = state, written_at - now
         event = SharedBudgetBack(seconds=now - since)
         _logger.info("The store of the shared rate limit is back after %.1f s", event.seconds, extra={"event": event})
         emit(self._on_event, event)

@@ -99,6 +99,7 @@ class SharedLimiter:
         name: Name of the state in the store.
         limit: Requests per window never to be exceeded; ``None`` to learn the server's.
         window: Seconds of the window.
+        owns_store: Whether to close the store with the limiter.
         on_event: Called when a limit is learned, when a 429 pauses all callers, and when the store is lost and back.
         rng: Draws the jitter and the names; omitted, a new generator.
 
@@ -113,6 +114,7 @@ class SharedLimiter:
         *,
         limit: int | None = None,
         window: float = 60.0,
+        owns_store: bool = True,
         on_event: OnEvent | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -127,6 +129,7 @@ class SharedLimiter:
             plan=self._plan_update,
             carry_out=self._carry_out,
             rng=self._rng,
+            owns_store=owns_store,
             on_event=on_event,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
