@@ -9,10 +9,10 @@ space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve build bench bench-real speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve build bench bench-real bench-sharing speed snapshot hooks clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.cli ## Fetch the heatmap pages of 200 websites from the embedded sandbox.
 	@$(BIN)/zenovay-async heatmaps pages --sandbox 200 --limit 5
@@ -52,6 +52,9 @@ bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two mi
 
 bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (eight minutes).
 	@$(BIN)/python -m tests.benchmarks.real
+
+bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budget of one key (twenty minutes).
+	@$(BIN)/python -m tests.benchmarks.sharing
 
 speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (five minutes).
 	@$(BIN)/python -m tests.benchmarks.speed

@@ -40,12 +40,13 @@ async def run(sandbox: Sandbox, *command: str) -> str:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.stem for example in EXAMPLES])
-async def test_every_example_runs_without_a_warning(sandbox: Sandbox, example: Path) -> None:
+async def test_every_example_runs_without_a_warning(sandbox: Sandbox, tmp_path: Path, example: Path) -> None:
     arguments = {
         "limiter": sandbox.website_ids,
         "customers": [sandbox.api_key, sandbox.add_key("second", plan="pro")],
         "heatmaps": sandbox.website_ids,
         "report": [],
+        "store": [str(tmp_path / "budget.db"), *sandbox.website_ids],
         "visitors": sandbox.website_ids[:1],
     }
     printed = await run(sandbox, str(example), *arguments[example.stem])

@@ -1,0 +1,301 @@
+"""Many members of one budget in virtual time: where sharing stops being fair, or on time.
+
+A hundred limiters, their store and the server are one program in one event loop, whose clock jumps from one timer to
+the next. Nothing computes there for any time, so only distances, latencies and losses show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from itertools import product
+from statistics import median
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import msgspec
+from looptime import new_event_loop
+from simulated_servers import Server
+
+from zenovay_async._limits.window import WindowLimiter
+from zenovay_async.sandbox.limits import LimiterKind
+
+from .counting import CountingStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zenovay_async.rate_limits import Change, RateLimiter, Store, Write
+
+SimulatedStore: TypeAlias = Literal["compare-and-set", "locked"]
+Load: TypeAlias = Literal["batches", "arrivals"]
+
+# The highest plan: a hundred processes on the lowest would have a request every three minutes each.
+LIMIT, WINDOW = 120, 60.0
+LATENCY = 0.2
+# Seconds of the loop's clock at which the store's clock is 0.
+_OFFSET = 5000.0
+_TIMEOUT = 0.5
+# The number of writes, and the value, before the first one.
+_NOTHING: tuple[int, bytes | None] = (0, None)
+
+
+def make_limiter(store: Store, rng: random.Random) -> RateLimiter:
+    """The limiter of one member."""
+    return WindowLimiter(window=WINDOW, rng=rng)
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """Members, their store, and what they do.
+
+    Attributes:
+        store: Whether a write fails if another one came first, or waits for its lock.
+        members: How many share the budget.
+        distance: Seconds of a round trip to the store, on average.
+        loss: The share of messages to the store that are lost, and noticed by a timeout.
+        load: Equal batches, as many calls as four windows allow; or direct calls at random times, 80 % of what is
+            allowed.
+        kind: How the server counts.
+    """
+
+    store: SimulatedStore
+    members: int
+    distance: float
+    loss: float = 0.0
+    load: Load = "batches"
+    kind: LimiterKind = "sliding"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a case.
+
+    Attributes:
+        case: The case.
+        calls: Calls, each with a result.
+        rate_limited: Requests that got a 429.
+        used: Calls in shares of what the server allows in the time that they took; the first burst is free.
+        spread: Seconds between the end of the first member and that of the last.
+        median_wait: Seconds that a call took, in the median.
+        longest_wait: Seconds that a call took at most.
+        operations: Reads and writes of the store per request.
+        worst_update: Reads and writes for one update, at most: each but the last was lost.
+    """
+
+    case: Case
+    calls: int
+    rate_limited: int
+    used: float
+    spread: float
+    median_wait: float
+    longest_wait: float
+    operations: float
+    worst_update: int
+
+
+class Lost(Exception):  # noqa: N818 - it says what became of a message
+    """No response in time."""
+
+
+class Values:
+    """The values of a store, at a place that is some way off for each who uses it; rings take half a round trip."""
+
+    def __init__(self, distance: float, loss: float, rng: random.Random) -> None:
+        self.distance, self.loss, self.rng = distance, loss, rng
+        self.values: dict[str, tuple[int, bytes | None]] = {}
+        self.lock = asyncio.Lock()
+        self._listeners: dict[str, Callable[[], None]] = {}
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() + _OFFSET
+
+    async def half_way(self) -> None:
+        """Half of a round trip, or a timeout.
+
+        Raises:
+            Lost: The message is lost.
+        """
+        if self.rng.random() < self.loss / 2:
+            await asyncio.sleep(_TIMEOUT)
+            raise Lost
+        await asyncio.sleep(self.distance * self.rng.uniform(0.25, 0.75))
+
+    def write(self, name: str, write: Write) -> None:
+        self.values[name] = self.values.get(name, _NOTHING)[0] + 1, write.value
+        for address in write.ring:
+            if (on_ring := self._listeners.get(address)) is not None and self.rng.random() >= self.loss:
+                asyncio.get_running_loop().call_later(self.distance * self.rng.uniform(0.25, 0.75), on_ring)
+
+    def listen(self, on_ring: Callable[[], None]) -> str:
+        address = str(len(self._listeners))
+        self._listeners[address] = on_ring
+        return address
+
+
+class CompareAndSet:
+    """A store that writes a value unless another one came first, as Redis does."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._seen: dict[str, tuple[int, bytes | None]] = {}
+
+    def update_nowait(self, name: str, change: Change) -> bool:  # noqa: ARG002 - it always needs the network
+        return False
+
+    async def update(self, name: str, change: Change) -> None:
+        is_current = name not in self._seen
+        if is_current:
+            await self._exchange(name, None)
+        losses = 0
+        while True:
+            write = change(self._seen[name][1], self._values.now())
+            if (write is None and is_current) or await self._exchange(name, write):
+                return
+            is_current = True
+            if write is not None:
+                losses += 1
+                if losses > 1:
+                    # As RedisStore does, so that fewer collide.
+                    rng, most = self._values.rng, min(losses, 4) * self._values.distance
+                    await asyncio.sleep(rng.uniform(0, most))
+
+    async def listen(self, name: str, on_ring: Callable[[], None]) -> str:  # noqa: ARG002 - there is one value
+        return self._values.listen(on_ring)
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+    async def _exchange(self, name: str, write: Write | None) -> bool:
+        """Write a value if the one seen is the current one, which is returned; see what is current."""
+        await self._travel()
+        values = self._values.values
+        is_current = values.get(name, _NOTHING) == self._seen.get(name, _NOTHING)
+        if is_current and write is not None:
+            self._values.write(name, write)
+        seen = values.get(name, _NOTHING)
+        await self._travel()
+        self._seen[name] = seen
+        return is_current
+
+    async def _travel(self) -> None:
+        try:
+            await self._values.half_way()
+        except Lost:
+            # One that is lost is sent once more.
+            await self._values.half_way()
+
+
+class Locked:
+    """A store in which each waits for the one before, first come, first served."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+
+    def update_nowait(self, name: str, change: Change) -> bool:
+        if self._values.distance:
+            return False
+        self._change(name, change)
+        return True
+
+    async def update(self, name: str, change: Change) -> None:
+        await self._values.half_way()
+        async with self._values.lock:
+            # Whoever has the lock reads and writes from where it is.
+            await self._values.half_way()
+            self._change(name, change)
+            await self._values.half_way()
+
+    async def listen(self, name: str, on_ring: Callable[[], None]) -> str:  # noqa: ARG002 - there is one value
+        return self._values.listen(on_ring)
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+    def _change(self, name: str, change: Change) -> None:
+        write = change(self._values.values.get(name, _NOTHING)[1], self._values.now())
+        if write is not None:
+            self._values.write(name, write)
+
+
+def all_cases() -> list[Case]:
+    """Members and distances, with equal batches against two kinds of server; then losses, and direct calls."""
+    stores: tuple[SimulatedStore, ...] = get_args(SimulatedStore)
+    members, distances = (4, 8, 16, 32, 100), (0.001, 0.005, 0.01, 0.02)
+    kinds: tuple[LimiterKind, ...] = ("sliding", "counter")
+    cases = [
+        Case(store="compare-and-set", members=number, distance=distance, kind=kind)
+        for number, distance, kind in product(members, distances, kinds)
+    ]
+    cases += [
+        Case(store="locked", members=number, distance=distance) for number, distance in product(members, (0.0, 0.01))
+    ]
+    cases += [
+        Case(store="compare-and-set", members=number, distance=0.005, loss=loss)
+        for number, loss in product((4, 16, 100), (0.01, 0.05))
+    ]
+    cases += [
+        Case(store=store, members=number, distance=distance, load="arrivals")
+        for store, number, distance in product(stores, (4, 16, 100), (0.001, 0.01))
+    ]
+    return cases
+
+
+def quick_cases() -> list[Case]:
+    """A few cases."""
+    return [
+        Case(store="compare-and-set", members=members, distance=distance)
+        for members, distance in product((4, 8), (0.001, 0.01))
+    ]
+
+
+def measure(case: Case) -> Row:
+    """Measure a case in an event loop of its own."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_measure(case))
+
+
+async def _measure(case: Case) -> Row:
+    loop, rng = asyncio.get_running_loop(), random.Random(case.members)
+    values = Values(case.distance, case.loss, rng)
+    server = Server(case.kind, LIMIT, WINDOW, latency=LATENCY / 2, jitter=LATENCY / 2)
+    make_store = CompareAndSet if case.store == "compare-and-set" else Locked
+    stores = [CountingStore(make_store(values)) for _ in range(case.members)]
+    limiters = [make_limiter(store, random.Random(number)) for number, store in enumerate(stores)]
+    calls = 5 * LIMIT // case.members
+    waits: list[float] = []
+
+    async def call(limiter: RateLimiter) -> None:
+        began = loop.time()
+        await server.until_admitted(limiter)
+        waits.append(loop.time() - began)
+
+    async def batch(limiter: RateLimiter) -> float:
+        left = iter(range(calls))
+
+        async def work() -> None:
+            for _ in left:
+                await call(limiter)
+
+        await asyncio.gather(*(work() for _ in range(8)))
+        return loop.time()
+
+    async def arrive(limiter: RateLimiter) -> float:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(calls):
+                await asyncio.sleep(rng.expovariate(0.8 * LIMIT / WINDOW / case.members))
+                group.create_task(call(limiter))
+        return loop.time()
+
+    began = loop.time()
+    ends = await asyncio.gather(*map(batch if case.load == "batches" else arrive, limiters))
+    await asyncio.gather(*(limiter.aclose() for limiter in limiters))
+    seconds = max(ends) - began
+    return Row(
+        case=case,
+        calls=len(waits),
+        rate_limited=server.rate_limited,
+        used=(len(waits) - LIMIT) / LIMIT * WINDOW / seconds,
+        spread=max(ends) - min(ends),
+        median_wait=median(waits),
+        longest_wait=max(waits),
+        operations=sum(store.operations for store in stores) / (server.admitted + server.rate_limited),
+        worst_update=max(store.worst_update for store in stores),
+    )
