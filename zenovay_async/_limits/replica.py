@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Seconds for one update of a store, of whatever kind, before it counts as lost.
 _UPDATE_TIMEOUT = 2.0
+# Seconds for which a response waits for others: 8 responses of a burst, 20 ms apart, are some 3 round trips.
+_LINGER = 5e-3
 # Seconds between two attempts to reach a lost store, drawn anew each time, so that processes do not come at once.
 _RETRY_MIN, _RETRY_MAX = 0.7, 1.3
 # Seconds for which the first process back pauses all, so that the others can come back and count what they sent.
@@ -88,7 +90,8 @@ class Replica:
         self._offset = 0.0
         self._planned: tuple[SharedState, float] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_due = self._is_scheduled = self._is_listening = False
+        self._late_update: asyncio.TimerHandle | None = None
+        self._is_due = self._is_scheduled = self._is_listening = self._takes_none = False
         # In the time of the event loop.
         self._lost_since: float | None = None
         self._before_loss: SharedState | None = None
@@ -99,8 +102,8 @@ class Replica:
 
     @property
     def takes_no_wait(self) -> bool:
-        """Whether the next update may take no wait, as no other one is in progress."""
-        return self._task is None and (self._is_listening or self._lost_since is not None)
+        """Whether the next update takes no wait, as far as known: the last one took none, and none is in progress."""
+        return self._task is None and (self._takes_none or self._lost_since is not None)
 
     def loop_time(self) -> float:
         """The time of the event loop; 0.0 before the first use."""
@@ -122,19 +125,30 @@ class Replica:
             self._is_scheduled = True
             loop.call_soon(self._update_if_due)
 
+    def request_late_update(self) -> None:
+        """Update within moments, together with what comes meanwhile, where an update takes a round trip."""
+        loop = self._loop
+        if self.takes_no_wait or loop is None or loop.is_closed():
+            self.request_update()
+        elif self._late_update is None:
+            self._late_update = loop.call_later(_LINGER, self.request_update)
+
     def update_now(self) -> None:
         """Update at once if the store takes no wait, else in a task."""
         loop = self._loop
         if loop is None or self._task is not None or loop.is_closed():
             return
         self._is_due = False
-        if self.takes_no_wait:
+        if self._late_update is not None:
+            self._late_update.cancel()
+            self._late_update = None
+        if self._is_listening or self._lost_since is not None:
             try:
-                is_done = self._store.update_nowait(self._name, self._change)
+                self._takes_none = self._store.update_nowait(self._name, self._change)
             except Exception as error:  # noqa: BLE001 - a store may be anyone's
                 self._lose(error)
                 return
-            if is_done:
+            if self._takes_none:
                 self._finish()
                 return
         # With a context of its own, as it is not part of the call that happens to wait for it.
@@ -142,8 +156,8 @@ class Replica:
 
     def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use another event loop; what was pending on the one before is dropped."""
-        self._task = self._return_task = self._planned = None
-        self._is_due = self._is_scheduled = self._is_listening = False
+        self._task = self._return_task = self._late_update = self._planned = None
+        self._is_due = self._is_scheduled = self._is_listening = self._takes_none = False
         self.address = ""
         self._uncounted = 0
         self._end_loss()
@@ -151,7 +165,7 @@ class Replica:
 
     async def flush(self) -> None:
         """Wait until the updates requested until now are done."""
-        while self._task is not None or self._is_due:
+        while self._task is not None or self._is_due or self._late_update is not None:
             if self._task is None:
                 self.update_now()
             if self._task is not None:
@@ -166,7 +180,7 @@ class Replica:
             await asyncio.wait([self._return_task])
         self._end_loss()
         if self._owns_store:
-            self._is_listening, self.address = False, ""
+            self._is_listening, self._takes_none, self.address = False, False, ""
             with suppress(Exception):
                 async with asyncio.timeout(_UPDATE_TIMEOUT):
                     await self._shared_store.aclose()

@@ -258,7 +258,11 @@ class SharedLimiter:
         now = self._replica.loop_time()
         jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
         self._outbox.append(_Settlement(record, epoch, outcome, now, jitter))
-        self.request_update()
+        known = self._replica.known
+        if outcome.kind == "succeeded" and known is not None and not known.pacer.gate.probing:
+            self._replica.request_late_update()
+        else:
+            self.request_update()
 
     def _plan_update(self, state: SharedState, now: float) -> set[str] | None:
         """Plan what is due, in the state; returns the addresses to ring, or ``None`` if nothing is to be written."""

@@ -27,9 +27,10 @@ from zenovay_async._limits.outage import Outage
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.request_log import IDLE, LATEST, WINDOW_MARGIN, PermitRecord
 
-# Seconds for which a member's permits stay reserved after it should have looked: 250 ms of a minute, less of a shorter
-# window. A process that is busy for longer lets the others pass.
-_GRACE, _LONGEST_GRACE = 1 / 60, 0.25
+# Seconds for which a member's permits stay reserved after it should have looked, and the share of a window that this
+# may be. A process that is busy, or loses the race for a write, for longer lets the others pass: once, so a killed one
+# costs them no more than this.
+_LONGEST_GRACE, _GRACE = 0.25, 1 / 12
 # A member that has not written for two windows and so many seconds is gone; it comes back with its next write.
 _FORGET_AFTER = 10.0
 # Seconds by which clocks may differ; a greater jump is an error of one of them.

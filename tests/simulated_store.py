@@ -1,0 +1,124 @@
+"""A store in virtual time: one place that several processes reach, at once or after a while, and that may fail."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zenovay_async.rate_limits import Change, Write
+
+# Seconds by which the clock of the place is ahead of that of the event loop.
+AHEAD = 5000.0
+
+
+class Place:
+    """Where the values are.
+
+    Attributes:
+        values: The values, by name.
+        is_down: Whether nobody reaches it.
+        operations: Updates made.
+        ahead: Seconds by which its clock is ahead of that of the event loop.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.listeners: dict[str, Callable[[], None]] = {}
+        self.is_down = False
+        self.operations = 0
+        self.ahead = AHEAD
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+    def check(self) -> None:
+        if self.is_down:
+            raise OSError("the place is down")
+
+    def write(self, name: str, write: Write, delay: float) -> None:
+        self.values[name] = write.value
+        for address in write.ring:
+            asyncio.get_running_loop().call_later(delay, self.ring, address)
+
+    def ring(self, address: str) -> None:
+        listener = self.listeners.get(address)
+        if listener is not None and not self.is_down:
+            listener()
+
+
+class SimulatedStore:
+    """What one process has of it: reached at once, as a file is, or by round trips under compare-and-set, as Redis is.
+
+    Args:
+        place: Where the values are.
+        round_trip: Seconds of a round trip on average; 0 for at once.
+        seed: Seed of the jitter.
+
+    Attributes:
+        is_killed: Whether its process was killed, so that nothing it does has an effect.
+    """
+
+    def __init__(self, place: Place, round_trip: float = 0.0, seed: int = 0) -> None:
+        self._place = place
+        self._round_trip = round_trip
+        self._rng = random.Random(seed)
+        self._seen: dict[str, bytes | None] = {}
+        self._address = ""
+        self.is_killed = False
+
+    def kill(self) -> None:
+        self.is_killed = True
+        self._place.listeners.pop(self._address, None)
+
+    def update_nowait(self, name: str, change: Change) -> bool:
+        if self._round_trip or self.is_killed:
+            return False
+        self._place.check()
+        self._place.operations += 1
+        write = change(self._place.values.get(name), self._place.now())
+        if write is not None:
+            self._place.write(name, write, 0.0)
+        return True
+
+    async def update(self, name: str, change: Change) -> None:
+        if self.is_killed:
+            await asyncio.Event().wait()
+        if self.update_nowait(name, change):
+            return
+        tries = 0
+        while True:
+            seen = self._seen.get(name)
+            write = change(seen, self._place.now())
+            await self._travel()
+            self._place.operations += 1
+            current = self._place.values.get(name)
+            if current == seen and write is not None:
+                self._place.write(name, write, self._round_trip / 2)
+                current = write.value
+            await self._travel()
+            self._seen[name] = current
+            if current == seen or (write is not None and current == write.value):
+                return
+            tries += 1
+            if tries > 1:
+                await asyncio.sleep(self._rng.uniform(0, self._round_trip * min(tries, 4)))
+
+    async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
+        self._place.check()
+        self._place.listeners.pop(self._address, None)
+        self._address = f"{name}.{len(self._place.listeners)}.{self._rng.getrandbits(32)}"
+        self._place.listeners[self._address] = on_ring
+        return self._address
+
+    async def aclose(self) -> None:
+        self._place.listeners.pop(self._address, None)
+
+    async def _travel(self) -> None:
+        if self._place.is_down:
+            await asyncio.sleep(0.5)
+            self._place.check()
+        await asyncio.sleep(self._round_trip / 2 * self._rng.uniform(0.7, 1.3))
