@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import re
+import ssl
 import sys
 import traceback
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import store_worker
+import trustme
 from helpers import until
 from redis_server import HOST, find_server
 from store_worker import encode, increment, number, read
@@ -179,6 +181,61 @@ async def test_a_server_that_is_frozen_is_lost_in_bounded_time(
         redis_server.cont()
     # It may have written what it received.
     assert number(await read(store, name)) in {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://store.invalid", "its host was not found"),
+        ("unix:///nowhere/redis.sock", "No such file or directory"),
+    ],
+)
+async def test_a_server_that_cannot_be_reached_is_said_in_a_few_words(url: str, reason: str, name: str) -> None:
+    store = RedisStore(url)
+    with pytest.raises(StoreError, match=f"^Redis: {reason}$"):
+        await store.update(name, increment)
+    await store.aclose()
+
+
+async def test_a_server_whose_certificate_is_not_trusted_gets_no_password(name: str) -> None:
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read(100))
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    async with await asyncio.start_server(serve, HOST, 0, ssl=context) as server:
+        store = RedisStore(f"rediss://:s3cret@localhost:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(StoreError, match=r"^Redis: TLS: CERTIFICATE_VERIFY_FAILED$"):
+            await store.update(name, increment)
+        await store.aclose()
+    assert received == []
+
+
+async def test_changes_at_the_same_time_in_one_process_overwrite_none_of_each_other(
+    store: RedisStore, name: str
+) -> None:
+    await asyncio.gather(*(store.update(name, increment) for _ in range(20)))
+    assert number(await read(store, name)) == 20
+
+
+async def test_a_change_that_is_canceled_leaves_the_store_in_order(
+    store: RedisStore, redis_server: RedisServer, name: str
+) -> None:
+    await store.update(name, increment)
+    redis_server.stop()
+    update = asyncio.create_task(store.update(name, increment))
+    await asyncio.sleep(0.01)
+    update.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await update
+    redis_server.cont()
+    # It may have been written.
+    written = number(await read(store, name))
+    await store.update(name, increment)
+    assert number(await read(store, name)) == written + 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async.rate_limits import Write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 NAME = "key"
 WORKER = Path(store_worker.__file__)
@@ -37,6 +38,13 @@ async def finish(*workers: subprocess.Popen[bytes]) -> None:
     for worker in workers:
         await asyncio.to_thread(worker.communicate)
         assert worker.returncode == 0
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short path, as that of a socket has at most 104 characters."""
+    with tempfile.TemporaryDirectory(prefix="z") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

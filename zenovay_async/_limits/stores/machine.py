@@ -137,7 +137,7 @@ class MachineStore:
         except FileNotFoundError:
             # The folder was deleted, as at the end of a user's last session.
             self._folder = None
-            del self._files[name]
+            self._files.pop(name, None)
             ring = self._open_file(name).update(change)
         if ring is None:
             return False

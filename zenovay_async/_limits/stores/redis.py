@@ -16,6 +16,7 @@ import random
 import re
 import secrets
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -102,11 +103,10 @@ class RedisStore:
         Raises:
             StoreError: There is no response, or an error.
         """
+        is_current = not self._clock.is_known or name not in self._seen
         if not self._clock.is_known:
             # It connects, which takes a while, so that the next one tells the time better.
             await self._exchange(name)
-            del self._seen[name]
-        is_current = name not in self._seen
         if is_current:
             await self._exchange(name)
         losses = 0
@@ -346,6 +346,8 @@ def _explain(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, socket.gaierror):
             return "its host was not found"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {cause.reason or type(cause).__name__}"
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
