@@ -25,6 +25,7 @@ from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.round_trip import RoundTrip
 from zenovay_async._limits.shared_limiter import SharedLimiter
+from zenovay_async._limits.shared_state import VERSION
 from zenovay_async._limits.stores import make_store
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.events import emit_to_all
@@ -56,7 +57,9 @@ class Entry(msgspec.Struct, frozen=True):
         """Name of the shared state in a store; it says neither the key nor the base URL."""
         key, base_url = self.account
         limit, window, _ = self.limiter
-        return hashlib.sha256(key + f"{base_url} {limit} {window}".encode()).hexdigest()[:32]
+        # Of the version too, so that another one that reads the state differently has its own.
+        digest = hashlib.sha256(key + f"{base_url} {limit} {window}".encode()).hexdigest()
+        return f"{VERSION}-{digest[:32]}"
 
 
 def entry_of(auth: Auth, base_url: str, limits: Limits) -> Entry:
@@ -69,8 +72,9 @@ def entry_of(auth: Auth, base_url: str, limits: Limits) -> Entry:
     """
     limit = limits.rate_limit
     custom = id(limit) if isinstance(limit, RateLimiter) else limit
-    store = limits.store if limits.store is None or isinstance(limits.store, str) else id(limits.store)
-    return Entry((hashlib.sha256(auth.key.encode()).digest(), base_url), (custom, limits.window, store))
+    store = limits.shared_store
+    place = store if store is None or isinstance(store, str) else id(store)
+    return Entry((hashlib.sha256(auth.key.encode()).digest(), base_url), (custom, limits.window, place))
 
 
 class Account:
@@ -134,7 +138,7 @@ class Shared:
         emit_to_all(self.listeners, event)
 
     def _make_limiter(self, limits: Limits, name: str) -> WindowLimiter | SharedLimiter | None:
-        wanted, store = limits.rate_limit, limits.store
+        wanted, store = limits.rate_limit, limits.shared_store
         if wanted is None or isinstance(wanted, RateLimiter):
             return None
         limit = None if wanted == "auto" else wanted

@@ -12,7 +12,7 @@ The pacer is part of it, so one theory of pacing serves one process and many. Wh
   kept, and what was sent meanwhile is counted in it (:meth:`SharedState.absorb`).
 
 Times are of the store's clock. The state is encoded as an array, as the pacer is: a field may be appended at the end,
-with a default; any other change needs another :attr:`SharedState.version`.
+with a default; any other change needs another :data:`VERSION`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from zenovay_async._limits.fairness import Claim, Shares, ahead_of, divide, next
 from zenovay_async._limits.outage import Outage
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.request_log import IDLE, LATEST, WINDOW_MARGIN, PermitRecord
+
+VERSION = 1
+"""Version of the encoded form."""
 
 # Seconds for which a member's permits stay reserved after it should have looked, and the share of a window that this
 # may be. A process that is busy, or loses the race for a write, for longer lets the others pass: once, so a killed one
@@ -133,7 +136,7 @@ class SharedState(msgspec.Struct, array_like=True):
             window: Seconds of the window.
             epoch: A random number.
         """
-        return cls(1, epoch, Pacer.create(ceiling, window))
+        return cls(VERSION, epoch, Pacer.create(ceiling, window))
 
     @property
     def grace(self) -> float:
