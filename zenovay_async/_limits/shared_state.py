@@ -18,7 +18,7 @@ with a default; any other change needs another :data:`VERSION`.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -27,7 +27,7 @@ from zenovay_async._limits.outage import Outage
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.request_log import IDLE, LATEST, WINDOW_MARGIN, PermitRecord
 
-VERSION = 1
+VERSION: Final = 1
 """Version of the encoded form."""
 
 # Seconds for which a member's permits stay reserved after it should have looked, and the share of a window that this
