@@ -30,6 +30,8 @@ MINUTE = (30, 60.0, 120)
 _IN_FLIGHT = 64
 # Processes get the task, open their stores, and wait for the same moment.
 _LEAD = 0.3
+# An event loop that is later than this, in windows, makes a request late for its window; such a run is repeated.
+_LATE, _RUNS = 1 / 60, 3
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +82,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         spread: Seconds between the end of the first process and that of the last.
         operations: Reads and writes of the store per request; ``None`` without one.
         worst_update: Reads and writes of the store for one update, at most.
-        late: Seconds that an event loop was late, at most.
+        late: Seconds that an event loop was late, at most; runs in which that is much are repeated.
         events: How often each event came, in all processes.
     """
 
@@ -148,7 +150,10 @@ async def measure_all(
 
     async def measured(run: Run) -> Row:
         async with room:
-            return await measure(run, server, workers, redis)
+            rows = [await measure(run, server, workers, redis)]
+            while rows[-1].late > _LATE * run.setting.window and len(rows) < _RUNS:
+                rows.append(await measure(run, server, workers, redis))
+            return min(rows, key=lambda row: row.late)
 
     return await asyncio.gather(*(measured(run) for run in runs if run.store != "redis" or redis))
 

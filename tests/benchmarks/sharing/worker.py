@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,8 @@ class Run:
 
 async def main() -> None:
     """Carry out tasks until the input ends."""
+    # Events say what is logged.
+    logging.getLogger("zenovay_async").addHandler(logging.NullHandler())
     loop, watch = asyncio.get_running_loop(), Watch()
     reader = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
