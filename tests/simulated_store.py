@@ -68,6 +68,7 @@ class SimulatedStore:
         self._rng = random.Random(seed)
         self._seen: dict[str, bytes | None] = {}
         self._address = ""
+        self._yields_until = 0.0
         self.is_killed = False
 
     def kill(self) -> None:
@@ -89,7 +90,8 @@ class SimulatedStore:
             await asyncio.Event().wait()
         if self.update_nowait(name, change):
             return
-        tries = 0
+        if self._place.now() < self._yields_until:
+            await asyncio.sleep(self._round_trip * self._rng.uniform(0.5, 2))
         while True:
             seen = self._seen.get(name)
             write = change(seen, self._place.now())
@@ -103,9 +105,8 @@ class SimulatedStore:
             self._seen[name] = current
             if current == seen or (write is not None and current == write.value):
                 return
-            tries += 1
-            if tries > 1:
-                await asyncio.sleep(self._rng.uniform(0, self._round_trip * min(tries, 4)))
+            # As RedisStore does.
+            self._yields_until = self._place.now() + 1.0
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
         self._place.check()

@@ -16,7 +16,7 @@ import msgspec
 from looptime import new_event_loop
 from simulated_servers import Server
 
-from zenovay_async._limits.window import WindowLimiter
+from zenovay_async._limits.shared_limiter import SharedLimiter
 from zenovay_async.sandbox.limits import LimiterKind
 
 from .counting import CountingStore
@@ -41,7 +41,7 @@ _NOTHING: tuple[int, bytes | None] = (0, None)
 
 def make_limiter(store: Store, rng: random.Random) -> RateLimiter:
     """The limiter of one member."""
-    return WindowLimiter(window=WINDOW, rng=rng)
+    return SharedLimiter(store, "simulation", window=WINDOW, rng=rng)
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +136,7 @@ class CompareAndSet:
     def __init__(self, values: Values) -> None:
         self._values = values
         self._seen: dict[str, tuple[int, bytes | None]] = {}
+        self._yields_until = 0.0
 
     def update_nowait(self, name: str, change: Change) -> bool:  # noqa: ARG002 - it always needs the network
         return False
@@ -144,18 +145,16 @@ class CompareAndSet:
         is_current = name not in self._seen
         if is_current:
             await self._exchange(name, None)
-        losses = 0
+        if self._values.now() < self._yields_until:
+            await asyncio.sleep(self._values.rng.uniform(0.5, 2) * self._values.distance)
         while True:
             write = change(self._seen[name][1], self._values.now())
             if (write is None and is_current) or await self._exchange(name, write):
                 return
             is_current = True
             if write is not None:
-                losses += 1
-                if losses > 1:
-                    # As RedisStore does, so that fewer collide.
-                    rng, most = self._values.rng, min(losses, 4) * self._values.distance
-                    await asyncio.sleep(rng.uniform(0, most))
+                # As RedisStore does, so that others win the race too.
+                self._yields_until = self._values.now() + 1.0
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:  # noqa: ARG002 - there is one value
         return self._values.listen(on_ring)

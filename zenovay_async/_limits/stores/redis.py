@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import random
 import re
@@ -50,8 +51,10 @@ _TRIES = 2
 _CLOCK_AGE = 10.0
 # Seconds by which the server's clock may differ from what was foreseen.
 _JUMP = 1.0
-# Round trips to wait at most after a lost compare-and-set.
-_MAX_SPREAD = 4
+# Whoever lost a race for a write tries again at once, or it would lose against those that did not. For so many seconds
+# it begins each further update a little later, in round trips, so that others who are in a race can win it.
+_CONTENDED = 1.0
+_YIELD = (0.5, 2.0)
 # Seconds between looks of a listener that hears nothing, and until it connects again: first, at most.
 _LISTEN = 30.0
 _RECONNECT = (0.5, 10.0)
@@ -88,6 +91,7 @@ class RedisStore:
         self._pubsub: Any = None
         self._listeners: dict[str, Callable[[], None]] = {}
         self._seen: dict[str, tuple[bytes, bytes | None]] = {}
+        self._yields_until = -math.inf
         self._clock = _ServerClock()
 
     def __repr__(self) -> str:
@@ -109,19 +113,15 @@ class RedisStore:
             await self._exchange(name)
         if is_current:
             await self._exchange(name)
-        losses = 0
+        if time.monotonic() < self._yields_until:
+            await asyncio.sleep(self._clock.round_trip * random.uniform(*_YIELD))  # noqa: S311 - spreads several processes
         while True:
             write = change(self._seen[name][1], self._clock.now())
-            if write is None and is_current:
-                return
-            if await self._exchange(name, write):
+            if (write is None and is_current) or await self._exchange(name, write):
                 return
             is_current = True
             if write is not None:
-                losses += 1
-                if losses > 1:
-                    # Who loses again waits longer, so that fewer collide.
-                    await asyncio.sleep(self._clock.round_trip * random.uniform(0, min(losses, _MAX_SPREAD)))  # noqa: S311
+                self._yields_until = time.monotonic() + _CONTENDED
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
         """Call a function whenever another process rings; returns the channel.
