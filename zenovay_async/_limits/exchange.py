@@ -14,10 +14,9 @@ version may write them, are ignored or bounded.
 
 from __future__ import annotations
 
-import copy
 import math
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from zenovay_async._limits.retry_budget import RetryBudget
     from zenovay_async._limits.shared_state import SharedState
 
+_Findings: TypeAlias = tuple[OutageKind | None, str, int | None, float, int]
+
 PROBE_LIFETIME = 20.0
 """Seconds after the last update of a process at which its probe of an outage counts as lost."""
 
@@ -41,6 +42,9 @@ _SAME_TIME = 1.0
 _SAME_PROBE_TIME = 1e-3
 # Seconds. A probe further away is none of this theory, or the clock of the store stepped.
 _LONGEST_PROBE_WAIT = PROBE_INTERVAL.total_seconds()
+
+# The first of what _known() returns are the terms of the quota; the others say whether it is exhausted.
+_TERMS = 4
 
 
 class Exchange:
@@ -125,40 +129,34 @@ class _RetryNews:
 
 
 class _OutageNews:
-    """Whether the server is away, and whose probe finds out."""
+    """Whether the server is away, and whose probe finds out.
+
+    Of several processes that begin a probe at once, the first to write it claims it. The others see that before they
+    send theirs, as each permit comes with an update, and wait for the outcome. A probe that began before its process
+    knew of the outcome of another one is not sent either.
+    """
 
     def __init__(self, gate: OutageGate) -> None:
         self._gate = gate
         # What this process knew at the last read and at the last write, and the state at the last read.
-        self._base = self._written = _findings(Outage())
+        self._base = _findings(Outage())
+        self._written: _Findings | None = None
         self._seen = (0, -math.inf)
         self._number = 0
         # Number of the own probe that the last write did not claim.
         self._denied = 0
 
     def write(self, state: SharedState, me: str, now: float) -> bool:
-        outage, shared, base = self._gate.outage, state.outage, self._base
-        written = self._written = _findings(outage)
+        outage, shared = self._gate.outage, state.outage
         if outage.has_responded:
             shared.has_responded = True
-        is_current, rings = _progress(state) == self._seen, False
-        if outage.kind is not None or shared.kind is not None:
-            offset, is_away = now - self._gate.now(), outage.kind is not None
-            if is_away != (base[0] is not None) or state.outages < self._number:
-                if is_away != (shared.kind is not None):
-                    rings = is_current = True
-                    _copy(outage, shared, offset)
-                elif is_away:
-                    shared.since = min(shared.since, outage.since + offset)
-                state.outages = max(state.outages + rings, self._number)
-            elif is_away and state.outages == self._number:
-                rings = outage.kind != base[0]
-                if written[:3] != base[:3]:
-                    shared.kind, shared.reason, shared.status = outage.kind, outage.reason, outage.status
-                if written[3:] != base[3:]:
-                    shared.next_probe_at, shared.backoffs = outage.next_probe_at + offset, outage.backoffs
-        elif state.outages < self._number:
-            state.outages = self._number
+        if outage.kind is None and shared.kind is None and self._base[0] is None and not state.probe_by:
+            state.outages, self._written = max(state.outages, self._number), None
+            return False
+        self._written = _findings(outage)
+        # What this process finds is newer than all that a state without an outage may tell of probes.
+        is_current = shared.kind is None or _progress(state) == self._seen
+        rings = self._write_findings(state, now - self._gate.now())
         return self._write_claim(state, me, now, is_current=is_current) or rings
 
     def read(self, state: SharedState, me: str, now: float) -> None:
@@ -181,6 +179,27 @@ class _OutageNews:
         )
         if is_delivered:
             self._base, self._number, self._seen = _findings(outage), state.outages, _progress(state)
+
+    def _write_findings(self, state: SharedState, offset: float) -> bool:
+        """Bring in what this process found; returns whether the kind of the outage changed."""
+        outage, shared = self._gate.outage, state.outage
+        found, base = _findings(outage), self._base
+        is_away, was_away = outage.kind is not None, base[0] is not None
+        if is_away != was_away or state.outages < self._number:
+            changes = is_away != (shared.kind is not None)
+            if changes:
+                _copy(outage, shared, offset)
+            elif is_away:
+                shared.since = min(shared.since, outage.since + offset)
+            state.outages = max(state.outages + changes, self._number)
+            return changes
+        if not is_away or state.outages > self._number:
+            return False
+        if found[:3] != base[:3]:
+            shared.kind, shared.reason, shared.status = found[:3]
+        if found[3:] != base[3:]:
+            shared.next_probe_at, shared.backoffs = outage.next_probe_at + offset, outage.backoffs
+        return found[0] != base[0]
 
     def _write_claim(self, state: SharedState, me: str, now: float, *, is_current: bool) -> bool:
         """Claim the own probe, or end the claim; returns whether that ended, for whose outcome others wait.
@@ -206,13 +225,17 @@ class _QuotaNews:
     def __init__(self, guard: QuotaGuard) -> None:
         self._guard = guard
         # What this process knew at the last read and at the last write, and the state at the last read.
-        self._base = self._written = QuotaFacts()
-        self._seen = SharedQuota()
+        self._base = self._written = _known(QuotaFacts())
+        self._seen = _stated(SharedQuota())
         self._number = 0
+        # Whether these are the same, so that counts alone have to be compared while they last.
+        self._is_in_step = False
 
     def write(self, quota: SharedQuota, now: float) -> bool:
-        facts = self._written = self._guard.facts()
-        if facts == self._base and quota == self._seen:
+        facts = self._guard.facts()
+        self._written = _known(facts)
+        if self._is_in_step and self._written == self._base and _stated(quota) == self._seen:
+            quota.used, quota.total = _greater(quota.used, facts.used), _greater(quota.total, facts.total)
             return False
         today = self._guard.now()
         self._write_count(quota, facts, today)
@@ -221,22 +244,22 @@ class _QuotaNews:
     def read(self, quota: SharedQuota, now: float) -> QuotaFacts | None:
         """What this process knows from now on; ``None`` if that is nothing new."""
         facts, base, written = self._guard.facts(), self._base, self._written
-        if facts == base and quota == self._seen:
-            return None
+        known = _known(facts)
+        if self._is_in_step and known == base and _stated(quota) == self._seen:
+            used, total = _greater(facts.used, quota.used), _greater(facts.total, quota.total)
+            is_known = used == facts.used and total == facts.total
+            return None if is_known else msgspec.structs.replace(facts, used=used, total=total)
         today = self._guard.now()
         # What changed since the write has to be delivered first.
-        counted = _adopt_count(facts, quota, today, keeps_terms=_terms(facts) != _terms(written))
-        is_delivered = _exhaustion(facts) == _exhaustion(written) and quota.exhaustions >= self._number
-        adopted = counted
+        is_counted = known[:_TERMS] == written[:_TERMS]
+        is_delivered = known[_TERMS:] == written[_TERMS:] and quota.exhaustions >= self._number
+        adopted = _adopt_count(facts, quota, today, keeps_terms=not is_counted)
         if is_delivered:
-            adopted, self._number = _adopt_exhaustion(counted, quota, today, now), quota.exhaustions
-        self._base = QuotaFacts(
-            quota.used,
-            adopted.total,
-            *_terms(adopted if _terms(facts) == _terms(written) else base),
-            *_exhaustion(adopted if is_delivered else base),
-        )
-        self._seen = copy.copy(quota)
+            adopted, self._number = _adopt_exhaustion(adopted, quota, today, now), quota.exhaustions
+        known = _known(adopted)
+        self._base = (known if is_counted else base)[:_TERMS] + (known if is_delivered else base)[_TERMS:]
+        self._seen = _stated(quota)
+        self._is_in_step = self._base == known and quota.used is not None and _order(adopted, quota) == 0
         return None if adopted == facts else adopted
 
     def _write_count(self, quota: SharedQuota, facts: QuotaFacts, today: datetime) -> None:
@@ -251,29 +274,29 @@ class _QuotaNews:
             return
         else:
             quota.used = max(quota.used, facts.used)
-        if _terms(facts) != _terms(self._base) or quota.limit is None:
+        if self._written[:_TERMS] != self._base[:_TERMS] or quota.limit is None:
             quota.limit = facts.limit or quota.limit
             quota.resets_at = _seconds(facts.resets_at) or quota.resets_at
             quota.month_ends = _seconds(facts.month_ends) or quota.month_ends
-        quota.total = max(quota.total or 0, facts.total or 0) or None
+        quota.total = _greater(quota.total, facts.total)
 
     def _write_exhaustion(self, quota: SharedQuota, facts: QuotaFacts, today: datetime, now: float) -> bool:
-        until, base = facts.exhausted_until, self._base
+        until, base = facts.exhausted_until, self._base[_TERMS:]
         is_exhausted = until is not None and until > today
         known = _date(quota.exhausted_until)
         is_known = known is not None and known > today
         changes = False
-        if (until is None) != (base.exhausted_until is None) or quota.exhaustions < self._number:
+        if (until is None) != (base[0] is None) or quota.exhaustions < self._number:
             changes = is_exhausted != is_known
             quota.exhaustions = max(quota.exhaustions + changes, self._number)
-        if changes or (is_exhausted and is_known and _exhaustion(facts) != _exhaustion(base)):
+        if changes or (is_exhausted and is_known and self._written[_TERMS:] != base):
             quota.exhausted_until = _seconds(until) if is_exhausted else None
             probe_at = facts.probe_at if is_exhausted else None
             quota.probe_at = None if probe_at is None else now + (probe_at - today).total_seconds()
         return changes
 
 
-def _findings(outage: Outage) -> tuple[OutageKind | None, str, int | None, float, int]:
+def _findings(outage: Outage) -> _Findings:
     return outage.kind, outage.reason, outage.status, outage.next_probe_at, outage.backoffs
 
 
@@ -287,12 +310,8 @@ def _is_claimed(state: SharedState, now: float) -> bool:
 
 
 def _copy(outage: Outage, shared: Outage, offset: float) -> None:
-    shared.kind, shared.reason, shared.status, shared.backoffs = (
-        outage.kind,
-        outage.reason,
-        outage.status,
-        outage.backoffs,
-    )
+    shared.kind, shared.reason, shared.status = outage.kind, outage.reason, outage.status
+    shared.backoffs = outage.backoffs
     shared.since, shared.next_probe_at = outage.since + offset, outage.next_probe_at + offset
 
 
@@ -318,12 +337,35 @@ def _at_most(bound: float, number: float) -> float:
     return number if number < bound else bound
 
 
-def _terms(facts: QuotaFacts) -> tuple[int | None, datetime | None, datetime | None, int]:
-    return facts.limit, facts.resets_at, facts.month_ends, facts.restarts
+def _known(facts: QuotaFacts) -> tuple[object, ...]:
+    """All but counts: the terms of the quota, and whether it is exhausted."""
+    return (
+        facts.limit,
+        facts.resets_at,
+        facts.month_ends,
+        facts.restarts,
+        facts.exhausted_until,
+        facts.probe_at,
+    )
 
 
-def _exhaustion(facts: QuotaFacts) -> tuple[datetime | None, datetime | None]:
-    return facts.exhausted_until, facts.probe_at
+def _stated(quota: SharedQuota) -> tuple[object, ...]:
+    """All but counts."""
+    return (
+        quota.limit,
+        quota.resets_at,
+        quota.month_ends,
+        quota.restarts,
+        quota.exhaustions,
+        quota.exhausted_until,
+        quota.probe_at,
+    )
+
+
+def _greater(count: int | None, other: int | None) -> int | None:
+    if count is None or other is None:
+        return other if count is None else count
+    return max(count, other)
 
 
 def _order(facts: QuotaFacts, quota: SharedQuota) -> float:
@@ -344,7 +386,7 @@ def _adopt_count(facts: QuotaFacts, quota: SharedQuota, today: datetime, *, keep
     order, used = _order(facts, quota), quota.used
     if used is None or used < 0 or order > 0 or _is_over(quota, today):
         return facts
-    total = max(facts.total or 0, quota.total or 0) or None
+    total = _greater(facts.total, quota.total)
     if not order < 0:
         used = max(used, facts.used or 0)
         if keeps_terms:

@@ -142,16 +142,17 @@ class QuotaGuard:
             facts: What is known now.
             watcher: Who brings it, and need not be notified.
         """
-        if self._used is not None and facts.used is not None and facts.used < self._used:
-            self._warned = 0
-        self._used, self._total, self._restarts = facts.used, facts.total, facts.restarts
-        self._resets_at, self._month_ends = facts.resets_at, facts.month_ends
-        if facts.limit is not None and facts.limit != self._limit:
-            self._limit = facts.limit
-            self._warned = min(self._warned, _reached(self._used or 0, facts.limit))
-        # The next response is compared with all of this, rather than with the last one.
-        self._last_limit = self._last_reset = None
-        self._warn_at = self._next_warning()
+        is_lower = self._used is not None and facts.used is not None and facts.used < self._used
+        terms = (facts.limit, facts.resets_at, facts.restarts)
+        has_changed = terms != (self._limit, self._resets_at, self._restarts)
+        self._used, self._total = facts.used, facts.total
+        if has_changed or is_lower:
+            self._limit, self._resets_at, self._restarts = terms
+            # The next response is compared with all of this, rather than with the last one.
+            self._last_limit = self._last_reset = None
+            self._warned = 0 if is_lower else min(self._warned, _reached(facts.used or 0, facts.limit or 0))
+            self._warn_at = self._next_warning()
+        self._month_ends = facts.month_ends
         if self._used is not None and self._used >= self._warn_at:
             self._warn()
         was_exhausted, self.is_exhausted = self.is_exhausted, facts.exhausted_until is not None
