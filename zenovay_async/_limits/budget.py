@@ -97,13 +97,18 @@ class Budget:
     def acquire_nowait(self, cost: int, *, background: bool, states_usage: bool = False) -> BudgetPermit | None:
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         shared = self._shared
-        limiter = shared.limiter
+        limiter, quota, gate = shared.limiter, shared.quota, shared.outage_gate
         permit = None
-        if not shared.outage_gate.is_clear or (shared.quota.is_probing and not states_usage):
+        if not gate.is_clear or (quota.is_probing and not states_usage):
             return None
         if limiter is not None:
+            reports = quota.reports
             permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
+                return None
+            if not gate.is_clear or quota.reports != reports:
+                # It came with what other processes found meanwhile.
+                permit.refund()
                 return None
         return _make_permit(shared, cost, permit, None, states_usage=states_usage)
 

@@ -31,7 +31,7 @@ MIN_PATHS = 3
 # server was away; with much less than 1.7, there would be 20 attempts in the first minute.
 _GROWTH = 1.7
 # The sixth wait reaches the cap; an unbounded count would overflow a float.
-_MOST_BACKOFFS = 30
+MOST_BACKOFFS = 30
 # Seconds. Event loops may wake a moment early, as their clock has a resolution.
 _TICK = 1e-5
 
@@ -174,6 +174,18 @@ class Outage(msgspec.Struct, array_like=True):
         if probe and probe == self.probe:
             self._back_off(now, jitter)
 
+    def adopt(self, found: Outage) -> None:
+        """Go on with the state of the server as another process found it."""
+        if found.kind is None:
+            self.kind, self.probe, self.backoffs, self.failures = None, 0, 0, 0
+            self.paths.clear()
+        else:
+            if self.kind is None:
+                self.failures = 0
+                self.paths.clear()
+            self.kind, self.since, self.reason, self.status = found.kind, found.since, found.reason, found.status
+            self.next_probe_at, self.backoffs = found.next_probe_at, found.backoffs
+
     def rebase(self, now: float) -> None:
         """Go on with another clock, on which no probe is in flight."""
         self.probe = 0
@@ -191,5 +203,5 @@ class Outage(msgspec.Struct, array_like=True):
     def _back_off(self, now: float, jitter: float) -> None:
         self.probe = 0
         bound = min(self.longest_wait, self.first_wait * _GROWTH**self.backoffs)
-        self.backoffs = min(self.backoffs + 1, _MOST_BACKOFFS)
+        self.backoffs = min(self.backoffs + 1, MOST_BACKOFFS)
         self.next_probe_at = now + bound * (0.5 + jitter / 2)

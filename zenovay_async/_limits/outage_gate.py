@@ -24,6 +24,8 @@ from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import ServerReachable, ServerUnreachable, emit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zenovay_async._limits.patience import Patience
     from zenovay_async.events import OnEvent
     from zenovay_async.rate_limits import Outcome
@@ -64,20 +66,31 @@ class OutageGate:
         outage: The state of the server.
         is_clear: Whether nobody has to wait. Each call reads it, so it is an attribute.
         is_quiet: Whether a success changes nothing. Each success reads it.
+        on_change: Called when an outage began or ended here, and when a probe ended.
     """
 
     def __init__(self, on_event: OnEvent | None = None, rng: random.Random | None = None) -> None:
         self.outage = Outage()
         self.is_clear = True
         self.is_quiet = False
+        self.on_change: Callable[[], None] | None = None
         self._on_event = on_event
         self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._direct: dict[_Waiter, None] = {}
         self._background: dict[_Waiter, None] = {}
         self._next_bound = math.inf
         self._watched_since = -math.inf
+        # Number that the probe of another process has here, and when it counts as lost.
+        self._others_probe = 0
+        self._others_until = -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakeup = Wakeup(self._wake)
+
+    @property
+    def own_probe(self) -> int:
+        """Number of the probe that a caller of this process makes; 0 if there is none."""
+        probe = self.outage.probe
+        return 0 if probe == self._others_probe else probe
 
     async def enter(self, *, deadline: float, background: bool, patience: Patience) -> int | None:
         """Wait until the caller may send a request.
@@ -97,6 +110,7 @@ class OutageGate:
         if loop is not self._loop:
             self._move_to(loop)
         outage, now = self.outage, loop.time()
+        self._expire_others_probe(now)
         is_held = outage.holds_back(0, background=background)
         if not is_held and not self._direct and not (background and self._background):
             return None
@@ -130,8 +144,11 @@ class OutageGate:
     def abandon(self, ticket: int | None) -> None:
         """Return a ticket without a request: another caller takes the place of its owner."""
         if ticket is not None:
+            probe = self.outage.probe
             self.outage.pass_on(ticket)
-            self._release(self._now())
+            self._release(self.now())
+            if probe and probe == ticket:
+                self._report_change()
 
     def settle(self, ticket: int | None, outcome: Outcome, path: str) -> None:
         """Report the outcome of a permit that is returned, and the ticket with it.
@@ -141,14 +158,13 @@ class OutageGate:
             outcome: How the attempt ended.
             path: Path of the call; ``""`` if the outcome says nothing about the server.
         """
-        now, outage, kind = self._now(), self.outage, outcome.kind
-        kind_before, probe_before = outage.kind, outage.next_probe_at
+        now, outage, kind = self.now(), self.outage, outcome.kind
+        kind_before, next_before, probe_before = outage.kind, outage.next_probe_at, outage.probe
         number, jitter, reason = ticket or 0, self._rng.random(), outcome.reason
         if kind in {"succeeded", "rate_limited", "quota_exhausted"} or (kind == "failed" and not _is_5xx(outcome)):
             seconds = outage.on_response(now, sent_at=outcome.sent_at)
             if seconds is not None:
-                _logger.info("Server reachable again after %.1f s", seconds)
-                emit(self._on_event, ServerReachable(seconds=seconds))
+                self._emit_end(seconds)
         elif kind == "unsent" or reason is None:
             # Refunded, or canceled.
             outage.pass_on(number)
@@ -160,11 +176,58 @@ class OutageGate:
             else outage.on_failure(now, probe=number, path=path, reason=reason, status=outcome.status, jitter=jitter)
         ):
             self._emit_outage()
+        has_changed = outage.kind != kind_before
         if self._direct or self._background:
-            if outage.kind != kind_before or outage.next_probe_at != probe_before:
+            if has_changed or outage.next_probe_at != next_before:
                 self._reject_hopeless(now, failed=outage.kind is not None)
             self._release(now)
         self._refresh()
+        if has_changed or (probe_before and probe_before == number):
+            self._report_change()
+
+    def follow(self, found: Outage | None, *, probe_until: float | None, drops_probe: bool) -> None:
+        """Go on with what other processes found, and with whose probe is in flight.
+
+        Args:
+            found: The state of the server; ``None`` for no news. Its times are of the event loop.
+            probe_until: When the probe of another process counts as lost; ``None`` if none is in flight.
+            drops_probe: Whether the own probe may not be sent, as it began without knowing of another one: its caller
+                is held back again.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop and not self._direct and not self._background:
+            self._move_to(loop)
+        now, outage = self.now(), self.outage
+        kind_before, next_before, since = outage.kind, outage.next_probe_at, outage.since
+        if found is not None:
+            outage.adopt(found)
+            if outage.kind is None and kind_before is not None:
+                self._emit_end(max(0.0, now - since))
+            elif outage.kind is not None and kind_before is None:
+                self._emit_outage()
+        if outage.kind is not None and probe_until is not None:
+            if self.own_probe or not outage.probe:
+                self._others_probe = outage.start_probe()
+            self._others_until = probe_until
+        elif outage.probe and (drops_probe or not self.own_probe):
+            outage.pass_on(outage.probe)
+        if outage.kind != kind_before or outage.next_probe_at != next_before:
+            self._reject_hopeless(now, failed=outage.kind is not None)
+            self._release(now)
+        else:
+            self._start_probe(now)
+
+    def _report_change(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    def _expire_others_probe(self, now: float) -> None:
+        if now >= self._others_until:
+            self.outage.pass_on(self._others_probe)
+
+    def _emit_end(self, seconds: float) -> None:
+        _logger.info("Server reachable again after %.1f s", seconds)
+        emit(self._on_event, ServerReachable(seconds=seconds))
 
     def _emit_outage(self) -> None:
         outage = self.outage
@@ -289,12 +352,16 @@ class OutageGate:
         held = self._background if outage.kind == "failing" else self._direct or self._background
         if self._direct or self._background:
             when = self._next_bound
-            if outage.kind is not None and not outage.probe and held:
-                when = min(when, outage.next_probe_at)
+            if outage.kind is not None and held:
+                if not outage.probe:
+                    when = min(when, outage.next_probe_at)
+                elif not self.own_probe:
+                    when = min(when, self._others_until)
         self._wakeup.set(self._loop, when)
 
     def _wake(self) -> None:
-        now = self._now()
+        now = self.now()
+        self._expire_others_probe(now)
         self._reject_hopeless(now)
         self._start_probe(now)
 
@@ -311,7 +378,8 @@ class OutageGate:
         self._watched_since = -math.inf
         self.outage.rebase(loop.time())
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """The time of the event loop."""
         try:
             return asyncio.get_running_loop().time()
         except RuntimeError:

@@ -14,7 +14,10 @@ import asyncio
 import logging
 import math
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from weakref import WeakSet
+
+import msgspec
 
 from zenovay_async.events import QuotaExhausted, QuotaThresholdReached, emit
 from zenovay_async.exceptions import MONTHLY_LIMIT_EXCEEDED, QuotaExceededError
@@ -35,8 +38,40 @@ PROBE_INTERVAL = timedelta(minutes=5)
 """Time from a response that the quota is exhausted to the next probe."""
 # Percent of the quota at which it runs low.
 _THRESHOLDS = (80, 95)
-# The longest month and a day, as clocks and time zones differ.
-_LONGEST_MONTH = timedelta(days=32)
+LONGEST_MONTH = timedelta(days=32)
+"""The longest month and a day, as clocks and time zones differ."""
+
+
+class QuotaFacts(msgspec.Struct, frozen=True):
+    """What a process knows of the quota, to be known by others.
+
+    Attributes:
+        used: Requests used this month.
+        total: Requests ever made with the key.
+        limit: Requests allowed per month.
+        resets_at: When the count restarts, as the server stated it.
+        month_ends: When the count restarts, as far as known.
+        restarts: Number of times that it restarted; a greater one makes a lower count the newer one.
+        exhausted_until: Until when the quota is exhausted; ``None`` if it is not.
+        probe_at: When the next probe may go.
+    """
+
+    used: int | None = None
+    total: int | None = None
+    limit: int | None = None
+    resets_at: datetime | None = None
+    month_ends: datetime | None = None
+    restarts: int = 0
+    exhausted_until: datetime | None = None
+    probe_at: datetime | None = None
+
+
+class QuotaWatcher(Protocol):
+    """Who has to know that the quota became exhausted, or is not any more, or that a probe began."""
+
+    def on_quota_change(self) -> None:
+        """Note the change."""
+        ...
 
 
 class QuotaGuard:
@@ -49,8 +84,9 @@ class QuotaGuard:
     Attributes:
         in_flight: Requests in flight; kept by the budget.
         is_exhausted: Whether the server reported the quota exhausted, and it has not reset since, as far as known.
-        reports: Number of times that the server reported it.
-        is_probing: Whether a probe is in flight.
+        reports: Number of times that the server reported it, to this process or to one that shares the budget.
+        is_probing: Whether a probe of this process is in flight.
+        watchers: Notified of changes, until they are garbage collected.
     """
 
     def __init__(self, *, on_event: OnEvent | None = None, clock: Callable[[], datetime] | None = None) -> None:
@@ -68,6 +104,8 @@ class QuotaGuard:
         self.is_exhausted = False
         self.reports = 0
         self.is_probing = False
+        self.watchers: WeakSet[QuotaWatcher] = WeakSet()
+        self._restarts = 0
         self._exhausted_until: datetime | None = None
         self._probe_at: datetime | None = None
         # Set once the last probe has ended.
@@ -79,6 +117,53 @@ class QuotaGuard:
     def snapshot(self) -> Quota:
         """What is known of the quota."""
         return Quota(used=self._used, limit=self._limit, resets_at=self._resets_at, total=self._total)
+
+    def now(self) -> datetime:
+        """The time, aware."""
+        return self._clock()
+
+    def facts(self) -> QuotaFacts:
+        """All that is known, for other processes."""
+        return QuotaFacts(
+            self._used,
+            self._total,
+            self._limit,
+            self._resets_at,
+            self._month_ends,
+            self._restarts,
+            self._exhausted_until,
+            self._probe_at,
+        )
+
+    def adopt(self, facts: QuotaFacts, *, watcher: QuotaWatcher) -> bool:
+        """Go on with what other processes know; returns whether the quota is newly exhausted by that.
+
+        Args:
+            facts: What is known now.
+            watcher: Who brings it, and need not be notified.
+        """
+        is_lower = self._used is not None and facts.used is not None and facts.used < self._used
+        terms = (facts.limit, facts.resets_at, facts.restarts)
+        has_changed = terms != (self._limit, self._resets_at, self._restarts)
+        self._used, self._total = facts.used, facts.total
+        if has_changed or is_lower:
+            self._limit, self._resets_at, self._restarts = terms
+            # The next response is compared with all of this, rather than with the last one.
+            self._last_limit = self._last_reset = None
+            self._warned = 0 if is_lower else min(self._warned, _reached(facts.used or 0, facts.limit or 0))
+            self._warn_at = self._next_warning()
+        self._month_ends = facts.month_ends
+        if self._used is not None and self._used >= self._warn_at:
+            self._warn()
+        was_exhausted, self.is_exhausted = self.is_exhausted, facts.exhausted_until is not None
+        if self.is_exhausted and (facts.exhausted_until, facts.probe_at) != (self._exhausted_until, self._probe_at):
+            self.reports += 1
+        self._exhausted_until, self._probe_at = facts.exhausted_until, facts.probe_at
+        if self.is_exhausted != was_exhausted:
+            if facts.exhausted_until is not None:
+                emit(self._on_event, QuotaExhausted(resets_at=facts.exhausted_until))
+            self._notify(watcher)
+        return self.is_exhausted and not was_exhausted
 
     def check(self, cost: int, *, reserve: int, may_wait: bool = False) -> None:
         """Reject a call that may not be sent now; one that asks for the quota is not checked.
@@ -118,6 +203,7 @@ class QuotaGuard:
             return "usage"
         self._probe_at = self._clock() + PROBE_INTERVAL
         self._probe_ended, self.is_probing = asyncio.Event(), True
+        self._notify()
         return "probe"
 
     def end_trial(self, trial: Trial, outcome: Outcome) -> None:
@@ -179,6 +265,7 @@ class QuotaGuard:
         if not self.is_exhausted:
             self.is_exhausted = True
             emit(self._on_event, QuotaExhausted(resets_at=self._exhausted_until))
+            self._notify()
 
     def seconds_to_reset(self) -> float:
         """Seconds until the quota resets: as the server stated it, else at the end of the month."""
@@ -237,7 +324,7 @@ class QuotaGuard:
 
     def _is_plausible_reset(self, reset: datetime) -> bool:
         # A reset in the past, or more than a month ahead, is an error of the server.
-        return timedelta(0) < reset - self._clock() <= _LONGEST_MONTH
+        return timedelta(0) < reset - self._clock() <= LONGEST_MONTH
 
     def _check_reserve(self, reserve: int, cost: int) -> None:
         remaining = self.snapshot().remaining
@@ -254,13 +341,21 @@ class QuotaGuard:
 
     def _clear(self) -> None:
         """Forget that the quota was exhausted."""
-        self.is_exhausted = False
+        was_exhausted, self.is_exhausted = self.is_exhausted, False
         self._exhausted_until = self._probe_at = None
+        if was_exhausted:
+            self._notify()
+
+    def _notify(self, but: QuotaWatcher | None = None) -> None:
+        for watcher in list(self.watchers):
+            if watcher is not but:
+                watcher.on_quota_change()
 
     def _start_month(self, now: datetime) -> None:
         self._clear()
         self._month_ends = None
         self._used = None
+        self._restarts += 1
         if self._resets_at is not None and now >= self._resets_at:
             self._resets_at = None
         self._warned = 0

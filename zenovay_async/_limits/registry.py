@@ -115,8 +115,12 @@ class Shared:
             heard.difference_update(listeners)
 
     def on_quota_exhausted(self, retry_after: float | None) -> None:
-        """Fail the callers that wait for a permit: the server reported the quota exhausted."""
+        """Record that the server reported the quota exhausted, and fail the callers that wait for a permit."""
         self.quota.mark_exhausted(retry_after)
+        self.fail_all_waiters()
+
+    def fail_all_waiters(self) -> None:
+        """Fail the callers of the key that wait for a permit, whatever their ``rate_limit``: the quota is exhausted."""
         # valuerefs() makes a list, as other threads may add to the registry meanwhile.
         in_use = [shared for reference in REGISTRY.shared.valuerefs() if (shared := reference()) is not None]
         for mine in [shared for shared in in_use if shared.account is self.account]:

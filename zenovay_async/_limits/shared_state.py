@@ -67,16 +67,18 @@ class Member(msgspec.Struct, array_like=True):
 
 
 class SharedQuota(msgspec.Struct, array_like=True):
-    """The monthly quota as all know it; times are in Unix seconds.
+    """The monthly quota as all know it; times are in Unix seconds, but for that of the probe.
 
     Attributes:
         used: Requests used this month, as the newest response stated it.
         limit: Requests allowed per month.
-        resets_at: When the count restarts.
+        resets_at: When the count restarts, as the server stated it.
         total: Requests ever made with the key.
         exhaustions: Number of changes of ``exhausted_until``; the greater one is the newer.
         exhausted_until: Until when the quota is exhausted; ``None`` if it is not.
-        probe_at: When the next probe may go.
+        probe_at: When the next probe may go; of the store's clock.
+        restarts: Number of times that the count restarted; the greater one is the newer.
+        month_ends: When the count restarts, as far as known.
     """
 
     used: int | None = None
@@ -86,6 +88,8 @@ class SharedQuota(msgspec.Struct, array_like=True):
     exhaustions: int = 0
     exhausted_until: float | None = None
     probe_at: float | None = None
+    restarts: int = 0
+    month_ends: float | None = None
 
 
 class SharedState(msgspec.Struct, array_like=True):
@@ -102,6 +106,7 @@ class SharedState(msgspec.Struct, array_like=True):
         direct_streak: Direct calls that overtook background calls in a row.
         retries: Retries that may still be made.
         outage: Whether the server is away; its times are of the store's clock.
+        outages: Number of beginnings and ends of outages; the greater one is the newer.
         probe_by: Name of the member whose probe of an outage is in flight; ``""`` for none.
         probe_until: When that probe counts as lost.
         quota: The monthly quota.
@@ -120,6 +125,7 @@ class SharedState(msgspec.Struct, array_like=True):
     direct_streak: int = 0
     retries: float | None = None
     outage: Outage = msgspec.field(default_factory=Outage)
+    outages: int = 0
     probe_by: str = ""
     probe_until: float = -math.inf
     quota: SharedQuota = msgspec.field(default_factory=SharedQuota)
