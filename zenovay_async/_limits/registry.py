@@ -20,6 +20,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
+from zenovay_async._limits.exchange import Exchange
 from zenovay_async._limits.outage_gate import OutageGate
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
@@ -97,6 +98,14 @@ class Shared:
         self.quota = account.quota
         self.retries = RetryBudget()
         self.outage_gate = OutageGate(self._emit)
+        if isinstance(self.own_limiter, SharedLimiter):
+            self.own_limiter.exchange = Exchange(
+                self.quota,
+                self.outage_gate,
+                self.retries,
+                self.own_limiter.request_update,
+                self.fail_all_waiters,
+            )
         self.window = limits.window
         self.has_warned = False
         self.round_trip = RoundTrip()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.shared_state import SharedState, newer
+from zenovay_async._limits.shared_state import SharedState, reconcile
 from zenovay_async._limits.stores.memory import MemoryStore
 from zenovay_async.events import SharedBudgetBack, SharedBudgetLost, emit
 from zenovay_async.rate_limits import Write
@@ -104,6 +104,11 @@ class Replica:
     def takes_no_wait(self) -> bool:
         """Whether the next update takes no wait, as far as known: the last one took none, and none is in progress."""
         return self._task is None and (self._takes_none or self._lost_since is not None)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the store is lost, so that no other process sees the state."""
+        return self._lost_since is not None
 
     def loop_time(self) -> float:
         """The time of the event loop; 0.0 before the first use."""
@@ -239,8 +244,7 @@ class Replica:
             state, must_write = self._create(), True
         else:
             copy = _decode(_encode(known))
-            state, must_write = copy if stored is None else newer(stored, copy), True
-            state.pacer.expect_probe()
+            state, must_write = reconcile(stored, copy, now, self._rng.getrandbits(63)), True
         if self._offset and state.is_of_other_clock(now, self.now()):
             state.rebase(now)
             must_write = True
@@ -268,7 +272,7 @@ class Replica:
         self._lost_since, offset = loop.time(), self._offset
         self._before_loss = self.known
         alone = _decode(_encode(self.known or self._create()))
-        members = alone.reduce_to_share(self.me, self.now(), self._rng.getrandbits(63))
+        members = alone.reduce_to_share(self.me, self.now())
         self.known, self._store = alone, MemoryStore(lambda: loop.time() + offset)
         reason = str(error) or type(error).__name__
         event = SharedBudgetLost(reason=reason, members=members, limit=alone.pacer.limit)

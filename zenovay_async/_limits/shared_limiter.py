@@ -51,7 +51,6 @@ class SharedPermit(msgspec.Struct, eq=False):
     """A permit of a :class:`SharedLimiter`; see :class:`~zenovay_async.rate_limits.Permit`."""
 
     _record: PermitRecord | None
-    _epoch: int
     _limiter: SharedLimiter
 
     def settle(self, outcome: Outcome) -> None:
@@ -59,7 +58,7 @@ class SharedPermit(msgspec.Struct, eq=False):
         record, self._record = self._record, None
         if record is None:
             raise RuntimeError(RETURNED_TWICE)
-        self._limiter.return_permit(record, self._epoch, outcome)
+        self._limiter.return_permit(record, outcome)
 
     def refund(self) -> None:
         """Return the permit unused."""
@@ -70,7 +69,6 @@ class _Settlement(msgspec.Struct, frozen=True):
     """A permit that was returned, until the store knows of it."""
 
     record: PermitRecord
-    epoch: int
     outcome: Outcome
     at: float
     jitter: float
@@ -252,12 +250,12 @@ class SharedLimiter:
         """Update the shared state soon; does not wait."""
         self._replica.request_update()
 
-    def return_permit(self, record: PermitRecord, epoch: int, outcome: Outcome) -> None:
+    def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
         """Settle or refund a permit; called by the permit, once."""
         self._outstanding = max(0, self._outstanding - record.cost)
         now = self._replica.loop_time()
         jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
-        self._outbox.append(_Settlement(record, epoch, outcome, now, jitter))
+        self._outbox.append(_Settlement(record, outcome, now, jitter))
         known = self._replica.known
         if outcome.kind == "succeeded" and known is not None and not known.pacer.gate.probing:
             self._replica.request_late_update()
@@ -276,7 +274,7 @@ class SharedLimiter:
             self._settle(plan, settlement, now - (loop_now - settlement.at))
         if plan.arrivals:
             state.pacer.record_arrival(now, plan.arrivals)
-        is_urgent = self.exchange is not None and self.exchange.write(state, me, now)
+        is_urgent = self.exchange is not None and not self._replica.is_lost and self.exchange.write(state, me, now)
         member.direct, member.background = self._direct.cost, self._background.cost
         member.background_head = next((waiter.cost for waiter in self._background), 0)
         waits = member.direct or member.background
@@ -293,7 +291,7 @@ class SharedLimiter:
     def _settle(self, plan: _Plan, settlement: _Settlement, at: float) -> None:
         """Return a permit to the pacer."""
         pacer, record, outcome = plan.state.pacer, settlement.record, settlement.outcome
-        if not plan.state.land(record, settlement.epoch):
+        if not plan.state.land(record):
             # It was acquired before a loss, or lapsed: its request is counted already.
             if outcome.kind != "rate_limited":
                 return
@@ -370,7 +368,7 @@ class SharedLimiter:
         del self._outbox[: plan.settled]
         self._arrivals -= plan.arrivals
         for waiter, record in plan.acquired:
-            permit = SharedPermit(record, plan.state.epoch, self)
+            permit = SharedPermit(record, self)
             self._outstanding += record.cost
             # A caller that was canceled or failed meanwhile is gone, or its future is done.
             if waiter in waiter.queue and not waiter.future.done():
@@ -379,7 +377,7 @@ class SharedLimiter:
             else:
                 permit.refund()
         self._wakeup.set(self._loop, self._replica.at(plan.wake_at))
-        if self.exchange is not None:
+        if self.exchange is not None and not self._replica.is_lost:
             self.exchange.read(plan.state, self._replica.me, plan.now)
         self._report(plan, before)
         self._reject_hopeless(is_delayed=_is_delayed(plan, before))

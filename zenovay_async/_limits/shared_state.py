@@ -18,6 +18,7 @@ with a default; any other change needs another :data:`VERSION`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Final, Literal
 
 import msgspec
@@ -40,8 +41,6 @@ _FORGET_AFTER = 10.0
 _CLOCK_TOLERANCE = 1.0
 # Members that are assumed where the store could not be reached from the start.
 _ASSUMED_MEMBERS = 4
-# Epochs of absorbed states that are remembered.
-_MOST_ABSORBED = 8
 
 
 class Member(msgspec.Struct, array_like=True):
@@ -97,7 +96,7 @@ class SharedState(msgspec.Struct, array_like=True):
 
     Attributes:
         version: Version of the encoded form; decoding any other fails.
-        epoch: Drawn when the state is made, so that a permit of another state is recognized.
+        epoch: Drawn when the state is made, and when it is brought back after a loss.
         pacer: The pacer; its times are of the store's clock.
         revision: Number of writes.
         members: Those who share, by name.
@@ -112,7 +111,6 @@ class SharedState(msgspec.Struct, array_like=True):
         quota: The monthly quota.
         rejoining_until: Until when those who were without the store count what they sent meanwhile.
         written_at: When it was last written.
-        absorbed: Epochs of the states whose requests are counted in this one.
     """
 
     version: Literal[1]
@@ -131,7 +129,6 @@ class SharedState(msgspec.Struct, array_like=True):
     quota: SharedQuota = msgspec.field(default_factory=SharedQuota)
     rejoining_until: float = -math.inf
     written_at: float = -math.inf
-    absorbed: list[int] = msgspec.field(default_factory=list[int])
 
     @classmethod
     def create(cls, ceiling: int | None, window: float, epoch: int) -> SharedState:
@@ -150,8 +147,8 @@ class SharedState(msgspec.Struct, array_like=True):
         return min(_LONGEST_GRACE, self.pacer.window * _GRACE)
 
     def continues(self, known: SharedState) -> bool:
-        """Whether this state has all that another one has, so that nothing need be brought back."""
-        return self.revision >= known.revision and (self.epoch == known.epoch or known.epoch in self.absorbed)
+        """Whether this state followed another one, so that it has all that is in that one."""
+        return self.epoch == known.epoch and self.revision >= known.revision
 
     def tidy(self, now: float) -> None:
         """Let the flights lapse that no server counts any more, and forget the members that are gone."""
@@ -181,9 +178,14 @@ class SharedState(msgspec.Struct, array_like=True):
         self.flights[record.number] = (now, record.cost)
         return record
 
-    def land(self, record: PermitRecord, epoch: int) -> bool:
+    def land(self, record: PermitRecord) -> bool:
         """End the flight of a permit; returns whether it was one, and is now to be returned to the pacer."""
-        return epoch == self.epoch and self.flights.pop(record.number, None) is not None
+        flight = self.flights.get(record.number)
+        # After a loss, other permits may have had the same numbers.
+        if flight is None or flight[0] != record.at:
+            return False
+        del self.flights[record.number]
+        return True
 
     def claims(self, me: str, now: float) -> dict[str, Claim]:
         """What the members wait for that are awake, by name; one that is late is passed over."""
@@ -279,14 +281,8 @@ class SharedState(msgspec.Struct, array_like=True):
         jump = now - expected
         return abs(jump) > _CLOCK_TOLERANCE and abs(self.written_at - expected) < abs(self.written_at - now)
 
-    def reduce_to_share(self, me: str, now: float, epoch: int) -> int:
-        """Keep the share with which one member may go on by itself; returns among how many it divides the limit.
-
-        Args:
-            me: The member.
-            now: The time.
-            epoch: A random number, as the permits of the other members are of another state from now on.
-        """
+    def reduce_to_share(self, me: str, now: float) -> int:
+        """Keep the share with which one member may go on by itself; returns among how many it divides the limit."""
         self.tidy(now)
         pacer = self.pacer
         log = pacer.log
@@ -301,7 +297,7 @@ class SharedState(msgspec.Struct, array_like=True):
         pacer.gate.probe = 0
         mine = self.members.get(me)
         self.members = {} if mine is None else {me: mine}
-        self.epoch, self.probe_by, self.direct_streak = epoch, "", 0
+        self.probe_by, self.direct_streak = "", 0
         return members
 
     def rejoin(self, alone: SharedState, since: float, now: float, *, shift: float, pause: float) -> None:
@@ -321,14 +317,24 @@ class SharedState(msgspec.Struct, array_like=True):
             self.rejoining_until = now + pause
             gate.closed_until = max(gate.closed_until, self.rejoining_until)
 
-    def absorb(self, other: SharedState) -> None:
-        """Count the requests of another state of the same key, which began when this one was lost, or before."""
-        self.count(other.pacer.log.times + [other.written_at] * other.pacer.log.in_flight)
+    def absorb(self, other: SharedState, now: float) -> bool:
+        """Count the requests of another state of the same key that are not in this one; returns whether there are any.
+
+        Requests that are in flight there count from now, as their permits do not land here.
+        """
+        oldest = now - self.pacer.window * WINDOW_MARGIN
+        missing = Counter(at for at in other.pacer.log.times if at > oldest) - Counter(self.pacer.log.times)
+        times = list(missing.elements())
+        for number, (at, cost) in other.flights.items():
+            if at > oldest and self.flights.get(number) != (at, cost):
+                times += [now] * cost
         gate = self.pacer.gate
         gate.closed_until = max(gate.closed_until, other.pacer.gate.closed_until)
         if not self.pacer.learned:
             self.pacer.adopt_limit(other.pacer)
-        self.absorbed = [*self.absorbed, other.epoch, *other.absorbed][-_MOST_ABSORBED:]
+        if times:
+            self.count(times)
+        return bool(times)
 
     def count(self, times: list[float]) -> None:
         """Add requests to the log; from then on the credit is unknown, and one request probes."""
@@ -353,9 +359,22 @@ class SharedState(msgspec.Struct, array_like=True):
         return low
 
 
-def newer(one: SharedState, other: SharedState) -> SharedState:
-    """The newer of two states of one key, in which the requests of the other are counted."""
-    kept, dropped = (one, other) if one.revision >= other.revision else (other, one)
-    if dropped.epoch != kept.epoch and dropped.epoch not in kept.absorbed:
-        kept.absorb(dropped)
-    return kept
+def reconcile(stored: SharedState | None, known: SharedState, now: float, epoch: int) -> SharedState:
+    """The state to go on with where the stored one does not follow the one that is known: the store lost something.
+
+    Each process does this once, with what it knows, and none counts what another one brought back.
+
+    Args:
+        stored: What the store has; ``None`` for nothing.
+        known: What this process saw last; it may become the state.
+        now: The time.
+        epoch: A random number.
+    """
+    if stored is not None and stored.revision >= known.revision:
+        stored.absorb(known, now)
+        return stored
+    if stored is not None:
+        known.absorb(stored, now)
+    known.epoch = epoch
+    known.pacer.expect_probe()
+    return known
