@@ -56,9 +56,10 @@ without a 429, without a burst. The same holds where ``Remaining`` is always 0, 
 closer together than such a server allows. Requests rejected with 429 do not enter the log, as most servers do not count
 them; if another 429 follows, they do, and under a ceiling always.
 
-With several processes on one key, each with a log of its own, ``Remaining`` falls faster than expected and the gate
-closes now and then. The limit is then kept on average, with some 429s. ``rate_limit=`` set to each process's share
-avoids them; so does a limiter that all processes share, behind the same interface.
+**Others on the key** (:class:`KeyShare`). With several processes on one key, each with a pacer of its own,
+``Remaining`` falls faster than own requests explain. Each then takes its part of what is left, half of that after a
+429, and a part of the pace. Some 429s remain. ``rate_limit=`` set to each process's share avoids them (``Remaining``
+belongs to the key, so a share takes its part of it as well); so does a budget that all processes share.
 
 The state
 =========
