@@ -76,7 +76,15 @@ class Credit(msgspec.Struct, array_like=True):
         return used
 
     def prove(
-        self, now: float, remaining: int | None, since: int, in_flight: int, share: float, *, smooth: bool
+        self,
+        now: float,
+        remaining: int | None,
+        since: int,
+        in_flight: int,
+        share: float,
+        *,
+        smooth: bool,
+        rounding: float = 0.0,
     ) -> None:
         """Learn how much room a response proves.
 
@@ -86,6 +94,7 @@ class Credit(msgspec.Struct, array_like=True):
             since: Cost of the permits acquired after that of its request.
             in_flight: Cost of the other permits in flight when its own was acquired.
             share: The part of what remains that is this client's.
+            rounding: What is added to that part before it is rounded down.
             smooth: Whether the server allows no bursts, so that a Remaining of 0 is no warning.
         """
         empty = remaining == 0 and not smooth
@@ -96,7 +105,7 @@ class Credit(msgspec.Struct, array_like=True):
             return
         if not self.sees_remaining:
             self.sees_remaining = True
-        at_most = (remaining if share == 1 else int(remaining * share)) - since
+        at_most = (remaining if share == 1 else int(remaining * share + rounding)) - since
         proved, available = at_most - in_flight, self.available
         if now >= self.distrusted_until:
             if not self.is_stated:
@@ -121,7 +130,7 @@ class Credit(msgspec.Struct, array_like=True):
         if remaining < self.lowest:
             self.lowest = remaining
         if is_quiet:
-            if now >= self.distrusted_until and (proved := int(self.lowest * share)) > self.available:
+            if now >= self.distrusted_until and (proved := int(self.lowest * share + 0.5)) > self.available:
                 self.available = proved
             self.lowest = math.inf
 

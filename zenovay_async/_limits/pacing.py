@@ -82,7 +82,7 @@ import msgspec
 
 from zenovay_async._limits.credit import Credit
 from zenovay_async._limits.gate import Gate
-from zenovay_async._limits.key_share import KeyShare
+from zenovay_async._limits.key_share import UNKNOWN, KeyShare
 from zenovay_async._limits.learned_limits import FIRST_RAMP, LOWEST_LIMIT, LearnedBurst, LearnedLimit
 from zenovay_async._limits.request_log import IDLE, LATEST, TICK, PermitRecord, RequestLog
 
@@ -384,7 +384,11 @@ class Pacer(msgspec.Struct, array_like=True):
         if remaining is not None and not credit.is_distrusted(now):
             self.key_share.observe(permit, now, remaining, self.acquired_total, self.window)
             credit.divide_pace(self.key_share.pace)
-        credit.prove(now, remaining, since, permit.in_flight, self._share(), smooth=burst.allowed == 1)
+        # A process that only assumes another one takes the last request rather than wait.
+        rounding = 1 / 2 if self.key_share.processes == UNKNOWN else 0.0
+        credit.prove(
+            now, remaining, since, permit.in_flight, self._share(), smooth=burst.allowed == 1, rounding=rounding
+        )
         if remaining is not None:
             self._prove_quiet(now, remaining)
 
