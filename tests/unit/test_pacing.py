@@ -168,7 +168,7 @@ async def test_two_processes_on_one_key() -> None:
 def test_late_response() -> None:
     """A late response does not raise what a newer one lowered."""
     pacer = Pacer.create(None, 60.0)
-    old, new = _two_in_flight(pacer)
+    old, new = _two_in_flight(pacer, remaining=3)
     respond(pacer, new, 2.0, remaining=1)
     before = pacer.remaining(2.0)
     respond(pacer, old, 2.1, limit=120, remaining=100)
@@ -312,7 +312,7 @@ def test_refund_of_a_paced_request() -> None:
 def test_refund_after_a_newer_response() -> None:
     """A refund adds nothing to what a newer response proved."""
     pacer = Pacer.create(None, 60.0)
-    old, new = _two_in_flight(pacer)
+    old, new = _two_in_flight(pacer, remaining=7)
     respond(pacer, new, 2.0, remaining=5)
     proved = pacer.credit.available
     pacer.refund(old)
@@ -507,8 +507,8 @@ def test_versions() -> None:
         msgspec.convert([2, *fields[1:]], Pacer)
 
 
-def _two_in_flight(pacer: Pacer) -> tuple[PermitRecord, PermitRecord]:
-    respond(pacer, pacer.acquire(0.0), 0.5, remaining=29)
+def _two_in_flight(pacer: Pacer, remaining: int = 29) -> tuple[PermitRecord, PermitRecord]:
+    respond(pacer, pacer.acquire(0.0), 0.5, remaining=remaining)
     return pacer.acquire(1.0), pacer.acquire(1.1)
 
 

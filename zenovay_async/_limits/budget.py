@@ -16,6 +16,7 @@ from weakref import WeakSet
 import msgspec
 
 from zenovay_async._limits.gate import believed_wait
+from zenovay_async._limits.neighbors import NEIGHBORS
 from zenovay_async._limits.outage_gate import RELEASED
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.patience import Patience
@@ -71,6 +72,11 @@ class Budget:
         self._thread: int | None = None
         self._shared = self._attach()
         _budgets.add(self)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a call was made."""
+        return self._thread is not None
 
     @property
     def is_paced(self) -> bool:
@@ -357,8 +363,10 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
 
 def _restart() -> None:
     """Let a forked process share nothing with its parent, neither limits nor jitter."""
+    budgets = list(_budgets)
     REGISTRY.restart()
-    for budget in list(_budgets):
+    NEIGHBORS.restart(is_used=any(budget.is_used for budget in budgets))
+    for budget in budgets:
         budget.restart()
 
 

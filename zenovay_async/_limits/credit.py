@@ -37,6 +37,8 @@ class Credit(msgspec.Struct, array_like=True):
         is_stated: Whether a response, rather than two idle windows, proved what is available.
         distrusted_until: Until when ``X-RateLimit-Remaining`` proves nothing, as a 429 showed it to be false.
         distrusts: How often in a row it was.
+        pace_share: The part of the full pace that is this client's.
+        lowest: The lowest ``X-RateLimit-Remaining`` stated since nothing was in flight.
     """
 
     available: int
@@ -49,6 +51,8 @@ class Credit(msgspec.Struct, array_like=True):
     is_stated: bool = False
     distrusted_until: float = -math.inf
     distrusts: int = 0
+    pace_share: float = 1.0
+    lowest: float = math.inf
 
     @classmethod
     def create(cls, limit: int, window: float) -> Credit:
@@ -71,7 +75,17 @@ class Credit(msgspec.Struct, array_like=True):
         self.paced_until = now + self.interval * cost
         return used
 
-    def prove(self, now: float, remaining: int | None, since: int, in_flight: int, *, smooth: bool) -> None:
+    def prove(
+        self,
+        now: float,
+        remaining: int | None,
+        since: int,
+        in_flight: int,
+        share: float,
+        *,
+        smooth: bool,
+        rounding: float = 0.0,
+    ) -> None:
         """Learn how much room a response proves.
 
         Args:
@@ -79,6 +93,8 @@ class Credit(msgspec.Struct, array_like=True):
             remaining: ``X-RateLimit-Remaining``; ``None`` if it had none.
             since: Cost of the permits acquired after that of its request.
             in_flight: Cost of the other permits in flight when its own was acquired.
+            share: The part of what remains that is this client's.
+            rounding: What is added to that part before it is rounded down.
             smooth: Whether the server allows no bursts, so that a Remaining of 0 is no warning.
         """
         empty = remaining == 0 and not smooth
@@ -89,7 +105,7 @@ class Credit(msgspec.Struct, array_like=True):
             return
         if not self.sees_remaining:
             self.sees_remaining = True
-        at_most = remaining - since
+        at_most = (remaining if share == 1 else int(remaining * share + rounding)) - since
         proved, available = at_most - in_flight, self.available
         if now >= self.distrusted_until:
             if not self.is_stated:
@@ -99,6 +115,24 @@ class Credit(msgspec.Struct, array_like=True):
         if available > at_most:
             available = at_most
         self.available = available if available > 0 else 0
+
+    def prove_quiet(self, now: float, remaining: int, share: float, *, is_quiet: bool) -> None:
+        """Learn from the lowest ``X-RateLimit-Remaining`` of a burst, once all its responses have come.
+
+        In whatever order the server counted them, the last to be counted stated the lowest.
+
+        Args:
+            now: The time.
+            remaining: The one that a response stated, newer or older than others.
+            share: The part of what remains that is this client's.
+            is_quiet: Whether nothing is in flight any more.
+        """
+        if remaining < self.lowest:
+            self.lowest = remaining
+        if is_quiet:
+            if now >= self.distrusted_until and (proved := int(self.lowest * share + 0.5)) > self.available:
+                self.available = proved
+            self.lowest = math.inf
 
     def distrust(self, now: float, window: float) -> None:
         """Believe no ``X-RateLimit-Remaining`` for a while: one stated room, and a 429 came."""
@@ -124,6 +158,12 @@ class Credit(msgspec.Struct, array_like=True):
         if limit < before or bursts:
             self.available = max(0, self.available + limit - before)
 
+    def divide_pace(self, share: float) -> None:
+        """Pace by a part of the limit, as others use the key too."""
+        if share != self.pace_share:
+            self.pace_share = share
+            self._set_interval()
+
     def use_whole_rate(self, limit: int, window: float) -> None:
         """Pace with no request of a window to spare: a server that rejects bursts is no sliding counter."""
         self.even_interval = window / limit * _PACE
@@ -131,7 +171,7 @@ class Credit(msgspec.Struct, array_like=True):
 
     def slow_down(self) -> None:
         """Slow the pace and drop all credit, after a 429."""
-        self.available = 0
+        self.available, self.lowest = 0, math.inf
         self.slowdown = _SLOWDOWN
         self._set_interval()
 
@@ -147,7 +187,8 @@ class Credit(msgspec.Struct, array_like=True):
         self._set_interval()
 
     def _set_interval(self) -> None:
-        self.interval = self.even_interval * self.slowdown * (_SERVER_EMPTY if self.server_empty else 1.0)
+        interval = self.even_interval * self.slowdown / self.pace_share
+        self.interval = interval * _SERVER_EMPTY if self.server_empty else interval
 
 
 def _even_interval(limit: int, window: float) -> float:

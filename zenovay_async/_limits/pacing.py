@@ -56,9 +56,10 @@ without a 429, without a burst. The same holds where ``Remaining`` is always 0, 
 closer together than such a server allows. Requests rejected with 429 do not enter the log, as most servers do not count
 them; if another 429 follows, they do, and under a ceiling always.
 
-With several processes on one key, each with a log of its own, ``Remaining`` falls faster than expected and the gate
-closes now and then. The limit is then kept on average, with some 429s. ``rate_limit=`` set to each process's share
-avoids them; so does a limiter that all processes share, behind the same interface.
+**Others on the key** (:class:`KeyShare`). With several processes on one key, each with a pacer of its own,
+``Remaining`` falls faster than own requests explain. Each then takes its part of what is left, half of that after a
+429, and a part of the pace. Some 429s remain. ``rate_limit=`` set to each process's share avoids them (``Remaining``
+belongs to the key, so a share takes its part of it as well); so does a budget that all processes share.
 
 The state
 =========
@@ -81,6 +82,7 @@ import msgspec
 
 from zenovay_async._limits.credit import Credit
 from zenovay_async._limits.gate import Gate
+from zenovay_async._limits.key_share import UNKNOWN, KeyShare
 from zenovay_async._limits.learned_limits import FIRST_RAMP, LOWEST_LIMIT, LearnedBurst, LearnedLimit
 from zenovay_async._limits.request_log import IDLE, LATEST, TICK, PermitRecord, RequestLog
 
@@ -107,6 +109,7 @@ class Pacer(msgspec.Struct, array_like=True):
         newest_response: Number of the newest permit with a response; after a 429, of the newest permit at that time.
         burst: How large a burst the server lets through.
         found: The limit that 429s showed.
+        key_share: The part of the key's limit that is this client's.
     """
 
     version: Literal[1]
@@ -124,17 +127,19 @@ class Pacer(msgspec.Struct, array_like=True):
     newest_response: int = 0
     burst: LearnedBurst = msgspec.field(default_factory=lambda: LearnedBurst(LOWEST_LIMIT))
     found: LearnedLimit = msgspec.field(default_factory=LearnedLimit)
+    key_share: KeyShare = msgspec.field(default_factory=KeyShare)
 
     @classmethod
-    def create(cls, ceiling: int | None, window: float) -> Pacer:
+    def create(cls, ceiling: int | None, window: float, processes: int = 1) -> Pacer:
         """Make a pacer that knows nothing yet.
 
         Args:
             ceiling: Requests per window never to be exceeded; ``None`` to learn the limit.
             window: Seconds of the window.
+            processes: How many use the key, each with a pacer of its own; ``UNKNOWN`` if nothing says it.
         """
         limit = LOWEST_LIMIT if ceiling is None else ceiling
-        return cls(
+        pacer = cls(
             1,
             window,
             ceiling,
@@ -144,7 +149,10 @@ class Pacer(msgspec.Struct, array_like=True):
             Gate(),
             is_default_limit=ceiling is None,
             burst=LearnedBurst(limit),
+            key_share=KeyShare.create(processes),
         )
+        pacer.credit.available = pacer._burst_part(limit)
+        return pacer
 
     def ready_at(self, now: float, cost: int = 1, headroom: int = 0) -> float:
         """The earliest time at which a request may go; ``math.inf`` if a response must come first."""
@@ -238,6 +246,8 @@ class Pacer(msgspec.Struct, array_like=True):
     def on_no_response(self, permit: PermitRecord, now: float, sent_at: float | None = None) -> None:
         """Return the permit of a request without a response, which the server may have counted."""
         self.log.record(permit, now, self.window, sent_at)
+        # What others stated may not include it.
+        self.credit.lowest = 0
         self.gate.end_probe(permit)
 
     def on_rate_limited(
@@ -293,13 +303,17 @@ class Pacer(msgspec.Struct, array_like=True):
                 self.credit.available += burst.grow(now, self.limit)
 
     def _learn_rejection(self, permit: PermitRecord, now: float) -> None:
-        """Learn from the first 429 of an incident, unless it is a probe's, which says nothing of this client."""
+        """Learn from the first 429 of an incident; a probe's says only that others use the key."""
         if self.gate.probing:
+            self._reduce_share(now)
             return
-        credit = self.credit
+        credit, share = self.credit, self.key_share
+        if credit.is_proved(now) and (credit.is_stated or not permit.credit_used or share.sees_others):
+            self._reduce_share(now)
         if permit.credit_used:
-            if credit.is_stated:
+            if credit.is_stated and not share.sees_others:
                 credit.distrust(now, self.window)
+                share.forget_remaining()
             self.burst.reject(now, self.window)
             if not credit.is_proved(now):
                 credit.use_whole_rate(self.limit, self.window)
@@ -377,11 +391,13 @@ class Pacer(msgspec.Struct, array_like=True):
         if not log.times and not log.in_flight and now - idle_since > IDLE * window:
             if self.log.rejected:
                 self.log.rejected = []
-            self.credit.reset(self.burst.begin())
+            self.credit.reset(self._burst_part(self.burst.begin()))
 
     def _learn(self, permit: PermitRecord, now: float, limit: int | None, remaining: int | None) -> None:
         # The response to a later request is newer, even if it came earlier.
         if permit.number <= self.newest_response:
+            if remaining is not None and permit.number > self.gate.last_incident:
+                self._prove_quiet(now, remaining)
             return
         self.newest_response = permit.number
         if self.is_default_limit:
@@ -390,13 +406,43 @@ class Pacer(msgspec.Struct, array_like=True):
             self.learned = True
             self.stated_limit = limit
             self.found = LearnedLimit()
+            self.key_share.forget_remaining()
             self._set_limit()
         credit, burst = self.credit, self.burst
         if remaining is not None and (permit.from_idle or remaining >= burst.allowed) and not credit.is_distrusted(now):
             burst.allowed = min(remaining, self.limit - 1) + 1
+        since = self.acquired_total - permit.acquired_total
+        if remaining is not None and not credit.is_distrusted(now):
+            self.key_share.observe(permit, now, remaining, self.acquired_total, self.window)
+            credit.divide_pace(self.key_share.pace)
+        # A process that only assumes another one takes the last request rather than wait.
+        rounding = 1 / 2 if self.key_share.processes == UNKNOWN else 0.0
         credit.prove(
-            now, remaining, self.acquired_total - permit.acquired_total, permit.in_flight, smooth=burst.allowed == 1
+            now, remaining, since, permit.in_flight, self._share(), smooth=burst.allowed == 1, rounding=rounding
         )
+        if remaining is not None:
+            self._prove_quiet(now, remaining)
+
+    def _prove_quiet(self, now: float, remaining: int) -> None:
+        """Learn what a burst left, once all its responses have come; where others burst as well, they take it."""
+        share = self.key_share
+        is_alone = not share.sees_others and share.bound == 1 and self.limit == (self.stated_limit or self.limit)
+        self.credit.prove_quiet(now, remaining, share.part, is_quiet=is_alone and not self.log.in_flight)
+
+    def _share(self) -> float:
+        """The part of what remains that is this client's; what remains belongs to the key, not to the ceiling."""
+        part, stated = self.key_share.part, self.stated_limit
+        if self.ceiling is not None and stated is not None and self.ceiling < stated:
+            return min(part, self.ceiling / stated)
+        return part
+
+    def _burst_part(self, burst: int) -> int:
+        """The part of a burst that no response proves room for."""
+        return max(1, burst // max(1, self.key_share.processes))
+
+    def _reduce_share(self, now: float) -> None:
+        self.key_share.reject(now, self.window)
+        self.credit.divide_pace(self.key_share.pace)
 
     def _stated_limit(self) -> int:
         """The limit that is stated, else assumed, and not above the ceiling."""

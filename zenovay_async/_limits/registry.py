@@ -21,6 +21,7 @@ from weakref import WeakSet, WeakValueDictionary
 import msgspec
 
 from zenovay_async._limits.exchange import Exchange
+from zenovay_async._limits.neighbors import NEIGHBORS
 from zenovay_async._limits.outage_gate import OutageGate
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
@@ -81,7 +82,8 @@ def entry_of(auth: Auth, base_url: str, limits: Limits) -> Entry:
 class Account:
     """The monthly quota of one key, for all its clients, whatever their ``rate_limit``."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: tuple[bytes, str]) -> None:
+        self.key = key
         self.listeners: WeakSet[Listener] = WeakSet()
         self.quota = QuotaGuard(on_event=lambda event: emit_to_all(self.listeners, event))
 
@@ -164,7 +166,13 @@ class Shared:
                 owns_store=isinstance(store, str),
                 on_event=self._emit,
             )
-        return WindowLimiter(limit=limit, window=limits.window, on_event=self._emit)
+        return WindowLimiter(
+            limit=limit,
+            window=limits.window,
+            on_event=self._emit,
+            processes=NEIGHBORS.count(limits),
+            watch=NEIGHBORS.watch(self.account.key, limits),
+        )
 
 
 # So many keys are kept at least, and besides all that were used within the last two windows: an older request counts
@@ -199,7 +207,7 @@ class Registry:
             if shared is None:
                 account = self._accounts.get(account_key)
                 if account is None:
-                    account = self._accounts[account_key] = Account()
+                    account = self._accounts[account_key] = Account(entry.account)
                 shared = self.shared[key] = Shared(limits, account, entry.name)
             shared.is_used = True
             self._kept[key] = shared

@@ -30,6 +30,7 @@ from zenovay_async.rate_limits import Outcome, RateLimit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zenovay_async._limits.neighbors import Watch
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
 
@@ -127,6 +128,8 @@ class WindowLimiter:
         window: Seconds of the window.
         on_event: Called when a limit is learned and when a 429 pauses all callers.
         rng: Draws the jitter; omitted, a new generator.
+        processes: How many processes use the key, each with a limiter of its own; ``UNKNOWN`` if nothing says it.
+        watch: Warns of others that use the key.
     """
 
     def __init__(
@@ -136,10 +139,13 @@ class WindowLimiter:
         window: float = 60.0,
         on_event: OnEvent | None = None,
         rng: random.Random | None = None,
+        processes: int = 1,
+        watch: Watch | None = None,
     ) -> None:
-        self._pacer = Pacer.create(limit, window)
+        self._pacer = Pacer.create(limit, window, processes)
         self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._on_event = on_event
+        self._watch = watch
         self._loop: asyncio.AbstractEventLoop | None = None
         self._direct = _Queue()
         self._background = _Queue()
@@ -222,6 +228,8 @@ class WindowLimiter:
         delayed = pacer.is_default_limit
         if kind in {"succeeded", "failed"}:
             pacer.on_response(record, now, limit=limit, remaining=remaining, sent_at=outcome.sent_at)
+            if self._watch is not None and self._watch.is_over(pacer.key_share):
+                self._watch = None
         elif kind == "rate_limited":
             closed_until = pacer.gate.closed_until
             seconds = pacer.on_rate_limited(
