@@ -81,6 +81,7 @@ import msgspec
 
 from zenovay_async._limits.credit import Credit
 from zenovay_async._limits.gate import Gate
+from zenovay_async._limits.headroom import Headroom
 from zenovay_async._limits.learned_limits import FIRST_RAMP, LOWEST_LIMIT, LearnedBurst, LearnedLimit
 from zenovay_async._limits.request_log import IDLE, LATEST, TICK, PermitRecord, RequestLog
 
@@ -107,6 +108,7 @@ class Pacer(msgspec.Struct, array_like=True):
         newest_response: Number of the newest permit with a response; after a 429, of the newest permit at that time.
         burst: How large a burst the server lets through.
         found: The limit that 429s showed.
+        headroom: What batches leave for direct calls.
     """
 
     version: Literal[1]
@@ -124,6 +126,7 @@ class Pacer(msgspec.Struct, array_like=True):
     newest_response: int = 0
     burst: LearnedBurst = msgspec.field(default_factory=lambda: LearnedBurst(LOWEST_LIMIT))
     found: LearnedLimit = msgspec.field(default_factory=LearnedLimit)
+    headroom: Headroom = msgspec.field(default_factory=Headroom)
 
     @classmethod
     def create(cls, ceiling: int | None, window: float) -> Pacer:
@@ -146,8 +149,23 @@ class Pacer(msgspec.Struct, array_like=True):
             burst=LearnedBurst(limit),
         )
 
-    def ready_at(self, now: float, cost: int = 1) -> float:
-        """The earliest time at which a request may go; ``math.inf`` if a response must come first."""
+    def record_arrival(self, now: float, cost: int = 1) -> None:
+        """Count a direct call that asks for a permit, also if it will not wait for it: batches leave room for such."""
+        self.headroom.record_arrival(now, cost, self.window)
+
+    def is_owed(self, now: float, cost: int = 1, headroom: int = 0) -> bool:
+        """Whether a background request is due its share of the window, so that not all direct calls overtake it."""
+        return self.headroom.is_owed(now, self.clamp_cost(cost), headroom, self.limit, self.window)
+
+    def ready_at(self, now: float, cost: int = 1, headroom: int = 0) -> float:
+        """The earliest time at which a request may go; ``math.inf`` if a response must come first.
+
+        Args:
+            now: The time.
+            cost: Requests that it takes of the limit.
+            headroom: Requests of each window that it leaves for direct calls; ``AUTO`` for as many as are to be
+                expected. 0 for a direct call.
+        """
         window, limit, log, gate = self.window, self.limit, self.log, self.gate
         if now - log.last_use > IDLE * window:
             self._reset_if_idle(now)
@@ -167,9 +185,12 @@ class Pacer(msgspec.Struct, array_like=True):
         if log.in_flight >= FIRST_RAMP and log.in_flight + cost > self.burst.ramp and not credit.is_proved(now):
             # A response comes first, unless all are late.
             ready = max(ready, log.last_use + window * LATEST)
+        if headroom:
+            interval = credit.even_interval
+            ready = max(ready, self.headroom.ready_at(now, cost, headroom, log, limit, window, interval))
         return ready if ready > now + TICK else now
 
-    def acquire(self, now: float, cost: int = 1) -> PermitRecord:
+    def acquire(self, now: float, cost: int = 1, *, background: bool = False) -> PermitRecord:
         """Acquire a permit; valid only while :meth:`ready_at` returns now."""
         if cost > self.limit:
             cost = self.limit
@@ -178,7 +199,10 @@ class Pacer(msgspec.Struct, array_like=True):
         log, credit = self.log, self.credit
         in_flight, paced_until = log.in_flight, credit.paced_until
         from_idle = not in_flight and not log.times
-        permit = PermitRecord(number, now, cost, in_flight, total, credit.spend(now, cost), paced_until, from_idle)
+        used = credit.spend(now, cost)
+        permit = PermitRecord(number, now, cost, in_flight, total, used, paced_until, from_idle, background)
+        if background:
+            self.headroom.acquire(now, cost, self.window)
         log.in_flight = in_flight + cost
         log.last_use = now
         if self.gate.probing:
@@ -190,6 +214,8 @@ class Pacer(msgspec.Struct, array_like=True):
         if permit.number <= self.log.abandoned:
             return
         self.log.in_flight -= permit.cost
+        if permit.background:
+            self.headroom.record(permit, None, self.window)
         if permit.number > self.gate.last_incident and permit.number > self.newest_response:
             self.credit.available = min(self.limit, self.credit.available + permit.credit_used)
         if permit.number == self.last_number:
@@ -214,7 +240,9 @@ class Pacer(msgspec.Struct, array_like=True):
             remaining: Requests left that it stated; ``None`` if it had none.
             sent_at: When the request left; ``None`` for when the permit was acquired.
         """
-        self.log.record(permit, now, self.window, sent_at)
+        dated = self.log.record(permit, now, self.window, sent_at)
+        if permit.background:
+            self.headroom.record(permit, dated, self.window)
         self._learn(permit, now, limit, remaining)
         gate = self.gate
         # The response to a request that was in flight when a 429 came says nothing about the time after it.
@@ -234,7 +262,9 @@ class Pacer(msgspec.Struct, array_like=True):
 
     def on_no_response(self, permit: PermitRecord, now: float, sent_at: float | None = None) -> None:
         """Return the permit of a request without a response, which the server may have counted."""
-        self.log.record(permit, now, self.window, sent_at)
+        dated = self.log.record(permit, now, self.window, sent_at)
+        if permit.background:
+            self.headroom.record(permit, dated, self.window)
         self.gate.end_probe(permit)
 
     def on_rate_limited(
@@ -269,6 +299,8 @@ class Pacer(msgspec.Struct, array_like=True):
         else:
             # The ceiling is about requests sent, whatever becomes of them.
             log.record(permit, now, window, sent_at)
+        if permit.background:
+            self.headroom.record(permit, None, window)
         self._learn(permit, now, limit, None)
         if not is_new:
             credit.available = 0
@@ -315,8 +347,8 @@ class Pacer(msgspec.Struct, array_like=True):
         """The cost of a request, at most the limit: more would never fit a window."""
         return min(cost, self.limit)
 
-    def earliest_start(self, now: float, ahead: int, cost: int = 1) -> float:
-        """The earliest time at which a request may go, behind others of this total cost."""
+    def earliest_start(self, now: float, ahead: int, cost: int = 1, headroom: int = 0) -> float:
+        """The earliest time at which a request may go, behind others of this total cost and headroom."""
         self._reset_if_idle(now)
         credit, cost = self.credit, self.clamp_cost(cost)
         start = self._room_at(now, ahead + cost - 1)
@@ -326,6 +358,10 @@ class Pacer(msgspec.Struct, array_like=True):
         if not credit.is_proved(now) and ahead + cost > credit.available:
             paced_from = max(self._room_at(now, min(ahead, credit.available)), credit.paced_until)
             start = max(start, paced_from + credit.seconds_for(ahead - credit.available))
+        if headroom:
+            kept, log, interval = self.headroom, self.log, credit.even_interval
+            left = kept.earliest_start(now, ahead, cost, headroom, log, self.limit, self.window, interval)
+            start = max(start, left)
         return start
 
     def remaining(self, now: float) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.request_log import PermitRecord
@@ -85,13 +86,16 @@ class WindowPermit(msgspec.Struct, eq=False):
 
 
 class _Waiter:
-    __slots__ = ("cost", "expires_at", "future", "queue")
+    __slots__ = ("cost", "expires_at", "future", "headroom", "queue")
 
-    def __init__(self, future: asyncio.Future[WindowPermit], cost: int, expires_at: float, queue: _Queue) -> None:
+    def __init__(
+        self, future: asyncio.Future[WindowPermit], cost: int, expires_at: float, queue: _Queue, headroom: int
+    ) -> None:
         self.future = future
         self.cost = cost
         self.expires_at = expires_at
         self.queue = queue
+        self.headroom = headroom
 
 
 class _Queue(dict[_Waiter, None]):
@@ -146,31 +150,53 @@ class WindowLimiter:
         self._direct_streak = 0
         self._wakeup = Wakeup(self._wake_waiters)
 
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> WindowPermit | None:  # noqa: ARG002 - no caller is there to overtake
-        """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
+    def acquire_nowait(
+        self, *, cost: int = 1, background: bool = False, headroom: int = AUTO
+    ) -> WindowPermit | None:
+        """Acquire a permit if a request may be sent now and no caller that goes before it waits; else ``None``."""
         loop, pacer = self._loop, self._pacer
         # acquire() checks that this loop is the running one, which is a system call up to Python 3.11.
         if self._direct or self._background or loop is None or not loop.is_running():
             return None
         now = loop.time()
-        if pacer.ready_at(now, cost) > now:
+        if pacer.ready_at(now, cost, headroom if background else 0) > now:
             return None
-        return WindowPermit(pacer.acquire(now, cost), self)
+        if not background:
+            pacer.record_arrival(now, cost)
+        return WindowPermit(pacer.acquire(now, cost, background=background), self)
 
-    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> WindowPermit:
-        """Wait until a request may be sent."""
+    async def acquire(
+        self, *, cost: int = 1, max_wait: float | None = None, background: bool = False, headroom: int = AUTO
+    ) -> WindowPermit:
+        """Wait until a request may be sent.
+
+        Args:
+            cost: Requests that it takes of the limit.
+            max_wait: Seconds to wait at most; ``None`` for no bound.
+            background: Whether direct calls overtake it.
+            headroom: Requests of each window that a background call leaves for direct calls; ``AUTO`` for as many as
+                are to be expected.
+
+        Raises:
+            RateLimitError: The wait does not fit ``max_wait``.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move_to(loop)
-        if (permit := self.acquire_nowait(cost=cost)) is not None:
+        if (permit := self.acquire_nowait(cost=cost, background=background, headroom=headroom)) is not None:
             return permit
-        now = loop.time()
+        now, pacer = loop.time(), self._pacer
+        cost = pacer.clamp_cost(cost)
+        if not background:
+            pacer.record_arrival(now, cost)
         expires_at = math.inf if max_wait is None else now + max_wait
         queue = self._background if background else self._direct
-        waiter = _Waiter(loop.create_future(), self._pacer.clamp_cost(cost), expires_at, queue)
+        waiter = _Waiter(loop.create_future(), cost, expires_at, queue, headroom if background else 0)
         # Before the first response the limit is an assumption, on which no caller is rejected.
-        if (expected := self._expected_start(waiter, now)) > expires_at and not self._pacer.is_default_limit:
-            raise _deadline_error(expected - now)
+        if not pacer.is_default_limit and expires_at < math.inf:
+            expected = self._expected_start(waiter, now)
+            if expected > expires_at:
+                raise _deadline_error(expected - now)
         queue.add(waiter)
         self._wake_waiters()
         return await self._wait(waiter, loop)
@@ -198,11 +224,20 @@ class WindowLimiter:
             learned=pacer.learned,
         )
 
-    def forecast(self, n: int, *, background: bool = False) -> float:
-        """Seconds until the last of ``n`` further requests could start, as far as known."""
-        now = self._now()
-        ahead = self._direct.cost + self._background.cost
-        return 0.0 if n <= 0 else max(0.0, self._pacer.earliest_start(now, ahead + n - 1) - now)
+    def forecast(self, n: int, *, background: bool = False, headroom: int = AUTO) -> float:
+        """Seconds until the last of ``n`` further requests could start, as far as known.
+
+        Args:
+            n: Number of requests.
+            background: Whether direct calls overtake them.
+            headroom: Requests of each window that background calls leave for direct calls.
+        """
+        if n <= 0:
+            return 0.0
+        now, ahead = self._now(), self._direct.cost + n - 1
+        # One in four that direct calls do not overtake.
+        ahead += self._background.cost if background else min(self._background.cost, ahead // (_BACKGROUND_SHARE - 1))
+        return max(0.0, self._pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
     def statistics(self) -> Statistics:
         """The permits in flight, and the waiters."""
@@ -288,24 +323,27 @@ class WindowLimiter:
 
     def _wake_waiters(self) -> None:
         now = self._now()
-        while (waiter := self._next()) is not None:
+        while (waiter := self._next(now)) is not None:
             # The future of a caller that is being canceled is done.
             if not waiter.future.done():
-                ready = self._pacer.ready_at(now, waiter.cost)
+                ready = self._pacer.ready_at(now, waiter.cost, waiter.headroom)
                 if ready > now:
                     self._wakeup.set(self._loop, ready)
                     return
-                overtaking = waiter.queue is self._direct and self._background
-                self._direct_streak = self._direct_streak + 1 if overtaking else 0
-                waiter.future.set_result(WindowPermit(self._pacer.acquire(now, waiter.cost), self))
+                direct = waiter.queue is self._direct
+                self._direct_streak = self._direct_streak + 1 if direct and self._background else 0
+                permit = self._pacer.acquire(now, waiter.cost, background=not direct)
+                waiter.future.set_result(WindowPermit(permit, self))
             waiter.queue.remove(waiter)
         self._wakeup.set(None, math.inf)
 
-    def _next(self) -> _Waiter | None:
+    def _next(self, now: float) -> _Waiter | None:
         direct, background = next(iter(self._direct), None), next(iter(self._background), None)
-        if background is not None and (direct is None or self._direct_streak >= _BACKGROUND_SHARE - 1):
-            return background
-        return direct
+        if direct is None or background is None:
+            return direct or background
+        # A batch that waits only to leave room keeps nobody waiting.
+        due = self._direct_streak >= _BACKGROUND_SHARE - 1
+        return background if due and self._pacer.is_owed(now, background.cost, background.headroom) else direct
 
     def _expected_start(self, waiter: _Waiter, now: float) -> float:
         """The earliest start of this waiter's request, if no further direct call overtakes it."""
@@ -315,18 +353,19 @@ class WindowLimiter:
             ahead += sum(other.cost for other in itertools.takewhile(lambda other: other is not waiter, queue))
         else:
             ahead += queue.cost
-        return self._pacer.earliest_start(now, ahead, waiter.cost)
+        return self._pacer.earliest_start(now, ahead, waiter.cost, waiter.headroom)
 
     def _reject_hopeless(self, now: float) -> None:
         """Fail the waiters whose expected wait no longer fits their timeout."""
         ahead = 0
         for queue in (self._direct, self._background):
             for waiter in list(queue):
-                expected = self._pacer.earliest_start(now, ahead, waiter.cost)
-                if expected > waiter.expires_at and not waiter.future.done():
-                    self._reject(waiter, expected - now)
-                else:
-                    ahead += waiter.cost
+                if waiter.expires_at < math.inf and not waiter.future.done():
+                    expected = self._pacer.earliest_start(now, ahead, waiter.cost, waiter.headroom)
+                    if expected > waiter.expires_at:
+                        self._reject(waiter, expected - now)
+                        continue
+                ahead += waiter.cost
 
     def _reject(self, waiter: _Waiter, seconds: float) -> None:
         waiter.queue.remove(waiter)
