@@ -175,7 +175,7 @@ class Headroom(msgspec.Struct, array_like=True):
         room = limit - _share(limit, cost)
         if burst > room:
             burst = room
-        return burst, min(most, room - burst) / window
+        return burst, (min(most, room) - burst) / window
 
     def _share_at(self, now: float, cost: int, share: int, window: float) -> float:
         """When the batch has had no more than a number of requests of the window."""
