@@ -326,12 +326,13 @@ class Zenovay(ClientMethods):
         """The monthly quota, as the newest response stated it; its figures are ``None`` before the first."""
         return self._budget.quota()
 
-    def estimate(self, n: int, *, cost: int = 1) -> Estimate:
+    def estimate(self, n: int, *, cost: int = 1, background: bool = True) -> Estimate:
         """Estimate what ``n`` further calls would take, as far as known; sends no request.
 
         Args:
             n: Number of calls, 0 or more.
             cost: Requests that each is charged for, 1 or more; ``query`` costs 3.
+            background: Whether they are those of a batch, which leaves room for direct calls.
 
         Returns:
             Seconds until the last may start, requests, and their share of the remaining monthly quota.
@@ -339,7 +340,7 @@ class Zenovay(ClientMethods):
         Raises:
             ConfigurationError: ``n`` is not an int >= 0, or ``cost`` not an int >= 1.
         """
-        return self._budget.estimate(n, cost)
+        return self._budget.estimate(n, cost, background=background)
 
     def batch(
         self,

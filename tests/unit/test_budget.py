@@ -466,7 +466,7 @@ async def test_an_estimate_counts_requests_seconds_and_their_share(
 ) -> None:
     budget = budget_of(unique_key(), rate_limit=RecordingLimiter())
     acquired(budget).settle(Outcome(kind="succeeded", usage=usage))
-    assert budget.estimate(n, cost) == estimate
+    assert budget.estimate(n, cost, background=True) == estimate
 
 
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ async def test_an_estimate_counts_requests_seconds_and_their_share(
 )
 def test_an_estimate_checks_its_arguments(n: Any, cost: int, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        budget_of(unique_key()).estimate(n, cost)
+        budget_of(unique_key()).estimate(n, cost, background=True)
     assert caught.value.message == message
 
 

@@ -16,6 +16,7 @@ from weakref import WeakSet
 import msgspec
 
 from zenovay_async._limits.gate import believed_wait
+from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.outage_gate import RELEASED
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.patience import Patience
@@ -68,6 +69,7 @@ class Budget:
         self._limits = limits
         self._listeners: WeakSet[Listener] = WeakSet()
         self._reserve = limits.quota_reserve
+        self._headroom = AUTO if limits.batch_headroom == "auto" else limits.batch_headroom
         self._thread: int | None = None
         self._shared = self._attach()
         _budgets.add(self)
@@ -97,12 +99,15 @@ class Budget:
     def acquire_nowait(self, cost: int, *, background: bool, states_usage: bool = False) -> BudgetPermit | None:
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         shared = self._shared
-        limiter = shared.limiter
+        limiter, own = shared.limiter, shared.own_limiter
         permit = None
         if not shared.outage_gate.is_clear or (shared.quota.is_probing and not states_usage):
             return None
         if limiter is not None:
-            permit = limiter.acquire_nowait(cost=cost, background=background)
+            if own is not None:
+                permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
+            else:
+                permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
                 return None
         return _make_permit(shared, cost, permit, None, states_usage=states_usage)
@@ -158,14 +163,19 @@ class Budget:
         permit: Permit | None = None
         try:
             if own is not None and ticket == RELEASED:
-                permit = own.acquire_nowait(cost=cost, background=background)
+                permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
                 if permit is None:
                     # The limiter bounds it from here on, and nobody else need wait for it.
                     gate.abandon(ticket)
                     ticket = None
             if permit is None and limiter is not None:
                 max_wait = None if deadline == math.inf else max(0.0, deadline - asyncio.get_running_loop().time())
-                permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+                if own is not None:
+                    permit = await own.acquire(
+                        cost=cost, max_wait=max_wait, background=background, headroom=self._headroom
+                    )
+                else:
+                    permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
             self.check(cost, background=background, states_usage=states_usage)
         except BaseException:
             if permit is not None:
@@ -218,12 +228,16 @@ class Budget:
             _logger.warning(LONG_PAUSE, seconds, window, wait)
         return wait
 
-    def estimate(self, n: int, cost: int) -> Estimate:
+    def estimate(self, n: int, cost: int, *, background: bool) -> Estimate:
         """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
         requests = require_int("n", n, low=0) * require_int("cost", cost)
-        remaining, limiter = self.quota().remaining, self._known().limiter
+        shared = self._known()
+        remaining, limiter, own = shared.quota.snapshot().remaining, shared.limiter, shared.own_limiter
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
-        seconds = 0.0 if limiter is None else limiter.forecast(requests)
+        if own is not None:
+            seconds = own.forecast(requests, background=background, headroom=self._headroom)
+        else:
+            seconds = 0.0 if limiter is None else limiter.forecast(requests, background=background)
         return Estimate(seconds=seconds, requests=requests, quota_share=share)
 
     def rate_limit(self) -> RateLimit | None:

@@ -125,7 +125,16 @@ class Headroom(msgspec.Struct, array_like=True):
         return self._share_at(now, cost, share, window) <= now
 
     def earliest_start(
-        self, now: float, ahead: int, cost: int, headroom: int, log: RequestLog, limit: int, window: float, interval: float
+        self,
+        now: float,
+        ahead: int,
+        cost: int,
+        headroom: int,
+        log: RequestLog,
+        limit: int,
+        window: float,
+        interval: float,
+        credit: int,
     ) -> float:
         """When a background request may go behind others of this total cost, if direct calls come as they did.
 
@@ -138,19 +147,41 @@ class Headroom(msgspec.Struct, array_like=True):
             limit: Requests per window.
             window: Seconds of the window.
             interval: Seconds between paced requests.
+            credit: Requests that may go in a burst; the limit if responses prove further ones.
         """
-        if headroom != AUTO:
-            self._trim(now, window)
-            return room_at(self.background, 0, now, ahead + cost - 1, max(cost, limit - headroom), window)
-        burst, rate = self._demand(now, cost, limit, window)
-        if burst:
-            start = self.ready_at(now, cost, headroom, log, limit, window, interval)
-            left = limit - burst - rate * window
-            return max(start if start < math.inf else now, now) + ahead * max(interval, window / left)
+        number, burst = self._seen(now, window)
+        if headroom == AUTO and not burst:
+            return self._earliest_unpaced(now, ahead + cost, log, limit, window, cost)
+        if credit < limit:
+            # Direct calls are paced as well. They are counted from one of them on, which is one too many for a rate.
+            interval = window / max(_share(limit, cost), window / interval - max(0, number - 1))
+        elif headroom != AUTO:
+            interval = 0.0
+        if headroom == AUTO:
+            share, credit = max(_share(limit, cost), limit - number), 0
+        else:
+            share = max(cost, limit - headroom)
+        self._trim(now, window)
+        times, start = self.background[:], now
+        # Once credit is spent, each window is like the one before.
+        windows = max(0, ahead // share - 2)
+        for sent in range(ahead + cost - windows * share):
+            if sent and sent >= credit:
+                start += interval
+            if len(times) >= share:
+                start = max(start, times[-share] + window * WINDOW_MARGIN)
+            times.append(start)
+        return start + windows * max(window * WINDOW_MARGIN, share * interval)
+
+    def _earliest_unpaced(
+        self, now: float, requests: int, log: RequestLog, limit: int, window: float, cost: int
+    ) -> float:
+        """When the last of a batch's requests may go, beside no steady flow of direct calls."""
+        _, rate = self._demand(now, cost, limit, window)
         # Each window after the next is like the one before.
-        windows = max(0, (ahead + cost - 1) // limit - 1)
+        windows = max(0, (requests - 1) // limit - 1)
         times, start = log.times + [now] * log.in_flight, now
-        for _ in range(ahead + cost - windows * limit):
+        for _ in range(requests - windows * limit):
             while times and times[0] + window * WINDOW_MARGIN <= start + TICK:
                 del times[0]
             start = max(start, _leaves_at(start, times, limit - 1, 0, rate, window))
@@ -158,13 +189,21 @@ class Headroom(msgspec.Struct, array_like=True):
         return start + windows * window * WINDOW_MARGIN
 
     def _demand(self, now: float, cost: int, limit: int, window: float) -> tuple[int, float]:
-        """The direct calls to expect: those at once, and those per second besides; 0 at once if the flow is not steady.
+        """The direct calls to leave room for: those at once, and those per second besides; 0 at once if not steady.
 
         They leave the batch its share, and room for its request.
         """
+        number, burst = self._seen(now, window)
+        room = limit - _share(limit, cost)
+        if burst > room:
+            burst = room
+        return burst, (min(max(number, IDLE_SHARE * limit), room) - burst) / window
+
+    def _seen(self, now: float, window: float) -> tuple[int, int]:
+        """The most direct calls of a window lately, and the most at once of those in a steady flow."""
         at_once = self.at_once
         count, peak = self.count + at_once, max(self.peak, at_once)
-        most, burst = IDLE_SHARE * limit, 0
+        most = burst = 0
         for until, number, at_most in (*self.seen, (self.until, count, peak)):
             if until <= now - _MEMORY * window:
                 continue
@@ -172,10 +211,7 @@ class Headroom(msgspec.Struct, array_like=True):
                 most = number
             if number > _STEADY * at_most and at_most > burst:
                 burst = at_most
-        room = limit - _share(limit, cost)
-        if burst > room:
-            burst = room
-        return burst, (min(most, room) - burst) / window
+        return most, burst
 
     def _share_at(self, now: float, cost: int, share: int, window: float) -> float:
         """When the batch has had no more than a number of requests of the window."""

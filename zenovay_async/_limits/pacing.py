@@ -359,8 +359,11 @@ class Pacer(msgspec.Struct, array_like=True):
             paced_from = max(self._room_at(now, min(ahead, credit.available)), credit.paced_until)
             start = max(start, paced_from + credit.seconds_for(ahead - credit.available))
         if headroom:
-            kept, log, interval = self.headroom, self.log, credit.even_interval
-            left = kept.earliest_start(now, ahead, cost, headroom, log, self.limit, self.window, interval)
+            limit, interval = self.limit, credit.even_interval
+            burst = limit if credit.is_proved(now) else credit.available
+            left = self.headroom.earliest_start(
+                now, ahead, cost, headroom, self.log, limit, self.window, interval, burst
+            )
             start = max(start, left)
         return start
 
