@@ -47,7 +47,14 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The other parts that each part may import; ``""`` is the package itself, and anyone may import ``_version``."""
 
-_PACER = ("_limits.pacing", "_limits.request_log", "_limits.credit", "_limits.gate", "_limits.learned_limits")
+_PACER = (
+    "_limits.pacing",
+    "_limits.request_log",
+    "_limits.credit",
+    "_limits.gate",
+    "_limits.learned_limits",
+    "_limits.headroom",
+)
 PURE = ("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip")
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),

@@ -72,10 +72,14 @@ class Headroom(msgspec.Struct, array_like=True):
     def acquire(self, now: float, cost: int, window: float) -> None:
         """Count a background request that is sent now."""
         self.last_background = now
-        self._trim(now, window)
-        latest = now + window * LATEST
+        times, latest = self.background, now + window * LATEST
+        if times and times[0] <= now - window * WINDOW_MARGIN:
+            self._trim(now, window)
+        if cost == 1 and (not times or times[-1] <= latest):
+            times.append(latest)
+            return
         for _ in range(cost):
-            insort(self.background, latest)
+            insort(times, latest)
 
     def record(self, permit: PermitRecord, dated: float | None, window: float) -> None:
         """Date a background request that was in flight; ``None`` if the server has not counted it."""
@@ -193,7 +197,8 @@ class Headroom(msgspec.Struct, array_like=True):
 
         They leave the batch its share, and room for its request.
         """
-        number, burst = self._seen(now, window)
+        # None came yet, as with most batches.
+        number, burst = (0, 0) if self.until == -math.inf else self._seen(now, window)
         room = limit - _share(limit, cost)
         if burst > room:
             burst = room

@@ -150,19 +150,21 @@ class WindowLimiter:
         self._direct_streak = 0
         self._wakeup = Wakeup(self._wake_waiters)
 
-    def acquire_nowait(
-        self, *, cost: int = 1, background: bool = False, headroom: int = AUTO
-    ) -> WindowPermit | None:
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> WindowPermit | None:
         """Acquire a permit if a request may be sent now and no caller that goes before it waits; else ``None``."""
         loop, pacer = self._loop, self._pacer
         # acquire() checks that this loop is the running one, which is a system call up to Python 3.11.
-        if self._direct or self._background or loop is None or not loop.is_running():
+        if self._direct or loop is None or not loop.is_running():
+            return None
+        if self._background and (background or self._direct_streak >= _BACKGROUND_SHARE - 1):
             return None
         now = loop.time()
         if pacer.ready_at(now, cost, headroom if background else 0) > now:
             return None
         if not background:
             pacer.record_arrival(now, cost)
+            if self._background:
+                self._direct_streak += 1
         return WindowPermit(pacer.acquire(now, cost, background=background), self)
 
     async def acquire(
