@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.request_log import LATEST, TICK, WINDOW_MARGIN, room_at
+from zenovay_async._limits.request_log import LATEST, TICK, WINDOW_MARGIN
 
 if TYPE_CHECKING:
     from zenovay_async._limits.request_log import PermitRecord, RequestLog
