@@ -102,6 +102,7 @@ class RecordingLimiter:
         return RateLimit(limit=60, remaining=60, window=60.0, reset_after=0.0, learned=False)
 
     def forecast(self, n: int, *, background: bool = False) -> float:
+        del background
         return float(n)
 
     async def aclose(self) -> None:

@@ -257,7 +257,7 @@ async def test_a_batch_proceeds_at_a_quarter_of_the_rate_beside_any_number_of_di
     ids=["idle key", "batch alone", "many direct calls", "few direct calls", "a number of requests"],
 )
 async def test_the_forecast_counts_what_a_batch_leaves(
-    n: int, headroom: int, batch_before: float, interval: float | None
+    n: int, headroom: int, batch_before: int, interval: float | None
 ) -> None:
     """The forecast for a batch is what it then takes, but for a few percent."""
     scene = Scene("sliding")

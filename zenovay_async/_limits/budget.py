@@ -100,7 +100,7 @@ class Budget:
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         shared = self._shared
         limiter, own = shared.limiter, shared.own_limiter
-        permit = None
+        permit: Permit | None = None
         if not shared.outage_gate.is_clear or (shared.quota.is_probing and not states_usage):
             return None
         if limiter is not None:
@@ -156,7 +156,7 @@ class Budget:
     ) -> BudgetPermit | None:
         """Wait for a permit; ``None`` if the call has to wait anew, as something changed meanwhile."""
         shared = self._shared
-        gate, limiter, own = shared.outage_gate, shared.limiter, shared.own_limiter
+        gate, own = shared.outage_gate, shared.own_limiter
         ticket = None
         if not gate.is_clear:
             ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
@@ -168,14 +168,8 @@ class Budget:
                     # The limiter bounds it from here on, and nobody else need wait for it.
                     gate.abandon(ticket)
                     ticket = None
-            if permit is None and limiter is not None:
-                max_wait = None if deadline == math.inf else max(0.0, deadline - asyncio.get_running_loop().time())
-                if own is not None:
-                    permit = await own.acquire(
-                        cost=cost, max_wait=max_wait, background=background, headroom=self._headroom
-                    )
-                else:
-                    permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+            if permit is None:
+                permit = await self._wait_for_permit(cost, deadline, background=background)
             self.check(cost, background=background, states_usage=states_usage)
         except BaseException:
             if permit is not None:
@@ -193,6 +187,16 @@ class Budget:
             acquired.refund()
             return None
         return acquired
+
+    async def _wait_for_permit(self, cost: int, deadline: float, *, background: bool) -> Permit | None:
+        """Wait for a permit of the limiter; ``None`` if calls are not paced."""
+        limiter, own = self._shared.limiter, self._shared.own_limiter
+        if limiter is None:
+            return None
+        max_wait = None if deadline == math.inf else max(0.0, deadline - asyncio.get_running_loop().time())
+        if own is None:
+            return await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+        return await own.acquire(cost=cost, max_wait=max_wait, background=background, headroom=self._headroom)
 
     def holds_back(self, permit: BudgetPermit, *, background: bool) -> bool:
         """Whether a permit must be refunded, and another acquired, as the server is away now."""

@@ -56,6 +56,20 @@ without a 429, without a burst. The same holds where ``Remaining`` is always 0, 
 closer together than such a server allows. Requests rejected with 429 do not enter the log, as most servers do not count
 them; if another 429 follows, they do, and under a ceiling always.
 
+**Headroom** (:class:`Headroom`). Whoever waits for a permit, direct calls go before those of a batch; but a batch that
+has spent a window leaves nothing to go for. So a batch leaves room for the direct calls to come. These are known as an
+arrival curve: at most ``A(x) = burst + rate * x`` in the next ``x`` seconds. A background request goes only if the log
+still has room for it beside them at every instant to come: for each request of the log, those dated after it, those in
+flight, this one, and ``A`` of the time until it leaves the window, are at most ``L``. This one rule keeps back a share
+of the window at first and lends it as the window goes by, so that a batch alone sends as many requests in the long run
+as without it; and where direct calls come steadily, one request or what comes at once is free at any time.
+
+The curve is what was seen in the last windows, rejected calls included. If these came steadily, a batch is paced as
+well, as a burst would spend what they need next; if not, :data:`IDLE_SHARE` of a window is kept back, and the batch may
+burst up to it. A batch that has had less than a quarter of the window leaves nothing, so that it is never starved. A
+client may set a number in place of all that: background requests then take at most ``L`` less that number of any
+window, whatever else is free.
+
 With several processes on one key, each with a log of its own, ``Remaining`` falls faster than expected and the gate
 closes now and then. The limit is then kept on average, with some 429s. ``rate_limit=`` set to each process's share
 avoids them; so does a limiter that all processes share, behind the same interface.
