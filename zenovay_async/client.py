@@ -127,7 +127,7 @@ class Zenovay(ClientMethods):
             ``redis``) for all machines; or a ``Store`` of your own. Omitted, ``ZENOVAY_RATE_LIMIT_STORE``, else
             ``None``.
         batch_headroom: What batches leave to direct calls: ``"auto"`` learns it from the direct calls that come; an int
-            keeps so many requests of each window free; 0 keeps none.
+            keeps so many requests of each window free, at most all but one; 0 keeps none.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
         session: An aiohttp session to send with; it stays yours and is never closed. Its own settings say which proxy
             and certificates it uses.

@@ -640,3 +640,19 @@ def test_in_flight_is_what_was_acquired_and_not_returned(steps: list[Any], rate_
         loop.run_until_complete(run())
     finally:
         loop.close()
+
+
+@pytest.mark.looptime
+async def test_a_batch_leaves_what_its_client_says() -> None:
+    """Clients of one key may leave different numbers of requests of the window they share; the estimate counts it."""
+    key = unique_key()
+    careful, careless = budget_of(key, batch_headroom=29), budget_of(key, batch_headroom=0)
+    permit = await careful.acquire(1, max_wait=None, background=True)
+    permit.settle(Outcome(kind="succeeded", limit=30, remaining=29))
+    assert careful.acquire_nowait(1, background=True) is None
+    assert careful.estimate(1, 1, background=True).seconds > 59
+    assert careful.estimate(1, 1, background=False).seconds == 0
+    assert careless.estimate(1, 1, background=True).seconds == 0
+    another = careless.acquire_nowait(1, background=True)
+    assert another is not None
+    another.refund()
