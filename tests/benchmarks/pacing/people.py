@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zenovay_async import RateLimitError, Zenovay
+from zenovay_async import APITimeoutError, RateLimitError, Zenovay
 from zenovay_async.sandbox import Sandbox
 from zenovay_async.sandbox.limits import LimiterKind
 
@@ -83,7 +83,7 @@ async def measure_scene(scene: Scene) -> Served:
             came = time.monotonic()
             try:
                 await zenovay.heatmaps.pages(site, timeout=work.window * _TIMEOUT)
-            except RateLimitError:
+            except (RateLimitError, APITimeoutError):
                 calls.append((came, None))
             else:
                 calls.append((came, time.monotonic() - came))
