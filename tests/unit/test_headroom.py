@@ -198,6 +198,19 @@ async def test_a_batch_alone_loses_nothing_in_the_long_run(kind: LimiterKind, li
 
 
 @pytest.mark.looptime
+@pytest.mark.parametrize("phase", [0.4, 0.55, 0.7])
+async def test_a_batch_alone_is_not_rejected_by_a_sliding_counter(phase: float) -> None:
+    """What a batch leaves at first, and is lent later, does not make a sliding counter reject what follows."""
+    scene = Scene("counter")
+    scene.server = Server("counter", 120, WINDOW, latency=0.02, jitter=0.01, phase=phase)
+    scene.start_batch()
+    await asyncio.sleep(8 * WINDOW)
+    await scene.stop()
+    assert scene.server.rate_limited == 0
+    assert scene.server.admitted >= 0.97 * 8 * 120
+
+
+@pytest.mark.looptime
 async def test_a_script_that_lists_websites_may_burst() -> None:
     """A direct call or two before a batch do not slow it: they are no steady flow."""
     scene = Scene("sliding")

@@ -71,7 +71,17 @@ class RequestLog(msgspec.Struct, array_like=True):
 
     def room_at(self, now: float, ahead: int, limit: int, window: float) -> float:
         """When a window has room for a request behind others of this cost, if those are sent as soon as they may."""
-        return room_at(self.times, self.in_flight, now, ahead, limit, window)
+        # Of all requests in order (dated, in flight, then those ahead), the one that has to leave the window first.
+        counted = len(self.times) + self.in_flight
+        index = ahead + counted - limit
+        if index < 0:
+            return now
+        # One that is ahead itself waits for a request that is limit places before it.
+        rounds = max(0, (index - counted) // limit + 1)
+        index -= rounds * limit
+        waits = rounds + (index >= 0)
+        dated = self.times[index] if 0 <= index < len(self.times) else now
+        return max(now, dated + waits * window * WINDOW_MARGIN)
 
     def record(self, permit: PermitRecord, now: float, window: float, sent_at: float | None) -> float:
         """Date a request that was in flight; returns the date."""
@@ -126,18 +136,3 @@ class RequestLog(msgspec.Struct, array_like=True):
             outdated += 1
         if outdated:
             del self.times[:outdated]
-
-
-def room_at(times: list[float], in_flight: int, now: float, ahead: int, limit: int, window: float) -> float:
-    """When a window has room for a request behind those in flight and ahead, if these are sent as soon as they may."""
-    # Of all requests in order (dated, in flight, then those ahead), the one that has to leave the window first.
-    counted = len(times) + in_flight
-    index = ahead + counted - limit
-    if index < 0:
-        return now
-    # One that is ahead itself waits for a request that is limit places before it.
-    rounds = max(0, (index - counted) // limit + 1)
-    index -= rounds * limit
-    waits = rounds + (index >= 0)
-    dated = times[index] if 0 <= index < len(times) else now
-    return max(now, dated + waits * window * WINDOW_MARGIN)
