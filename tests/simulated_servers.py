@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from zenovay_async.rate_limits import Outcome
 from zenovay_async.sandbox.limits import Limiter, LimiterKind, make_limiter
 
 if TYPE_CHECKING:
-    from zenovay_async.rate_limits import RateLimiter
+    from zenovay_async.rate_limits import Permit
 
 KINDS: tuple[LimiterKind, ...] = ("fixed", "sliding", "bucket", "counter")
+
+
+class Permits(Protocol):
+    """A rate limiter, as far as a server's callers need it."""
+
+    async def acquire(self, *, background: bool = False) -> Permit: ...
 
 
 class SmallBucket:
@@ -88,7 +94,7 @@ class Server:
     def now(self) -> float:
         return asyncio.get_running_loop().time() + self._offset
 
-    async def call(self, limiter: RateLimiter, *, background: bool = False) -> bool:
+    async def call(self, limiter: Permits, *, background: bool = False) -> bool:
         """One attempt: permit, request, response; returns whether it was let through."""
         permit = await limiter.acquire(background=background)
         await asyncio.sleep(self._latency / 2 + self._rng.uniform(0, self._jitter))
@@ -110,12 +116,12 @@ class Server:
         permit.settle(outcome)
         return admitted
 
-    async def until_admitted(self, limiter: RateLimiter, *, background: bool = False) -> None:
+    async def until_admitted(self, limiter: Permits, *, background: bool = False) -> None:
         """As many attempts as it takes."""
         while not await self.call(limiter, background=background):
             pass
 
-    async def run(self, limiter: RateLimiter, calls: int, concurrency: int) -> float:
+    async def run(self, limiter: Permits, calls: int, concurrency: int) -> float:
         """Make ``calls`` calls, ``concurrency`` at a time; returns the seconds that it took."""
         began = asyncio.get_running_loop().time()
         left = iter(range(calls))

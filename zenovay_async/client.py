@@ -128,7 +128,7 @@ class Zenovay(ClientMethods):
             ``redis``) for all machines; or a ``Store`` of your own. Omitted, ``ZENOVAY_RATE_LIMIT_STORE``, else
             ``None``.
         batch_headroom: What batches leave to direct calls: ``"auto"`` learns it from the direct calls that come; an int
-            keeps so many requests of each window free; 0 keeps none.
+            keeps so many requests of each window free, at most all but one; 0 keeps none.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
         session: An aiohttp session to send with; it stays yours and is never closed. Its own settings say which proxy
             and certificates it uses.
@@ -325,12 +325,13 @@ class Zenovay(ClientMethods):
         """The monthly quota, as the newest response stated it; its figures are ``None`` before the first."""
         return self._budget.quota()
 
-    def estimate(self, n: int, *, cost: int = 1) -> Estimate:
+    def estimate(self, n: int, *, cost: int = 1, background: bool = True) -> Estimate:
         """Estimate what ``n`` further calls would take, as far as known; sends no request.
 
         Args:
             n: Number of calls, 0 or more.
             cost: Requests that each is charged for, 1 or more; ``query`` costs 3.
+            background: Whether they are those of a batch, which leaves room for direct calls.
 
         Returns:
             Seconds until the last may start, requests, and their share of the remaining monthly quota.
@@ -338,7 +339,7 @@ class Zenovay(ClientMethods):
         Raises:
             ConfigurationError: ``n`` is not an int >= 0, or ``cost`` not an int >= 1.
         """
-        return self._budget.estimate(n, cost)
+        return self._budget.estimate(n, cost, background=background)
 
     def batch(
         self,

@@ -56,6 +56,7 @@ class EvenPace:
         return RateLimit(limit=1, remaining=int(not wait), window=self.interval, reset_after=wait, learned=False)
 
     def forecast(self, n: int, *, background: bool = False) -> float:
+        del background
         ahead = len(self._waiters) + n - 1
         return max(0.0, self._next - time.monotonic()) + ahead * self.interval if n else 0.0
 

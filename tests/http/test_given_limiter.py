@@ -62,6 +62,7 @@ class LateLimiter:
         return RateLimit(limit=1, remaining=1, window=1.0, reset_after=0.0, learned=True)
 
     def forecast(self, n: int, *, background: bool = False) -> float:
+        del background
         return float(n)
 
     async def aclose(self) -> None:

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 _PACER = (
     *("_limits.pacing", "_limits.request_log", "_limits.credit", "_limits.gate", "_limits.learned_limits"),
     "_limits.key_share",
+    "_limits.headroom",
 )
 PURE = ("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip")
 IMPURE = {

@@ -102,6 +102,7 @@ class RecordingLimiter:
         return RateLimit(limit=60, remaining=60, window=60.0, reset_after=0.0, learned=False)
 
     def forecast(self, n: int, *, background: bool = False) -> float:
+        del background
         return float(n)
 
     async def aclose(self) -> None:
@@ -466,7 +467,7 @@ async def test_an_estimate_counts_requests_seconds_and_their_share(
 ) -> None:
     budget = budget_of(unique_key(), rate_limit=RecordingLimiter())
     acquired(budget).settle(Outcome(kind="succeeded", usage=usage))
-    assert budget.estimate(n, cost) == estimate
+    assert budget.estimate(n, cost, background=True) == estimate
 
 
 @pytest.mark.parametrize(
@@ -479,7 +480,7 @@ async def test_an_estimate_counts_requests_seconds_and_their_share(
 )
 def test_an_estimate_checks_its_arguments(n: Any, cost: int, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        budget_of(unique_key()).estimate(n, cost)
+        budget_of(unique_key()).estimate(n, cost, background=True)
     assert caught.value.message == message
 
 
@@ -639,3 +640,19 @@ def test_in_flight_is_what_was_acquired_and_not_returned(steps: list[Any], rate_
         loop.run_until_complete(run())
     finally:
         loop.close()
+
+
+@pytest.mark.looptime
+async def test_a_batch_leaves_what_its_client_says() -> None:
+    """Clients of one key may leave different numbers of requests of the window they share; the estimate counts it."""
+    key = unique_key()
+    careful, careless = budget_of(key, batch_headroom=29), budget_of(key, batch_headroom=0)
+    permit = await careful.acquire(1, max_wait=None, background=True)
+    permit.settle(Outcome(kind="succeeded", limit=30, remaining=29))
+    assert careful.acquire_nowait(1, background=True) is None
+    assert careful.estimate(1, 1, background=True).seconds > 59
+    assert careful.estimate(1, 1, background=False).seconds == 0
+    assert careless.estimate(1, 1, background=True).seconds == 0
+    another = careless.acquire_nowait(1, background=True)
+    assert another is not None
+    another.refund()

@@ -407,6 +407,34 @@ async def test_direct_calls_overtake_background_calls() -> None:
     assert order[1:] == ["direct", "direct", "direct", "background"] * 2 + ["direct", "background"]
 
 
+async def test_a_direct_call_does_not_wait_behind_a_batch_that_leaves_room() -> None:
+    """A batch that waits to leave room for direct calls keeps none of them waiting, however many have overtaken it."""
+    limiter = WindowLimiter()
+    (await limiter.acquire(background=True)).settle(succeeded(limit=30, remaining=29))
+    used = 1
+    while (permit := limiter.acquire_nowait(background=True)) is not None:
+        used += 1
+        permit.settle(succeeded(limit=30, remaining=30 - used))
+    assert 18 <= used <= 21
+    waiting = asyncio.create_task(limiter.acquire(background=True))
+    await asyncio.sleep(0)
+    began = now()
+    for left in range(29 - used, 22 - used, -1):
+        (await limiter.acquire(max_wait=0.0)).settle(succeeded(limit=30, remaining=left))
+    assert now() == began
+    assert not waiting.done()
+    (await waiting).refund()
+    assert idle(limiter)
+
+
+async def test_the_headroom_of_a_direct_call_says_nothing() -> None:
+    """Headroom is what background calls leave; a direct call gets the last request of a window."""
+    limiter = WindowLimiter(limit=3)
+    for _ in range(3):
+        (await limiter.acquire(headroom=2, max_wait=0.0)).settle(succeeded())
+    assert await rejected(limiter, 1.0) == pytest.approx(60, abs=1)
+
+
 async def test_costly_background_call_is_not_starved() -> None:
     """Direct calls that need not wait do not starve a background call that costs more."""
     limiter = WindowLimiter(limit=4, window=1.0)

@@ -16,6 +16,7 @@ from weakref import WeakSet
 import msgspec
 
 from zenovay_async._limits.gate import believed_wait
+from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.neighbors import NEIGHBORS
 from zenovay_async._limits.outage_gate import RELEASED
 from zenovay_async._limits.outcome import UNSENT
@@ -69,6 +70,7 @@ class Budget:
         self._limits = limits
         self._listeners: WeakSet[Listener] = WeakSet()
         self._reserve = limits.quota_reserve
+        self._headroom = AUTO if limits.batch_headroom == "auto" else limits.batch_headroom
         self._thread: int | None = None
         self._shared = self._attach()
         _budgets.add(self)
@@ -103,13 +105,16 @@ class Budget:
     def acquire_nowait(self, cost: int, *, background: bool, states_usage: bool = False) -> BudgetPermit | None:
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         shared = self._shared
-        limiter, quota, gate = shared.limiter, shared.quota, shared.outage_gate
-        permit = None
+        limiter, own, quota, gate = shared.limiter, shared.own_limiter, shared.quota, shared.outage_gate
+        permit: Permit | None = None
         if not gate.is_clear or (quota.is_probing and not states_usage):
             return None
         if limiter is not None:
             reports = quota.reports
-            permit = limiter.acquire_nowait(cost=cost, background=background)
+            if own is not None:
+                permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
+            else:
+                permit = limiter.acquire_nowait(cost=cost, background=background)
             if permit is None:
                 return None
             if not gate.is_clear or quota.reports != reports:
@@ -162,21 +167,20 @@ class Budget:
     ) -> BudgetPermit | None:
         """Wait for a permit; ``None`` if the call has to wait anew, as something changed meanwhile."""
         shared = self._shared
-        gate, limiter, own = shared.outage_gate, shared.limiter, shared.own_limiter
+        gate, own = shared.outage_gate, shared.own_limiter
         ticket = None
         if not gate.is_clear:
             ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
         permit: Permit | None = None
         try:
             if own is not None and ticket == RELEASED:
-                permit = own.acquire_nowait(cost=cost, background=background)
+                permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
                 if permit is None:
                     # The limiter bounds it from here on, and nobody else need wait for it.
                     gate.abandon(ticket)
                     ticket = None
-            if permit is None and limiter is not None:
-                max_wait = None if deadline == math.inf else max(0.0, deadline - asyncio.get_running_loop().time())
-                permit = await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+            if permit is None:
+                permit = await self._wait_for_permit(cost, deadline, background=background)
             self.check(cost, background=background, states_usage=states_usage)
         except BaseException:
             if permit is not None:
@@ -194,6 +198,16 @@ class Budget:
             acquired.refund()
             return None
         return acquired
+
+    async def _wait_for_permit(self, cost: int, deadline: float, *, background: bool) -> Permit | None:
+        """Wait for a permit of the limiter; ``None`` if calls are not paced."""
+        limiter, own = self._shared.limiter, self._shared.own_limiter
+        if limiter is None:
+            return None
+        max_wait = None if deadline == math.inf else max(0.0, deadline - asyncio.get_running_loop().time())
+        if own is None:
+            return await limiter.acquire(cost=cost, max_wait=max_wait, background=background)
+        return await own.acquire(cost=cost, max_wait=max_wait, background=background, headroom=self._headroom)
 
     def holds_back(self, permit: BudgetPermit, *, background: bool) -> bool:
         """Whether a permit must be refunded, and another acquired, as the server is away now."""
@@ -229,12 +243,16 @@ class Budget:
             _logger.warning(LONG_PAUSE, seconds, window, wait)
         return wait
 
-    def estimate(self, n: int, cost: int) -> Estimate:
+    def estimate(self, n: int, cost: int, *, background: bool) -> Estimate:
         """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
         requests = require_int("n", n, low=0) * require_int("cost", cost)
-        remaining, limiter = self.quota().remaining, self._known().limiter
+        shared = self._known()
+        remaining, limiter, own = shared.quota.snapshot().remaining, shared.limiter, shared.own_limiter
         share = None if remaining is None else requests / remaining if remaining else float(requests > 0)
-        seconds = 0.0 if limiter is None else limiter.forecast(requests)
+        if own is not None:
+            seconds = own.forecast(requests, background=background, headroom=self._headroom)
+        else:
+            seconds = 0.0 if limiter is None else limiter.forecast(requests, background=background)
         return Estimate(seconds=seconds, requests=requests, quota_share=share)
 
     def rate_limit(self) -> RateLimit | None:

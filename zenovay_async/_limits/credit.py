@@ -99,8 +99,11 @@ class Credit(msgspec.Struct, array_like=True):
         """
         empty = remaining == 0 and not smooth
         if empty is not self.server_empty:
-            self.server_empty = empty
+            self.server_empty, before = empty, self.interval
             self._set_interval()
+            if empty:
+                # The next paced request waits as long as those after it.
+                self.paced_until += self.interval - before
         if remaining is None:
             return
         if not self.sees_remaining:

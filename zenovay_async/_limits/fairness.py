@@ -49,7 +49,7 @@ class Shares(NamedTuple):
         return self.direct.get(member, 0), self.background.get(member, 0)
 
 
-def divide(claims: dict[str, Claim], free: int, free_background: int, streak: int) -> Shares:
+def divide(claims: dict[str, Claim], free: int, free_background: int, streak: int, *, is_owed: bool = True) -> Shares:
     """Divide the permits that are free now.
 
     Args:
@@ -57,11 +57,16 @@ def divide(claims: dict[str, Claim], free: int, free_background: int, streak: in
         free: Permits in all.
         free_background: How many of them background calls may have.
         streak: Direct calls that overtook background calls in a row.
+        is_owed: Whether background calls have had less than their share of the window.
     """
     direct_wanted = sum(claim.direct for claim in claims.values())
     background_wanted = min(free_background, sum(claim.background for claim in claims.values()))
-    head = max((claim.background_head for claim in claims.values()), default=0)
-    direct, background = _split(free, direct_wanted, background_wanted, streak, head)
+    if is_owed:
+        head = max((claim.background_head for claim in claims.values()), default=0)
+        direct, background = _split(free, direct_wanted, background_wanted, streak, head)
+    else:
+        direct = min(free, direct_wanted)
+        background = min(free - direct, background_wanted)
     tags = {name: claim.tag for name, claim in claims.items()}
     for_direct = _fill(direct, {name: claim.direct for name, claim in claims.items() if claim.direct}, tags)
     for name, cost in for_direct.items():

@@ -56,6 +56,20 @@ without a 429, without a burst. The same holds where ``Remaining`` is always 0, 
 closer together than such a server allows. Requests rejected with 429 do not enter the log, as most servers do not count
 them; if another 429 follows, they do, and under a ceiling always.
 
+**Headroom** (:class:`Headroom`). Whoever waits for a permit, direct calls go before those of a batch; but a batch that
+has spent a window leaves nothing to go for. So a batch leaves room for the direct calls to come. These are known as an
+arrival curve: at most ``A(x) = burst + rate * x`` in the next ``x`` seconds. A background request goes only if the log
+still has room for it beside them at every instant to come: for each request of the log, those dated after it, those in
+flight, this one, and ``A`` of the time until it leaves the window, are at most ``L``. This one rule keeps back a share
+of the window at first and lends it as the window goes by, so that a batch alone sends as many requests in the long run
+as without it; and where direct calls come steadily, one request or what comes at once is free at any time.
+
+The curve is what was seen in the last windows, rejected calls included. If these came steadily, a batch is paced as
+well, as a burst would spend what they need next; if not, :data:`IDLE_SHARE` of a window is kept back, and the batch may
+burst up to it. A batch that has had less than a quarter of the window leaves nothing, so that it is never starved. A
+client may set a number in place of all that: background requests then take at most ``L`` less that number of any
+window, whatever else is free.
+
 **Others on the key** (:class:`KeyShare`). With several processes on one key, each with a pacer of its own,
 ``Remaining`` falls faster than own requests explain. Each then takes its part of what is left, half of that after a
 429, and a part of the pace. Some 429s remain. ``rate_limit=`` set to each process's share avoids them (``Remaining``
@@ -82,6 +96,7 @@ import msgspec
 
 from zenovay_async._limits.credit import Credit
 from zenovay_async._limits.gate import Gate
+from zenovay_async._limits.headroom import Headroom
 from zenovay_async._limits.key_share import UNKNOWN, KeyShare
 from zenovay_async._limits.learned_limits import FIRST_RAMP, LOWEST_LIMIT, LearnedBurst, LearnedLimit
 from zenovay_async._limits.request_log import IDLE, LATEST, TICK, PermitRecord, RequestLog
@@ -110,6 +125,7 @@ class Pacer(msgspec.Struct, array_like=True):
         burst: How large a burst the server lets through.
         found: The limit that 429s showed.
         key_share: The part of the key's limit that is this client's.
+        headroom: What batches leave for direct calls.
     """
 
     version: Literal[1]
@@ -128,6 +144,7 @@ class Pacer(msgspec.Struct, array_like=True):
     burst: LearnedBurst = msgspec.field(default_factory=lambda: LearnedBurst(LOWEST_LIMIT))
     found: LearnedLimit = msgspec.field(default_factory=LearnedLimit)
     key_share: KeyShare = msgspec.field(default_factory=KeyShare)
+    headroom: Headroom = msgspec.field(default_factory=Headroom)
 
     @classmethod
     def create(cls, ceiling: int | None, window: float, processes: int = 1) -> Pacer:
@@ -154,8 +171,23 @@ class Pacer(msgspec.Struct, array_like=True):
         pacer.credit.available = pacer._burst_part(limit)
         return pacer
 
+    def record_arrival(self, now: float, cost: int = 1) -> None:
+        """Count a direct call that asks for a permit, also if it will not wait for it: batches leave room for such."""
+        self.headroom.record_arrival(now, cost, self.window)
+
+    def is_owed(self, now: float, cost: int = 1, headroom: int = 0) -> bool:
+        """Whether a background request is due its share of the window, so that not all direct calls overtake it."""
+        return self.headroom.is_owed(now, self.clamp_cost(cost), headroom, self.limit, self.window)
+
     def ready_at(self, now: float, cost: int = 1, headroom: int = 0) -> float:
-        """The earliest time at which a request may go; ``math.inf`` if a response must come first."""
+        """The earliest time at which a request may go; ``math.inf`` if a response must come first.
+
+        Args:
+            now: The time.
+            cost: Requests that it takes of the limit.
+            headroom: Requests of each window that it leaves for direct calls; ``AUTO`` for as many as are to be
+                expected. 0 for a direct call.
+        """
         window, limit, log, gate = self.window, self.limit, self.log, self.gate
         if now - log.last_use > IDLE * window:
             self._reset_if_idle(now)
@@ -175,6 +207,9 @@ class Pacer(msgspec.Struct, array_like=True):
         if log.in_flight >= FIRST_RAMP and log.in_flight + cost > self.burst.ramp and not credit.is_proved(now):
             # A response comes first, unless all are late.
             ready = max(ready, log.last_use + window * LATEST)
+        if headroom:
+            interval = credit.even_interval
+            ready = max(ready, self.headroom.ready_at(now, cost, headroom, log, limit, window, interval))
         return ready if ready > now + TICK else now
 
     def acquire(self, now: float, cost: int = 1, *, background: bool = False) -> PermitRecord:
@@ -186,21 +221,23 @@ class Pacer(msgspec.Struct, array_like=True):
         log, credit = self.log, self.credit
         in_flight, paced_until = log.in_flight, credit.paced_until
         from_idle = not in_flight and not log.times
-        permit = PermitRecord(number, now, cost, in_flight, total, credit.spend(now, cost), paced_until, from_idle)
+        used = credit.spend(now, cost)
+        permit = PermitRecord(number, now, cost, in_flight, total, used, paced_until, from_idle, background)
+        if background:
+            self.headroom.acquire(now, cost, self.window)
         log.in_flight = in_flight + cost
         log.last_use = now
         if self.gate.probing:
             self.gate.start_probe(permit)
         return permit
 
-    def record_arrival(self, now: float, cost: int = 1) -> None:
-        pass
-
     def refund(self, permit: PermitRecord) -> None:
         """Undo :meth:`acquire` for a request that was never sent, except for what a response has changed since."""
         if permit.number <= self.log.abandoned:
             return
         self.log.in_flight -= permit.cost
+        if permit.background:
+            self.headroom.record(permit, None, self.window)
         if permit.number > self.gate.last_incident and permit.number > self.newest_response:
             self.credit.available = min(self.limit, self.credit.available + permit.credit_used)
         if permit.number == self.last_number:
@@ -225,7 +262,9 @@ class Pacer(msgspec.Struct, array_like=True):
             remaining: Requests left that it stated; ``None`` if it had none.
             sent_at: When the request left; ``None`` for when the permit was acquired.
         """
-        self.log.record(permit, now, self.window, sent_at)
+        dated = self.log.record(permit, now, self.window, sent_at)
+        if permit.background:
+            self.headroom.record(permit, dated, self.window)
         self._learn(permit, now, limit, remaining)
         gate = self.gate
         # The response to a request that was in flight when a 429 came says nothing about the time after it.
@@ -245,7 +284,9 @@ class Pacer(msgspec.Struct, array_like=True):
 
     def on_no_response(self, permit: PermitRecord, now: float, sent_at: float | None = None) -> None:
         """Return the permit of a request without a response, which the server may have counted."""
-        self.log.record(permit, now, self.window, sent_at)
+        dated = self.log.record(permit, now, self.window, sent_at)
+        if permit.background:
+            self.headroom.record(permit, dated, self.window)
         # What others stated may not include it.
         self.credit.lowest = 0
         self.gate.end_probe(permit)
@@ -282,6 +323,8 @@ class Pacer(msgspec.Struct, array_like=True):
         else:
             # The ceiling is about requests sent, whatever becomes of them.
             log.record(permit, now, window, sent_at)
+        if permit.background:
+            self.headroom.record(permit, None, window)
         self._learn(permit, now, limit, None)
         if not is_new:
             credit.available = 0
@@ -361,7 +404,7 @@ class Pacer(msgspec.Struct, array_like=True):
         return min(cost, self.limit)
 
     def earliest_start(self, now: float, ahead: int, cost: int = 1, headroom: int = 0) -> float:
-        """The earliest time at which a request may go, behind others of this total cost."""
+        """The earliest time at which a request may go, behind others of this total cost and headroom."""
         self._reset_if_idle(now)
         credit, cost = self.credit, self.clamp_cost(cost)
         start = self._room_at(now, ahead + cost - 1)
@@ -371,6 +414,13 @@ class Pacer(msgspec.Struct, array_like=True):
         if not credit.is_proved(now) and ahead + cost > credit.available:
             paced_from = max(self._room_at(now, min(ahead, credit.available)), credit.paced_until)
             start = max(start, paced_from + credit.seconds_for(ahead - credit.available))
+        if headroom:
+            limit, interval = self.limit, credit.even_interval
+            burst = limit if credit.is_proved(now) else credit.available
+            left = self.headroom.earliest_start(
+                now, ahead, cost, headroom, self.log, limit, self.window, interval, burst
+            )
+            start = max(start, left)
         return start
 
     def remaining(self, now: float) -> int:

@@ -42,12 +42,7 @@ class Waiter(Generic[PermitT]):
     def reject(self, seconds: float) -> None:
         """Fail the caller, as it would wait so many seconds."""
         self.queue.remove(self)
-        self.future.set_exception(
-            RateLimitError(
-                f"Rate limited: the call would wait {seconds:.1f} s, longer than its timeout; no request was sent",
-                retry_after=seconds,
-            )
-        )
+        self.future.set_exception(deadline_error(seconds))
 
 
 class Queue(dict[Waiter[PermitT], None], Generic[PermitT]):
@@ -73,3 +68,11 @@ class Queue(dict[Waiter[PermitT], None], Generic[PermitT]):
         """Remove all waiters."""
         super().clear()
         self.cost = 0
+
+
+def deadline_error(seconds: float) -> RateLimitError:
+    """The error of a caller that would wait longer than it may."""
+    return RateLimitError(
+        f"Rate limited: the call would wait {seconds:.1f} s, longer than its timeout; no request was sent",
+        retry_after=seconds,
+    )

@@ -29,6 +29,7 @@ class PermitRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         credit_used: The part of its cost that was paid from credit.
         paced_until: :attr:`Credit.paced_until` before it was acquired.
         from_idle: Whether no other request was in the log or in flight when it was acquired.
+        background: Whether it is a batch's.
     """
 
     number: int
@@ -39,6 +40,7 @@ class PermitRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     credit_used: int
     paced_until: float
     from_idle: bool = False
+    background: bool = False
 
 
 class RequestLog(msgspec.Struct, array_like=True):
@@ -81,10 +83,10 @@ class RequestLog(msgspec.Struct, array_like=True):
         dated = self.times[index] if 0 <= index < len(self.times) else now
         return max(now, dated + waits * window * WINDOW_MARGIN)
 
-    def record(self, permit: PermitRecord, now: float, window: float, sent_at: float | None) -> None:
-        """Date a request that was in flight."""
+    def record(self, permit: PermitRecord, now: float, window: float, sent_at: float | None) -> float:
+        """Date a request that was in flight; returns the date."""
         if permit.number <= self.abandoned:
-            return
+            return now
         cost = permit.cost
         dated = (permit.at if sent_at is None or sent_at < permit.at else sent_at) + window * LATEST
         self.in_flight -= cost
@@ -98,11 +100,12 @@ class RequestLog(msgspec.Struct, array_like=True):
             times.append(dated)
             if times[0] <= dated - IDLE * window:
                 self.trim(now, window)
-            return
+            return dated
         index = len(times)
         while index and times[index - 1] > dated:
             index -= 1
         times[index:index] = [dated] * cost
+        return dated
 
     def record_rejected(self, permit: PermitRecord, now: float) -> None:
         """Note a request that was in flight and rejected with 429."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.fairness import Claim, ahead_of
+from zenovay_async._limits.fairness import BACKGROUND_SHARE, Claim, ahead_of
 from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.queue import Queue, Waiter
@@ -214,14 +214,23 @@ class SharedLimiter:
             learned=pacer.learned,
         )
 
-    def forecast(self, n: int, *, background: bool = False) -> float:
-        """Seconds until the last of ``n`` further requests could start, behind all that wait in any process."""
+    def forecast(self, n: int, *, background: bool = False, headroom: int = AUTO) -> float:
+        """Seconds until the last of ``n`` further requests could start, behind all that wait in any process.
+
+        Args:
+            n: Number of requests.
+            background: Whether direct calls overtake them.
+            headroom: Requests of each window that background calls leave for direct calls.
+        """
         if n <= 0:
             return 0.0
         state, now, me = self._seen(), self._replica.now(), self._replica.me
-        others = sum(member.direct + member.background for name, member in state.members.items() if name != me)
-        ahead = self._direct.cost + self._background.cost + others + n - 1
-        return max(0.0, state.pacer.earliest_start(now, ahead, 1, AUTO if background else 0) - now)
+        others = [member for name, member in state.members.items() if name != me]
+        ahead = self._direct.cost + sum(member.direct for member in others) + n - 1
+        waiting = self._background.cost + sum(member.background for member in others)
+        # One in four that direct calls do not overtake.
+        ahead += waiting if background else min(waiting, ahead // (BACKGROUND_SHARE - 1))
+        return max(0.0, state.pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
     def statistics(self) -> Statistics:
         """The permits of this process in flight, and its waiters."""

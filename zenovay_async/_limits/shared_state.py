@@ -207,7 +207,14 @@ class SharedState(msgspec.Struct, array_like=True):
         free = self.pacer.remaining(now)
         if not free:
             return Shares({}, {})
-        return divide(claims, free, self._free_background(now, free, headroom), self.direct_streak)
+        head = max((claim.background_head for claim in claims.values()), default=1)
+        return divide(
+            claims,
+            free,
+            self._free_background(now, free, headroom),
+            self.direct_streak,
+            is_owed=self.pacer.is_owed(now, head, headroom),
+        )
 
     def record_acquired(self, me: str, now: float, *, direct: int, background: int) -> None:
         """Count the permits that a member acquired."""
@@ -292,6 +299,7 @@ class SharedState(msgspec.Struct, array_like=True):
         log.times = [times[min(first + members - 1, len(times) - 1)] for first in range(0, len(times), members)]
         self.flights, log.in_flight, log.abandoned = {}, 0, pacer.last_number
         pacer.apply_ceiling(max(1, pacer.limit // members))
+        pacer.headroom.background = []
         # What was seen last may be spent by the others.
         pacer.credit.available = 0
         pacer.gate.probe = 0

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zenovay_async._limits.fairness import BACKGROUND_SHARE
+from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.pacing import Pacer
+from zenovay_async._limits.queue import Queue, Waiter, deadline_error
 from zenovay_async._limits.request_log import PermitRecord
+from zenovay_async._limits.settlement import settle
 from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
-from zenovay_async.exceptions import RateLimitError
 from zenovay_async.rate_limits import Outcome, RateLimit
 
 if TYPE_CHECKING:
@@ -39,12 +42,6 @@ LONG_PAUSE = "Rate limited for %.0f s, longer than the window of %g s; trying ag
 
 RETURNED_TWICE = "Permit returned twice: settle or refund each permit exactly once"
 """Message of the ``RuntimeError`` for a permit that was returned before."""
-
-# While direct calls keep coming, one in four permits still goes to a background call: a batch proceeds at a quarter of
-# the rate at least, and a direct call waits for one request longer at most.
-_BACKGROUND_SHARE = 4
-# A window stated as 1 minute, 60 or 59 s is the same; one of an hour is another limit.
-_SAME_WINDOW = 0.1
 
 _logger = logging.getLogger("zenovay_async")
 
@@ -85,38 +82,6 @@ class WindowPermit(msgspec.Struct, eq=False):
         self.settle(UNSENT)
 
 
-class _Waiter:
-    __slots__ = ("cost", "expires_at", "future", "queue")
-
-    def __init__(self, future: asyncio.Future[WindowPermit], cost: int, expires_at: float, queue: _Queue) -> None:
-        self.future = future
-        self.cost = cost
-        self.expires_at = expires_at
-        self.queue = queue
-
-
-class _Queue(dict[_Waiter, None]):
-    """Waiters in order: a dictionary as an ordered set, from which any waiter is removed in constant time.
-
-    Attributes:
-        cost: Total cost of the waiters, kept so that a new one need not add it up.
-    """
-
-    cost = 0
-
-    def add(self, waiter: _Waiter) -> None:
-        self[waiter] = None
-        self.cost += waiter.cost
-
-    def remove(self, waiter: _Waiter) -> None:
-        del self[waiter]
-        self.cost -= waiter.cost
-
-    def clear(self) -> None:
-        super().clear()
-        self.cost = 0
-
-
 class WindowLimiter:
     """Keeps the callers of one process within a limit per window; see ``zenovay_async._limits.pacing`` for how.
 
@@ -147,36 +112,60 @@ class WindowLimiter:
         self._on_event = on_event
         self._watch = watch
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._direct = _Queue()
-        self._background = _Queue()
+        self._direct: Queue[WindowPermit] = Queue()
+        self._background: Queue[WindowPermit] = Queue()
         self._direct_streak = 0
         self._wakeup = Wakeup(self._wake_waiters)
 
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> WindowPermit | None:  # noqa: ARG002 - no caller is there to overtake
-        """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> WindowPermit | None:
+        """Acquire a permit if a request may be sent now and no caller that goes before it waits; else ``None``."""
         loop, pacer = self._loop, self._pacer
         # acquire() checks that this loop is the running one, which is a system call up to Python 3.11.
-        if self._direct or self._background or loop is None or not loop.is_running():
+        if self._direct or loop is None or not loop.is_running():
+            return None
+        if self._background and (background or self._direct_streak >= BACKGROUND_SHARE - 1):
             return None
         now = loop.time()
-        if pacer.ready_at(now, cost) > now:
+        if pacer.ready_at(now, cost, headroom if background else 0) > now:
             return None
-        return WindowPermit(pacer.acquire(now, cost), self)
+        if not background:
+            pacer.record_arrival(now, cost)
+            if self._background:
+                self._direct_streak += 1
+        return WindowPermit(pacer.acquire(now, cost, background=background), self)
 
-    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> WindowPermit:
-        """Wait until a request may be sent."""
+    async def acquire(
+        self, *, cost: int = 1, max_wait: float | None = None, background: bool = False, headroom: int = AUTO
+    ) -> WindowPermit:
+        """Wait until a request may be sent.
+
+        Args:
+            cost: Requests that it takes of the limit.
+            max_wait: Seconds to wait at most; ``None`` for no bound.
+            background: Whether direct calls overtake it.
+            headroom: Requests of each window that a background call leaves for direct calls; ``AUTO`` for as many as
+                are to be expected.
+
+        Raises:
+            RateLimitError: The wait does not fit ``max_wait``.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move_to(loop)
-        if (permit := self.acquire_nowait(cost=cost)) is not None:
+        if (permit := self.acquire_nowait(cost=cost, background=background, headroom=headroom)) is not None:
             return permit
-        now = loop.time()
+        now, pacer = loop.time(), self._pacer
+        cost = pacer.clamp_cost(cost)
+        if not background:
+            pacer.record_arrival(now, cost)
         expires_at = math.inf if max_wait is None else now + max_wait
         queue = self._background if background else self._direct
-        waiter = _Waiter(loop.create_future(), self._pacer.clamp_cost(cost), expires_at, queue)
+        waiter = Waiter(loop.create_future(), cost, expires_at, queue, headroom if background else 0)
         # Before the first response the limit is an assumption, on which no caller is rejected.
-        if (expected := self._expected_start(waiter, now)) > expires_at and not self._pacer.is_default_limit:
-            raise _deadline_error(expected - now)
+        if not pacer.is_default_limit and expires_at < math.inf:
+            expected = self._expected_start(waiter, now)
+            if expected > expires_at:
+                raise deadline_error(expected - now)
         queue.add(waiter)
         self._wake_waiters()
         return await self._wait(waiter, loop)
@@ -204,11 +193,20 @@ class WindowLimiter:
             learned=pacer.learned,
         )
 
-    def forecast(self, n: int, *, background: bool = False) -> float:
-        """Seconds until the last of ``n`` further requests could start, as far as known."""
-        now = self._now()
-        ahead = self._direct.cost + self._background.cost
-        return 0.0 if n <= 0 else max(0.0, self._pacer.earliest_start(now, ahead + n - 1) - now)
+    def forecast(self, n: int, *, background: bool = False, headroom: int = AUTO) -> float:
+        """Seconds until the last of ``n`` further requests could start, as far as known.
+
+        Args:
+            n: Number of requests.
+            background: Whether direct calls overtake them.
+            headroom: Requests of each window that background calls leave for direct calls.
+        """
+        if n <= 0:
+            return 0.0
+        now, ahead = self._now(), self._direct.cost + n - 1
+        # One in four that direct calls do not overtake.
+        ahead += self._background.cost if background else min(self._background.cost, ahead // (BACKGROUND_SHARE - 1))
+        return max(0.0, self._pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
     def statistics(self) -> Statistics:
         """The permits in flight, and the waiters."""
@@ -219,54 +217,27 @@ class WindowLimiter:
 
     def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
         """Settle or refund a permit; called by the permit, once."""
-        loop, pacer, kind = self._loop, self._pacer, outcome.kind
+        loop, pacer = self._loop, self._pacer
         now, before = 0.0 if loop is None else loop.time(), pacer.limit
-        limit, remaining = outcome.limit, outcome.remaining
-        if outcome.limit_window is not None and self._is_other_limit(outcome.limit_window):
-            limit = remaining = None
-        # Whether waits may now be longer than expected when the waiters joined the queue.
-        delayed = pacer.is_default_limit
-        if kind in {"succeeded", "failed"}:
-            pacer.on_response(record, now, limit=limit, remaining=remaining, sent_at=outcome.sent_at)
-            if self._watch is not None and self._watch.is_over(pacer.key_share):
-                self._watch = None
-        elif kind == "rate_limited":
-            closed_until = pacer.gate.closed_until
-            seconds = pacer.on_rate_limited(
-                record,
-                now,
-                retry_after=outcome.retry_after,
-                limit=limit,
-                jitter=self._rng.random(),
-                sent_at=outcome.sent_at,
-            )
-            if seconds is not None:
-                self._report_pause(seconds, outcome.retry_after)
-            delayed = delayed or seconds is not None or pacer.gate.closed_until > closed_until
-        elif kind in {"unsent", "unreachable"}:
-            pacer.refund(record)
-            delayed = False
-        else:
-            pacer.on_no_response(record, now, outcome.sent_at)
+        jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
+        settled = settle(pacer, record, outcome, now, sent_at=outcome.sent_at, jitter=jitter)
+        if self._watch is not None and self._watch.is_over(pacer.key_share):
+            self._watch = None
+        if settled.pause is not None:
+            self._report_pause(settled.pause, outcome.retry_after)
         if pacer.limit != before:
             emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
         if self._direct or self._background or self._wakeup.at is not None:
-            if delayed:
+            if settled.is_delayed:
                 self._reject_hopeless(now)
             self._wake_waiters()
-
-    def _is_other_limit(self, window: float) -> bool:
-        """Whether what a response states is about another window than the one that is paced, such as an hour."""
-        ours = self._pacer.window
-        # Stated in whole seconds.
-        return not math.isclose(window, ours, rel_tol=_SAME_WINDOW) and window != math.ceil(ours)
 
     def _report_pause(self, seconds: float, retry_after: float | None) -> None:
         if retry_after is not None and seconds < retry_after:
             _logger.warning(LONG_PAUSE, retry_after, self._pacer.window, seconds)
         emit(self._on_event, RateLimited(seconds=seconds, from_server=retry_after is not None))
 
-    async def _wait(self, waiter: _Waiter, loop: asyncio.AbstractEventLoop) -> WindowPermit:
+    async def _wait(self, waiter: Waiter[WindowPermit], loop: asyncio.AbstractEventLoop) -> WindowPermit:
         timer = None if math.isinf(waiter.expires_at) else loop.call_at(waiter.expires_at, self._expire_waiter, waiter)
         try:
             return await waiter.future
@@ -277,15 +248,15 @@ class WindowLimiter:
             if timer is not None:
                 timer.cancel()
 
-    def _expire_waiter(self, waiter: _Waiter) -> None:
+    def _expire_waiter(self, waiter: Waiter[WindowPermit]) -> None:
         # If the loop was held up, its permit may be due as well.
         self._wake_waiters()
         if not waiter.future.done():
             now = self._now()
-            self._reject(waiter, max(self._expected_start(waiter, now), now) - now)
+            waiter.reject(max(self._expected_start(waiter, now), now) - now)
             self._wake_waiters()
 
-    def _cancel_waiter(self, waiter: _Waiter) -> None:
+    def _cancel_waiter(self, waiter: Waiter[WindowPermit]) -> None:
         """Remove a canceled caller from the queue, or refund the permit that it got already."""
         future = waiter.future
         if future.done() and not future.cancelled() and future.exception() is None:
@@ -296,26 +267,29 @@ class WindowLimiter:
 
     def _wake_waiters(self) -> None:
         now = self._now()
-        while (waiter := self._next()) is not None:
+        while (waiter := self._next(now)) is not None:
             # The future of a caller that is being canceled is done.
             if not waiter.future.done():
-                ready = self._pacer.ready_at(now, waiter.cost)
+                ready = self._pacer.ready_at(now, waiter.cost, waiter.headroom)
                 if ready > now:
                     self._wakeup.set(self._loop, ready)
                     return
-                overtaking = waiter.queue is self._direct and self._background
-                self._direct_streak = self._direct_streak + 1 if overtaking else 0
-                waiter.future.set_result(WindowPermit(self._pacer.acquire(now, waiter.cost), self))
+                direct = waiter.queue is self._direct
+                self._direct_streak = self._direct_streak + 1 if direct and self._background else 0
+                permit = self._pacer.acquire(now, waiter.cost, background=not direct)
+                waiter.future.set_result(WindowPermit(permit, self))
             waiter.queue.remove(waiter)
         self._wakeup.set(None, math.inf)
 
-    def _next(self) -> _Waiter | None:
+    def _next(self, now: float) -> Waiter[WindowPermit] | None:
         direct, background = next(iter(self._direct), None), next(iter(self._background), None)
-        if background is not None and (direct is None or self._direct_streak >= _BACKGROUND_SHARE - 1):
-            return background
-        return direct
+        if direct is None or background is None:
+            return direct or background
+        # A batch that waits only to leave room keeps nobody waiting.
+        due = self._direct_streak >= BACKGROUND_SHARE - 1
+        return background if due and self._pacer.is_owed(now, background.cost, background.headroom) else direct
 
-    def _expected_start(self, waiter: _Waiter, now: float) -> float:
+    def _expected_start(self, waiter: Waiter[WindowPermit], now: float) -> float:
         """The earliest start of this waiter's request, if no further direct call overtakes it."""
         queue = waiter.queue
         ahead = 0 if queue is self._direct else self._direct.cost
@@ -323,22 +297,19 @@ class WindowLimiter:
             ahead += sum(other.cost for other in itertools.takewhile(lambda other: other is not waiter, queue))
         else:
             ahead += queue.cost
-        return self._pacer.earliest_start(now, ahead, waiter.cost)
+        return self._pacer.earliest_start(now, ahead, waiter.cost, waiter.headroom)
 
     def _reject_hopeless(self, now: float) -> None:
         """Fail the waiters whose expected wait no longer fits their timeout."""
         ahead = 0
         for queue in (self._direct, self._background):
             for waiter in list(queue):
-                expected = self._pacer.earliest_start(now, ahead, waiter.cost)
-                if expected > waiter.expires_at and not waiter.future.done():
-                    self._reject(waiter, expected - now)
-                else:
-                    ahead += waiter.cost
-
-    def _reject(self, waiter: _Waiter, seconds: float) -> None:
-        waiter.queue.remove(waiter)
-        waiter.future.set_exception(_deadline_error(seconds))
+                if waiter.expires_at < math.inf and not waiter.future.done():
+                    expected = self._pacer.earliest_start(now, ahead, waiter.cost, waiter.headroom)
+                    if expected > waiter.expires_at:
+                        waiter.reject(expected - now)
+                        continue
+                ahead += waiter.cost
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve another event loop; the waiters of a closed one are dropped.
@@ -354,10 +325,3 @@ class WindowLimiter:
 
     def _now(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()
-
-
-def _deadline_error(seconds: float) -> RateLimitError:
-    return RateLimitError(
-        f"Rate limited: the call would wait {seconds:.1f} s, longer than its timeout; no request was sent",
-        retry_after=seconds,
-    )

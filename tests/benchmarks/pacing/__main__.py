@@ -25,6 +25,7 @@ from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.rate_limits import Outcome
 from zenovay_async.sandbox import Sandbox
 
+from .people import Scene, Served, measure_scene, scenes_of
 from .servers import LONG, MINUTE, SHORT, Row, Run, measure, runs_of
 
 if TYPE_CHECKING:
@@ -45,21 +46,26 @@ class Report(msgspec.Struct, frozen=True):
     """All results, as ``--json`` writes them."""
 
     runs: list[Row]
+    scenes: list[Served]
     canceled: Canceled
     permit_us: float
     loop_late_ms: float
     took: float
 
 
-async def measure_all(runs: Sequence[Run]) -> Report:
+async def measure_all(runs: Sequence[Run], scenes: Sequence[Scene]) -> Report:
     """Measure the cost in CPU by itself, then all that mostly waits, at the same time."""
     began = time.monotonic()
     permit_us = await cost_of_a_permit()
     late: list[float] = []
     watch = asyncio.create_task(watch_the_loop(late))
-    canceled, rows = await asyncio.gather(cancel_the_queue(), asyncio.gather(*map(measure, runs)))
+    canceled, rows, served = await asyncio.gather(
+        cancel_the_queue(), asyncio.gather(*map(measure, runs)), asyncio.gather(*map(measure_scene, scenes))
+    )
     watch.cancel()
-    return Report(rows, canceled, permit_us, 1000 * sorted(late)[len(late) * 99 // 100], time.monotonic() - began)
+    return Report(
+        rows, served, canceled, permit_us, 1000 * sorted(late)[len(late) * 99 // 100], time.monotonic() - began
+    )
 
 
 async def cost_of_a_permit(rounds: int = 100, calls: int = 2_000) -> float:
@@ -110,10 +116,9 @@ async def watch_the_loop(late: list[float]) -> None:
         late.append(time.monotonic() - due)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The results as a table in Markdown."""
-    head = ("server", "latency", "Remaining", "calls", "results", "requests", "429s", "seconds", "ideal", "share")
-    cells = [head, *map(cells_of, rows)]
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Results as a table in Markdown."""
+    cells = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         # The server's name is aligned to the left, all else to the right.
@@ -122,6 +127,10 @@ def table(rows: Sequence[Row]) -> str:
     ]
     lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+RUNS = ("server", "latency", "Remaining", "calls", "results", "requests", "429s", "seconds", "ideal", "share")
+SCENES = ("server", "Remaining", "direct calls", "first window", "then", "median", "batch", "429s", "used")
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
@@ -139,12 +148,30 @@ def cells_of(row: Row) -> tuple[str, ...]:
     )
 
 
+def cells_of_scene(row: Served) -> tuple[str, ...]:
+    return (
+        row.server,
+        "yes" if row.remaining else "no",
+        "before" if row.direct_first else "after",
+        f"{row.first_served} of {row.first_calls}",
+        f"{row.later_served} of {row.later_calls}",
+        f"{row.later_ms:.0f} ms",
+        str(row.background),
+        str(row.rate_limited),
+        f"{100 * row.used:.1f} %",
+    )
+
+
 def show(report: Report) -> None:
     """Print the results."""
     for work in (SHORT, LONG, MINUTE):
         if rows := [row for row in report.runs if (row.limit, row.window) == (work.limit, work.window)]:
             print(f"{work.calls} calls, {work.concurrency} at a time; {work.limit} allowed per {work.window:g} s\n")
-            print(table(rows), end="\n\n")
+            print(table(RUNS, [*map(cells_of, rows)]), end="\n\n")
+    if report.scenes:
+        of = report.scenes[0]
+        print(f"Direct calls beside a batch; {of.limit} allowed per {of.window:g} s\n")
+        print(table(SCENES, [*map(cells_of_scene, report.scenes)]), end="\n\n")
     queue = report.canceled
     print(
         f"{queue.canceled} callers canceled in the queue: of the next {queue.next}, {queue.returned} returned, "
@@ -179,12 +206,13 @@ def main() -> None:
     given = options.parse_args()
     unpaced = Run(SHORT, "sliding", latency=0.0, remaining=True, phase=0.5, paced=False)
     if given.quick:
-        runs = [*runs_of(SHORT, [0.0]), unpaced]
+        runs, scenes = [*runs_of(SHORT, [0.0]), unpaced], []
     elif given.minute:
-        runs = runs_of(MINUTE, MINUTE.latencies)
+        runs, scenes = runs_of(MINUTE, MINUTE.latencies), scenes_of(MINUTE)
     else:
         runs = [*runs_of(SHORT, SHORT.latencies), unpaced, *runs_of(LONG, LONG.latencies)]
-    report = asyncio.run(measure_all(runs))
+        scenes = scenes_of(LONG)
+    report = asyncio.run(measure_all(runs, scenes))
     show(report)
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
