@@ -52,7 +52,10 @@ _PACER = (
     "_limits.key_share",
     "_limits.headroom",
 )
-PURE = ("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip")
+PURE = (
+    *("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip"),
+    *("_limits.settlement", "_limits.sharing.state", "_limits.sharing.fairness"),
+)
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),
     *("random", "secrets", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "tenacity"),

@@ -28,14 +28,14 @@ from zenovay_async import (
     UsageHeaders,
 )
 from zenovay_async._limits.budget import Budget, BudgetPermit, budget_for
-from zenovay_async._limits.exchange import PROBE_LIFETIME, Exchange
 from zenovay_async._limits.options import Limits
 from zenovay_async._limits.outage_gate import OutageGate
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.patience import Patience, ServerUnavailable
 from zenovay_async._limits.quota import PROBE_INTERVAL, QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
-from zenovay_async._limits.shared_state import SharedQuota, SharedState
+from zenovay_async._limits.sharing.exchange import PROBE_LIFETIME, Exchange
+from zenovay_async._limits.sharing.state import SharedQuota, SharedState
 from zenovay_async._protocol.auth import Auth, Secret
 
 if TYPE_CHECKING:

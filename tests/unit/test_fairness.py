@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zenovay_async._limits.fairness import Claim, ahead_of, divide, next_streak
+from zenovay_async._limits.sharing.fairness import Claim, ahead_of, divide, next_streak
 
 CLAIMS = st.dictionaries(
     st.sampled_from("abcdef"),

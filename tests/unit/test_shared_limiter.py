@@ -16,7 +16,7 @@ from simulated_servers import KINDS, Server
 from simulated_store import Place, SimulatedStore
 
 from zenovay_async import QuotaExceededError, RateLimitError, SharedBudgetBack, SharedBudgetLost
-from zenovay_async._limits.shared_limiter import SharedLimiter
+from zenovay_async._limits.sharing.limiter import SharedLimiter
 from zenovay_async.events import Event, RateLimited, RateLimitUpdated
 from zenovay_async.rate_limits import Outcome, RateLimiter
 

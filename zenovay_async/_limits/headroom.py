@@ -19,8 +19,13 @@ AUTO = -1
 # The share of a window kept back where no steady flow of direct calls was seen. Simulated with a direct call every 3 s
 # that may wait 5 s, at 30 a minute: of those in the first window of a batch, a fifth serves 8 of 20, and this half.
 IDLE_SHARE = 0.35
-# A batch that has had less than this share of a window leaves nothing, so that direct calls never starve it.
-_BATCH_SHARE = 1 / 4
+BACKGROUND_SHARE = 4
+"""While direct calls keep coming, one in so many requests is still a background one: a batch is never starved.
+
+A batch that has had less of a window leaves nothing. It proceeds at a quarter of the rate at least, and a direct call
+waits for one request longer at most.
+"""
+
 # Direct calls that come within this share of a window come at once: 2 s of a minute, as with what LATEST bounds.
 _AT_ONCE = LATEST
 # Direct calls are a steady flow if more come in a window than twice what comes at once: a script that lists websites
@@ -234,7 +239,7 @@ class Headroom(msgspec.Struct, array_like=True):
 
 def _share(limit: int, cost: int) -> int:
     """The requests of a window that a batch has at least."""
-    return max(cost, int(limit * _BATCH_SHARE))
+    return max(cost, limit // BACKGROUND_SHARE)
 
 
 def _leaves_at(now: float, times: list[float], free: int, burst: int, rate: float, window: float) -> float:

@@ -20,14 +20,14 @@ from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
-from zenovay_async._limits.exchange import Exchange
 from zenovay_async._limits.neighbors import NEIGHBORS
 from zenovay_async._limits.outage_gate import OutageGate
 from zenovay_async._limits.quota import QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.round_trip import RoundTrip
-from zenovay_async._limits.shared_limiter import SharedLimiter
-from zenovay_async._limits.shared_state import VERSION
+from zenovay_async._limits.sharing.exchange import Exchange
+from zenovay_async._limits.sharing.limiter import SharedLimiter
+from zenovay_async._limits.sharing.state import VERSION
 from zenovay_async._limits.stores import make_store
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.events import emit_to_all

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.fairness import BACKGROUND_SHARE
-from zenovay_async._limits.headroom import AUTO
+from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.queue import Queue, Waiter, deadline_error

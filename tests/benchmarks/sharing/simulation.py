@@ -16,7 +16,7 @@ import msgspec
 from looptime import new_event_loop
 from simulated_servers import Server
 
-from zenovay_async._limits.shared_limiter import SharedLimiter
+from zenovay_async._limits.sharing.limiter import SharedLimiter
 from zenovay_async.sandbox.limits import LimiterKind
 
 from .counting import CountingStore

@@ -22,7 +22,7 @@ import msgspec
 
 from zenovay_async._limits.outage import MOST_BACKOFFS, Outage, OutageKind
 from zenovay_async._limits.quota import LONGEST_MONTH, PROBE_INTERVAL, QuotaFacts
-from zenovay_async._limits.shared_state import SharedQuota
+from zenovay_async._limits.sharing.state import SharedQuota
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zenovay_async._limits.outage_gate import OutageGate
     from zenovay_async._limits.quota import QuotaGuard
     from zenovay_async._limits.retry_budget import RetryBudget
-    from zenovay_async._limits.shared_state import SharedState
+    from zenovay_async._limits.sharing.state import SharedState
 
 _Findings: TypeAlias = tuple[OutageKind | None, str, int | None, float, int]
 

@@ -2,14 +2,14 @@
 
 The pacer is part of it, so one theory of pacing serves one process and many. What is added is what only many need:
 
-- **Members** and what each waits for, by which :mod:`zenovay_async._limits.fairness` divides the permits. A member that
-  may go now keeps its permits reserved until it looks, and for a little longer (:attr:`SharedState.grace`): then it is
-  passed over, so nobody waits for a process that was killed or stopped.
+- **Members** and what each waits for, by which :mod:`zenovay_async._limits.sharing.fairness` divides the permits. A
+  member that may go now keeps its permits reserved until it looks, and for a little longer (:attr:`SharedState.grace`):
+  then it is passed over, so nobody waits for a process that was killed or stopped.
 - **Flights**: permits in flight lapse by themselves once no server can count their requests any more. So a process that
   is killed costs what its requests would have cost, and there is no lease to renew.
-- **Recovery**: a store may be lost, and come back empty or with an older value. Each process keeps the state that it saw
-  last. Meanwhile it goes on with its share of it (:meth:`SharedState.reduce_to_share`); afterwards the newer state is
-  kept, and what was sent meanwhile is counted in it (:meth:`SharedState.absorb`).
+- **Recovery**: a store may be lost, and come back empty or with an older value. Each process keeps the state that it
+  saw last. Meanwhile it goes on with its share of it (:meth:`SharedState.reduce_to_share`); afterwards the newer state
+  is kept, and what is missing there is counted (:func:`reconcile`, :meth:`SharedState.rejoin`).
 
 Times are of the store's clock. The state is encoded as an array, as the pacer is: a field may be appended at the end,
 with a default; any other change needs another :data:`VERSION`.
@@ -23,10 +23,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from zenovay_async._limits.fairness import Claim, Shares, ahead_of, divide, next_streak
 from zenovay_async._limits.outage import Outage
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.request_log import IDLE, LATEST, WINDOW_MARGIN, PermitRecord
+from zenovay_async._limits.sharing.fairness import Claim, Shares, ahead_of, divide, next_streak
 
 VERSION: Final = 1
 """Version of the encoded form."""

@@ -10,11 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-BACKGROUND_SHARE = 4
-"""While direct calls keep coming, one in so many permits still goes to a background call.
-
-A batch proceeds at a quarter of the rate at least, and a direct call waits for one request longer at most.
-"""
+from zenovay_async._limits.headroom import BACKGROUND_SHARE
 
 
 class Claim(NamedTuple):

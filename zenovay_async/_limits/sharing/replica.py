@@ -3,9 +3,9 @@
 An **update** is a function of the stored value, which a store may call again with a newer one. So it only plans; once
 the value is written, the plan is carried out. Updates are requested, not awaited: those requested meanwhile are one.
 
-While the store is **lost**, the process goes on with its share of the state that it saw last, kept in memory, through the
-same updates. It tries to reach the store about once a second, and then counts there what it sent meanwhile. A store that
-came back empty, or with an older state, is given the last state seen by whoever comes first.
+While the store is **lost**, the process goes on with its share of the state that it saw last, kept in memory, through
+the same updates. It tries to reach the store about once a second, and then counts there what it sent meanwhile. A store
+that came back empty, or with an older state, is given the last state seen by whoever comes first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.shared_state import SharedState, reconcile
+from zenovay_async._limits.sharing.state import SharedState, reconcile
 from zenovay_async._limits.stores.memory import MemoryStore
 from zenovay_async.events import SharedBudgetBack, SharedBudgetLost, emit
 from zenovay_async.rate_limits import Write

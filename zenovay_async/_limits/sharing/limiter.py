@@ -1,6 +1,6 @@
 """A rate limiter whose state is kept in a store, for all processes that share it.
 
-``zenovay_async._limits.shared_state`` decides when permits are free and how many of them are this process's; this
+``zenovay_async._limits.sharing.state`` decides when permits are free and how many of them are this process's; this
 module decides whose they are here, as ``zenovay_async._limits.window`` does for a process alone. One update of the
 store does all that is due: it returns the permits that were settled since the last one, acquires those that may be
 acquired now, and writes down what still waits. So a burst is one update. Between updates nothing polls: a process that
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zenovay_async._limits.fairness import BACKGROUND_SHARE, Claim, ahead_of
-from zenovay_async._limits.headroom import AUTO
+from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.queue import Queue, Waiter
-from zenovay_async._limits.replica import Replica
 from zenovay_async._limits.request_log import PermitRecord
 from zenovay_async._limits.settlement import settle
-from zenovay_async._limits.shared_state import Member, SharedState
+from zenovay_async._limits.sharing.fairness import Claim, ahead_of
+from zenovay_async._limits.sharing.replica import Replica
+from zenovay_async._limits.sharing.state import Member, SharedState
 from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, Statistics
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
@@ -34,7 +34,7 @@ from zenovay_async.rate_limits import Outcome, RateLimit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async._limits.exchange import Exchange
+    from zenovay_async._limits.sharing.exchange import Exchange
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
     from zenovay_async.rate_limits import Store
@@ -312,7 +312,7 @@ class SharedLimiter:
         plan.is_delayed = plan.is_delayed or settled.is_delayed
 
     def _acquire_share(self, plan: _Plan, member: Member) -> set[str]:
-        """Acquire this member's share of the permits that are free; returns the addresses of those whose share waits."""
+        """Acquire this member's share of what is free; returns the addresses of others whose share waits."""
         state, now, me = plan.state, plan.now, self._replica.me
         claims = state.claims(me, now)
         reserved: list[Member] = []
