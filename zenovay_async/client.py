@@ -125,8 +125,8 @@ class Zenovay(ClientMethods):
         rate_limit_window: Seconds of the rate limit's window; the API's is a minute.
         rate_limit_store: Where the budget of the key is kept: ``None`` for this process; ``"machine"`` for all
             processes of this user on this machine; the URL of a Redis (``redis://``, ``rediss://``, ``unix://``; extra
-            ``redis``) for all machines; or a ``Store`` of your own. Omitted, ``ZENOVAY_RATE_LIMIT_STORE``, else
-            ``None``.
+            ``redis``) for all machines; a client of ``redis.asyncio``, such as that of a Sentinel, which stays yours;
+            or a ``Store`` of your own. Omitted, ``ZENOVAY_RATE_LIMIT_STORE``, else ``None``.
         batch_headroom: What batches leave to direct calls: ``"auto"`` learns it from the direct calls that come; an int
             keeps so many requests of each window free, at most all but one; 0 keeps none.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from zenovay_async.exceptions import ZenovayError
 
 
@@ -303,4 +305,17 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Release what is held; a later :meth:`update` opens the store again."""
+        ...
+
+
+@runtime_checkable
+class RedisClient(Protocol):
+    """A client of ``redis.asyncio``, made with ``decode_responses=False``: of a server, a Sentinel or a Cluster."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        """Send a command."""
+        ...
+
+    def pubsub(self, **options: Any) -> Any:
+        """Make a subscriber, with which processes ring; without one, they wake by their timers alone."""
         ...

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import store_worker
 import trustme
-from helpers import until
+from helpers import unique_key, until
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
 from redis_server import HOST, find_server
 from store_worker import encode, increment, number, read
 
+from zenovay_async import ConfigurationError, RedisClient, Zenovay
 from zenovay_async._limits.stores import redis as redis_store
 from zenovay_async._limits.stores.redis import RedisStore, StoreError
 from zenovay_async.rate_limits import Write
@@ -414,3 +417,23 @@ def test_what_holds_no_server_is_said_with_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(RuntimeError, match="install redis-server or valkey-server"):
         find_server()
+
+
+async def test_a_client_of_ones_own_is_used_and_never_closed(redis_server: RedisServer, name: str) -> None:
+    """Such as that of a Sentinel or a Cluster, which no URL names: values and rings go through it; it stays open."""
+    client = Redis.from_url(redis_server.url)
+    store, rings = RedisStore(client), asyncio.Event()
+    address = await store.listen(name, rings.set)
+    await until(lambda: address in redis_server.command("PUBSUB", "CHANNELS"))
+    await store.update(name, lambda _value, _now: Write(b"kept", ring=(address,)))
+    await rings.wait()
+    await store.aclose()
+    assert await client.exists(f"zenovay-async:{{{name}}}")
+    await client.aclose()
+
+
+@pytest.mark.parametrize("client", [Redis(decode_responses=True), BlockingRedis()])
+def test_a_client_that_cannot_be_used_is_refused(client: RedisClient) -> None:
+    """One that decodes responses, or is not asynchronous."""
+    with pytest.raises(ConfigurationError, match=r"one of redis\.asyncio, made with decode_responses=False"):
+        Zenovay(unique_key(), rate_limit_store=client)

@@ -11,13 +11,16 @@ from zenovay_async._limits.stores import check_store
 from zenovay_async._protocol.auth import Secret
 from zenovay_async._protocol.parameters import NotGiven, require_int
 from zenovay_async.exceptions import ConfigurationError
-from zenovay_async.rate_limits import RateLimiter, Store
+from zenovay_async.rate_limits import RateLimiter, RedisClient, Store
 
 RateLimitOption: TypeAlias = Literal["auto"] | int | RateLimiter | None
 """How to pace: ``"auto"``, requests per window, a custom limiter, or ``None`` for no pacing."""
 
-RateLimitStoreOption: TypeAlias = str | Store | None
-"""Where the budget is kept: ``None`` for this process, ``"machine"``, the URL of a Redis, or a store of one's own."""
+RateLimitStoreOption: TypeAlias = str | RedisClient | Store | None
+"""Where the budget is kept.
+
+``None`` for this process, ``"machine"``, the URL of a Redis, a client of it, or a store of one's own.
+"""
 
 BatchHeadroom: TypeAlias = Literal["auto"] | int
 """What a batch leaves to direct calls: ``"auto"``, or requests per window."""
@@ -61,7 +64,7 @@ class Limits(msgspec.Struct, frozen=True):
             require_int("batch_headroom", self.batch_headroom, low=0)
 
     @property
-    def shared_store(self) -> str | Store | None:
+    def shared_store(self) -> str | RedisClient | Store | None:
         """Where to share the budget; ``None`` if it is not shared, as where calls are not paced here."""
         return self.store if _is_paced_here(self.rate_limit) else None
 

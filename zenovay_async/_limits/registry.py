@@ -31,7 +31,7 @@ from zenovay_async._limits.sharing.state import VERSION
 from zenovay_async._limits.stores import make_store
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.events import emit_to_all
-from zenovay_async.rate_limits import RateLimiter
+from zenovay_async.rate_limits import RateLimiter, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,7 +163,7 @@ class Shared:
                 name,
                 limit=limit,
                 window=limits.window,
-                owns_store=isinstance(store, str),
+                owns_store=not isinstance(store, Store),
                 on_event=self._emit,
             )
         return WindowLimiter(

@@ -6,25 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async.exceptions import ConfigurationError
-from zenovay_async.rate_limits import Store
+from zenovay_async.rate_limits import RedisClient, Store
 
 if TYPE_CHECKING:
     from zenovay_async._limits.stores.redis import RedisStore
 
 _EXPECTED = (
-    "expected 'machine', the URL of a Redis (redis://, rediss:// or unix://), a Store, or None for this process alone"
+    "expected 'machine', the URL of a Redis (redis://, rediss:// or unix://), a client of redis.asyncio, a Store, "
+    "or None for this process alone"
 )
 _SCHEMES = {"redis", "rediss", "unix", "valkey", "valkeys"}
 
 
-def make_store(option: str | Store) -> Store:
+def make_store(option: str | RedisClient | Store) -> Store:
     """Make the store that an option names; one that was passed is used as it is.
 
     Args:
         option: The option, checked by :func:`check_store`.
     """
-    if not isinstance(option, str):
+    if isinstance(option, Store):
         return option
+    if not isinstance(option, str):
+        return _make_redis_of_client(option, "rate_limit_store")
     return MachineStore() if option == "machine" else _make_redis(option, "rate_limit_store")
 
 
@@ -39,6 +42,9 @@ def check_store(option: Any, source: str = "rate_limit_store") -> None:
         ConfigurationError: It is none, or its extra is not installed.
     """
     if option is None or option == "machine" or (isinstance(option, Store) and not isinstance(option, type)):
+        return
+    if isinstance(option, RedisClient) and not isinstance(option, type):
+        _make_redis_of_client(option, source)
         return
     if not isinstance(option, str):
         raise ConfigurationError(f"{source}: {_EXPECTED}, not {type(option).__name__}")
@@ -68,3 +74,14 @@ def _make_redis(url: str, source: str) -> RedisStore:
             "unix:///run/redis.sock, special characters of the password percent-encoded"
         )
     return store
+
+
+def _make_redis_of_client(client: RedisClient, source: str) -> RedisStore:
+    from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415 - redis is an extra
+
+    try:
+        return RedisStore(client)
+    except ValueError:
+        raise ConfigurationError(
+            f"{source}: cannot use this Redis client; expected one of redis.asyncio, made with decode_responses=False"
+        ) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import inspect
 import math
 import os
 import random
@@ -27,7 +28,7 @@ from zenovay_async._protocol.auth import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.rate_limits import Change, Write
+    from zenovay_async.rate_limits import Change, RedisClient, Write
 
 # ARGV: the stamp seen, the new stamp and value ("" to read), milliseconds until the key expires, whom to ring. A server
 # that forbids these channels does not ring.
@@ -74,16 +75,21 @@ class RedisStore:
     """Keeps each value in a key of Redis; its clock is that of the server.
 
     Args:
-        url: The URL: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``.
+        source: The URL: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``; or a client, such as
+            that of a Sentinel or of a Cluster, which is never closed.
 
     Raises:
         ImportError: The package ``redis`` is not installed.
-        ValueError: The URL cannot be used.
+        ValueError: The URL or the client cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = Secret(url)
-        _check_url(self._url)
+    def __init__(self, source: str | RedisClient) -> None:
+        self._given = None if isinstance(source, str) else source
+        self._url = Secret(source if isinstance(source, str) else "")
+        if isinstance(source, str):
+            _check_url(self._url)
+        else:
+            _check_client(source)
         # Typed in some versions of redis alone.
         self._redis: Any = None
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
@@ -150,7 +156,7 @@ class RedisStore:
             await asyncio.wait([listening])
         redis, self._redis = self._redis, None
         if redis is not None:
-            await _disconnect(redis)
+            await self._disconnect(redis)
 
     def _connect(self) -> Any:
         """The client of this process and event loop."""
@@ -161,6 +167,8 @@ class RedisStore:
             self._redis = self._listening = self._pubsub = None
             self._listeners = {}
             self._owner = owner
+        if self._redis is None and self._given is not None:
+            self._redis = self._given
         if self._redis is None:
             from redis.asyncio import Redis  # noqa: PLC0415 - an extra
 
@@ -233,7 +241,14 @@ class RedisStore:
                 pause = min(2 * pause, _RECONNECT[1])
         finally:
             # Also at the end of the event loop, where nobody closed the store.
-            await _disconnect(redis)
+            await self._disconnect(redis)
+
+    async def _disconnect(self, redis: Any) -> None:
+        if self._given is not None:
+            return
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_TIMEOUT):
+                await redis.connection_pool.disconnect()
 
     def _call_listener(self, channel: str) -> None:
         listener = self._listeners.get(channel)
@@ -269,12 +284,6 @@ class _ServerClock:
             self.is_known, self._offset, self.round_trip, self._learned_at = True, offset, round_trip, ended
         if has_jumped:
             raise StoreError(f"Redis: the clock of the server jumped by {jump:.0f} s")
-
-
-async def _disconnect(redis: Any) -> None:
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_TIMEOUT):
-            await redis.connection_pool.disconnect()
 
 
 def _key(name: str) -> str:
@@ -320,6 +329,18 @@ def _check_url(url: Secret) -> None:
         is_valid = False
     if not is_valid:
         # Outside of the handler, as the error shows a part of the URL.
+        raise ValueError
+
+
+def _check_client(client: RedisClient) -> None:
+    """Check a client that was passed.
+
+    Raises:
+        ValueError: It is no asyncio client, or decodes responses, which are bytes here.
+    """
+    is_async = inspect.iscoroutinefunction(getattr(client, "execute_command", None))
+    get_encoder = getattr(client, "get_encoder", None)
+    if not is_async or (get_encoder is not None and get_encoder().decode_responses):
         raise ValueError
 
 
