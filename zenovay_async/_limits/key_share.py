@@ -93,18 +93,16 @@ class KeyShare(msgspec.Struct, array_like=True):
             acquired_total: Cost of all permits until now.
             window: Seconds of the window.
         """
-        before, counted = self.remaining, permit.acquired_total - permit.in_flight
-        # What returned before this request was sent, and at most what the server may have counted since.
-        returned, own = counted - self.counted, acquired_total - self.counted
-        excess = 0 if before is None or before - remaining < own else before - remaining - own
-        is_alone = not permit.in_flight and acquired_total == permit.acquired_total
-        if self.part == 1 and before is not None and not excess and not self.others and not self.excess:
-            # Nobody else is there, as most of the time.
-            if is_alone or remaining > before:
-                if self.own < _MEMORY:
-                    self.own = min(self.own + max(0, returned), _MEMORY)
-                self.remaining, self.counted = remaining, counted
+        # At most what the server may have counted since.
+        before, own = self.remaining, acquired_total - self.counted
+        if self.part == 1 and own < _ENOUGH and before is not None and 0 <= before - remaining <= own:
+            # Nobody else is there, as most of the time; the next few are compared with the same Remaining.
             return False
+        counted = permit.acquired_total - permit.in_flight
+        # What returned before this request was sent.
+        returned = counted - self.counted
+        excess = max(0, before - remaining - own) if before is not None else 0
+        is_alone = not permit.in_flight and acquired_total == permit.acquired_total
         if now >= self.raise_at:
             self.bound, self.raise_at = min(1.0, self.bound + _RAISE), now + window
             if self.bound == 1:

@@ -82,9 +82,11 @@ class Watch:
 
     def is_over(self, share: KeyShare) -> bool:
         """Warn if responses show others, or something else said so; returns whether that is done."""
-        sign = self._sign or ("X-RateLimit-Remaining falls faster than this one explains" if share.is_divided else None)
+        sign = self._sign
         if sign is None:
-            return False
+            if not share.others or not share.is_divided:
+                return False
+            sign = "X-RateLimit-Remaining falls faster than this one explains"
         self._neighbors.warn(self._account, sign)
         return True
 
