@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import random
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 from simulated_servers import KINDS, Server
 
-from zenovay_async._limits.key_share import UNKNOWN, KeyShare
+from zenovay_async._limits.key_share import KeyShare
 from zenovay_async._limits.neighbors import WORKERS_VARIABLE, Neighbors
 from zenovay_async._limits.options import Limits
 from zenovay_async._limits.pacing import Pacer
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from zenovay_async.sandbox.limits import LimiterKind
 
 
-def limiters(processes: int, known: int = UNKNOWN, limit: int | None = None) -> list[WindowLimiter]:
+def limiters(processes: int, known: int = 1, limit: int | None = None) -> list[WindowLimiter]:
     return [WindowLimiter(limit=limit, rng=random.Random(number), processes=known) for number in range(processes)]
 
 
@@ -29,13 +33,25 @@ async def run_together(server: Server, processes: list[WindowLimiter], calls: in
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize(("processes", "known", "most"), [(2, UNKNOWN, 15), (2, 2, 15), (4, 4, 25)])
+@pytest.mark.parametrize(("processes", "most"), [(2, 15), (4, 25)])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_bursts_are_divided(kind: LimiterKind, processes: int, known: int, most: int) -> None:
-    """Processes that share nothing divide each burst, rather than have most of it rate limited."""
+async def test_bursts_of_known_processes_are_divided(kind: LimiterKind, processes: int, most: int) -> None:
+    """Processes that share nothing, but know how many they are, divide each burst, the first one as well."""
     server = Server(kind, 30, 60.0, latency=0.2, jitter=0.1)
-    await run_together(server, limiters(processes, known), 150)
+    await run_together(server, limiters(processes, processes), 150)
     assert server.rate_limited <= most
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("kind", KINDS)
+async def test_processes_that_know_of_none_notice_each_other(kind: LimiterKind) -> None:
+    """Only the first bursts of two processes that start together collide; then they notice each other."""
+    server = Server(kind, 30, 60.0, latency=0.2, jitter=0.1)
+    processes = limiters(2)
+    await run_together(server, processes, 60)
+    first = server.rate_limited
+    await run_together(server, processes, 120)
+    assert server.rate_limited - first <= 12
 
 
 @pytest.mark.looptime
@@ -50,7 +66,7 @@ async def test_ceilings_together_at_the_limit_are_kept_on_a_sliding_counter(proc
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(("latency", "jitter"), [(0.02, 0.0), (0.2, 0.0), (0.2, 0.1)])
-@pytest.mark.parametrize("known", [UNKNOWN, 4])
+@pytest.mark.parametrize("known", [1, 4])
 @pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket"])
 async def test_lone_process_has_the_whole_rate(kind: LimiterKind, known: int, latency: float, jitter: float) -> None:
     """A process that is alone uses 97 % of the rate, whatever it assumes of others."""
@@ -91,8 +107,24 @@ def test_new_plan_is_not_taken_for_others() -> None:
     assert not pacer.key_share.sees_others
 
 
+@pytest.mark.looptime
+@pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket"])
+async def test_first_burst_of_a_lone_process_is_whole(kind: LimiterKind) -> None:
+    """A process that knows of no others sends the rest of the limit as soon as the first response is here."""
+    server = Server(kind, 30, 60.0, latency=0.2)
+    assert await server.run(limiters(1)[0], 30, 30) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("known", [1, 2])
+def test_429_without_a_sign_of_others_divides_nothing(known: int) -> None:
+    """A 429 divides the share only of a process that has a sign of others."""
+    pacer = Pacer.create(None, 60.0, known)
+    pacer.on_rate_limited(pacer.acquire(0.0), 0.1, retry_after=1.0, limit=30, jitter=0.5)
+    assert (pacer.key_share.part, pacer.key_share.pace) == ((1, 1) if known == 1 else (0.25, 0.25))
+
+
 def test_429_halves_the_share() -> None:
-    """A 429 halves the share, which is won back in the windows after it."""
+    """A 429 halves the share of one who knows of others; it is won back in the windows after it."""
     pacer = Pacer.create(None, 60.0, 2)
     pacer.on_response(pacer.acquire(0.0), 0.1, limit=30, remaining=29)
     pacer.on_rate_limited(pacer.acquire(1.0), 1.1, retry_after=5.0, limit=30, jitter=0.5)
@@ -108,12 +140,12 @@ def test_known_processes_divide_the_burst_that_nothing_proves() -> None:
     """Where responses state no Remaining, known processes each take their part of a burst."""
     pacer = Pacer.create(None, 60.0, 4)
     assert pacer.credit.available == 7
-    assert Pacer.create(None, 60.0, UNKNOWN).credit.available == 30
+    assert Pacer.create(None, 60.0).credit.available == 30
 
 
 @pytest.mark.parametrize(
     ("stated", "count"),
-    [("4", 4), (" 2 ", 2), ("1", 0), ("0", 0), ("-3", 0), ("", 0), ("many", 0), ("2.5", 0), ("²", 0), ("9" * 5000, 0)],
+    [("4", 4), (" 2 ", 2), ("1", 1), ("0", 1), ("-3", 1), ("", 1), ("many", 1), ("2.5", 1), ("²", 1), ("9" * 5000, 1)],
 )
 def test_worker_processes_of_the_environment(monkeypatch: pytest.MonkeyPatch, stated: str, count: int) -> None:
     """WEB_CONCURRENCY says how many processes there are; what is no number of them says nothing."""
@@ -132,10 +164,35 @@ def test_share_or_store_is_not_divided_again(monkeypatch: pytest.MonkeyPatch) ->
 def test_forked_process_knows_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process forked from one that made calls assumes two; from one that made none, nothing."""
     monkeypatch.delenv(WORKERS_VARIABLE, raising=False)
-    for is_used, count in ((True, 2), (False, UNKNOWN)):
+    for is_used, count in ((True, 2), (False, 1)):
         neighbors = Neighbors()
         neighbors.restart(is_used=is_used)
         assert neighbors.count(Limits()) == count
+
+
+def test_process_of_multiprocessing_assumes_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that multiprocessing started assumes two, but warns only once responses show others."""
+    monkeypatch.delenv(WORKERS_VARIABLE, raising=False)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(_count_and_warning).result() == (2, False)
+    assert Neighbors().count(Limits()) == 1
+
+
+def test_process_of_a_celery_pool_assumes_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a Celery pool assumes two; Celery's main process nothing."""
+    monkeypatch.delenv(WORKERS_VARIABLE, raising=False)
+    billiard, process = ModuleType("billiard.process"), multiprocessing.Process(name="ForkPoolWorker-2")
+    monkeypatch.setattr(billiard, "current_process", lambda: process, raising=False)
+    monkeypatch.setitem(sys.modules, "billiard.process", billiard)
+    assert Neighbors().count(Limits()) == 2
+    process.name = "MainProcess"
+    assert Neighbors().count(Limits()) == 1
+
+
+def _count_and_warning() -> tuple[int, bool]:
+    neighbors = Neighbors()
+    watch = neighbors.watch("key", Limits())
+    return neighbors.count(Limits()), watch is None or watch.is_over(KeyShare())
 
 
 def test_one_warning_for_a_key(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -76,15 +76,7 @@ class Credit(msgspec.Struct, array_like=True):
         return used
 
     def prove(
-        self,
-        now: float,
-        remaining: int | None,
-        since: int,
-        in_flight: int,
-        share: float,
-        *,
-        smooth: bool,
-        rounding: float = 0.0,
+        self, now: float, remaining: int | None, since: int, in_flight: int, share: float, *, smooth: bool
     ) -> None:
         """Learn how much room a response proves.
 
@@ -94,7 +86,6 @@ class Credit(msgspec.Struct, array_like=True):
             since: Cost of the permits acquired after that of its request.
             in_flight: Cost of the other permits in flight when its own was acquired.
             share: The part of what remains that is this client's.
-            rounding: What is added to that part before it is rounded down.
             smooth: Whether the server allows no bursts, so that a Remaining of 0 is no warning.
         """
         empty = remaining == 0 and not smooth
@@ -108,7 +99,7 @@ class Credit(msgspec.Struct, array_like=True):
             return
         if not self.sees_remaining:
             self.sees_remaining = True
-        at_most = (remaining if share == 1 else int(remaining * share + rounding)) - since
+        at_most = (remaining if share == 1 else int(remaining * share)) - since
         proved, available = at_most - in_flight, self.available
         if now >= self.distrusted_until:
             if not self.is_stated:

@@ -2,7 +2,9 @@
 
 ``X-RateLimit-Remaining`` belongs to the key. If it falls by more than this client's requests since an earlier response,
 others have sent the rest. A client that bursts as far as ``Remaining`` allows then collides with others that do the
-same; so each takes the part of it that is its part of the requests, as far as it knows.
+same; so each takes the part of it that is its part of the requests, as far as it knows. Without a sign of others it
+takes all: most clients are alone, and what others sent before its first response, or at the same time as a burst of its
+own, cannot be told from a server that counts otherwise.
 """
 
 from __future__ import annotations
@@ -15,13 +17,8 @@ import msgspec
 if TYPE_CHECKING:
     from zenovay_async._limits.request_log import PermitRecord
 
-UNKNOWN = 0
-"""How many processes use the key, if nothing says it."""
-
-# A process cannot see that others start together with it: each reads nearly the whole Remaining. So one that knows of
-# none assumes one until its requests show otherwise: in 150 simulated requests of two
-# processes, 19 to 22 were rejected without this, and 5 to 8 with it. It costs one process a few round trips, once.
-_ASSUMED = 2
+# How many use the key at least, where others were seen.
+_SEVERAL = 2
 # Requests of each process assumed, so that a single observation does not decide.
 _PRIOR = 2.0
 # So many requests without a trace of others show that there are none.
@@ -40,7 +37,7 @@ class KeyShare(msgspec.Struct, array_like=True):
     """The part of ``X-RateLimit-Remaining`` that this client may take.
 
     Attributes:
-        processes: How many processes use the key; :data:`UNKNOWN` if nothing says it.
+        processes: How many processes use the key, as far as something else than responses says.
         part: The part, up to 1.
         bound: What 429s left of it.
         raise_at: When the bound is raised again.
@@ -63,13 +60,13 @@ class KeyShare(msgspec.Struct, array_like=True):
 
     @classmethod
     def create(cls, processes: int) -> KeyShare:
-        """The share of one of so many processes, or of one that does not know."""
-        return cls(processes, 1 / (processes or _ASSUMED))
+        """The share of one of so many processes."""
+        return cls(processes, 1 / processes)
 
     @property
     def pace(self) -> float:
         """The part of the pace that this client may take: divided where others were seen, or a 429 may be theirs."""
-        return self.part if self.sees_others or (self.bound < 1 and self.processes != 1) else 1.0
+        return self.part if self.sees_others or self.bound < 1 else 1.0
 
     @property
     def sees_others(self) -> bool:
@@ -77,12 +74,17 @@ class KeyShare(msgspec.Struct, array_like=True):
         return self.others + self.excess > 1
 
     @property
+    def expects_others(self) -> bool:
+        """Whether responses, or something else, say that others use the key."""
+        return self.processes > 1 or self.sees_others
+
+    @property
     def is_divided(self) -> bool:
         """Whether others have certainly used the key."""
         return self.others >= _NOTICED
 
-    def observe(self, permit: PermitRecord, now: float, remaining: int, acquired_total: int, window: float) -> None:
-        """Learn from a response, newer than all before.
+    def observe(self, permit: PermitRecord, now: float, remaining: int, acquired_total: int, window: float) -> bool:
+        """Learn from a response, newer than all before; returns whether the part may have changed.
 
         Args:
             permit: Its request's permit.
@@ -91,15 +93,20 @@ class KeyShare(msgspec.Struct, array_like=True):
             acquired_total: Cost of all permits until now.
             window: Seconds of the window.
         """
+        # At most what the server may have counted since.
+        before, own = self.remaining, acquired_total - self.counted
+        if self.part == 1 and own < _ENOUGH and before is not None and 0 <= before - remaining <= own:
+            # Nobody else is there, as most of the time; the next few are compared with the same Remaining.
+            return False
+        counted = permit.acquired_total - permit.in_flight
+        # What returned before this request was sent.
+        returned = counted - self.counted
+        excess = max(0, before - remaining - own) if before is not None else 0
+        is_alone = not permit.in_flight and acquired_total == permit.acquired_total
         if now >= self.raise_at:
             self.bound, self.raise_at = min(1.0, self.bound + _RAISE), now + window
             if self.bound == 1:
                 self.raise_at = math.inf
-        before, counted = self.remaining, permit.acquired_total - permit.in_flight
-        # What returned before this request was sent, and at most what the server may have counted since.
-        returned, own = counted - self.counted, acquired_total - self.counted
-        excess = max(0, before - remaining - own) if before is not None else 0
-        is_alone = not permit.in_flight and acquired_total == permit.acquired_total
         if before is None or remaining > before or is_alone:
             if before is not None:
                 # What a reset hides is not known.
@@ -110,9 +117,12 @@ class KeyShare(msgspec.Struct, array_like=True):
             self.excess = excess
             # Others' requests may be in flight with the first of a burst, so these say nothing of them.
             self._set_part(own if excess else max(0, returned))
+        return True
 
     def reject(self, now: float, window: float) -> None:
-        """Halve the share, after a 429."""
+        """Halve the share, after a 429, if that may be others' doing."""
+        if not self.expects_others:
+            return
         self.bound = max(_LEAST, self.part * _BACKOFF)
         self.raise_at = now + window
         self.part = min(self.part, self.bound)
@@ -135,7 +145,7 @@ class KeyShare(msgspec.Struct, array_like=True):
         if not theirs and mine >= _ENOUGH:
             part = 1.0
         else:
-            assumed = self.processes or _ASSUMED
+            assumed = max(self.processes, _SEVERAL) if theirs else self.processes
             part = (mine + _PRIOR) / (mine + theirs + assumed * _PRIOR)
             least = min(_LEAST_OBSERVED, 1 / assumed)
             part = max(part, least)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
-
-from zenovay_async._limits.key_share import UNKNOWN
 
 if TYPE_CHECKING:
     from zenovay_async._limits.key_share import KeyShare
@@ -21,8 +20,8 @@ SEVERAL_PROCESSES = (
 )
 """Log message, with how they were noticed."""
 
-# A forked process and its parent.
-_FORKED = 2
+# A forked process and its parent, or two that were started in the same way.
+_TWO = 2
 # What is longer is no number of processes.
 _DIGITS = 4
 
@@ -46,13 +45,13 @@ class Neighbors:
         self._warned = set()
 
     def count(self, limits: Limits) -> int:
-        """How many processes use the key of a client, this one included; ``UNKNOWN`` if nothing says it.
+        """How many processes use the key of a client, this one included, as far as anything but responses says.
 
         With a store they share one budget, and an int is the share of this process already.
         """
         if not _is_alone(limits):
             return 1
-        return _workers() or (_FORKED if self._is_forked else UNKNOWN)
+        return _workers() or (_TWO if self._is_forked or _is_worker() else 1)
 
     def watch(self, account: object, limits: Limits) -> Watch | None:
         """What warns of other processes; ``None`` where they are provided for, or were reported before."""
@@ -83,9 +82,11 @@ class Watch:
 
     def is_over(self, share: KeyShare) -> bool:
         """Warn if responses show others, or something else said so; returns whether that is done."""
-        sign = self._sign or ("X-RateLimit-Remaining falls faster than this one explains" if share.is_divided else None)
+        sign = self._sign
         if sign is None:
-            return False
+            if not share.others or not share.is_divided:
+                return False
+            sign = "X-RateLimit-Remaining falls faster than this one explains"
         self._neighbors.warn(self._account, sign)
         return True
 
@@ -100,6 +101,17 @@ def _workers() -> int:
     stated = os.environ.get(WORKERS_VARIABLE, "").strip()
     count = int(stated) if stated.isascii() and stated.isdigit() and len(stated) <= _DIGITS else 0
     return count if count > 1 else 0
+
+
+def _is_worker() -> bool:
+    """Whether multiprocessing, or Celery's fork of it, started this process, which may be one of several.
+
+    What gunicorn sets, ``SERVER_SOFTWARE``, is the same for a single worker; its workers know ``WEB_CONCURRENCY``.
+    """
+    process, billiard = (sys.modules.get(f"{package}.process") for package in ("multiprocessing", "billiard"))
+    if process is not None and process.parent_process() is not None:
+        return True
+    return billiard is not None and billiard.current_process().name != "MainProcess"
 
 
 NEIGHBORS = Neighbors()

@@ -72,8 +72,10 @@ window, whatever else is free.
 
 **Others on the key** (:class:`KeyShare`). With several processes on one key, each with a pacer of its own,
 ``Remaining`` falls faster than own requests explain. Each then takes its part of what is left, half of that after a
-429, and a part of the pace. Some 429s remain. ``rate_limit=`` set to each process's share avoids them (``Remaining``
-belongs to the key, so a share takes its part of it as well); so does a budget that all processes share.
+429, and a part of the pace. Until then a client takes all, as most have the key to themselves and must not be slowed:
+so the first bursts of processes that start together collide, and some 429s remain. ``rate_limit=`` set to each
+process's share avoids them (``Remaining`` belongs to the key, so a share takes its part of it as well); so does a
+budget that all processes share.
 
 The state
 =========
@@ -90,6 +92,7 @@ that rarely changes is compared first; and ``ready_at`` asks a part only if that
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -97,7 +100,7 @@ import msgspec
 from zenovay_async._limits.credit import Credit
 from zenovay_async._limits.gate import Gate
 from zenovay_async._limits.headroom import Headroom
-from zenovay_async._limits.key_share import UNKNOWN, KeyShare
+from zenovay_async._limits.key_share import KeyShare
 from zenovay_async._limits.learned_limits import FIRST_RAMP, LOWEST_LIMIT, LearnedBurst, LearnedLimit
 from zenovay_async._limits.request_log import IDLE, LATEST, TICK, PermitRecord, RequestLog
 
@@ -153,7 +156,7 @@ class Pacer(msgspec.Struct, array_like=True):
         Args:
             ceiling: Requests per window never to be exceeded; ``None`` to learn the limit.
             window: Seconds of the window.
-            processes: How many use the key, each with a pacer of its own; ``UNKNOWN`` if nothing says it.
+            processes: How many use the key, each with a pacer of its own.
         """
         limit = LOWEST_LIMIT if ceiling is None else ceiling
         pacer = cls(
@@ -462,15 +465,13 @@ class Pacer(msgspec.Struct, array_like=True):
         if remaining is not None and (permit.from_idle or remaining >= burst.allowed) and not credit.is_distrusted(now):
             burst.allowed = min(remaining, self.limit - 1) + 1
         since = self.acquired_total - permit.acquired_total
-        if remaining is not None and not credit.is_distrusted(now):
-            self.key_share.observe(permit, now, remaining, self.acquired_total, self.window)
-            credit.divide_pace(self.key_share.pace)
-        # A process that only assumes another one takes the last request rather than wait.
-        rounding = 1 / 2 if self.key_share.processes == UNKNOWN else 0.0
-        credit.prove(
-            now, remaining, since, permit.in_flight, self._share(), smooth=burst.allowed == 1, rounding=rounding
-        )
-        if remaining is not None:
+        share = self.key_share
+        # Observed also while it proves no room: a 429 may have come only because others took what it had stated.
+        if remaining is not None and share.observe(permit, now, remaining, self.acquired_total, self.window):
+            credit.divide_pace(share.pace)
+        part = share.part if self.ceiling is None else self._share()
+        credit.prove(now, remaining, since, permit.in_flight, part, smooth=burst.allowed == 1)
+        if remaining is not None and (permit.in_flight or self.log.in_flight or credit.lowest < math.inf):
             self._prove_quiet(now, remaining)
 
     def _prove_quiet(self, now: float, remaining: int) -> None:
@@ -488,7 +489,7 @@ class Pacer(msgspec.Struct, array_like=True):
 
     def _burst_part(self, burst: int) -> int:
         """The part of a burst that no response proves room for."""
-        return max(1, burst // max(1, self.key_share.processes))
+        return max(1, burst // self.key_share.processes)
 
     def _reduce_share(self, now: float) -> None:
         self.key_share.reject(now, self.window)

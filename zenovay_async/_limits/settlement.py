@@ -26,6 +26,9 @@ class Settled(NamedTuple):
     is_delayed: bool
 
 
+_SETTLED, _DELAYED = Settled(None, is_delayed=False), Settled(None, is_delayed=True)
+
+
 def settle(
     pacer: Pacer, permit: PermitRecord, outcome: Outcome, now: float, *, sent_at: float | None, jitter: float
 ) -> Settled:
@@ -45,7 +48,7 @@ def settle(
     is_delayed = pacer.is_default_limit
     if kind in {"succeeded", "failed"}:
         pacer.on_response(permit, now, limit=limit, remaining=remaining, sent_at=sent_at)
-        return Settled(None, is_delayed)
+        return _DELAYED if is_delayed else _SETTLED
     if kind == "rate_limited":
         closed_until = pacer.gate.closed_until
         pause = pacer.on_rate_limited(
@@ -54,7 +57,7 @@ def settle(
         return Settled(pause, is_delayed or pause is not None or pacer.gate.closed_until > closed_until)
     if kind in {"unsent", "unreachable"}:
         pacer.refund(permit)
-        return Settled(None, is_delayed=False)
+        return _SETTLED
     pacer.on_no_response(permit, now, sent_at)
     return Settled(None, is_delayed)
 

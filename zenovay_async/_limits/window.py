@@ -92,7 +92,7 @@ class WindowLimiter:
         window: Seconds of the window.
         on_event: Called when a limit is learned and when a 429 pauses all callers.
         rng: Draws the jitter; omitted, a new generator.
-        processes: How many processes use the key, each with a limiter of its own; ``UNKNOWN`` if nothing says it.
+        processes: How many processes use the key, each with a limiter of its own.
         watch: Warns of others that use the key.
     """
 
