@@ -555,3 +555,52 @@ def test_no_window_of_all_processes_has_more_than_the_limit(
     run(main())
     times.sort()
     assert all(later - earlier >= WINDOW for earlier, later in zip(times, times[5:], strict=False))
+
+
+@REACH
+async def test_a_limiter_closed_after_each_request_goes_on_without_its_store(round_trip: float) -> None:
+    """A client for each request says once that the store is lost, knows what it sent, and comes back by itself."""
+    members = Members(1, round_trip=round_trip, window=60.0)
+    (await members[0].acquire()).settle(succeeded(remaining=29))
+    await members.close()
+    members.place.is_down = True
+    began = now()
+    for _ in range(10):
+        (await members[0].acquire()).settle(succeeded(remaining=20))
+        await members.close()
+    assert now() - began < 3.0
+    assert members[0].snapshot().remaining <= 20
+    assert members.kinds(0).count(SharedBudgetLost) == 1
+    members.place.is_down = False
+    await asyncio.sleep(2.0)
+    (await members[0].acquire()).settle(succeeded(remaining=19))
+    await asyncio.sleep(0.1)
+    (await members[0].acquire()).settle(succeeded(remaining=18))
+    await members.close()
+    assert members.kinds(0).count(SharedBudgetBack) == 1
+    assert members[0].snapshot().remaining <= 18
+    assert members.place.listeners == {}
+
+
+def test_an_event_loop_for_each_request_without_the_store() -> None:
+    """A script that runs an event loop for each request goes on likewise."""
+    members = Members(1, window=60.0)
+
+    async def once() -> None:
+        (await members[0].acquire()).settle(succeeded(remaining=20))
+        await members.close()
+
+    async def later() -> None:
+        (await members[0].acquire()).settle(succeeded(remaining=19))
+        await asyncio.sleep(2.0)
+        await members.close()
+
+    run(once())
+    members.place.is_down = True
+    for _ in range(10):
+        run(once())
+    assert members.kinds(0).count(SharedBudgetLost) == 1
+    assert members[0].snapshot().remaining <= 20
+    members.place.is_down = False
+    run(later())
+    assert members.kinds(0).count(SharedBudgetBack) == 1
