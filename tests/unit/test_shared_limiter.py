@@ -604,3 +604,30 @@ def test_an_event_loop_for_each_request_without_the_store() -> None:
     members.place.is_down = False
     run(later())
     assert members.kinds(0).count(SharedBudgetBack) == 1
+
+
+async def test_a_process_a_round_trip_away_sleeps_until_the_permit_is_free() -> None:
+    """The wait for a permit ends a round trip after it is free, not two."""
+    members = Members(1, round_trip=0.4, limit=1)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    await asyncio.sleep(2.0)
+    (await members[0].acquire()).refund()
+    # The first request counts from its date, which is at most a thirtieth of the window after it was sent.
+    assert WINDOW * 1.03 < now() < WINDOW * 1.04 + 0.6
+    await members.close()
+
+
+async def test_the_forecast_counts_nobody_who_was_killed() -> None:
+    """The calls that a killed process waited for delay no forecast once it is passed over."""
+    members = Members(2, limit=1)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    killed = [asyncio.create_task(members[1].acquire()) for _ in range(20)]
+    await asyncio.sleep(0.1)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    assert members[0].forecast(1) > 20.0
+    members.stores[1].kill()
+    await asyncio.sleep(4.0)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    assert members[0].forecast(1) < 2 * WINDOW
+    for task in killed:
+        task.cancel()

@@ -157,14 +157,17 @@ class SharedLimiter:
         waiter: Waiter[SharedPermit] = Waiter(loop.create_future(), cost, math.inf, queue, headroom)
         queue.add(waiter)
         replica.update_now()
-        if waiter.future.done():
-            if not background:
-                # The next update counts it, or acquire() would count it again.
-                self._arrivals += cost
-            return waiter.future.result()
-        queue.remove(waiter)
-        self.request_update()
-        return None
+        if not waiter.future.done():
+            queue.remove(waiter)
+            self.request_update()
+            return None
+        if waiter.future.exception() is not None:
+            # The update brought that the quota is exhausted, which acquire() finds if it concerns the call.
+            return None
+        if not background:
+            # The next update counts it, or acquire() would count it again.
+            self._arrivals += cost
+        return waiter.future.result()
 
     async def acquire(
         self, *, cost: int = 1, max_wait: float | None = None, background: bool = False, headroom: int = AUTO
@@ -224,13 +227,14 @@ class SharedLimiter:
         """
         if n <= 0:
             return 0.0
-        state, now, me = self._seen(), self._replica.now(), self._replica.me
-        others = [member for name, member in state.members.items() if name != me]
-        ahead = self._direct.cost + sum(member.direct for member in others) + n - 1
-        waiting = self._background.cost + sum(member.background for member in others)
+        # Without those that were killed while they waited.
+        others = [claim for name, claim in self._claims().items() if name != self._replica.me]
+        ahead = self._direct.cost + sum(claim.direct for claim in others) + n - 1
+        waiting = self._background.cost + sum(claim.background for claim in others)
         # One in four that direct calls do not overtake.
         ahead += waiting if background else min(waiting, ahead // (BACKGROUND_SHARE - 1))
-        return max(0.0, state.pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
+        now = self._replica.now()
+        return max(0.0, self._seen().pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
     def statistics(self) -> Statistics:
         """The permits of this process in flight, and its waiters."""
@@ -283,7 +287,9 @@ class SharedLimiter:
             self._settle(plan, settlement, now - (loop_now - settlement.at))
         if plan.arrivals:
             state.pacer.record_arrival(now, plan.arrivals)
-        is_urgent = self.exchange is not None and not self._replica.is_lost and self.exchange.write(state, me, now)
+        exchange = None if self._replica.is_lost else self.exchange
+        is_urgent = exchange is not None and exchange.write(state, me, now)
+        has_news = is_urgent or (exchange is not None and exchange.has_news)
         member.direct, member.background = self._direct.cost, self._background.cost
         member.background_head = next((waiter.cost for waiter in self._background), 0)
         waits = member.direct or member.background
@@ -292,7 +298,7 @@ class SharedLimiter:
             ring = {other.address for name, other in state.members.items() if name != me}
         if self._is_leaving:
             del state.members[me]
-        elif not (is_new or waits or waited or plan.settled or plan.arrivals or ring or is_urgent):
+        elif not (is_new or waits or waited or plan.settled or plan.arrivals or ring or has_news):
             return None
         ring.discard("")
         return ring
@@ -308,7 +314,7 @@ class SharedLimiter:
         sent_at = None if outcome.sent_at is None else at - (settlement.at - outcome.sent_at)
         settled = settle(pacer, record, outcome, at, sent_at=sent_at, jitter=settlement.jitter)
         if settled.pause is not None:
-            plan.pauses = [*plan.pauses, (settled.pause, outcome.retry_after)]
+            plan.pauses.append((settled.pause, outcome.retry_after))
         plan.is_delayed = plan.is_delayed or settled.is_delayed
 
     def _acquire_share(self, plan: _Plan, member: Member) -> set[str]:
