@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
-from zenovay_async._limits.outcome import UNSENT
+from zenovay_async._limits.permit import LimiterPermit
 from zenovay_async._limits.queue import Queue, Waiter
 from zenovay_async._limits.request_log import PermitRecord
 from zenovay_async._limits.settlement import settle
@@ -27,7 +27,7 @@ from zenovay_async._limits.sharing.fairness import Claim, ahead_of
 from zenovay_async._limits.sharing.replica import Replica
 from zenovay_async._limits.sharing.state import Member, SharedState
 from zenovay_async._limits.wakeup import Wakeup
-from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, Statistics
+from zenovay_async._limits.window import LONG_PAUSE, Statistics
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
 from zenovay_async.rate_limits import Outcome, RateLimit
 
@@ -47,24 +47,6 @@ _SHORTEST_SLEEP = 1e-3
 _logger = logging.getLogger("zenovay_async")
 
 
-class SharedPermit(msgspec.Struct, eq=False):
-    """A permit of a :class:`SharedLimiter`; see :class:`~zenovay_async.rate_limits.Permit`."""
-
-    _record: PermitRecord | None
-    _limiter: SharedLimiter
-
-    def settle(self, outcome: Outcome) -> None:
-        """Return the permit of a request that was sent."""
-        record, self._record = self._record, None
-        if record is None:
-            raise RuntimeError(RETURNED_TWICE)
-        self._limiter.return_permit(record, outcome)
-
-    def refund(self) -> None:
-        """Return the permit unused."""
-        self.settle(UNSENT)
-
-
 class _Settlement(msgspec.Struct, frozen=True):
     """A permit that was returned, until the store knows of it."""
 
@@ -81,7 +63,7 @@ class _Plan(msgspec.Struct):
     now: float
     settled: int
     arrivals: int
-    acquired: list[tuple[Waiter[SharedPermit], PermitRecord]] = []
+    acquired: list[tuple[Waiter, PermitRecord]] = []
     wake_at: float = math.inf
     pauses: list[tuple[float, float | None]] = []
     is_delayed: bool = False
@@ -131,9 +113,9 @@ class SharedLimiter:
             on_event=on_event,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._direct: Queue[SharedPermit] = Queue()
-        self._background: Queue[SharedPermit] = Queue()
-        self._unchecked: list[Waiter[SharedPermit]] = []
+        self._direct: Queue = Queue()
+        self._background: Queue = Queue()
+        self._unchecked: list[Waiter] = []
         self._wakeup = Wakeup(self.request_update)
         # Permits that were returned, and direct calls that came, until the store knows of them.
         self._outbox: list[_Settlement] = []
@@ -142,7 +124,7 @@ class SharedLimiter:
         self._plan: _Plan | None = None
         self._is_leaving = False
 
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> SharedPermit | None:
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> LimiterPermit | None:
         """Acquire a permit if the store takes no wait, a request may be sent now and no caller waits; else ``None``."""
         loop, replica = self._loop, self._replica
         if self._direct or self._background or loop is None or replica.known is None:
@@ -154,7 +136,7 @@ class SharedLimiter:
         if not self._outbox and replica.known.pacer.ready_at(now, cost, headroom if background else 0) > now:
             return None
         queue = self._background if background else self._direct
-        waiter: Waiter[SharedPermit] = Waiter(loop.create_future(), cost, math.inf, queue, headroom)
+        waiter = Waiter(loop.create_future(), cost, math.inf, queue, headroom if background else 0)
         queue.add(waiter)
         replica.update_now()
         if not waiter.future.done():
@@ -171,7 +153,7 @@ class SharedLimiter:
 
     async def acquire(
         self, *, cost: int = 1, max_wait: float | None = None, background: bool = False, headroom: int = AUTO
-    ) -> SharedPermit:
+    ) -> LimiterPermit:
         """Wait until a request may be sent."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -181,27 +163,16 @@ class SharedLimiter:
         if not background:
             self._arrivals += cost
         cost = self._seen().pacer.clamp_cost(cost)
-        waiter: Waiter[SharedPermit] = Waiter(loop.create_future(), cost, expires_at, queue, headroom)
+        waiter = Waiter(loop.create_future(), cost, expires_at, queue, headroom if background else 0)
         queue.add(waiter)
         self._unchecked.append(waiter)
         self.request_update()
-        timer = None if math.isinf(expires_at) else loop.call_at(expires_at, self._expire, waiter)
-        try:
-            return await waiter.future
-        except asyncio.CancelledError:
-            self._cancel(waiter)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+        return await waiter.wait(self._expire, self.request_update)
 
     def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
         """Fail every waiting caller of this process."""
-        for queue in (self._direct, self._background):
-            for waiter in queue:
-                if not waiter.future.done():
-                    waiter.future.set_exception(make_error())
-            queue.clear()
+        self._direct.fail(make_error)
+        self._background.fail(make_error)
         self.request_update()
 
     def snapshot(self) -> RateLimit:
@@ -347,7 +318,7 @@ class SharedLimiter:
             member.wake_at = -math.inf
         return ring
 
-    def _take(self, plan: _Plan, queue: Queue[SharedPermit], share: int) -> int:
+    def _take(self, plan: _Plan, queue: Queue, share: int) -> int:
         """Acquire permits for the first waiters of a queue, up to a share; returns their cost."""
         state, now, background, taken = plan.state, plan.now, queue is self._background, 0
         for waiter in queue:
@@ -356,7 +327,7 @@ class SharedLimiter:
                 break
             if waiter.future.done():
                 continue
-            if state.pacer.ready_at(now, waiter.cost, waiter.headroom if background else 0) > now:
+            if state.pacer.ready_at(now, waiter.cost, waiter.headroom) > now:
                 break
             record = state.acquire(now, waiter.cost, background=background)
             plan.acquired.append((waiter, record))
@@ -383,7 +354,7 @@ class SharedLimiter:
         del self._outbox[: plan.settled]
         self._arrivals -= plan.arrivals
         for waiter, record in plan.acquired:
-            permit = SharedPermit(record, self)
+            permit = LimiterPermit(record, self)
             self._outstanding += record.cost
             # A caller that was canceled or failed meanwhile is gone, or its future is done.
             if waiter in waiter.queue and not waiter.future.done():
@@ -414,7 +385,7 @@ class SharedLimiter:
             from_server = gate.backoffs == old.gate.backoffs
             emit(self._on_event, RateLimited(seconds=gate.closed_until - now, from_server=from_server))
 
-    def _expire(self, waiter: Waiter[SharedPermit]) -> None:
+    def _expire(self, waiter: Waiter) -> None:
         # If the loop was held up, its permit may be due as well.
         if not waiter.future.done() and self._replica.takes_no_wait:
             self._replica.update_now()
@@ -422,15 +393,6 @@ class SharedLimiter:
             before = sum(other.cost for other in itertools.takewhile(lambda other: other is not waiter, waiter.queue))
             expected = self._expected_start(waiter, before, self._claims())
             waiter.reject(max(0.0, expected - self._replica.loop_time()))
-            self.request_update()
-
-    def _cancel(self, waiter: Waiter[SharedPermit]) -> None:
-        """Remove a canceled caller from the queue, or refund the permit that it got already."""
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            future.result().refund()
-        elif waiter in waiter.queue:
-            waiter.queue.remove(waiter)
             self.request_update()
 
     def _reject_hopeless(self, *, is_delayed: bool) -> None:
@@ -454,14 +416,13 @@ class SharedLimiter:
         if is_any:
             self.request_update()
 
-    def _expected_start(self, waiter: Waiter[SharedPermit], before: int, claims: dict[str, Claim]) -> float:
+    def _expected_start(self, waiter: Waiter, before: int, claims: dict[str, Claim]) -> float:
         """The earliest start of a request in the time of the event loop, behind others of this cost in its queue."""
         background, me = waiter.queue is self._background, self._replica.me
         ahead = before + (self._direct.cost if background else 0)
         if me in claims:
             ahead += ahead_of(claims, me, before, background=background)
-        headroom = waiter.headroom if background else 0
-        start = self._seen().pacer.earliest_start(self._replica.now(), ahead, waiter.cost, headroom)
+        start = self._seen().pacer.earliest_start(self._replica.now(), ahead, waiter.cost, waiter.headroom)
         return self._replica.at(start)
 
     def _claims(self) -> dict[str, Claim]:
