@@ -35,10 +35,16 @@ class Members:
     """Limiters of several processes, and all that they emit."""
 
     def __init__(
-        self, count: int, *, round_trip: float = 0.0, window: float = WINDOW, limit: int | None = None
+        self,
+        count: int,
+        *,
+        round_trip: float = 0.0,
+        window: float = WINDOW,
+        limit: int | None = None,
+        rings: bool = True,
     ) -> None:
         self.place = Place()
-        self.stores = [SimulatedStore(self.place, round_trip, seed) for seed in range(count)]
+        self.stores = [SimulatedStore(self.place, round_trip, seed, rings=rings) for seed in range(count)]
         self.events: list[list[Event]] = [[] for _ in range(count)]
         self.limiters = [
             SharedLimiter(
@@ -90,6 +96,18 @@ async def test_four_processes_are_as_fast_as_one_and_never_rate_limited(
     assert max(ends) - min(ends) < 1.0
     await members.close()
     await one.close()
+
+
+@REACH
+async def test_a_store_without_rings_is_shared_evenly_too(round_trip: float) -> None:
+    """Who cannot be woken early keeps its share until it looks, so that nobody takes each burst alone."""
+    server = Server("fixed", 30, 60.0, latency=0.2, jitter=0.1)
+    members = Members(4, round_trip=round_trip, window=60.0, rings=False)
+    ends = await run_all(server, members.limiters, [15] * 4)
+    assert server.rate_limited == 0
+    assert max(ends) - min(ends) < 10.0
+    assert max(ends) < 90.0
+    await members.close()
 
 
 @REACH

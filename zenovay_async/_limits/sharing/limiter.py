@@ -310,8 +310,9 @@ class SharedLimiter:
                 state.record_acquired(me, now, direct=direct, background=background)
         ring = {other.address for other in reserved if other.wake_at > now + _SOON}
         for other in reserved:
-            # It looks at once, so nobody else need ring it.
-            other.wake_at = min(other.wake_at, now)
+            # It looks at once, so nobody else need ring it; one that cannot be rung looks when it said so.
+            if other.address:
+                other.wake_at = min(other.wake_at, now)
         if member.direct or member.background:
             member.wake_at = plan.wake_at = self._next_look(plan, reserved)
         else:
