@@ -649,3 +649,22 @@ async def test_the_forecast_counts_nobody_who_was_killed() -> None:
     assert members[0].forecast(1) < 2 * WINDOW
     for task in killed:
         task.cancel()
+
+
+async def test_a_process_that_comes_back_is_no_429() -> None:
+    """The pause in which the others count what they sent is no event of the server."""
+    members = Members(2)
+    for _ in range(2):
+        for limiter in members.limiters:
+            (await limiter.acquire()).settle(succeeded(remaining=20))
+            await asyncio.sleep(0.01)
+    members.place.is_down = True
+    (await members[0].acquire()).settle(succeeded(remaining=20))
+    await asyncio.sleep(0.01)
+    members.place.is_down = False
+    await asyncio.sleep(1.35)
+    assert SharedBudgetBack in members.kinds(0)
+    for limiter in (members[1], members[0]):
+        (await limiter.acquire()).settle(succeeded(remaining=20))
+    assert RateLimited not in [*members.kinds(0), *members.kinds(1)]
+    await members.close()

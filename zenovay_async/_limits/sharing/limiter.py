@@ -380,9 +380,9 @@ class SharedLimiter:
         pacer, old, now = plan.state.pacer, before.pacer, plan.now
         if pacer.limit != old.limit:
             emit(self._on_event, RateLimitUpdated(before=old.limit, limit=pacer.limit))
-        gate = pacer.gate
-        if not plan.pauses and gate.last_incident != old.gate.last_incident and gate.closed_until > now:
-            # Another process was rate limited.
+        gate, is_open_at = pacer.gate, max(now, plan.state.rejoining_until)
+        if not plan.pauses and gate.last_incident != old.gate.last_incident and gate.closed_until > is_open_at:
+            # Another process was rate limited, and did not only come back to the store.
             from_server = gate.backoffs == old.gate.backoffs
             emit(self._on_event, RateLimited(seconds=gate.closed_until - now, from_server=from_server))
 
