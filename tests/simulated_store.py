@@ -57,13 +57,15 @@ class SimulatedStore:
         place: Where the values are.
         round_trip: Seconds of a round trip on average; 0 for at once.
         seed: Seed of the jitter.
+        rings: Whether one process can wake another.
 
     Attributes:
         is_killed: Whether its process was killed, so that nothing it does has an effect.
     """
 
-    def __init__(self, place: Place, round_trip: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, place: Place, round_trip: float = 0.0, seed: int = 0, *, rings: bool = True) -> None:
         self._place = place
+        self._rings = rings
         self._round_trip = round_trip
         self._rng = random.Random(seed)
         self._seen: dict[str, bytes | None] = {}
@@ -110,6 +112,8 @@ class SimulatedStore:
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
         self._place.check()
+        if not self._rings:
+            return ""
         self._place.listeners.pop(self._address, None)
         self._address = f"{name}.{len(self._place.listeners)}.{self._rng.getrandbits(32)}"
         self._place.listeners[self._address] = on_ring

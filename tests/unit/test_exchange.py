@@ -15,6 +15,7 @@ from helpers import now, unique_key
 from hypothesis import given
 from hypothesis import strategies as st
 from looptime import new_event_loop
+from simulated_store import Place, SimulatedStore
 
 from zenovay_async import (
     Outcome,
@@ -35,6 +36,7 @@ from zenovay_async._limits.patience import Patience, ServerUnavailable
 from zenovay_async._limits.quota import PROBE_INTERVAL, QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.sharing.exchange import PROBE_LIFETIME, Exchange
+from zenovay_async._limits.sharing.limiter import SharedLimiter
 from zenovay_async._limits.sharing.state import SharedQuota, SharedState
 from zenovay_async._protocol.auth import Auth, Secret
 
@@ -173,6 +175,53 @@ async def test_a_retry_spent_during_an_update_is_counted_once() -> None:
     a.update()
     b.update()
     assert a.retries.tokens == b.retries.tokens == RetryBudget.CAPACITY - 1
+
+
+def sharing(place: Place) -> tuple[SharedLimiter, QuotaGuard, RetryBudget]:
+    """One process whose limiter is over a store."""
+    limiter, quota, retries = SharedLimiter(SimulatedStore(place), "key"), QuotaGuard(clock=Clock()), RetryBudget()
+    gate = OutageGate(rng=random.Random(0))
+    limiter.exchange = Exchange(
+        quota, gate, retries, limiter.request_update, lambda: limiter.fail_waiters(quota.exhausted_error)
+    )
+    return limiter, quota, retries
+
+
+@pytest.mark.looptime
+async def test_an_update_that_has_nothing_but_news_is_written() -> None:
+    """A retry is spent for all, also if the next update comes while no permit is returned and nobody waits."""
+    place = Place()
+    (a, _, mine), (b, _, others) = sharing(place), sharing(place)
+    for limiter in (a, b):
+        (await limiter.acquire()).settle(GOOD)
+        await asyncio.sleep(0)
+    assert mine.spend()
+    a.request_update()
+    await asyncio.sleep(0)
+    for limiter in (b, a):
+        (await limiter.acquire()).settle(GOOD)
+        await asyncio.sleep(0)
+    assert mine.tokens == others.tokens == RetryBudget.CAPACITY - 1
+    for limiter in (a, b):
+        await limiter.aclose()
+
+
+@pytest.mark.looptime
+async def test_a_permit_that_is_not_there_is_none_where_the_quota_is_exhausted() -> None:
+    """Without a wait there is a permit or none: the budget knows which calls an exhausted quota concerns."""
+    place = Place()
+    (a, quota, _), (b, _, _) = sharing(place), sharing(place)
+    for limiter in (a, b):
+        (await limiter.acquire()).refund()
+        await asyncio.sleep(0)
+    permit = a.acquire_nowait()
+    assert permit is not None
+    quota.mark_exhausted(None)
+    await asyncio.sleep(0)
+    assert b.acquire_nowait() is None
+    permit.settle(GOOD)
+    for limiter in (a, b):
+        await limiter.aclose()
 
 
 # Outages

@@ -35,10 +35,16 @@ class Members:
     """Limiters of several processes, and all that they emit."""
 
     def __init__(
-        self, count: int, *, round_trip: float = 0.0, window: float = WINDOW, limit: int | None = None
+        self,
+        count: int,
+        *,
+        round_trip: float = 0.0,
+        window: float = WINDOW,
+        limit: int | None = None,
+        rings: bool = True,
     ) -> None:
         self.place = Place()
-        self.stores = [SimulatedStore(self.place, round_trip, seed) for seed in range(count)]
+        self.stores = [SimulatedStore(self.place, round_trip, seed, rings=rings) for seed in range(count)]
         self.events: list[list[Event]] = [[] for _ in range(count)]
         self.limiters = [
             SharedLimiter(
@@ -90,6 +96,18 @@ async def test_four_processes_are_as_fast_as_one_and_never_rate_limited(
     assert max(ends) - min(ends) < 1.0
     await members.close()
     await one.close()
+
+
+@REACH
+async def test_a_store_without_rings_is_shared_evenly_too(round_trip: float) -> None:
+    """Who cannot be woken early keeps its share until it looks, so that nobody takes each burst alone."""
+    server = Server("fixed", 30, 60.0, latency=0.2, jitter=0.1)
+    members = Members(4, round_trip=round_trip, window=60.0, rings=False)
+    ends = await run_all(server, members.limiters, [15] * 4)
+    assert server.rate_limited == 0
+    assert max(ends) - min(ends) < 10.0
+    assert max(ends) < 90.0
+    await members.close()
 
 
 @REACH
@@ -555,3 +573,98 @@ def test_no_window_of_all_processes_has_more_than_the_limit(
     run(main())
     times.sort()
     assert all(later - earlier >= WINDOW for earlier, later in zip(times, times[5:], strict=False))
+
+
+@REACH
+async def test_a_limiter_closed_after_each_request_goes_on_without_its_store(round_trip: float) -> None:
+    """A client for each request says once that the store is lost, knows what it sent, and comes back by itself."""
+    members = Members(1, round_trip=round_trip, window=60.0)
+    (await members[0].acquire()).settle(succeeded(remaining=29))
+    await members.close()
+    members.place.is_down = True
+    began = now()
+    for _ in range(10):
+        (await members[0].acquire()).settle(succeeded(remaining=20))
+        await members.close()
+    assert now() - began < 3.0
+    assert members[0].snapshot().remaining <= 20
+    assert members.kinds(0).count(SharedBudgetLost) == 1
+    members.place.is_down = False
+    await asyncio.sleep(2.0)
+    (await members[0].acquire()).settle(succeeded(remaining=19))
+    await asyncio.sleep(0.1)
+    (await members[0].acquire()).settle(succeeded(remaining=18))
+    await members.close()
+    assert members.kinds(0).count(SharedBudgetBack) == 1
+    assert members[0].snapshot().remaining <= 18
+    assert members.place.listeners == {}
+
+
+def test_an_event_loop_for_each_request_without_the_store() -> None:
+    """A script that runs an event loop for each request goes on likewise."""
+    members = Members(1, window=60.0)
+
+    async def once() -> None:
+        (await members[0].acquire()).settle(succeeded(remaining=20))
+        await members.close()
+
+    async def later() -> None:
+        (await members[0].acquire()).settle(succeeded(remaining=19))
+        await asyncio.sleep(2.0)
+        await members.close()
+
+    run(once())
+    members.place.is_down = True
+    for _ in range(10):
+        run(once())
+    assert members.kinds(0).count(SharedBudgetLost) == 1
+    assert members[0].snapshot().remaining <= 20
+    members.place.is_down = False
+    run(later())
+    assert members.kinds(0).count(SharedBudgetBack) == 1
+
+
+async def test_a_process_a_round_trip_away_sleeps_until_the_permit_is_free() -> None:
+    """The wait for a permit ends a round trip after it is free, not two."""
+    members = Members(1, round_trip=0.4, limit=1)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    await asyncio.sleep(2.0)
+    (await members[0].acquire()).refund()
+    # The first request counts from its date, which is at most a thirtieth of the window after it was sent.
+    assert WINDOW * 1.03 < now() < WINDOW * 1.04 + 0.6
+    await members.close()
+
+
+async def test_the_forecast_counts_nobody_who_was_killed() -> None:
+    """The calls that a killed process waited for delay no forecast once it is passed over."""
+    members = Members(2, limit=1)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    killed = [asyncio.create_task(members[1].acquire()) for _ in range(20)]
+    await asyncio.sleep(0.1)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    assert members[0].forecast(1) > 20.0
+    members.stores[1].kill()
+    await asyncio.sleep(4.0)
+    (await members[0].acquire()).settle(succeeded(limit=1, remaining=0))
+    assert members[0].forecast(1) < 2 * WINDOW
+    for task in killed:
+        task.cancel()
+
+
+async def test_a_process_that_comes_back_is_no_429() -> None:
+    """The pause in which the others count what they sent is no event of the server."""
+    members = Members(2)
+    for _ in range(2):
+        for limiter in members.limiters:
+            (await limiter.acquire()).settle(succeeded(remaining=20))
+            await asyncio.sleep(0.01)
+    members.place.is_down = True
+    (await members[0].acquire()).settle(succeeded(remaining=20))
+    await asyncio.sleep(0.01)
+    members.place.is_down = False
+    await asyncio.sleep(1.35)
+    assert SharedBudgetBack in members.kinds(0)
+    for limiter in (members[1], members[0]):
+        (await limiter.acquire()).settle(succeeded(remaining=20))
+    assert RateLimited not in [*members.kinds(0), *members.kinds(1)]
+    await members.close()

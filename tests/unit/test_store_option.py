@@ -11,10 +11,13 @@ import pytest
 from helpers import unique_key
 
 from zenovay_async import ConfigurationError, Store, Zenovay
+from zenovay_async._limits.options import Limits
+from zenovay_async._limits.registry import entry_of
 from zenovay_async._limits.stores import make_store
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async._limits.stores.memory import MemoryStore
 from zenovay_async._limits.stores.redis import RedisStore
+from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async.rate_limits import Permit, RateLimit, Write
 
 VARIABLE = "ZENOVAY_RATE_LIMIT_STORE"
@@ -24,12 +27,12 @@ URLS = [
 ]
 
 
-class OddLimiter(MemoryStore):
+class OwnStore(MemoryStore):
     """A store of one's own."""
 
 
 def test_a_store_is_made_of_each_option() -> None:
-    own = OddLimiter(lambda: 0.0)
+    own = OwnStore(lambda: 0.0)
     assert isinstance(make_store("machine"), MachineStore)
     assert make_store(own) is own
     for url in URLS:
@@ -109,6 +112,13 @@ def test_a_redis_without_its_package_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'zenovay-async\[redis\]'"):
         Zenovay(unique_key(), rate_limit_store="redis://h")
+
+
+def test_a_window_stated_as_an_int_or_a_float_is_one() -> None:
+    """Processes that state the same window share one budget, whichever they write."""
+    auth = Auth(Secret(unique_key()))
+    names = {entry_of(auth, "https://h", Limits("auto", window, store="machine")).name for window in (60, 60.0)}
+    assert len(names) == 1
 
 
 async def test_the_store_of_one_process_rings_those_who_share_it() -> None:

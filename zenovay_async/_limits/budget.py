@@ -21,9 +21,10 @@ from zenovay_async._limits.neighbors import NEIGHBORS
 from zenovay_async._limits.outage_gate import RELEASED
 from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.patience import Patience
+from zenovay_async._limits.permit import RETURNED_TWICE
 from zenovay_async._limits.quota import Trial
 from zenovay_async._limits.registry import REGISTRY, Entry, Shared, entry_of
-from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE
+from zenovay_async._limits.window import LONG_PAUSE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.exceptions import QuotaExceededError, RateLimitError
 from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit

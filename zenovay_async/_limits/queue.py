@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+import asyncio
+import math
+from typing import TYPE_CHECKING
 
 from zenovay_async.exceptions import RateLimitError
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
-PermitT = TypeVar("PermitT")
+    from zenovay_async._limits.permit import LimiterPermit
+    from zenovay_async.exceptions import ZenovayError
 
 
-class Waiter(Generic[PermitT]):
+class Waiter:
     """A caller that waits for a permit: its future gets either that or, once its wait cannot fit, an error.
 
     Attributes:
@@ -20,18 +23,13 @@ class Waiter(Generic[PermitT]):
         cost: Requests that the call is charged for.
         expires_at: Time of the event loop at which it gives up; ``math.inf`` for never.
         queue: Where it waits.
-        headroom: What it leaves to direct calls.
+        headroom: What it leaves to direct calls; 0 for a direct call.
     """
 
     __slots__ = ("cost", "expires_at", "future", "headroom", "queue")
 
     def __init__(
-        self,
-        future: asyncio.Future[PermitT],
-        cost: int,
-        expires_at: float,
-        queue: Queue[PermitT],
-        headroom: int,
+        self, future: asyncio.Future[LimiterPermit], cost: int, expires_at: float, queue: Queue, headroom: int
     ) -> None:
         self.future = future
         self.cost = cost
@@ -39,13 +37,36 @@ class Waiter(Generic[PermitT]):
         self.queue = queue
         self.headroom = headroom
 
+    async def wait(self, expire: Callable[[Waiter], None], on_leave: Callable[[], None]) -> LimiterPermit:
+        """Wait for the permit; whoever is canceled leaves the queue, or refunds the permit that it got already.
+
+        Args:
+            expire: Called with this waiter when its time is over.
+            on_leave: Called when it left the queue.
+        """
+        future, timer = self.future, None
+        if self.expires_at < math.inf:
+            timer = future.get_loop().call_at(self.expires_at, expire, self)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().refund()
+            elif self in self.queue:
+                self.queue.remove(self)
+                on_leave()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
     def reject(self, seconds: float) -> None:
         """Fail the caller, as it would wait so many seconds."""
         self.queue.remove(self)
         self.future.set_exception(deadline_error(seconds))
 
 
-class Queue(dict[Waiter[PermitT], None], Generic[PermitT]):
+class Queue(dict[Waiter, None]):
     """Waiters in order: a dictionary as an ordered set, from which any waiter is removed in constant time.
 
     Attributes:
@@ -54,12 +75,12 @@ class Queue(dict[Waiter[PermitT], None], Generic[PermitT]):
 
     cost = 0
 
-    def add(self, waiter: Waiter[PermitT]) -> None:
+    def add(self, waiter: Waiter) -> None:
         """Append a waiter."""
         self[waiter] = None
         self.cost += waiter.cost
 
-    def remove(self, waiter: Waiter[PermitT]) -> None:
+    def remove(self, waiter: Waiter) -> None:
         """Remove a waiter."""
         del self[waiter]
         self.cost -= waiter.cost
@@ -68,6 +89,13 @@ class Queue(dict[Waiter[PermitT], None], Generic[PermitT]):
         """Remove all waiters."""
         super().clear()
         self.cost = 0
+
+    def fail(self, make_error: Callable[[], ZenovayError]) -> None:
+        """Fail and remove all waiters."""
+        for waiter in self:
+            if not waiter.future.done():
+                waiter.future.set_exception(make_error())
+        self.clear()
 
 
 def deadline_error(seconds: float) -> RateLimitError:

@@ -75,8 +75,10 @@ def entry_of(auth: Auth, base_url: str, limits: Limits) -> Entry:
     limit = limits.rate_limit
     custom = id(limit) if isinstance(limit, RateLimiter) else limit
     store = limits.shared_store
+    # An int and a float of the same window are one, in the name too.
+    window = float(limits.window)
     place = store if store is None or isinstance(store, str) else id(store)
-    return Entry((hashlib.sha256(auth.key.encode()).digest(), base_url), (custom, limits.window, place))
+    return Entry((hashlib.sha256(auth.key.encode()).digest(), base_url), (custom, window, place))
 
 
 class Account:

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
-from zenovay_async._limits.outcome import UNSENT
 from zenovay_async._limits.pacing import Pacer
+from zenovay_async._limits.permit import LimiterPermit
 from zenovay_async._limits.queue import Queue, Waiter, deadline_error
-from zenovay_async._limits.request_log import PermitRecord
 from zenovay_async._limits.settlement import settle
 from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
@@ -33,20 +32,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zenovay_async._limits.neighbors import Watch
+    from zenovay_async._limits.request_log import PermitRecord
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
 
 LONG_PAUSE = "Rate limited for %.0f s, longer than the window of %g s; trying again in %.0f s"
 """Log message for a time that is not believed whole: in seconds, that time, the window, and the pause."""
 
-RETURNED_TWICE = "Permit returned twice: settle or refund each permit exactly once"
-"""Message of the ``RuntimeError`` for a permit that was returned before."""
-
 _logger = logging.getLogger("zenovay_async")
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """The permits and waiters of a :class:`WindowLimiter`.
+    """The permits and waiters of a limiter.
 
     Attributes:
         in_flight: Cost of the permits that are acquired and not returned yet.
@@ -59,26 +56,6 @@ class Statistics(msgspec.Struct, frozen=True):
     direct_waiting: int
     background_waiting: int
     next_wakeup: float | None
-
-
-class WindowPermit(msgspec.Struct, eq=False):
-    """A permit of a :class:`WindowLimiter`; see :class:`~zenovay_async.rate_limits.Permit`."""
-
-    # A Struct takes a third of the time that another object takes to make. The garbage collector tracks it, as an event
-    # loop that ends during a call leaves a cycle: limiter, waiter, a caller's frame, its permit.
-    _record: PermitRecord | None
-    _limiter: WindowLimiter
-
-    def settle(self, outcome: Outcome) -> None:
-        """Return the permit of a request that was sent."""
-        record, self._record = self._record, None
-        if record is None:
-            raise RuntimeError(RETURNED_TWICE)
-        self._limiter.return_permit(record, outcome)
-
-    def refund(self) -> None:
-        """Return the permit unused."""
-        self.settle(UNSENT)
 
 
 class WindowLimiter:
@@ -111,12 +88,12 @@ class WindowLimiter:
         self._on_event = on_event
         self._watch = watch
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._direct: Queue[WindowPermit] = Queue()
-        self._background: Queue[WindowPermit] = Queue()
+        self._direct: Queue = Queue()
+        self._background: Queue = Queue()
         self._direct_streak = 0
         self._wakeup = Wakeup(self._wake_waiters)
 
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> WindowPermit | None:
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> LimiterPermit | None:
         """Acquire a permit if a request may be sent now and no caller that goes before it waits; else ``None``."""
         loop, pacer = self._loop, self._pacer
         # acquire() checks that this loop is the running one, which is a system call up to Python 3.11.
@@ -131,11 +108,11 @@ class WindowLimiter:
             pacer.record_arrival(now, cost)
             if self._background:
                 self._direct_streak += 1
-        return WindowPermit(pacer.acquire(now, cost, background=background), self)
+        return LimiterPermit(pacer.acquire(now, cost, background=background), self)
 
     async def acquire(
         self, *, cost: int = 1, max_wait: float | None = None, background: bool = False, headroom: int = AUTO
-    ) -> WindowPermit:
+    ) -> LimiterPermit:
         """Wait until a request may be sent.
 
         Args:
@@ -167,15 +144,12 @@ class WindowLimiter:
                 raise deadline_error(expected - now)
         queue.add(waiter)
         self._wake_waiters()
-        return await self._wait(waiter, loop)
+        return await waiter.wait(self._expire_waiter, self._wake_waiters)
 
     def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
         """Fail every waiting caller."""
-        for queue in (self._direct, self._background):
-            for waiter in queue:
-                if not waiter.future.done():
-                    waiter.future.set_exception(make_error())
-            queue.clear()
+        self._direct.fail(make_error)
+        self._background.fail(make_error)
         self._wakeup.set(None, math.inf)
 
     def snapshot(self) -> RateLimit:
@@ -236,32 +210,12 @@ class WindowLimiter:
             _logger.warning(LONG_PAUSE, retry_after, self._pacer.window, seconds)
         emit(self._on_event, RateLimited(seconds=seconds, from_server=retry_after is not None))
 
-    async def _wait(self, waiter: Waiter[WindowPermit], loop: asyncio.AbstractEventLoop) -> WindowPermit:
-        timer = None if math.isinf(waiter.expires_at) else loop.call_at(waiter.expires_at, self._expire_waiter, waiter)
-        try:
-            return await waiter.future
-        except asyncio.CancelledError:
-            self._cancel_waiter(waiter)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def _expire_waiter(self, waiter: Waiter[WindowPermit]) -> None:
+    def _expire_waiter(self, waiter: Waiter) -> None:
         # If the loop was held up, its permit may be due as well.
         self._wake_waiters()
         if not waiter.future.done():
             now = self._now()
             waiter.reject(max(self._expected_start(waiter, now), now) - now)
-            self._wake_waiters()
-
-    def _cancel_waiter(self, waiter: Waiter[WindowPermit]) -> None:
-        """Remove a canceled caller from the queue, or refund the permit that it got already."""
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            future.result().refund()
-        elif waiter in waiter.queue:
-            waiter.queue.remove(waiter)
             self._wake_waiters()
 
     def _wake_waiters(self) -> None:
@@ -276,11 +230,11 @@ class WindowLimiter:
                 direct = waiter.queue is self._direct
                 self._direct_streak = self._direct_streak + 1 if direct and self._background else 0
                 permit = self._pacer.acquire(now, waiter.cost, background=not direct)
-                waiter.future.set_result(WindowPermit(permit, self))
+                waiter.future.set_result(LimiterPermit(permit, self))
             waiter.queue.remove(waiter)
         self._wakeup.set(None, math.inf)
 
-    def _next(self, now: float) -> Waiter[WindowPermit] | None:
+    def _next(self, now: float) -> Waiter | None:
         direct, background = next(iter(self._direct), None), next(iter(self._background), None)
         if direct is None or background is None:
             return direct or background
@@ -288,7 +242,7 @@ class WindowLimiter:
         due = self._direct_streak >= BACKGROUND_SHARE - 1
         return background if due and self._pacer.is_owed(now, background.cost, background.headroom) else direct
 
-    def _expected_start(self, waiter: Waiter[WindowPermit], now: float) -> float:
+    def _expected_start(self, waiter: Waiter, now: float) -> float:
         """The earliest start of this waiter's request, if no further direct call overtakes it."""
         queue = waiter.queue
         ahead = 0 if queue is self._direct else self._direct.cost

@@ -56,6 +56,9 @@ class Exchange:
         retries: The retries of the key.
         request_update: Called when something happened that others must know soon; it must not update at once.
         on_exhausted: Called when another process reported the quota exhausted, to fail the callers that wait.
+
+    Attributes:
+        has_news: Whether the last write brought anything in but counts, which the next one brings as well.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Exchange:
         self._quota_news = _QuotaNews(quota)
         self._outage_news = _OutageNews(outage_gate)
         self._retry_news = _RetryNews(retries)
+        self.has_news = False
         quota.watchers.add(self)
         outage_gate.on_change = request_update
 
@@ -88,7 +92,9 @@ class Exchange:
         """
         self._retry_news.write(state)
         rings = self._outage_news.write(state, me, now)
-        return self._quota_news.write(state.quota, now) or rings
+        rings = self._quota_news.write(state.quota, now) or rings
+        self.has_news = self._retry_news.is_any or self._outage_news.is_any or self._quota_news.is_any
+        return rings
 
     def read(self, state: SharedState, me: str, now: float) -> None:
         """Adopt what others wrote, once the update that called :meth:`write` is done: own news are delivered."""
@@ -109,6 +115,10 @@ class _RetryNews:
     def __init__(self, retries: RetryBudget) -> None:
         self._retries = retries
         self._seen = self._written = retries.CAPACITY
+
+    @property
+    def is_any(self) -> bool:
+        return self._written != self._seen
 
     def write(self, state: SharedState) -> None:
         tokens = self._written = self._retries.tokens
@@ -145,6 +155,10 @@ class _OutageNews:
         self._number = 0
         # Number of the own probe that the last write did not claim.
         self._denied = 0
+
+    @property
+    def is_any(self) -> bool:
+        return self._written is not None and self._written != self._base
 
     def write(self, state: SharedState, me: str, now: float) -> bool:
         outage, shared = self._gate.outage, state.outage
@@ -230,6 +244,10 @@ class _QuotaNews:
         self._number = 0
         # Whether these are the same, so that counts alone have to be compared while they last.
         self._is_in_step = False
+
+    @property
+    def is_any(self) -> bool:
+        return self._written != self._base
 
     def write(self, quota: SharedQuota, now: float) -> bool:
         facts = self._guard.facts()

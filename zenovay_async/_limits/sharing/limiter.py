@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
-from zenovay_async._limits.outcome import UNSENT
+from zenovay_async._limits.permit import LimiterPermit
 from zenovay_async._limits.queue import Queue, Waiter
 from zenovay_async._limits.request_log import PermitRecord
 from zenovay_async._limits.settlement import settle
@@ -27,7 +27,7 @@ from zenovay_async._limits.sharing.fairness import Claim, ahead_of
 from zenovay_async._limits.sharing.replica import Replica
 from zenovay_async._limits.sharing.state import Member, SharedState
 from zenovay_async._limits.wakeup import Wakeup
-from zenovay_async._limits.window import LONG_PAUSE, RETURNED_TWICE, Statistics
+from zenovay_async._limits.window import LONG_PAUSE, Statistics
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
 from zenovay_async.rate_limits import Outcome, RateLimit
 
@@ -47,24 +47,6 @@ _SHORTEST_SLEEP = 1e-3
 _logger = logging.getLogger("zenovay_async")
 
 
-class SharedPermit(msgspec.Struct, eq=False):
-    """A permit of a :class:`SharedLimiter`; see :class:`~zenovay_async.rate_limits.Permit`."""
-
-    _record: PermitRecord | None
-    _limiter: SharedLimiter
-
-    def settle(self, outcome: Outcome) -> None:
-        """Return the permit of a request that was sent."""
-        record, self._record = self._record, None
-        if record is None:
-            raise RuntimeError(RETURNED_TWICE)
-        self._limiter.return_permit(record, outcome)
-
-    def refund(self) -> None:
-        """Return the permit unused."""
-        self.settle(UNSENT)
-
-
 class _Settlement(msgspec.Struct, frozen=True):
     """A permit that was returned, until the store knows of it."""
 
@@ -81,7 +63,7 @@ class _Plan(msgspec.Struct):
     now: float
     settled: int
     arrivals: int
-    acquired: list[tuple[Waiter[SharedPermit], PermitRecord]] = []
+    acquired: list[tuple[Waiter, PermitRecord]] = []
     wake_at: float = math.inf
     pauses: list[tuple[float, float | None]] = []
     is_delayed: bool = False
@@ -131,9 +113,9 @@ class SharedLimiter:
             on_event=on_event,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._direct: Queue[SharedPermit] = Queue()
-        self._background: Queue[SharedPermit] = Queue()
-        self._unchecked: list[Waiter[SharedPermit]] = []
+        self._direct: Queue = Queue()
+        self._background: Queue = Queue()
+        self._unchecked: list[Waiter] = []
         self._wakeup = Wakeup(self.request_update)
         # Permits that were returned, and direct calls that came, until the store knows of them.
         self._outbox: list[_Settlement] = []
@@ -142,7 +124,7 @@ class SharedLimiter:
         self._plan: _Plan | None = None
         self._is_leaving = False
 
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> SharedPermit | None:
+    def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> LimiterPermit | None:
         """Acquire a permit if the store takes no wait, a request may be sent now and no caller waits; else ``None``."""
         loop, replica = self._loop, self._replica
         if self._direct or self._background or loop is None or replica.known is None:
@@ -154,21 +136,24 @@ class SharedLimiter:
         if not self._outbox and replica.known.pacer.ready_at(now, cost, headroom if background else 0) > now:
             return None
         queue = self._background if background else self._direct
-        waiter: Waiter[SharedPermit] = Waiter(loop.create_future(), cost, math.inf, queue, headroom)
+        waiter = Waiter(loop.create_future(), cost, math.inf, queue, headroom if background else 0)
         queue.add(waiter)
         replica.update_now()
-        if waiter.future.done():
-            if not background:
-                # The next update counts it, or acquire() would count it again.
-                self._arrivals += cost
-            return waiter.future.result()
-        queue.remove(waiter)
-        self.request_update()
-        return None
+        if not waiter.future.done():
+            queue.remove(waiter)
+            self.request_update()
+            return None
+        if waiter.future.exception() is not None:
+            # The update brought that the quota is exhausted, which acquire() finds if it concerns the call.
+            return None
+        if not background:
+            # The next update counts it, or acquire() would count it again.
+            self._arrivals += cost
+        return waiter.future.result()
 
     async def acquire(
         self, *, cost: int = 1, max_wait: float | None = None, background: bool = False, headroom: int = AUTO
-    ) -> SharedPermit:
+    ) -> LimiterPermit:
         """Wait until a request may be sent."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -178,27 +163,16 @@ class SharedLimiter:
         if not background:
             self._arrivals += cost
         cost = self._seen().pacer.clamp_cost(cost)
-        waiter: Waiter[SharedPermit] = Waiter(loop.create_future(), cost, expires_at, queue, headroom)
+        waiter = Waiter(loop.create_future(), cost, expires_at, queue, headroom if background else 0)
         queue.add(waiter)
         self._unchecked.append(waiter)
         self.request_update()
-        timer = None if math.isinf(expires_at) else loop.call_at(expires_at, self._expire, waiter)
-        try:
-            return await waiter.future
-        except asyncio.CancelledError:
-            self._cancel(waiter)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+        return await waiter.wait(self._expire, self.request_update)
 
     def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:
         """Fail every waiting caller of this process."""
-        for queue in (self._direct, self._background):
-            for waiter in queue:
-                if not waiter.future.done():
-                    waiter.future.set_exception(make_error())
-            queue.clear()
+        self._direct.fail(make_error)
+        self._background.fail(make_error)
         self.request_update()
 
     def snapshot(self) -> RateLimit:
@@ -224,13 +198,14 @@ class SharedLimiter:
         """
         if n <= 0:
             return 0.0
-        state, now, me = self._seen(), self._replica.now(), self._replica.me
-        others = [member for name, member in state.members.items() if name != me]
-        ahead = self._direct.cost + sum(member.direct for member in others) + n - 1
-        waiting = self._background.cost + sum(member.background for member in others)
+        # Without those that were killed while they waited.
+        others = [claim for name, claim in self._claims().items() if name != self._replica.me]
+        ahead = self._direct.cost + sum(claim.direct for claim in others) + n - 1
+        waiting = self._background.cost + sum(claim.background for claim in others)
         # One in four that direct calls do not overtake.
         ahead += waiting if background else min(waiting, ahead // (BACKGROUND_SHARE - 1))
-        return max(0.0, state.pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
+        now = self._replica.now()
+        return max(0.0, self._seen().pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
     def statistics(self) -> Statistics:
         """The permits of this process in flight, and its waiters."""
@@ -283,7 +258,9 @@ class SharedLimiter:
             self._settle(plan, settlement, now - (loop_now - settlement.at))
         if plan.arrivals:
             state.pacer.record_arrival(now, plan.arrivals)
-        is_urgent = self.exchange is not None and not self._replica.is_lost and self.exchange.write(state, me, now)
+        exchange = None if self._replica.is_lost else self.exchange
+        is_urgent = exchange is not None and exchange.write(state, me, now)
+        has_news = is_urgent or (exchange is not None and exchange.has_news)
         member.direct, member.background = self._direct.cost, self._background.cost
         member.background_head = next((waiter.cost for waiter in self._background), 0)
         waits = member.direct or member.background
@@ -292,7 +269,7 @@ class SharedLimiter:
             ring = {other.address for name, other in state.members.items() if name != me}
         if self._is_leaving:
             del state.members[me]
-        elif not (is_new or waits or waited or plan.settled or plan.arrivals or ring or is_urgent):
+        elif not (is_new or waits or waited or plan.settled or plan.arrivals or ring or has_news):
             return None
         ring.discard("")
         return ring
@@ -308,7 +285,7 @@ class SharedLimiter:
         sent_at = None if outcome.sent_at is None else at - (settlement.at - outcome.sent_at)
         settled = settle(pacer, record, outcome, at, sent_at=sent_at, jitter=settlement.jitter)
         if settled.pause is not None:
-            plan.pauses = [*plan.pauses, (settled.pause, outcome.retry_after)]
+            plan.pauses.append((settled.pause, outcome.retry_after))
         plan.is_delayed = plan.is_delayed or settled.is_delayed
 
     def _acquire_share(self, plan: _Plan, member: Member) -> set[str]:
@@ -333,15 +310,16 @@ class SharedLimiter:
                 state.record_acquired(me, now, direct=direct, background=background)
         ring = {other.address for other in reserved if other.wake_at > now + _SOON}
         for other in reserved:
-            # It looks at once, so nobody else need ring it.
-            other.wake_at = min(other.wake_at, now)
+            # It looks at once, so nobody else need ring it; one that cannot be rung looks when it said so.
+            if other.address:
+                other.wake_at = min(other.wake_at, now)
         if member.direct or member.background:
             member.wake_at = plan.wake_at = self._next_look(plan, reserved)
         else:
             member.wake_at = -math.inf
         return ring
 
-    def _take(self, plan: _Plan, queue: Queue[SharedPermit], share: int) -> int:
+    def _take(self, plan: _Plan, queue: Queue, share: int) -> int:
         """Acquire permits for the first waiters of a queue, up to a share; returns their cost."""
         state, now, background, taken = plan.state, plan.now, queue is self._background, 0
         for waiter in queue:
@@ -350,7 +328,7 @@ class SharedLimiter:
                 break
             if waiter.future.done():
                 continue
-            if state.pacer.ready_at(now, waiter.cost, waiter.headroom if background else 0) > now:
+            if state.pacer.ready_at(now, waiter.cost, waiter.headroom) > now:
                 break
             record = state.acquire(now, waiter.cost, background=background)
             plan.acquired.append((waiter, record))
@@ -377,7 +355,7 @@ class SharedLimiter:
         del self._outbox[: plan.settled]
         self._arrivals -= plan.arrivals
         for waiter, record in plan.acquired:
-            permit = SharedPermit(record, self)
+            permit = LimiterPermit(record, self)
             self._outstanding += record.cost
             # A caller that was canceled or failed meanwhile is gone, or its future is done.
             if waiter in waiter.queue and not waiter.future.done():
@@ -402,13 +380,13 @@ class SharedLimiter:
         pacer, old, now = plan.state.pacer, before.pacer, plan.now
         if pacer.limit != old.limit:
             emit(self._on_event, RateLimitUpdated(before=old.limit, limit=pacer.limit))
-        gate = pacer.gate
-        if not plan.pauses and gate.last_incident != old.gate.last_incident and gate.closed_until > now:
-            # Another process was rate limited.
+        gate, is_open_at = pacer.gate, max(now, plan.state.rejoining_until)
+        if not plan.pauses and gate.last_incident != old.gate.last_incident and gate.closed_until > is_open_at:
+            # Another process was rate limited, and did not only come back to the store.
             from_server = gate.backoffs == old.gate.backoffs
             emit(self._on_event, RateLimited(seconds=gate.closed_until - now, from_server=from_server))
 
-    def _expire(self, waiter: Waiter[SharedPermit]) -> None:
+    def _expire(self, waiter: Waiter) -> None:
         # If the loop was held up, its permit may be due as well.
         if not waiter.future.done() and self._replica.takes_no_wait:
             self._replica.update_now()
@@ -416,15 +394,6 @@ class SharedLimiter:
             before = sum(other.cost for other in itertools.takewhile(lambda other: other is not waiter, waiter.queue))
             expected = self._expected_start(waiter, before, self._claims())
             waiter.reject(max(0.0, expected - self._replica.loop_time()))
-            self.request_update()
-
-    def _cancel(self, waiter: Waiter[SharedPermit]) -> None:
-        """Remove a canceled caller from the queue, or refund the permit that it got already."""
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            future.result().refund()
-        elif waiter in waiter.queue:
-            waiter.queue.remove(waiter)
             self.request_update()
 
     def _reject_hopeless(self, *, is_delayed: bool) -> None:
@@ -448,14 +417,13 @@ class SharedLimiter:
         if is_any:
             self.request_update()
 
-    def _expected_start(self, waiter: Waiter[SharedPermit], before: int, claims: dict[str, Claim]) -> float:
+    def _expected_start(self, waiter: Waiter, before: int, claims: dict[str, Claim]) -> float:
         """The earliest start of a request in the time of the event loop, behind others of this cost in its queue."""
         background, me = waiter.queue is self._background, self._replica.me
         ahead = before + (self._direct.cost if background else 0)
         if me in claims:
             ahead += ahead_of(claims, me, before, background=background)
-        headroom = waiter.headroom if background else 0
-        start = self._seen().pacer.earliest_start(self._replica.now(), ahead, waiter.cost, headroom)
+        start = self._seen().pacer.earliest_start(self._replica.now(), ahead, waiter.cost, waiter.headroom)
         return self._replica.at(start)
 
     def _claims(self) -> dict[str, Claim]:

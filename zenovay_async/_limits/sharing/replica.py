@@ -4,14 +4,16 @@ An **update** is a function of the stored value, which a store may call again wi
 the value is written, the plan is carried out. Updates are requested, not awaited: those requested meanwhile are one.
 
 While the store is **lost**, the process goes on with its share of the state that it saw last, kept in memory, through
-the same updates. It tries to reach the store about once a second, and then counts there what it sent meanwhile. A store
-that came back empty, or with an older state, is given the last state seen by whoever comes first.
+the same updates. It tries to reach the store about once a second, and then counts there what it sent meanwhile. Neither
+closing nor another event loop ends that, as a program may have a client, or a loop, for each request. A store that came
+back empty, or with an older state, is given the last state seen by whoever comes first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -88,12 +90,14 @@ class Replica:
         self._loop: asyncio.AbstractEventLoop | None = None
         # The store's clock, less that of the event loop; 0 before the first update.
         self._offset = 0.0
-        self._planned: tuple[SharedState, float] | None = None
+        # A state, its time, and that of the event loop then.
+        self._planned: tuple[SharedState, float, float] | None = None
         self._task: asyncio.Task[None] | None = None
         self._late_update: asyncio.TimerHandle | None = None
         self._is_due = self._is_scheduled = self._is_listening = self._takes_none = False
-        # In the time of the event loop.
+        # In the time of the event loop: since when the store is lost, and when to try it again.
         self._lost_since: float | None = None
+        self._retry_at = -math.inf
         self._before_loss: SharedState | None = None
         self._return_timer: asyncio.TimerHandle | None = None
         self._return_task: asyncio.Task[None] | None = None
@@ -147,6 +151,8 @@ class Replica:
         if self._late_update is not None:
             self._late_update.cancel()
             self._late_update = None
+        if self._lost_since is not None:
+            self._try_later(loop)
         if self._is_listening or self._lost_since is not None:
             try:
                 self._takes_none = self._store.update_nowait(self._name, self._change)
@@ -161,12 +167,12 @@ class Replica:
 
     def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use another event loop; what was pending on the one before is dropped."""
-        self._task = self._return_task = self._late_update = self._planned = None
+        self._task = self._return_task = self._late_update = self._return_timer = self._planned = None
         self._is_due = self._is_scheduled = self._is_listening = self._takes_none = False
         self.address = ""
-        self._uncounted = 0
-        self._end_loss()
-        self._loop, self._offset = loop, 0.0
+        self._loop = loop
+        if self._lost_since is None:
+            self._offset = 0.0
 
     async def flush(self) -> None:
         """Wait until the updates requested until now are done."""
@@ -177,13 +183,13 @@ class Replica:
                 await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
-        """Close the store; the next update opens it again."""
+        """Close the store; the next update opens it again, or goes on without it if it is lost."""
         if self._return_timer is not None:
             self._return_timer.cancel()
+            self._return_timer = None
         if self._return_task is not None:
             self._return_task.cancel()
             await asyncio.wait([self._return_task])
-        self._end_loss()
         if self._owns_store:
             self._is_listening, self._takes_none, self.address = False, False, ""
             with suppress(Exception):
@@ -219,7 +225,7 @@ class Replica:
             state.count([now] * self._uncounted)
             must_write = True
         ring = self._plan(state, now)
-        self._planned = state, now
+        self._planned = state, now, self.loop_time()
         return None if ring is None and not must_write else self._write(state, now, ring or ())
 
     def _write(self, state: SharedState, now: float, ring: Collection[str] = ()) -> Write:
@@ -254,8 +260,8 @@ class Replica:
         """Carry out what was planned, as it is written."""
         planned, self._planned = self._planned, None
         if planned is not None:
-            before, (self.known, now) = self.known, planned
-            self._offset = now - self.loop_time()
+            before, (self.known, now, loop_now) = self.known, planned
+            self._offset = now - loop_now
             self._uncounted = 0
             self._carry_out(before)
         if self._is_due:
@@ -269,11 +275,10 @@ class Replica:
         if self._lost_since is not None:
             _logger.error("The shared rate limit failed in memory", exc_info=error)
             return
-        self._lost_since, offset = loop.time(), self._offset
-        self._before_loss = self.known
+        self._lost_since, self._before_loss = loop.time(), self.known
         alone = _decode(_encode(self.known or self._create()))
         members = alone.reduce_to_share(self.me, self.now())
-        self.known, self._store = alone, MemoryStore(lambda: loop.time() + offset)
+        self.known, self._store = alone, MemoryStore(self.now)
         reason = str(error) or type(error).__name__
         event = SharedBudgetLost(reason=reason, members=members, limit=alone.pacer.limit)
         _logger.warning(
@@ -283,11 +288,19 @@ class Replica:
             extra={"event": event},
         )
         emit(self._on_event, event)
+        self._space_tries(loop)
         self._try_later(loop)
         self.request_update()
 
+    def _space_tries(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._retry_at = loop.time() + self._rng.uniform(_RETRY_MIN, _RETRY_MAX)
+
     def _try_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._return_timer = loop.call_later(self._rng.uniform(_RETRY_MIN, _RETRY_MAX), self._try_again, loop)
+        """Try to reach the store when it is time, unless that is under way."""
+        if self._return_timer is None and self._return_task is None:
+            # Another event loop may have another clock.
+            when = min(self._retry_at, loop.time() + _RETRY_MAX)
+            self._return_timer = loop.call_at(when, self._try_again, loop)
 
     def _try_again(self, loop: asyncio.AbstractEventLoop) -> None:
         self._return_timer = None
@@ -296,10 +309,10 @@ class Replica:
     async def _return(self, loop: asyncio.AbstractEventLoop) -> None:
         """Try to reach the store, and count there what was sent without it."""
         rejoined: SharedState | None = None
-        written_at, counted = 0.0, 0
+        written_at, loop_written_at, counted = 0.0, 0.0, 0
 
         def rejoin(value: bytes | None, now: float) -> Write:
-            nonlocal rejoined, written_at, counted
+            nonlocal rejoined, written_at, loop_written_at, counted
             rejoined, _ = self._read(value, now, self._before_loss)
             rejoined.tidy(now)
             rejoined.join(self.me, now, self.address)
@@ -308,7 +321,7 @@ class Replica:
                 shift = now - self.now()
                 rejoined.rejoin(alone, since + self._offset, now, shift=shift, pause=_PAUSE)
                 counted = alone.pacer.acquired_total
-            written_at = now
+            written_at, loop_written_at = now, self.loop_time()
             return self._write(rejoined, now)
 
         try:
@@ -322,27 +335,24 @@ class Replica:
                     self._is_listening = True
                 await self._shared_store.update(self._name, rejoin)
         except Exception:  # noqa: BLE001 - a store may be anyone's
+            self._return_task = None
+            self._space_tries(loop)
             self._try_later(loop)
         else:
             if rejoined is not None:
-                self._come_back(rejoined, written_at, counted)
+                self._come_back(rejoined, written_at - loop_written_at, counted)
         finally:
             self._return_task = None
 
-    def _come_back(self, state: SharedState, written_at: float, counted: int) -> None:
-        now, since, alone = self.loop_time(), self._lost_since, self.known
+    def _come_back(self, state: SharedState, offset: float, counted: int) -> None:
+        """Use the store again, with the state that was written there."""
+        since, alone = self._lost_since, self.known
         if since is None or alone is None:
             return
         self._uncounted = alone.pacer.acquired_total - counted
-        self._end_loss()
-        self.known, self._offset = state, written_at - now
-        event = SharedBudgetBack(seconds=now - since)
+        self._store, self.known, self._offset = self._shared_store, state, offset
+        self._lost_since = self._before_loss = None
+        event = SharedBudgetBack(seconds=self.loop_time() - since)
         _logger.info("The store of the shared rate limit is back after %.1f s", event.seconds, extra={"event": event})
         emit(self._on_event, event)
         self.request_update()
-
-    def _end_loss(self) -> None:
-        """Use the store again, with the state that was seen before it was lost."""
-        if self._lost_since is not None:
-            self._store, self.known = self._shared_store, self._before_loss
-        self._lost_since = self._before_loss = self._return_timer = None

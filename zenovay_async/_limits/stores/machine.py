@@ -120,6 +120,7 @@ class MachineStore:
         self._rings: dict[str, _Ring] = {}
         self._sender: socket.socket | None = None
         self._pid = os.getpid()
+        self._is_tidy = False
 
     def __repr__(self) -> str:
         return "MachineStore()"
@@ -203,7 +204,10 @@ class MachineStore:
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or not _is_private(found):
                 raise PermissionError(f"{folder} {_REFUSED}")
-            _remove_unused(folder)
+            if not self._is_tidy:
+                # Once, as a program may make a client, and so open the folder, for each request.
+                self._is_tidy = True
+                _remove_unused(folder)
             self._folder = folder
         return self._folder
 
