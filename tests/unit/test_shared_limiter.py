@@ -187,6 +187,18 @@ async def test_what_one_process_learns_of_the_limit_holds_for_all(round_trip: fl
 
 
 @REACH
+async def test_what_a_response_stated_shows_at_once(round_trip: float) -> None:
+    """Right after a call, ``zenovay.rate_limit`` and ``estimate`` know what its response stated."""
+    members = Members(1, round_trip=round_trip, window=60.0)
+    permit = await members[0].acquire()
+    permit.settle(succeeded(limit=120, remaining=119))
+    limit = members[0].snapshot()
+    assert (limit.limit, limit.remaining, limit.learned) == (120, 119, True)
+    assert members[0].forecast(119) == 0.0
+    await members.close()
+
+
+@REACH
 async def test_a_wait_behind_other_processes_that_does_not_fit_fails_at_once(round_trip: float) -> None:
     """Whoever would wait too long, as others spent the window, learns so at once, with the expected wait."""
     members = Members(2, round_trip=round_trip, window=60.0)

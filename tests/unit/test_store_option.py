@@ -97,6 +97,14 @@ def test_the_variable_names_the_store_of_clients_that_name_none(monkeypatch: pyt
         assert "redis" not in repr(unpaced._limits)
 
 
+def test_the_newline_at_the_end_of_a_mounted_secret_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the key: what a file or a secret of Kubernetes puts into the variable often ends with one."""
+    monkeypatch.setenv(VARIABLE, "machine\n")
+    assert Zenovay(unique_key())._limits.shared_store == "machine"
+    monkeypatch.setenv(VARIABLE, "redis://h\r\n")
+    assert Zenovay(unique_key())._limits.shared_store == "redis://h"
+
+
 def test_a_variable_that_names_no_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "postgres://h")
     with pytest.raises(ConfigurationError, match=f"^{VARIABLE}: expected 'machine'.*, not a URL of postgres://"):

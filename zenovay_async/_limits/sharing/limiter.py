@@ -202,8 +202,8 @@ class SharedLimiter:
         self.request_update()
 
     def snapshot(self) -> RateLimit:
-        """The state that was seen last."""
-        pacer, now = self._seen().pacer, self._replica.now()
+        """The state that was seen last, and what responses stated since."""
+        pacer, now = self._foreseen().pacer, self._replica.now()
         ready = pacer.ready_at(now)
         wait = max(0.0, (pacer.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
         return RateLimit(
@@ -224,7 +224,7 @@ class SharedLimiter:
         """
         if n <= 0:
             return 0.0
-        state, now, me = self._seen(), self._replica.now(), self._replica.me
+        state, now, me = self._foreseen(), self._replica.now(), self._replica.me
         others = [member for name, member in state.members.items() if name != me]
         ahead = self._direct.cost + sum(member.direct for member in others) + n - 1
         waiting = self._background.cost + sum(member.background for member in others)
@@ -273,14 +273,13 @@ class SharedLimiter:
 
     def _plan_update(self, state: SharedState, now: float) -> set[str] | None:
         """Plan what is due, in the state; returns the addresses to ring, or ``None`` if nothing is to be written."""
-        me, loop_now = self._replica.me, self._replica.loop_time()
+        me = self._replica.me
         plan = self._plan = _Plan(state, now, len(self._outbox), self._arrivals)
         state.tidy(now)
         is_new = me not in state.members
         member = state.join(me, now, self._replica.address)
         waited = member.direct or member.background
-        for settlement in self._outbox:
-            self._settle(plan, settlement, now - (loop_now - settlement.at))
+        self._settle_pending(plan)
         if plan.arrivals:
             state.pacer.record_arrival(now, plan.arrivals)
         is_urgent = self.exchange is not None and not self._replica.is_lost and self.exchange.write(state, me, now)
@@ -296,6 +295,12 @@ class SharedLimiter:
             return None
         ring.discard("")
         return ring
+
+    def _settle_pending(self, plan: _Plan) -> None:
+        """Return the permits of which the store does not know yet to the pacer."""
+        loop_now = self._replica.loop_time()
+        for settlement in self._outbox:
+            self._settle(plan, settlement, plan.now - (loop_now - settlement.at))
 
     def _settle(self, plan: _Plan, settlement: _Settlement, at: float) -> None:
         """Return a permit to the pacer."""
@@ -463,6 +468,14 @@ class SharedLimiter:
 
     def _create(self) -> SharedState:
         return SharedState.create(self._limit, self._window, self._rng.getrandbits(63))
+
+    def _foreseen(self) -> SharedState:
+        """The state as the next update will find it, unless another process changes it."""
+        if not self._outbox:
+            return self._seen()
+        plan = _Plan(self._replica.copy_known(), self._replica.now(), 0, 0)
+        self._settle_pending(plan)
+        return plan.state
 
     def _seen(self) -> SharedState:
         return self._replica.known or self._create()

@@ -114,6 +114,10 @@ class Replica:
         """The time of the event loop; 0.0 before the first use."""
         return 0.0 if self._loop is None else self._loop.time()
 
+    def copy_known(self) -> SharedState:
+        """A copy of the state that was seen last; one that knows nothing before the first update."""
+        return self._create() if self.known is None else _copy(self.known)
+
     def now(self) -> float:
         """The time of the store's clock, as far as known."""
         return self.loop_time() + self._offset
@@ -243,8 +247,7 @@ class Replica:
         elif known is None:
             state, must_write = self._create(), True
         else:
-            copy = _decode(_encode(known))
-            state, must_write = reconcile(stored, copy, now, self._rng.getrandbits(63)), True
+            state, must_write = reconcile(stored, _copy(known), now, self._rng.getrandbits(63)), True
         if self._offset and state.is_of_other_clock(now, self.now()):
             state.rebase(now)
             must_write = True
@@ -271,7 +274,7 @@ class Replica:
             return
         self._lost_since, offset = loop.time(), self._offset
         self._before_loss = self.known
-        alone = _decode(_encode(self.known or self._create()))
+        alone = self.copy_known()
         members = alone.reduce_to_share(self.me, self.now())
         self.known, self._store = alone, MemoryStore(lambda: loop.time() + offset)
         reason = str(error) or type(error).__name__
@@ -346,3 +349,7 @@ class Replica:
         if self._lost_since is not None:
             self._store, self.known = self._shared_store, self._before_loss
         self._lost_since = self._before_loss = self._return_timer = None
+
+
+def _copy(state: SharedState) -> SharedState:
+    return _decode(_encode(state))
