@@ -267,6 +267,21 @@ async def test_a_store_that_is_lost_from_the_start(round_trip: float) -> None:
     await members.close()
 
 
+async def test_the_share_of_a_limit_that_was_not_known_when_the_store_was_lost() -> None:
+    """A process that never saw the store sends a quarter of the limit that the server states, not of the default."""
+    members = Members(1)
+    members.place.is_down = True
+    (await members[0].acquire()).settle(succeeded(limit=120, remaining=119))
+    await asyncio.sleep(0.1)
+    assert members[0].snapshot().limit == 30
+    assert [type(event) for event in members.events[0]] == [SharedBudgetLost, RateLimitUpdated]
+    assert members.events[0][1] == RateLimitUpdated(before=7, limit=30)
+    (await members[0].acquire()).settle(succeeded(limit=60, remaining=50))
+    await asyncio.sleep(0.1)
+    assert members[0].snapshot().limit == 30
+    await members.close()
+
+
 @REACH
 async def test_a_store_that_is_emptied_gets_back_what_is_known(round_trip: float) -> None:
     """Whoever comes first writes the state that it saw last; requests are counted once."""

@@ -95,6 +95,8 @@ class Replica:
         # In the time of the event loop.
         self._lost_since: float | None = None
         self._before_loss: SharedState | None = None
+        # Among how many to divide the limit once a response states it; 0 if it was known when the store was lost.
+        self._divisor = 0
         self._return_timer: asyncio.TimerHandle | None = None
         self._return_task: asyncio.Task[None] | None = None
         # Requests sent while the store came back, until it knows of them.
@@ -223,6 +225,9 @@ class Replica:
             state.count([now] * self._uncounted)
             must_write = True
         ring = self._plan(state, now)
+        if self._divisor and (stated := state.pacer.stated_limit) is not None:
+            state.pacer.apply_ceiling(max(1, stated // self._divisor))
+            self._divisor = 0
         self._planned = state, now
         return None if ring is None and not must_write else self._write(state, now, ring or ())
 
@@ -275,7 +280,9 @@ class Replica:
         self._lost_since, offset = loop.time(), self._offset
         self._before_loss = self.known
         alone = self.copy_known()
+        is_assumed = alone.pacer.is_default_limit
         members = alone.reduce_to_share(self.me, self.now())
+        self._divisor = members if is_assumed else 0
         self.known, self._store = alone, MemoryStore(lambda: loop.time() + offset)
         reason = str(error) or type(error).__name__
         event = SharedBudgetLost(reason=reason, members=members, limit=alone.pacer.limit)
@@ -348,6 +355,7 @@ class Replica:
         """Use the store again, with the state that was seen before it was lost."""
         if self._lost_since is not None:
             self._store, self.known = self._shared_store, self._before_loss
+            self._divisor = 0
         self._lost_since = self._before_loss = self._return_timer = None
 
 
