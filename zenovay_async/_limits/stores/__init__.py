@@ -11,9 +11,7 @@ from zenovay_async.rate_limits import Store
 if TYPE_CHECKING:
     from zenovay_async._limits.stores.redis import RedisStore
 
-_EXPECTED = (
-    "expected 'machine', the URL of a Redis (redis://, rediss:// or unix://), a Store, or None for this process alone"
-)
+_REDIS = "the URL of a Redis (redis://, rediss:// or unix://)"
 _SCHEMES = {"redis", "rediss", "unix", "valkey", "valkeys"}
 
 
@@ -41,7 +39,8 @@ def check_store(option: Any, source: str = "rate_limit_store") -> None:
     if option is None or option == "machine" or (isinstance(option, Store) and not isinstance(option, type)):
         return
     if not isinstance(option, str):
-        raise ConfigurationError(f"{source}: {_EXPECTED}, not {type(option).__name__}")
+        expected = f"'machine', {_REDIS}, a Store, or None for this process alone"
+        raise ConfigurationError(f"{source}: expected {expected}, not {type(option).__name__}")
     _make_redis(option, source)
 
 
@@ -49,8 +48,9 @@ def _make_redis(url: str, source: str) -> RedisStore:
     # No variable holds more of the URL, so that no traceback can show its password.
     scheme = url[: max(0, url.find("://"))].lower()
     if scheme not in _SCHEMES:
-        given = f"a URL of {scheme}://" if scheme.isalnum() else "another text"
-        raise ConfigurationError(f"{source}: {_EXPECTED}, not {given}")
+        # A variable or an option of the command line is text alone.
+        given = f"a URL of {scheme}://" if scheme.isalnum() else "another text" if url else "an empty text"
+        raise ConfigurationError(f"{source}: expected 'machine' or {_REDIS}, not {given}")
     # Imported here, as redis is an extra.
     from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415
 
