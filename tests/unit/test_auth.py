@@ -286,6 +286,7 @@ def test_a_host_with_characters_that_vanish_is_rejected(host: str, session: aioh
         ("quota_reserve", [-1, 1.5, "5", None, True]),
         ("rate_limit_window", ["60", math.inf, math.nan, 0, -1, None, True]),
         ("rate_limit", [0, -1, 1.5, "60", True]),
+        ("batch_headroom", [-1, 1.5, "5", None, True]),
         ("timeout", [True, "5", 0, -1, math.nan]),
         ("attempt_timeout", [True, "5", 0, -1, math.nan]),
         ("session", [5, "session", object()]),
@@ -299,6 +300,12 @@ def test_an_invalid_option_is_rejected_by_its_name(option: str, values: list[Any
             Zenovay("zv_98765", **{option: value})
         shown = _everything_a_traceback_shows(caught.value)
         assert "zv_98765" not in shown.replace('Zenovay("zv_98765"', "")
+
+
+def test_the_error_of_a_headroom_names_all_that_it_may_be() -> None:
+    given: Any = {"batch_headroom": "none"}
+    with pytest.raises(ConfigurationError, match=r"batch_headroom='none': expected 'auto', or an int >= 0 of requests"):
+        Zenovay(KEY).with_options(**given)
 
 
 @pytest.mark.parametrize(

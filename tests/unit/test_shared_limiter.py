@@ -205,6 +205,18 @@ async def test_what_one_process_learns_of_the_limit_holds_for_all(round_trip: fl
 
 
 @REACH
+async def test_what_a_response_stated_shows_at_once(round_trip: float) -> None:
+    """Right after a call, ``zenovay.rate_limit`` and ``estimate`` know what its response stated."""
+    members = Members(1, round_trip=round_trip, window=60.0)
+    permit = await members[0].acquire()
+    permit.settle(succeeded(limit=120, remaining=119))
+    limit = members[0].snapshot()
+    assert (limit.limit, limit.remaining, limit.learned) == (120, 119, True)
+    assert members[0].forecast(119) == 0.0
+    await members.close()
+
+
+@REACH
 async def test_a_wait_behind_other_processes_that_does_not_fit_fails_at_once(round_trip: float) -> None:
     """Whoever would wait too long, as others spent the window, learns so at once, with the expected wait."""
     members = Members(2, round_trip=round_trip, window=60.0)
@@ -270,6 +282,21 @@ async def test_a_store_that_is_lost_from_the_start(round_trip: float) -> None:
     members.place.is_down = False
     await ends
     assert server.rate_limited == 0
+    await members.close()
+
+
+async def test_the_share_of_a_limit_that_was_not_known_when_the_store_was_lost() -> None:
+    """A process that never saw the store sends a quarter of the limit that the server states, not of the default."""
+    members = Members(1)
+    members.place.is_down = True
+    (await members[0].acquire()).settle(succeeded(limit=120, remaining=119))
+    await asyncio.sleep(0.1)
+    assert members[0].snapshot().limit == 30
+    assert [type(event) for event in members.events[0]] == [SharedBudgetLost, RateLimitUpdated]
+    assert members.events[0][1] == RateLimitUpdated(before=7, limit=30)
+    (await members[0].acquire()).settle(succeeded(limit=60, remaining=50))
+    await asyncio.sleep(0.1)
+    assert members[0].snapshot().limit == 30
     await members.close()
 
 

@@ -49,7 +49,7 @@ def test_a_client_takes_each_store_without_opening_it(option: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("", "expected 'machine', the URL of a Redis .*, not another text"),
+        ("", "expected 'machine' or the URL of a Redis .*, not an empty text"),
         ("s3cret", "not another text"),
         ("memcached://:s3cret@h", "not a URL of memcached://"),
         ("http://s3cret", "not a URL of http://"),
@@ -100,9 +100,19 @@ def test_the_variable_names_the_store_of_clients_that_name_none(monkeypatch: pyt
         assert "redis" not in repr(unpaced._limits)
 
 
+def test_the_newline_at_the_end_of_a_mounted_secret_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the key: what a file or a secret of Kubernetes puts into the variable often ends with one."""
+    monkeypatch.setenv(VARIABLE, "machine\n")
+    assert Zenovay(unique_key())._limits.shared_store == "machine"
+    monkeypatch.setenv(VARIABLE, "redis://h\r\n")
+    assert Zenovay(unique_key())._limits.shared_store == "redis://h"
+
+
 def test_a_variable_that_names_no_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "postgres://h")
-    with pytest.raises(ConfigurationError, match=f"^{VARIABLE}: expected 'machine'.*, not a URL of postgres://"):
+    with pytest.raises(
+        ConfigurationError, match=f"^{VARIABLE}: expected 'machine' or the URL.*, not a URL of postgres://"
+    ):
         Zenovay(unique_key())
 
 

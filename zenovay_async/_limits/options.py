@@ -60,8 +60,12 @@ class Limits(msgspec.Struct, frozen=True):
         if not (is_number and 0 < self.window < math.inf):
             raise ConfigurationError(f"rate_limit_window={self.window!r}: expected seconds above 0")
         require_int("quota_reserve", self.quota_reserve, low=0)
-        if self.batch_headroom != "auto":
-            require_int("batch_headroom", self.batch_headroom, low=0)
+        headroom = self.batch_headroom
+        is_count = isinstance(headroom, int) and not isinstance(headroom, bool) and headroom >= 0
+        if not (headroom == "auto" or is_count):
+            raise ConfigurationError(
+                f"batch_headroom={headroom!r}: expected 'auto', or an int >= 0 of requests per window"
+            )
 
     @property
     def shared_store(self) -> str | RedisClient | Store | None:
@@ -83,7 +87,8 @@ def resolve_store(
         ConfigurationError: It is none, or ``rate_limit`` has no use for it.
     """
     if isinstance(given, NotGiven):
-        store = Secret(from_environment) or None
+        # A secret that is mounted as a file often ends with a newline.
+        store = Secret(from_environment.rstrip("\r\n")) or None
         if _is_paced_here(rate_limit):
             check_store(store, STORE_VARIABLE)
         return store

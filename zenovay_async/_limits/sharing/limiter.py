@@ -176,8 +176,8 @@ class SharedLimiter:
         self.request_update()
 
     def snapshot(self) -> RateLimit:
-        """The state that was seen last."""
-        pacer, now = self._seen().pacer, self._replica.now()
+        """The state that was seen last, and what responses stated since."""
+        pacer, now = self._foreseen().pacer, self._replica.now()
         ready = pacer.ready_at(now)
         wait = max(0.0, (pacer.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
         return RateLimit(
@@ -205,7 +205,7 @@ class SharedLimiter:
         # One in four that direct calls do not overtake.
         ahead += waiting if background else min(waiting, ahead // (BACKGROUND_SHARE - 1))
         now = self._replica.now()
-        return max(0.0, self._seen().pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
+        return max(0.0, self._foreseen().pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
     def statistics(self) -> Statistics:
         """The permits of this process in flight, and its waiters."""
@@ -248,14 +248,13 @@ class SharedLimiter:
 
     def _plan_update(self, state: SharedState, now: float) -> set[str] | None:
         """Plan what is due, in the state; returns the addresses to ring, or ``None`` if nothing is to be written."""
-        me, loop_now = self._replica.me, self._replica.loop_time()
+        me = self._replica.me
         plan = self._plan = _Plan(state, now, len(self._outbox), self._arrivals)
         state.tidy(now)
         is_new = me not in state.members
         member = state.join(me, now, self._replica.address)
         waited = member.direct or member.background
-        for settlement in self._outbox:
-            self._settle(plan, settlement, now - (loop_now - settlement.at))
+        self._settle_pending(plan)
         if plan.arrivals:
             state.pacer.record_arrival(now, plan.arrivals)
         exchange = None if self._replica.is_lost else self.exchange
@@ -273,6 +272,12 @@ class SharedLimiter:
             return None
         ring.discard("")
         return ring
+
+    def _settle_pending(self, plan: _Plan) -> None:
+        """Return the permits of which the store does not know yet to the pacer."""
+        loop_now = self._replica.loop_time()
+        for settlement in self._outbox:
+            self._settle(plan, settlement, plan.now - (loop_now - settlement.at))
 
     def _settle(self, plan: _Plan, settlement: _Settlement, at: float) -> None:
         """Return a permit to the pacer."""
@@ -431,6 +436,14 @@ class SharedLimiter:
 
     def _create(self) -> SharedState:
         return SharedState.create(self._limit, self._window, self._rng.getrandbits(63))
+
+    def _foreseen(self) -> SharedState:
+        """The state as the next update will find it, unless another process changes it."""
+        if not self._outbox:
+            return self._seen()
+        plan = _Plan(self._replica.copy_known(), self._replica.now(), 0, 0)
+        self._settle_pending(plan)
+        return plan.state
 
     def _seen(self) -> SharedState:
         return self._replica.known or self._create()

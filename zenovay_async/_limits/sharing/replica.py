@@ -99,6 +99,8 @@ class Replica:
         self._lost_since: float | None = None
         self._retry_at = -math.inf
         self._before_loss: SharedState | None = None
+        # Among how many to divide the limit once a response states it; 0 if it was known when the store was lost.
+        self._divisor = 0
         self._return_timer: asyncio.TimerHandle | None = None
         self._return_task: asyncio.Task[None] | None = None
         # Requests sent while the store came back, until it knows of them.
@@ -117,6 +119,10 @@ class Replica:
     def loop_time(self) -> float:
         """The time of the event loop; 0.0 before the first use."""
         return 0.0 if self._loop is None else self._loop.time()
+
+    def copy_known(self) -> SharedState:
+        """A copy of the state that was seen last; one that knows nothing before the first update."""
+        return self._create() if self.known is None else _copy(self.known)
 
     def now(self) -> float:
         """The time of the store's clock, as far as known."""
@@ -225,6 +231,9 @@ class Replica:
             state.count([now] * self._uncounted)
             must_write = True
         ring = self._plan(state, now)
+        if self._divisor and (stated := state.pacer.stated_limit) is not None:
+            state.pacer.apply_ceiling(max(1, stated // self._divisor))
+            self._divisor = 0
         self._planned = state, now, self.loop_time()
         return None if ring is None and not must_write else self._write(state, now, ring or ())
 
@@ -249,8 +258,7 @@ class Replica:
         elif known is None:
             state, must_write = self._create(), True
         else:
-            copy = _decode(_encode(known))
-            state, must_write = reconcile(stored, copy, now, self._rng.getrandbits(63)), True
+            state, must_write = reconcile(stored, _copy(known), now, self._rng.getrandbits(63)), True
         if self._offset and state.is_of_other_clock(now, self.now()):
             state.rebase(now)
             must_write = True
@@ -276,8 +284,10 @@ class Replica:
             _logger.error("The shared rate limit failed in memory", exc_info=error)
             return
         self._lost_since, self._before_loss = loop.time(), self.known
-        alone = _decode(_encode(self.known or self._create()))
+        alone = self.copy_known()
+        is_assumed = alone.pacer.is_default_limit
         members = alone.reduce_to_share(self.me, self.now())
+        self._divisor = members if is_assumed else 0
         self.known, self._store = alone, MemoryStore(self.now)
         reason = str(error) or type(error).__name__
         event = SharedBudgetLost(reason=reason, members=members, limit=alone.pacer.limit)
@@ -351,8 +361,12 @@ class Replica:
             return
         self._uncounted = alone.pacer.acquired_total - counted
         self._store, self.known, self._offset = self._shared_store, state, offset
-        self._lost_since = self._before_loss = None
+        self._lost_since, self._before_loss, self._divisor = None, None, 0
         event = SharedBudgetBack(seconds=self.loop_time() - since)
         _logger.info("The store of the shared rate limit is back after %.1f s", event.seconds, extra={"event": event})
         emit(self._on_event, event)
         self.request_update()
+
+
+def _copy(state: SharedState) -> SharedState:
+    return _decode(_encode(state))

@@ -11,10 +11,7 @@ from zenovay_async.rate_limits import RedisClient, Store
 if TYPE_CHECKING:
     from zenovay_async._limits.stores.redis import RedisStore
 
-_EXPECTED = (
-    "expected 'machine', the URL of a Redis (redis://, rediss:// or unix://), a client of redis.asyncio, a Store, "
-    "or None for this process alone"
-)
+_REDIS = "the URL of a Redis (redis://, rediss:// or unix://)"
 _SCHEMES = {"redis", "rediss", "unix", "valkey", "valkeys"}
 
 
@@ -47,7 +44,8 @@ def check_store(option: Any, source: str = "rate_limit_store") -> None:
         _make_redis_of_client(option, source)
         return
     if not isinstance(option, str):
-        raise ConfigurationError(f"{source}: {_EXPECTED}, not {type(option).__name__}")
+        expected = f"'machine', {_REDIS}, a client of redis.asyncio, a Store, or None for this process alone"
+        raise ConfigurationError(f"{source}: expected {expected}, not {type(option).__name__}")
     _make_redis(option, source)
 
 
@@ -55,8 +53,9 @@ def _make_redis(url: str, source: str) -> RedisStore:
     # No variable holds more of the URL, so that no traceback can show its password.
     scheme = url[: max(0, url.find("://"))].lower()
     if scheme not in _SCHEMES:
-        given = f"a URL of {scheme}://" if scheme.isalnum() else "another text"
-        raise ConfigurationError(f"{source}: {_EXPECTED}, not {given}")
+        # A variable or an option of the command line is text alone.
+        given = f"a URL of {scheme}://" if scheme.isalnum() else "another text" if url else "an empty text"
+        raise ConfigurationError(f"{source}: expected 'machine' or {_REDIS}, not {given}")
     # Imported here, as redis is an extra.
     from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415
 
