@@ -240,11 +240,11 @@ class SharedLimiter:
         now = self._replica.loop_time()
         jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
         self._outbox.append(_Settlement(record, outcome, now, jitter))
-        known = self._replica.known
-        if outcome.kind == "succeeded" and known is not None and not known.pacer.gate.probing:
-            self._replica.request_late_update()
-        else:
+        is_awaited = outcome.kind == "rate_limited" or (outcome.kind == "succeeded" and self._seen().pacer.gate.probing)
+        if is_awaited:
             self.request_update()
+        else:
+            self._replica.request_late_update()
 
     def _plan_update(self, state: SharedState, now: float) -> set[str] | None:
         """Plan what is due, in the state; returns the addresses to ring, or ``None`` if nothing is to be written."""

@@ -16,7 +16,7 @@ import logging
 import math
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,7 +27,7 @@ from zenovay_async.rate_limits import Write
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Collection
+    from collections.abc import AsyncGenerator, Callable, Collection
 
     from zenovay_async.events import OnEvent
     from zenovay_async.rate_limits import Store
@@ -40,6 +40,8 @@ _LINGER = 5e-3
 _RETRY_MIN, _RETRY_MAX = 0.7, 1.3
 # Seconds for which the first process back pauses all, so that the others can come back and count what they sent.
 _PAUSE = 1.5
+
+_NO_CHANGE = "it did not call the change that it was given"
 
 _logger = logging.getLogger("zenovay_async")
 _encode = msgspec.msgpack.Encoder().encode
@@ -95,6 +97,8 @@ class Replica:
         self._task: asyncio.Task[None] | None = None
         self._late_update: asyncio.TimerHandle | None = None
         self._is_due = self._is_scheduled = self._is_listening = self._takes_none = False
+        # Whether the event loop shut down, so that no update begins on it any more.
+        self._is_ended = False
         # In the time of the event loop: since when the store is lost, and when to try it again.
         self._lost_since: float | None = None
         self._retry_at = -math.inf
@@ -103,6 +107,7 @@ class Replica:
         self._divisor = 0
         self._return_timer: asyncio.TimerHandle | None = None
         self._return_task: asyncio.Task[None] | None = None
+        self._owner: AsyncGenerator[None] | None = None
         # Requests sent while the store came back, until it knows of them.
         self._uncounted = 0
 
@@ -136,9 +141,11 @@ class Replica:
         """Update soon; does not wait."""
         self._is_due = True
         loop = self._loop
-        if loop is not None and self._task is None and not self._is_scheduled and not loop.is_closed():
-            self._is_scheduled = True
+        if loop is None or self._is_ended or loop.is_closed():
+            return
+        if self._task is None and not self._is_scheduled:
             loop.call_soon(self._update_if_due)
+            self._is_scheduled = True
 
     def request_late_update(self) -> None:
         """Update within moments, together with what comes meanwhile, where an update takes a round trip."""
@@ -151,9 +158,9 @@ class Replica:
     def update_now(self) -> None:
         """Update at once if the store takes no wait, else in a task."""
         loop = self._loop
-        if loop is None or self._task is not None or loop.is_closed():
+        if loop is None or self._task is not None or self._is_ended or loop.is_closed():
             return
-        self._is_due = False
+        self._is_due, self._planned = False, None
         if self._late_update is not None:
             self._late_update.cancel()
             self._late_update = None
@@ -173,8 +180,8 @@ class Replica:
 
     def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use another event loop; what was pending on the one before is dropped."""
-        self._task = self._return_task = self._late_update = self._return_timer = self._planned = None
-        self._is_due = self._is_scheduled = self._is_listening = self._takes_none = False
+        self._task = self._return_task = self._owner = self._late_update = self._return_timer = self._planned = None
+        self._is_due = self._is_scheduled = self._is_listening = self._takes_none = self._is_ended = False
         self.address = ""
         self._loop = loop
         if self._lost_since is None:
@@ -182,20 +189,42 @@ class Replica:
 
     async def flush(self) -> None:
         """Wait until the updates requested until now are done."""
-        while self._task is not None or self._is_due or self._late_update is not None:
-            if self._task is None:
+        # The update in progress may know nothing of them; and the next one ends without effect if it loses the store.
+        for _ in range(3):
+            if self._task is None and (self._is_due or self._late_update is not None):
                 self.update_now()
             if self._task is not None:
                 await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
         """Close the store; the next update opens it again, or goes on without it if it is lost."""
-        if self._return_timer is not None:
-            self._return_timer.cancel()
-            self._return_timer = None
-        if self._return_task is not None:
-            self._return_task.cancel()
-            await asyncio.wait([self._return_task])
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            await owner.aclose()
+
+    async def _own_store(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        """End all that runs, and close the store, with this generator: at the end of the event loop at the latest.
+
+        An event loop closes its asynchronous generators when it shuts down (PEP 525), after it has canceled all tasks.
+        So a client that was not closed leaves neither a task nor a connection, whatever its callers do meanwhile.
+        """
+        try:
+            yield
+        finally:
+            if self._loop is loop:
+                self._is_ended, self._owner = self._owner is not None, None
+                tasks = [task for task in (self._task, self._return_task) if task is not None]
+                for task in tasks:
+                    task.cancel()
+                if tasks:
+                    await asyncio.wait(tasks)
+                # A task that ends may set it.
+                if self._return_timer is not None:
+                    self._return_timer.cancel()
+                    self._return_timer = None
+                await self._close_store()
+
+    async def _close_store(self) -> None:
         if self._owns_store:
             self._is_listening, self._takes_none, self.address = False, False, ""
             with suppress(Exception):
@@ -210,19 +239,30 @@ class Replica:
     async def _update(self) -> None:
         try:
             async with asyncio.timeout(_UPDATE_TIMEOUT):
-                if not self._is_listening:
-                    self.address = await self._shared_store.listen(self._name, self.request_update)
-                    self._is_listening = True
+                await self._listen()
                 self._is_due = False
                 await self._store.update(self._name, self._change)
-        except Exception as error:  # noqa: BLE001 - a store may be anyone's
+        except BaseException as error:
             self._task = None
+            if _ends_task(error):
+                # Callers may wait on, as some programs cancel all tasks and go on.
+                self._late_update = asyncio.get_running_loop().call_later(_LINGER, self.request_update)
+                raise
             self._lose(error)
         else:
             self._task = None
             self._finish()
-        finally:
-            self._task = None
+
+    async def _listen(self) -> None:
+        if self._owner is None:
+            self._owner = self._own_store(asyncio.get_running_loop())
+            await anext(self._owner)
+        if not self._is_listening:
+            address: Any = await self._shared_store.listen(self._name, self.request_update)
+            if not isinstance(address, str):
+                # No process could read a state with it.
+                raise TypeError(f"its listen() returned {type(address).__name__}, not str")
+            self.address, self._is_listening = address, True
 
     def _change(self, value: bytes | None, now: float) -> Write | None:
         """Plan a change of the stored value; see :data:`~zenovay_async.rate_limits.Change`."""
@@ -248,6 +288,8 @@ class Replica:
         Returns:
             The state, and whether it is another one than that which is stored.
         """
+        if not math.isfinite(now):
+            raise ValueError(f"its clock says {now}")
         stored: SharedState | None = None
         if value is not None:
             # What cannot be read is of another version.
@@ -267,15 +309,17 @@ class Replica:
     def _finish(self) -> None:
         """Carry out what was planned, as it is written."""
         planned, self._planned = self._planned, None
-        if planned is not None:
-            before, (self.known, now, loop_now) = self.known, planned
-            self._offset = now - loop_now
-            self._uncounted = 0
-            self._carry_out(before)
+        if planned is None:
+            self._lose(RuntimeError(_NO_CHANGE))
+            return
+        before, (self.known, now, loop_now) = self.known, planned
+        self._offset = now - loop_now
+        self._uncounted = 0
+        self._carry_out(before)
         if self._is_due:
             self.request_update()
 
-    def _lose(self, error: Exception) -> None:
+    def _lose(self, error: BaseException) -> None:
         """Go on with this process's share of the last state."""
         loop, self._planned = self._loop, None
         if loop is None:
@@ -289,7 +333,7 @@ class Replica:
         members = alone.reduce_to_share(self.me, self.now())
         self._divisor = members if is_assumed else 0
         self.known, self._store = alone, MemoryStore(self.now)
-        reason = str(error) or type(error).__name__
+        reason = _explain(error)
         event = SharedBudgetLost(reason=reason, members=members, limit=alone.pacer.limit)
         _logger.warning(
             "The store of the shared rate limit is lost (%s); going on with %d requests per window",
@@ -340,16 +384,20 @@ class Replica:
                     # What was opened before may be broken.
                     await self._shared_store.aclose()
                     self._is_listening = False
-                if not self._is_listening:
-                    self.address = await self._shared_store.listen(self._name, self.request_update)
-                    self._is_listening = True
+                await self._listen()
                 await self._shared_store.update(self._name, rejoin)
-        except Exception:  # noqa: BLE001 - a store may be anyone's
+        except BaseException as error:
             self._return_task = None
             self._space_tries(loop)
             self._try_later(loop)
+            if _ends_task(error):
+                raise
         else:
-            if rejoined is not None:
+            if rejoined is None:
+                self._return_task = None
+                self._space_tries(loop)
+                self._try_later(loop)
+            else:
                 self._come_back(rejoined, written_at - loop_written_at, counted)
         finally:
             self._return_task = None
@@ -370,3 +418,17 @@ class Replica:
 
 def _copy(state: SharedState) -> SharedState:
     return _decode(_encode(state))
+
+
+def _explain(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    if text := " ".join(str(error).split()):
+        return text
+    return f"no response within {_UPDATE_TIMEOUT:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _ends_task(error: BaseException) -> bool:
+    """Whether an exception ends the task that it is raised in; any other one is of the store, which may be anyone's."""
+    task = asyncio.current_task()
+    is_canceled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return is_canceled or isinstance(error, KeyboardInterrupt | SystemExit)

@@ -137,7 +137,7 @@ class RedisStore:
         self._connect()
         channel = f"{_key(name)}:{secrets.token_hex(8)}"
         self._listeners[channel] = on_ring
-        if self._listening is None:
+        if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen(), name="zenovay-async: rings")
         elif self._pubsub is not None:
             # If that fails, so does the listener, which then subscribes to all.
