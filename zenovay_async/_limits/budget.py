@@ -106,21 +106,22 @@ class Budget:
     def acquire_nowait(self, cost: int, *, background: bool, states_usage: bool = False) -> BudgetPermit | None:
         """Acquire a permit if a request may be sent now and no caller waits; else ``None``."""
         shared = self._shared
-        limiter, own, quota, gate = shared.limiter, shared.own_limiter, shared.quota, shared.outage_gate
-        permit: Permit | None = None
-        if not gate.is_clear or (quota.is_probing and not states_usage):
+        own = shared.own_limiter
+        if not shared.outage_gate.is_clear or (shared.quota.is_probing and not states_usage):
             return None
-        if limiter is not None:
-            reports = quota.reports
-            if own is not None:
-                permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
-            else:
-                permit = limiter.acquire_nowait(cost=cost, background=background)
+        permit: Permit | None = None
+        if own is not None:
+            reports = shared.quota.reports if shared.is_shared else 0
+            permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
             if permit is None:
                 return None
-            if not gate.is_clear or quota.reports != reports:
+            if shared.is_shared and (not shared.outage_gate.is_clear or shared.quota.reports != reports):
                 # It came with what other processes found meanwhile.
                 permit.refund()
+                return None
+        elif shared.limiter is not None:
+            permit = shared.limiter.acquire_nowait(cost=cost, background=background)
+            if permit is None:
                 return None
         return _make_permit(shared, cost, permit, None, states_usage=states_usage)
 

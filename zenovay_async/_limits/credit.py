@@ -38,7 +38,6 @@ class Credit(msgspec.Struct, array_like=True):
         distrusted_until: Until when ``X-RateLimit-Remaining`` proves nothing, as a 429 showed it to be false.
         distrusts: How often in a row it was.
         pace_share: The part of the full pace that is this client's.
-        lowest: The lowest ``X-RateLimit-Remaining`` stated since nothing was in flight.
     """
 
     available: int
@@ -52,7 +51,6 @@ class Credit(msgspec.Struct, array_like=True):
     distrusted_until: float = -math.inf
     distrusts: int = 0
     pace_share: float = 1.0
-    lowest: float = math.inf
 
     @classmethod
     def create(cls, limit: int, window: float) -> Credit:
@@ -110,24 +108,6 @@ class Credit(msgspec.Struct, array_like=True):
             available = at_most
         self.available = available if available > 0 else 0
 
-    def prove_quiet(self, now: float, remaining: int, share: float, *, is_quiet: bool) -> None:
-        """Learn from the lowest ``X-RateLimit-Remaining`` of a burst, once all its responses have come.
-
-        In whatever order the server counted them, the last to be counted stated the lowest.
-
-        Args:
-            now: The time.
-            remaining: The one that a response stated, newer or older than others.
-            share: The part of what remains that is this client's.
-            is_quiet: Whether nothing is in flight any more.
-        """
-        if remaining < self.lowest:
-            self.lowest = remaining
-        if is_quiet:
-            if now >= self.distrusted_until and (proved := int(self.lowest * share + 0.5)) > self.available:
-                self.available = proved
-            self.lowest = math.inf
-
     def distrust(self, now: float, window: float) -> None:
         """Believe no ``X-RateLimit-Remaining`` for a while: one stated room, and a 429 came."""
         if now - self.distrusted_until > _DISTRUST * window:
@@ -165,7 +145,7 @@ class Credit(msgspec.Struct, array_like=True):
 
     def slow_down(self) -> None:
         """Slow the pace and drop all credit, after a 429."""
-        self.available, self.lowest = 0, math.inf
+        self.available = 0
         self.slowdown = _SLOWDOWN
         self._set_interval()
 

@@ -22,7 +22,7 @@ _SEVERAL = 2
 # Requests of each process assumed, so that a single observation does not decide.
 _PRIOR = 2.0
 # So many requests without a trace of others show that there are none.
-_ENOUGH = 8
+ENOUGH = 8
 # Requests in memory: two windows of the lowest plan. Requests are counted rather than time, as idling forgets nothing.
 _MEMORY = 60.0
 # What others sent is noticed from so many requests; fewer may be a server's approximation.
@@ -83,8 +83,8 @@ class KeyShare(msgspec.Struct, array_like=True):
         """Whether others have certainly used the key."""
         return self.others >= _NOTICED
 
-    def observe(self, permit: PermitRecord, now: float, remaining: int, acquired_total: int, window: float) -> bool:
-        """Learn from a response, newer than all before; returns whether the part may have changed.
+    def observe(self, permit: PermitRecord, now: float, remaining: int, acquired_total: int, window: float) -> None:
+        """Learn from a response, newer than all before.
 
         Args:
             permit: Its request's permit.
@@ -95,9 +95,6 @@ class KeyShare(msgspec.Struct, array_like=True):
         """
         # At most what the server may have counted since.
         before, own = self.remaining, acquired_total - self.counted
-        if self.part == 1 and own < _ENOUGH and before is not None and 0 <= before - remaining <= own:
-            # Nobody else is there, as most of the time; the next few are compared with the same Remaining.
-            return False
         counted = permit.acquired_total - permit.in_flight
         # What returned before this request was sent.
         returned = counted - self.counted
@@ -117,7 +114,6 @@ class KeyShare(msgspec.Struct, array_like=True):
             self.excess = excess
             # Others' requests may be in flight with the first of a burst, so these say nothing of them.
             self._set_part(own if excess else max(0, returned))
-        return True
 
     def reject(self, now: float, window: float) -> None:
         """Halve the share, after a 429, if that may be others' doing."""
@@ -142,7 +138,7 @@ class KeyShare(msgspec.Struct, array_like=True):
 
     def _set_part(self, own: int) -> None:
         mine, theirs = self.own + own, self.others + self.excess
-        if not theirs and mine >= _ENOUGH:
+        if not theirs and mine >= ENOUGH:
             part = 1.0
         else:
             assumed = max(self.processes, _SEVERAL) if theirs else self.processes

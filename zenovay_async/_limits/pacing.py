@@ -92,7 +92,6 @@ that rarely changes is compared first; and ``ready_at`` asks a part only if that
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import msgspec
@@ -100,7 +99,7 @@ import msgspec
 from zenovay_async._limits.credit import Credit
 from zenovay_async._limits.gate import Gate
 from zenovay_async._limits.headroom import Headroom
-from zenovay_async._limits.key_share import KeyShare
+from zenovay_async._limits.key_share import ENOUGH, KeyShare
 from zenovay_async._limits.learned_limits import FIRST_RAMP, LOWEST_LIMIT, LearnedBurst, LearnedLimit
 from zenovay_async._limits.request_log import IDLE, LATEST, TICK, PermitRecord, RequestLog
 
@@ -290,8 +289,6 @@ class Pacer(msgspec.Struct, array_like=True):
         dated = self.log.record(permit, now, self.window, sent_at)
         if permit.background:
             self.headroom.record(permit, dated, self.window)
-        # What others stated may not include it.
-        self.credit.lowest = 0
         self.gate.end_probe(permit)
 
     def on_rate_limited(
@@ -449,8 +446,6 @@ class Pacer(msgspec.Struct, array_like=True):
     def _learn(self, permit: PermitRecord, now: float, limit: int | None, remaining: int | None) -> None:
         # The response to a later request is newer, even if it came earlier.
         if permit.number <= self.newest_response:
-            if remaining is not None and permit.number > self.gate.last_incident:
-                self._prove_quiet(now, remaining)
             return
         self.newest_response = permit.number
         if self.is_default_limit:
@@ -464,21 +459,17 @@ class Pacer(msgspec.Struct, array_like=True):
         credit, burst = self.credit, self.burst
         if remaining is not None and (permit.from_idle or remaining >= burst.allowed) and not credit.is_distrusted(now):
             burst.allowed = min(remaining, self.limit - 1) + 1
-        since = self.acquired_total - permit.acquired_total
-        share = self.key_share
-        # Observed also while it proves no room: a 429 may have come only because others took what it had stated.
-        if remaining is not None and share.observe(permit, now, remaining, self.acquired_total, self.window):
-            credit.divide_pace(share.pace)
+        share, total = self.key_share, self.acquired_total
+        if remaining is not None:
+            # Observed also while it proves no room: a 429 may have come only because others took what it had stated.
+            # If it fell by own requests at most, as most of the time, the next few are compared with the same one.
+            before = share.remaining
+            is_explained = before is not None and 0 <= before - remaining <= total - share.counted < ENOUGH
+            if not (is_explained and share.part == 1):
+                share.observe(permit, now, remaining, total, self.window)
+                credit.divide_pace(share.pace)
         part = share.part if self.ceiling is None else self._share()
-        credit.prove(now, remaining, since, permit.in_flight, part, smooth=burst.allowed == 1)
-        if remaining is not None and (permit.in_flight or self.log.in_flight or credit.lowest < math.inf):
-            self._prove_quiet(now, remaining)
-
-    def _prove_quiet(self, now: float, remaining: int) -> None:
-        """Learn what a burst left, once all its responses have come; where others burst as well, they take it."""
-        share = self.key_share
-        is_alone = not share.sees_others and share.bound == 1 and self.limit == (self.stated_limit or self.limit)
-        self.credit.prove_quiet(now, remaining, share.part, is_quiet=is_alone and not self.log.in_flight)
+        credit.prove(now, remaining, total - permit.acquired_total, permit.in_flight, part, smooth=burst.allowed == 1)
 
     def _share(self) -> float:
         """The part of what remains that is this client's; what remains belongs to the key, not to the ceiling."""

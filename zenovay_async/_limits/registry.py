@@ -102,7 +102,10 @@ class Shared:
         self.quota = account.quota
         self.retries = RetryBudget()
         self.outage_gate = OutageGate(self._emit)
+        # Whether other processes share it too. Each call reads it.
+        self.is_shared = False
         if isinstance(self.own_limiter, SharedLimiter):
+            self.is_shared = True
             self.own_limiter.exchange = Exchange(
                 self.quota,
                 self.outage_gate,

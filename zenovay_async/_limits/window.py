@@ -105,7 +105,7 @@ class WindowLimiter:
         if pacer.ready_at(now, cost, headroom if background else 0) > now:
             return None
         if not background:
-            pacer.record_arrival(now, cost)
+            pacer.headroom.record_arrival(now, cost, pacer.window)
             if self._background:
                 self._direct_streak += 1
         return LimiterPermit(pacer.acquire(now, cost, background=background), self)
@@ -191,17 +191,21 @@ class WindowLimiter:
     def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
         """Settle or refund a permit; called by the permit, once."""
         loop, pacer = self._loop, self._pacer
-        now, before = 0.0 if loop is None else loop.time(), pacer.limit
-        jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
-        settled = settle(pacer, record, outcome, now, sent_at=outcome.sent_at, jitter=jitter)
+        now, before, is_delayed = 0.0 if loop is None else loop.time(), pacer.limit, pacer.is_default_limit
+        if outcome.kind == "succeeded" and outcome.limit_window is None:
+            # As settle() does, without its cost: nearly every request is one of these.
+            pacer.on_response(record, now, limit=outcome.limit, remaining=outcome.remaining, sent_at=outcome.sent_at)
+        else:
+            jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
+            pause, is_delayed = settle(pacer, record, outcome, now, sent_at=outcome.sent_at, jitter=jitter)
+            if pause is not None:
+                self._report_pause(pause, outcome.retry_after)
         if self._watch is not None and self._watch.is_over(pacer.key_share):
             self._watch = None
-        if settled.pause is not None:
-            self._report_pause(settled.pause, outcome.retry_after)
         if pacer.limit != before:
             emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
         if self._direct or self._background or self._wakeup.at is not None:
-            if settled.is_delayed:
+            if is_delayed:
                 self._reject_hopeless(now)
             self._wake_waiters()
 
