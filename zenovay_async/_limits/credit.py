@@ -37,6 +37,7 @@ class Credit(msgspec.Struct, array_like=True):
         is_stated: Whether a response, rather than two idle windows, proved what is available.
         distrusted_until: Until when ``X-RateLimit-Remaining`` proves nothing, as a 429 showed it to be false.
         distrusts: How often in a row it was.
+        share: The part of ``X-RateLimit-Remaining`` that is this client's.
         pace_share: The part of the full pace that is this client's.
     """
 
@@ -50,6 +51,7 @@ class Credit(msgspec.Struct, array_like=True):
     is_stated: bool = False
     distrusted_until: float = -math.inf
     distrusts: int = 0
+    share: float = 1.0
     pace_share: float = 1.0
 
     @classmethod
@@ -73,9 +75,7 @@ class Credit(msgspec.Struct, array_like=True):
         self.paced_until = now + self.interval * cost
         return used
 
-    def prove(
-        self, now: float, remaining: int | None, since: int, in_flight: int, share: float, *, smooth: bool
-    ) -> None:
+    def prove(self, now: float, remaining: int | None, since: int, in_flight: int, *, smooth: bool) -> None:
         """Learn how much room a response proves.
 
         Args:
@@ -83,7 +83,6 @@ class Credit(msgspec.Struct, array_like=True):
             remaining: ``X-RateLimit-Remaining``; ``None`` if it had none.
             since: Cost of the permits acquired after that of its request.
             in_flight: Cost of the other permits in flight when its own was acquired.
-            share: The part of what remains that is this client's.
             smooth: Whether the server allows no bursts, so that a Remaining of 0 is no warning.
         """
         empty = remaining == 0 and not smooth
@@ -97,7 +96,7 @@ class Credit(msgspec.Struct, array_like=True):
             return
         if not self.sees_remaining:
             self.sees_remaining = True
-        at_most = (remaining if share == 1 else int(remaining * share)) - since
+        at_most = (remaining if self.share == 1 else int(remaining * self.share)) - since
         proved, available = at_most - in_flight, self.available
         if now >= self.distrusted_until:
             if not self.is_stated:
@@ -132,10 +131,11 @@ class Credit(msgspec.Struct, array_like=True):
         if limit < before or bursts:
             self.available = max(0, self.available + limit - before)
 
-    def divide_pace(self, share: float) -> None:
-        """Pace by a part of the limit, as others use the key too."""
-        if share != self.pace_share:
-            self.pace_share = share
+    def divide(self, share: float, pace_share: float) -> None:
+        """Take a part of what remains, and of the pace, as others use the key too."""
+        self.share = share
+        if pace_share != self.pace_share:
+            self.pace_share = pace_share
             self._set_interval()
 
     def use_whole_rate(self, limit: int, window: float) -> None:

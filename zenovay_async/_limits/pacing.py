@@ -171,6 +171,7 @@ class Pacer(msgspec.Struct, array_like=True):
             key_share=KeyShare.create(processes),
         )
         pacer.credit.available = pacer._burst_part(limit)
+        pacer._divide()
         return pacer
 
     def record_arrival(self, now: float, cost: int = 1) -> None:
@@ -467,16 +468,16 @@ class Pacer(msgspec.Struct, array_like=True):
             is_explained = before is not None and 0 <= before - remaining <= total - share.counted < ENOUGH
             if not (is_explained and share.part == 1):
                 share.observe(permit, now, remaining, total, self.window)
-                credit.divide_pace(share.pace)
-        part = share.part if self.ceiling is None else self._share()
-        credit.prove(now, remaining, total - permit.acquired_total, permit.in_flight, part, smooth=burst.allowed == 1)
+                self._divide()
+        credit.prove(now, remaining, total - permit.acquired_total, permit.in_flight, smooth=burst.allowed == 1)
 
-    def _share(self) -> float:
-        """The part of what remains that is this client's; what remains belongs to the key, not to the ceiling."""
-        part, stated = self.key_share.part, self.stated_limit
-        if self.ceiling is not None and stated is not None and self.ceiling < stated:
-            return min(part, self.ceiling / stated)
-        return part
+    def _divide(self) -> None:
+        """Take this client's part: what remains belongs to the key, and a ceiling below its limit is a part already."""
+        share, ceiling, stated = self.key_share, self.ceiling, self.stated_limit
+        if ceiling is None or stated is None or ceiling >= stated:
+            self.credit.divide(share.part, share.pace)
+        else:
+            self.credit.divide(min(share.part, ceiling / stated), 1.0)
 
     def _burst_part(self, burst: int) -> int:
         """The part of a burst that no response proves room for."""
@@ -484,7 +485,7 @@ class Pacer(msgspec.Struct, array_like=True):
 
     def _reduce_share(self, now: float) -> None:
         self.key_share.reject(now, self.window)
-        self.credit.divide_pace(self.key_share.pace)
+        self._divide()
 
     def _stated_limit(self) -> int:
         """The limit that is stated, else assumed, and not above the ceiling."""
@@ -502,3 +503,4 @@ class Pacer(msgspec.Struct, array_like=True):
             before, self.limit = self.limit, limit
             self.burst.change_limit(before, limit)
             self.credit.change_limit(before, limit, self.window, bursts=self.burst.allowed >= limit)
+        self._divide()
