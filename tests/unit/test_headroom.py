@@ -179,8 +179,9 @@ async def test_pages_of_several_calls_are_served_beside_a_batch(kind: LimiterKin
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("latency", LATENCIES)
-@pytest.mark.parametrize("limit", [1, 2, 3, 10, 30, 120])
+@pytest.mark.parametrize(
+    ("limit", "latency"), [(1, 0.02), (2, 0.2), (3, 0.02), (10, 0.2), (30, 0.02), (30, 0.2), (120, 0.02)]
+)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_batch_alone_loses_nothing_in_the_long_run(kind: LimiterKind, limit: int, latency: float) -> None:
     """A batch alone uses the rate as a client without headroom does, to 97 % where that can."""
