@@ -56,6 +56,9 @@ class Exchange:
         retries: The retries of the key.
         request_update: Called when something happened that others must know soon; it must not update at once.
         on_exhausted: Called when another process reported the quota exhausted, to fail the callers that wait.
+
+    Attributes:
+        others_in_flight: Requests that other processes have in flight; kept by the limiter.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Exchange:
         self._quota_news = _QuotaNews(quota)
         self._outage_news = _OutageNews(outage_gate)
         self._retry_news = _RetryNews(retries)
+        self.others_in_flight = 0
         quota.watchers.add(self)
         outage_gate.on_change = request_update
 
