@@ -17,10 +17,14 @@ from simulated_servers import KINDS, Server
 from simulated_store import Place, SimulatedStore
 
 from zenovay_async import QuotaExceededError, RateLimitError, SharedBudgetBack, SharedBudgetLost
+from zenovay_async._limits.outage_gate import OutageGate
+from zenovay_async._limits.quota import QuotaGuard
+from zenovay_async._limits.retry_budget import RetryBudget
+from zenovay_async._limits.sharing.exchange import Exchange
 from zenovay_async._limits.sharing.limiter import SharedLimiter
 from zenovay_async._limits.sharing.state import SharedState
 from zenovay_async.events import Event, RateLimited, RateLimitUpdated
-from zenovay_async.rate_limits import Outcome, RateLimiter
+from zenovay_async.rate_limits import Outcome, RateLimiter, UsageHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -215,6 +219,31 @@ async def test_what_a_response_stated_shows_at_once(round_trip: float) -> None:
     limit = members[0].snapshot()
     assert (limit.limit, limit.remaining, limit.learned) == (120, 119, True)
     assert members[0].forecast(119) == 0.0
+    await members.close()
+
+
+@REACH
+async def test_what_another_process_has_in_flight_counts_for_the_reserve(round_trip: float) -> None:
+    """Batches of several processes together leave ``quota_reserve``, as what any of them has in flight is counted."""
+    members = Members(2, round_trip=round_trip)
+    quotas = [QuotaGuard(), QuotaGuard()]
+    for limiter, quota in zip(members.limiters, quotas, strict=True):
+        limiter.exchange = Exchange(
+            quota, OutageGate(lambda _: None), RetryBudget(), limiter.request_update, lambda: None
+        )
+    permit = await members[0].acquire()
+    quotas[0].update(UsageHeaders(monthly=90, limit=100))
+    permit.settle(succeeded(remaining=29))
+    held = [await members[0].acquire() for _ in range(5)]
+    (await members[1].acquire()).refund()
+    quotas[1].check(1, reserve=4)
+    with pytest.raises(QuotaExceededError, match="10 requests of the monthly quota remain, 5 of them in flight"):
+        quotas[1].check(1, reserve=5)
+    for permit in held:
+        permit.refund()
+    await asyncio.sleep(0.1)
+    (await members[1].acquire()).refund()
+    quotas[1].check(1, reserve=9)
     await members.close()
 
 

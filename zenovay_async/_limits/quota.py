@@ -67,7 +67,13 @@ class QuotaFacts(msgspec.Struct, frozen=True):
 
 
 class QuotaWatcher(Protocol):
-    """Who has to know that the quota became exhausted, or is not any more, or that a probe began."""
+    """Who has to know that the quota became exhausted, or is not any more, or that a probe began.
+
+    Attributes:
+        others_in_flight: Requests that other processes have in flight.
+    """
+
+    others_in_flight: int
 
     def on_quota_change(self) -> None:
         """Note the change."""
@@ -328,14 +334,15 @@ class QuotaGuard:
 
     def _check_reserve(self, reserve: int, cost: int) -> None:
         remaining = self.snapshot().remaining
-        if remaining is None or remaining - self.in_flight - cost >= reserve:
+        in_flight = self.in_flight + sum(watcher.others_in_flight for watcher in self.watchers)
+        if remaining is None or remaining - in_flight - cost >= reserve:
             return
         now, ends = self._clock(), self._month_ends
         if ends is not None and now >= ends:
             return
         raise QuotaExceededError(
             f"quota_reserve={reserve}: {remaining} requests of the monthly quota remain, "
-            f"{self.in_flight} of them in flight; no request was sent",
+            f"{in_flight} of them in flight; no request was sent",
             retry_after=None if ends is None else (ends - now).total_seconds(),
         )
 

@@ -59,6 +59,7 @@ class Exchange:
 
     Attributes:
         has_news: Whether the last write brought anything in but counts, which the next one brings as well.
+        others_in_flight: Requests that other processes have in flight; kept by the limiter.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Exchange:
         self._outage_news = _OutageNews(outage_gate)
         self._retry_news = _RetryNews(retries)
         self.has_news = False
+        self.others_in_flight = 0
         quota.watchers.add(self)
         outage_gate.on_change = request_update
 

@@ -369,8 +369,11 @@ class SharedLimiter:
             else:
                 permit.refund()
         self._wakeup.set(self._loop, self._replica.at(plan.wake_at))
-        if self.exchange is not None and not self._replica.is_lost:
-            self.exchange.read(plan.state, self._replica.me, plan.now)
+        if self.exchange is not None:
+            mine = self._outstanding + sum(settlement.record.cost for settlement in self._outbox)
+            self.exchange.others_in_flight = max(0, plan.state.pacer.log.in_flight - mine)
+            if not self._replica.is_lost:
+                self.exchange.read(plan.state, self._replica.me, plan.now)
         self._report(plan, before)
         self._reject_hopeless(is_delayed=_is_delayed(plan, before))
 
