@@ -200,6 +200,8 @@ class MachineStore:
             folder = (self._root or _find_root()) / f"zenovay-async-{_USER}"
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(0o700)
+                # The umask may have taken away what its user needs; so it would stay, for all processes.
+                folder.chmod(0o700)
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or not _is_private(found):
                 raise PermissionError(f"{folder} {_REFUSED}")
@@ -363,6 +365,9 @@ def _open_private(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode) or not _is_private(found):
         os.close(fd)
         raise PermissionError(f"{path} {_REFUSED}")
+    if sys.platform != "win32" and found.st_mode & 0o600 != 0o600:
+        # By the umask of this process, which made it.
+        os.fchmod(fd, 0o600)
     return fd
 
 
