@@ -163,10 +163,8 @@ async def test_a_process_that_has_an_odd_umask_shares_with_the_others(mask: int,
         await store.update(NAME, increment)
     finally:
         os.umask(before)
-    (folder,) = tmp_path.iterdir()
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    (file,) = folder.iterdir()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder_in(tmp_path).stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder_in(tmp_path) / f"{NAME}.state").stat().st_mode) == 0o600
     await store.aclose()
 
 

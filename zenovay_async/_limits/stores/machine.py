@@ -50,6 +50,7 @@ _SLOT = 1 << 18
 _SLOTS = (4096, 4096 + _SLOT)
 
 _STATE, _RING = ".state", ".ring"
+_MODE = 0o600
 _RING_NAME = re.compile(r"[0-9a-f]{16}\.ring")
 # Seconds after which the file of a key is not in use.
 _UNUSED = 86_400.0
@@ -360,14 +361,14 @@ def _find_root() -> Path:
 
 
 def _open_private(path: Path) -> int:
-    fd = os.open(path, _FLAGS, 0o600)
+    fd = os.open(path, _FLAGS, _MODE)
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or not _is_private(found):
         os.close(fd)
         raise PermissionError(f"{path} {_REFUSED}")
-    if sys.platform != "win32" and found.st_mode & 0o600 != 0o600:
+    if sys.platform != "win32" and stat.S_IMODE(found.st_mode) != _MODE:
         # By the umask of this process, which made it.
-        os.fchmod(fd, 0o600)
+        os.fchmod(fd, _MODE)
     return fd
 
 
