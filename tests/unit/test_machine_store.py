@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -151,6 +152,20 @@ async def test_what_others_may_enter_is_refused_by_its_path(tmp_path: Path) -> N
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PermissionError, match=str(folder)):
         MachineStore(tmp_path).update_nowait(NAME, increment)
+
+
+@pytest.mark.parametrize("mask", [0o177, 0o277, 0o777])
+async def test_a_process_that_has_an_odd_umask_shares_with_the_others(mask: int, tmp_path: Path) -> None:
+    """What it makes may be used by its user, and by nobody else, whatever the umask."""
+    store = MachineStore(tmp_path)
+    before = os.umask(mask)
+    try:
+        await store.update(NAME, increment)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder_in(tmp_path).stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder_in(tmp_path) / f"{NAME}.state").stat().st_mode) == 0o600
+    await store.aclose()
 
 
 async def test_a_file_that_others_may_read_is_refused_by_its_path(store: MachineStore, tmp_path: Path) -> None:

@@ -75,16 +75,20 @@ class Watch:
         neighbors: What warns.
         account: The key and its base URL.
         sign: What says so from the start; ``None`` if only responses may show it.
+
+    Attributes:
+        is_due: Whether something says so from the start.
     """
 
     def __init__(self, neighbors: Neighbors, account: object, sign: str | None) -> None:
         self._neighbors, self._account, self._sign = neighbors, account, sign
+        self.is_due = sign is not None
 
     def is_over(self, share: KeyShare) -> bool:
         """Warn if responses show others, or something else said so; returns whether that is done."""
         sign = self._sign
         if sign is None:
-            if not share.others or not share.is_divided:
+            if not share.is_divided:
                 return False
             sign = "X-RateLimit-Remaining falls faster than this one explains"
         self._neighbors.warn(self._account, sign)

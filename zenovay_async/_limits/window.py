@@ -200,7 +200,8 @@ class WindowLimiter:
             pause, is_delayed = settle(pacer, record, outcome, now, sent_at=outcome.sent_at, jitter=jitter)
             if pause is not None:
                 self._report_pause(pause, outcome.retry_after)
-        if self._watch is not None and self._watch.is_over(pacer.key_share):
+        watch = self._watch
+        if watch is not None and (watch.is_due or pacer.key_share.others) and watch.is_over(pacer.key_share):
             self._watch = None
         if pacer.limit != before:
             emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))

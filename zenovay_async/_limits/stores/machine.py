@@ -50,6 +50,7 @@ _SLOT = 1 << 18
 _SLOTS = (4096, 4096 + _SLOT)
 
 _STATE, _RING = ".state", ".ring"
+_MODE = 0o600
 _RING_NAME = re.compile(r"[0-9a-f]{16}\.ring")
 # Seconds after which the file of a key is not in use.
 _UNUSED = 86_400.0
@@ -201,6 +202,8 @@ class MachineStore:
             folder = (self._root or _find_root()) / f"zenovay-async-{_USER}"
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(0o700)
+                # The umask may have taken away what its user needs; so it would stay, for all processes.
+                folder.chmod(0o700)
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or not _is_private(found):
                 raise PermissionError(f"{folder} {_REFUSED}")
@@ -362,11 +365,14 @@ def _find_root() -> Path:
 
 
 def _open_private(path: Path) -> int:
-    fd = os.open(path, _FLAGS, 0o600)
+    fd = os.open(path, _FLAGS, _MODE)
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or not _is_private(found):
         os.close(fd)
         raise PermissionError(f"{path} {_REFUSED}")
+    if sys.platform != "win32" and stat.S_IMODE(found.st_mode) != _MODE:
+        # By the umask of this process, which made it.
+        os.fchmod(fd, _MODE)
     return fd
 
 
