@@ -110,18 +110,21 @@ class Budget:
         if not shared.outage_gate.is_clear or (shared.quota.is_probing and not states_usage):
             return None
         permit: Permit | None = None
-        if own is not None:
-            reports = shared.quota.reports if shared.is_shared else 0
+        if own is not None and not shared.is_shared:
             permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
             if permit is None:
                 return None
-            if shared.is_shared and (not shared.outage_gate.is_clear or shared.quota.reports != reports):
+        elif shared.limiter is not None:
+            reports = shared.quota.reports
+            if own is None:
+                permit = shared.limiter.acquire_nowait(cost=cost, background=background)
+            else:
+                permit = own.acquire_nowait(cost=cost, background=background, headroom=self._headroom)
+            if permit is None:
+                return None
+            if not shared.outage_gate.is_clear or shared.quota.reports != reports:
                 # It came with what other processes found meanwhile.
                 permit.refund()
-                return None
-        elif shared.limiter is not None:
-            permit = shared.limiter.acquire_nowait(cost=cost, background=background)
-            if permit is None:
                 return None
         return _make_permit(shared, cost, permit, None, states_usage=states_usage)
 

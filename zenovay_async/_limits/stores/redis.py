@@ -48,6 +48,8 @@ _STAMP = 8
 # Seconds for one try, and tries until the store counts as lost: one may be lost in a busy moment.
 _TIMEOUT = 0.5
 _TRIES = 2
+# Seconds for the first one, which connects: with TLS and a password it takes some seven round trips.
+_OPEN_TIMEOUT = 1.5
 # Seconds that the fastest round trip tells the server's time best.
 _CLOCK_AGE = 10.0
 # Seconds by which the server's clock may differ from what was foreseen.
@@ -98,6 +100,8 @@ class RedisStore:
         self._listeners: dict[str, Callable[[], None]] = {}
         self._seen: dict[str, tuple[bytes, bytes | None]] = {}
         self._yields_until = -math.inf
+        # Whether a response came over the connections that are open.
+        self._is_open = False
         self._clock = _ServerClock()
 
     def __repr__(self) -> str:
@@ -172,7 +176,7 @@ class RedisStore:
         if self._redis is None:
             from redis.asyncio import Redis  # noqa: PLC0415 - an extra
 
-            self._redis = Redis(connection_pool=_make_pool(self._url))
+            self._redis, self._is_open = Redis(connection_pool=_make_pool(self._url)), False
         return self._redis
 
     async def _exchange(self, name: str, write: Write | None = None) -> bool:
@@ -199,14 +203,16 @@ class RedisStore:
     async def _send(self, name: str, arguments: list[Any]) -> bytes | None:
         """Run the script; returns what was found, or ``None`` if the value was written."""
         reason = ""
-        for _ in range(_TRIES):
+        timeout, tries = (_TIMEOUT, _TRIES) if self._is_open else (_OPEN_TIMEOUT, 1)
+        for _ in range(tries):
             began = time.monotonic()
             try:
-                async with asyncio.timeout(_TIMEOUT):
+                async with asyncio.timeout(timeout):
                     seconds, micros, is_written, found = await self._run(name, arguments)
             except Exception as error:  # noqa: BLE001 - whatever a client raises, the store is lost
-                reason = _explain(error)
+                reason = _explain(error, timeout)
             else:
+                self._is_open = True
                 self._clock.learn(int(seconds) + int(micros) / 1e6, began, time.monotonic())
                 return None if is_written else found
         # Outside of the handler, so that the error refers to none of the client's, which may show the URL.
@@ -357,12 +363,12 @@ def _make_pool(url: Secret) -> Any:
     return ConnectionPool(**options)
 
 
-def _explain(error: BaseException) -> str:
+def _explain(error: BaseException, timeout: float) -> str:
     """What went wrong, in words of our own: those of a client may show a part of the URL."""
     if isinstance(error, StoreError):
         return str(error).removeprefix("Redis: ")
     if isinstance(error, TimeoutError):
-        return f"no response within {_TIMEOUT} s"
+        return f"no response within {timeout:g} s"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, socket.gaierror):
