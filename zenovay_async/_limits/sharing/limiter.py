@@ -39,10 +39,14 @@ if TYPE_CHECKING:
     from zenovay_async.exceptions import ZenovayError
     from zenovay_async.rate_limits import Store
 
-# Seconds. A process that looks within this anyway is not rung.
-_SOON = 2e-3
+# Seconds. A process that looks within this anyway is not rung, and need not say that it does.
+_SOON = 0.01
 # Seconds for which a process that waits sleeps at least.
 _SHORTEST_SLEEP = 1e-3
+# Seconds for which a response waits for others, where an update takes a round trip, and the share of a window that this
+# may be. Simulated with four processes at 30 a minute: 3.6 round trips for each request become 2.7, and with twice as
+# many seconds 1.7, but 1.4 % of the rate is lost, as a burst waits for what the responses of the one before prove.
+_LONGEST_LINGER, _LINGER = 0.05, 1 / 600
 
 _logger = logging.getLogger("zenovay_async")
 
@@ -126,6 +130,7 @@ class SharedLimiter:
             create=self._create,
             plan=self._plan_update,
             carry_out=self._carry_out,
+            linger=min(_LONGEST_LINGER, window * _LINGER),
             rng=self._rng,
             owns_store=owns_store,
             on_event=on_event,
@@ -179,9 +184,14 @@ class SharedLimiter:
             self._arrivals += cost
         cost = self._seen().pacer.clamp_cost(cost)
         waiter: Waiter[SharedPermit] = Waiter(loop.create_future(), cost, expires_at, queue, headroom)
+        is_first = not queue
         queue.add(waiter)
         self._unchecked.append(waiter)
-        self.request_update()
+        if is_first:
+            self.request_update()
+        else:
+            # The first one looks for all.
+            self._replica.request_late_update()
         timer = None if math.isinf(expires_at) else loop.call_at(expires_at, self._expire, waiter)
         try:
             return await waiter.future
@@ -276,9 +286,9 @@ class SharedLimiter:
         me, loop_now = self._replica.me, self._replica.loop_time()
         plan = self._plan = _Plan(state, now, len(self._outbox), self._arrivals)
         state.tidy(now)
-        is_new = me not in state.members
+        known = state.members.get(me)
+        claimed, wake_at = (None, -math.inf) if known is None else (_claim_of(known), known.wake_at)
         member = state.join(me, now, self._replica.address)
-        waited = member.direct or member.background
         for settlement in self._outbox:
             self._settle(plan, settlement, now - (loop_now - settlement.at))
         if plan.arrivals:
@@ -286,13 +296,15 @@ class SharedLimiter:
         is_urgent = self.exchange is not None and not self._replica.is_lost and self.exchange.write(state, me, now)
         member.direct, member.background = self._direct.cost, self._background.cost
         member.background_head = next((waiter.cost for waiter in self._background), 0)
-        waits = member.direct or member.background
         ring = self._acquire_share(plan, member)
         if is_urgent:
             ring = {other.address for name, other in state.members.items() if name != me}
+        # One that looked a moment too early need not say so.
+        looks_as_known = member.wake_at == wake_at or abs(member.wake_at - wake_at) < _SOON
+        is_as_known = looks_as_known and _claim_of(member) == claimed
         if self._is_leaving:
             del state.members[me]
-        elif not (is_new or waits or waited or plan.settled or plan.arrivals or ring or is_urgent):
+        elif is_as_known and not (plan.settled or plan.arrivals or plan.acquired or ring or is_urgent):
             return None
         ring.discard("")
         return ring
@@ -482,6 +494,11 @@ class SharedLimiter:
         self._plan = None
         self._loop = loop
         self._replica.move_to(loop)
+
+
+def _claim_of(member: Member) -> tuple[str, int, int, int]:
+    """What others have to know of a member."""
+    return member.address, member.direct, member.background, member.background_head
 
 
 def _is_delayed(plan: _Plan, before: SharedState | None) -> bool:

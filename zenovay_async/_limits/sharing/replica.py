@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # Seconds for one update of a store, of whatever kind, before it counts as lost.
 _UPDATE_TIMEOUT = 2.0
-# Seconds for which a response waits for others: 8 responses of a burst, 20 ms apart, are some 3 round trips.
-_LINGER = 5e-3
 # Seconds between two attempts to reach a lost store, drawn anew each time, so that processes do not come at once.
 _RETRY_MIN, _RETRY_MAX = 0.7, 1.3
 # Seconds for which the first process back pauses all, so that the others can come back and count what they sent.
@@ -54,6 +52,7 @@ class Replica:
         plan: Changes a state in place, given it and the time; returns the addresses to ring, or ``None`` to write
             nothing. It may be called several times before ``carry_out``.
         carry_out: Called once the last plan is written, with the state of before, if there was one.
+        linger: Seconds for which a late update waits for more to do.
         rng: Draws names and waits.
         owns_store: Whether to close the store; one that is the caller's is never closed.
         on_event: Called when the store is lost and back.
@@ -72,6 +71,7 @@ class Replica:
         create: Callable[[], SharedState],
         plan: Callable[[SharedState, float], Collection[str] | None],
         carry_out: Callable[[SharedState | None], None],
+        linger: float,
         rng: random.Random,
         owns_store: bool,
         on_event: OnEvent | None,
@@ -82,6 +82,7 @@ class Replica:
         self._shared_store = self._store = store
         self._name = name
         self._create, self._plan, self._carry_out = create, plan, carry_out
+        self._linger = linger
         self._rng = rng
         self._owns_store = owns_store
         self._on_event = on_event
@@ -136,7 +137,7 @@ class Replica:
         if self.takes_no_wait or loop is None or loop.is_closed():
             self.request_update()
         elif self._late_update is None:
-            self._late_update = loop.call_later(_LINGER, self.request_update)
+            self._late_update = loop.call_later(self._linger, self.request_update)
 
     def update_now(self) -> None:
         """Update at once if the store takes no wait, else in a task."""
