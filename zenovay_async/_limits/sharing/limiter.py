@@ -45,8 +45,9 @@ _SOON = 0.01
 _SHORTEST_SLEEP = 1e-3
 # Seconds for which a response waits for others, where an update takes a round trip, and the share of a window that this
 # may be. Simulated with four processes at 30 a minute: 3.6 round trips for each request become 2.7, and with twice as
-# many seconds 1.7, but 1.4 % of the rate is lost, as a burst waits for what the responses of the one before prove.
-_LONGEST_LINGER, _LINGER = 0.05, 1 / 600
+# many seconds 1.7, but 1.4 % of the rate is lost, as a burst waits for what the responses of the one before prove. It
+# is for so many members: the more there are, the longer they would race each other for writes.
+_LONGEST_LINGER, _LINGER, _LINGERING = 0.05, 1 / 600, 4
 
 _logger = logging.getLogger("zenovay_async")
 
@@ -130,7 +131,6 @@ class SharedLimiter:
             create=self._create,
             plan=self._plan_update,
             carry_out=self._carry_out,
-            linger=min(_LONGEST_LINGER, window * _LINGER),
             rng=self._rng,
             owns_store=owns_store,
             on_event=on_event,
@@ -191,7 +191,7 @@ class SharedLimiter:
             self.request_update()
         else:
             # The first one looks for all.
-            self._replica.request_late_update()
+            self._request_late_update()
         timer = None if math.isinf(expires_at) else loop.call_at(expires_at, self._expire, waiter)
         try:
             return await waiter.future
@@ -269,6 +269,11 @@ class SharedLimiter:
         """Update the shared state soon; does not wait."""
         self._replica.request_update()
 
+    def _request_late_update(self) -> None:
+        """Update the shared state together with what comes within moments, the longer the more members there are."""
+        linger = min(_LONGEST_LINGER, self._window * _LINGER)
+        self._replica.request_late_update(linger * max(1.0, len(self._seen().members) / _LINGERING))
+
     def return_permit(self, record: PermitRecord, outcome: Outcome) -> None:
         """Settle or refund a permit; called by the permit, once."""
         self._outstanding = max(0, self._outstanding - record.cost)
@@ -277,7 +282,7 @@ class SharedLimiter:
         self._outbox.append(_Settlement(record, outcome, now, jitter))
         known = self._replica.known
         if outcome.kind == "succeeded" and known is not None and not known.pacer.gate.probing:
-            self._replica.request_late_update()
+            self._request_late_update()
         else:
             self.request_update()
 

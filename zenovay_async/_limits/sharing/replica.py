@@ -52,7 +52,6 @@ class Replica:
         plan: Changes a state in place, given it and the time; returns the addresses to ring, or ``None`` to write
             nothing. It may be called several times before ``carry_out``.
         carry_out: Called once the last plan is written, with the state of before, if there was one.
-        linger: Seconds for which a late update waits for more to do.
         rng: Draws names and waits.
         owns_store: Whether to close the store; one that is the caller's is never closed.
         on_event: Called when the store is lost and back.
@@ -71,7 +70,6 @@ class Replica:
         create: Callable[[], SharedState],
         plan: Callable[[SharedState, float], Collection[str] | None],
         carry_out: Callable[[SharedState | None], None],
-        linger: float,
         rng: random.Random,
         owns_store: bool,
         on_event: OnEvent | None,
@@ -82,7 +80,6 @@ class Replica:
         self._shared_store = self._store = store
         self._name = name
         self._create, self._plan, self._carry_out = create, plan, carry_out
-        self._linger = linger
         self._rng = rng
         self._owns_store = owns_store
         self._on_event = on_event
@@ -131,13 +128,13 @@ class Replica:
             self._is_scheduled = True
             loop.call_soon(self._update_if_due)
 
-    def request_late_update(self) -> None:
-        """Update within moments, together with what comes meanwhile, where an update takes a round trip."""
+    def request_late_update(self, linger: float) -> None:
+        """Update within so many seconds, together with what comes meanwhile, where an update takes a round trip."""
         loop = self._loop
         if self.takes_no_wait or loop is None or loop.is_closed():
             self.request_update()
         elif self._late_update is None:
-            self._late_update = loop.call_later(self._linger, self.request_update)
+            self._late_update = loop.call_later(linger, self.request_update)
 
     def update_now(self) -> None:
         """Update at once if the store takes no wait, else in a task."""
