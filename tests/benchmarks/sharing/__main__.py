@@ -51,7 +51,7 @@ async def measure(parts: Collection[str], *, quick: bool, real_minute: bool, par
     if real_minute:
         runs, cases = matrix.minute_runs(), people.cases(60.0, 5, ["sliding"])
     elif quick:
-        runs, cases, kinds = matrix.quick_runs(), people.cases(6.0, 3, ["sliding"]), kinds[:1]
+        runs, cases, kinds = matrix.quick_runs(), people.cases(6.0, 2, ["sliding"]), kinds[:1]
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(serving())
         if {"matrix", "people", "visits"} & set(parts):

@@ -33,6 +33,7 @@ AWAY = 20.0
 _SETTLES, _ENDS = 2, 1
 
 Fault: TypeAlias = Literal[
+    "none",
     "Redis away at first",
     "Redis killed, back empty",
     "Redis frozen",
@@ -111,6 +112,7 @@ async def measure_all(server: Server, *, has_redis: bool) -> list[Row]:
         Case("file not writable", "machine", AWAY, 480),
     ]
     short = [
+        Case("none", "machine", 0.0, 360),
         Case("Redis away at first", "redis", 10.0, 360, begins=-0.3),
         Case("FLUSHALL", "redis", 0.0, 360),
         Case("process killed", "machine", 0.0, 360),
@@ -209,6 +211,10 @@ async def _row(
     )
 
 
+async def _do_nothing(_: Case, __: Sequence[Worker], ___: RedisServer | None) -> None:
+    """What the others are compared with."""
+
+
 async def _kill_redis(case: Case, _: Sequence[Worker], redis: RedisServer | None) -> None:
     assert redis is not None
     redis.kill()
@@ -249,6 +255,7 @@ async def _stop_process(case: Case, processes: Sequence[Worker], _: RedisServer 
 
 
 _ACTS: dict[Fault, Callable[[Case, Sequence[Worker], RedisServer | None], Coroutine[None, None, None]]] = {
+    "none": _do_nothing,
     "Redis away at first": _kill_redis,
     "Redis killed, back empty": _kill_redis,
     "Redis frozen": _freeze_redis,

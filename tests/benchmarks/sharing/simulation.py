@@ -31,6 +31,8 @@ Load: TypeAlias = Literal["batches", "arrivals"]
 # The highest plan: a hundred processes on the lowest would have a request every three minutes each.
 LIMIT, WINDOW = 120, 60.0
 LATENCY = 0.2
+# Windows that all calls take at least, the first burst included.
+_WINDOWS = 5
 
 
 def make_limiter(store: Store, rng: random.Random) -> RateLimiter:
@@ -66,7 +68,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         case: The case.
         calls: Calls, each with a result.
         rate_limited: Requests that got a 429.
-        used: Calls in shares of what the server allows in the time that they took; the first burst is free.
+        used: Calls of batches in shares of what the server allows in the time that they took; the first burst is free.
         spread: Seconds between the end of the first member and that of the last.
         median_wait: Seconds that a call took, in the median.
         longest_wait: Seconds that a call took at most.
@@ -77,7 +79,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     case: Case
     calls: int
     rate_limited: int
-    used: float
+    used: float | None
     spread: float
     median_wait: float
     longest_wait: float
@@ -154,7 +156,8 @@ async def _measure(case: Case) -> Row:
         for number in range(case.members)
     ]
     limiters = [make_limiter(store, random.Random(number)) for number, store in enumerate(stores)]
-    calls = 5 * LIMIT // case.members
+    calls, more = divmod(_WINDOWS * LIMIT, case.members)
+    shares = [calls + (number < more) for number in range(case.members)]
     waits: list[float] = []
 
     async def call(limiter: RateLimiter) -> None:
@@ -162,8 +165,8 @@ async def _measure(case: Case) -> Row:
         await server.until_admitted(limiter)
         waits.append(loop.time() - began)
 
-    async def batch(limiter: RateLimiter) -> float:
-        left = iter(range(calls))
+    async def batch(limiter: RateLimiter, share: int) -> float:
+        left = iter(range(share))
 
         async def work() -> None:
             for _ in left:
@@ -172,22 +175,22 @@ async def _measure(case: Case) -> Row:
         await asyncio.gather(*(work() for _ in range(8)))
         return loop.time()
 
-    async def arrive(limiter: RateLimiter) -> float:
+    async def arrive(limiter: RateLimiter, share: int) -> float:
         async with asyncio.TaskGroup() as group:
-            for _ in range(calls):
+            for _ in range(share):
                 await asyncio.sleep(rng.expovariate(0.8 * LIMIT / WINDOW / case.members))
                 group.create_task(call(limiter))
         return loop.time()
 
     began = loop.time()
-    ends = await asyncio.gather(*map(batch if case.load == "batches" else arrive, limiters))
+    ends = await asyncio.gather(*map(batch if case.load == "batches" else arrive, limiters, shares))
     await asyncio.gather(*(limiter.aclose() for limiter in limiters))
     seconds = max(ends) - began
     return Row(
         case=case,
         calls=len(waits),
         rate_limited=server.rate_limited,
-        used=(len(waits) - LIMIT) / LIMIT * WINDOW / seconds,
+        used=(_WINDOWS - 1) * WINDOW / seconds if case.load == "batches" else None,
         spread=max(ends) - min(ends),
         median_wait=median(waits),
         longest_wait=max(waits),
