@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Seconds by which the clock of the place is ahead of that of the event loop.
 AHEAD = 5000.0
+# Seconds after which a message counts as lost, and is sent once more.
+_TIMEOUT = 0.5
 
 
 class Place:
@@ -21,7 +23,8 @@ class Place:
     Attributes:
         values: The values, by name.
         is_down: Whether nobody reaches it.
-        operations: Updates made.
+        loss: The share of messages that are lost.
+        operations: Reads and writes.
         ahead: Seconds by which its clock is ahead of that of the event loop.
     """
 
@@ -29,8 +32,10 @@ class Place:
         self.values: dict[str, bytes] = {}
         self.listeners: dict[str, Callable[[], None]] = {}
         self.is_down = False
+        self.loss = 0.0
         self.operations = 0
         self.ahead = AHEAD
+        self._rng = random.Random(0)
 
     def now(self) -> float:
         return asyncio.get_running_loop().time() + self.ahead
@@ -46,7 +51,7 @@ class Place:
 
     def ring(self, address: str) -> None:
         listener = self.listeners.get(address)
-        if listener is not None and not self.is_down:
+        if listener is not None and not self.is_down and self._rng.random() >= self.loss:
             listener()
 
 
@@ -92,23 +97,19 @@ class SimulatedStore:
             await asyncio.Event().wait()
         if self.update_nowait(name, change):
             return
+        is_current = name not in self._seen
+        if is_current:
+            await self._exchange(name, None)
         if self._place.now() < self._yields_until:
             await asyncio.sleep(self._round_trip * self._rng.uniform(0.5, 2))
         while True:
-            seen = self._seen.get(name)
-            write = change(seen, self._place.now())
-            await self._travel()
-            self._place.operations += 1
-            current = self._place.values.get(name)
-            if current == seen and write is not None:
-                self._place.write(name, write, self._round_trip / 2)
-                current = write.value
-            await self._travel()
-            self._seen[name] = current
-            if current == seen or (write is not None and current == write.value):
+            write = change(self._seen[name], self._place.now())
+            if (write is None and is_current) or await self._exchange(name, write):
                 return
-            # As RedisStore does.
-            self._yields_until = self._place.now() + 1.0
+            is_current = True
+            if write is not None:
+                # As RedisStore does.
+                self._yields_until = self._place.now() + 1.0
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
         self._place.check()
@@ -122,8 +123,24 @@ class SimulatedStore:
     async def aclose(self) -> None:
         self._place.listeners.pop(self._address, None)
 
+    async def _exchange(self, name: str, write: Write | None) -> bool:
+        """Write a value if the one seen is the current one, or read it; returns whether it was."""
+        await self._travel()
+        self._place.operations += 1
+        seen, current = self._seen.get(name), self._place.values.get(name)
+        is_current = seen == current
+        if is_current and write is not None:
+            self._place.write(name, write, self._round_trip / 2)
+            current = write.value
+        await self._travel()
+        self._seen[name] = current
+        return is_current
+
     async def _travel(self) -> None:
-        if self._place.is_down:
-            await asyncio.sleep(0.5)
-            self._place.check()
-        await asyncio.sleep(self._round_trip / 2 * self._rng.uniform(0.7, 1.3))
+        for _ in range(2):
+            if not self._place.is_down and self._rng.random() >= self._place.loss:
+                await asyncio.sleep(self._round_trip / 2 * self._rng.uniform(0.5, 1.5))
+                return
+            await asyncio.sleep(_TIMEOUT)
+        self._place.check()
+        raise TimeoutError("no response from the place")

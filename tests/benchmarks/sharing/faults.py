@@ -21,7 +21,9 @@ from .processes import Worker, WorkerEnded, redis_running, warm_up, workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from .processes import Redis, Server
+    from redis_server import RedisServer
+
+    from .processes import Server
 
 PROCESSES = 4
 LIMIT, WINDOW = 30, 3.0
@@ -31,6 +33,7 @@ AWAY = 20.0
 _SETTLES, _ENDS = 2, 1
 
 Fault: TypeAlias = Literal[
+    "none",
     "Redis away at first",
     "Redis killed, back empty",
     "Redis frozen",
@@ -96,12 +99,12 @@ class Case(msgspec.Struct, frozen=True):
     begins: float = 7.0
 
 
-async def measure_all(server: Server, redis: str | None) -> list[Row]:
+async def measure_all(server: Server, *, has_redis: bool) -> list[Row]:
     """Measure all faults, some of them at the same time; those of Redis only if there is one.
 
     Args:
         server: The server.
-        redis: The program.
+        has_redis: Whether there is one.
     """
     cases = [
         Case("Redis killed, back empty", "redis", AWAY, 480),
@@ -109,6 +112,7 @@ async def measure_all(server: Server, redis: str | None) -> list[Row]:
         Case("file not writable", "machine", AWAY, 480),
     ]
     short = [
+        Case("none", "machine", 0.0, 360),
         Case("Redis away at first", "redis", 10.0, 360, begins=-0.3),
         Case("FLUSHALL", "redis", 0.0, 360),
         Case("process killed", "machine", 0.0, 360),
@@ -118,22 +122,22 @@ async def measure_all(server: Server, redis: str | None) -> list[Row]:
     ]
     rows: list[Row] = []
     for group in (cases, short):
-        possible = [case for case in group if redis or case.store != "redis"]
-        found = await asyncio.gather(*(measure(case, server, redis) for case in possible))
+        possible = [case for case in group if has_redis or case.store != "redis"]
+        found = await asyncio.gather(*(measure(case, server) for case in possible))
         rows += [row for each in found for row in each]
     return rows
 
 
-async def measure(case: Case, server: Server, redis: str | None) -> list[Row]:
+async def measure(case: Case, server: Server) -> list[Row]:
     """Run a case against each kind of server at the same time, with processes and a Redis of its own."""
     async with workers(PROCESSES) as processes:
-        if case.store == "machine" or redis is None:
+        if case.store == "machine":
             return await _measure(case, server, processes, None)
-        async with redis_running(redis) as running:
+        async with redis_running() as running:
             return await _measure(case, server, processes, running)
 
 
-async def _measure(case: Case, server: Server, processes: Sequence[Worker], redis: Redis | None) -> list[Row]:
+async def _measure(case: Case, server: Server, processes: Sequence[Worker], redis: RedisServer | None) -> list[Row]:
     store = "machine" if redis is None else redis.url
     await warm_up(server, processes, [store])
     accesses = [
@@ -207,26 +211,30 @@ async def _row(
     )
 
 
-async def _kill_redis(case: Case, _: Sequence[Worker], redis: Redis | None) -> None:
+async def _do_nothing(_: Case, __: Sequence[Worker], ___: RedisServer | None) -> None:
+    """What the others are compared with."""
+
+
+async def _kill_redis(case: Case, _: Sequence[Worker], redis: RedisServer | None) -> None:
     assert redis is not None
-    await redis.kill()
+    redis.kill()
     await asyncio.sleep(case.seconds)
-    await redis.start()
+    await asyncio.to_thread(redis.start)
 
 
-async def _freeze_redis(case: Case, _: Sequence[Worker], redis: Redis | None) -> None:
+async def _freeze_redis(case: Case, _: Sequence[Worker], redis: RedisServer | None) -> None:
     assert redis is not None
-    redis.signal(signal.SIGSTOP)
+    redis.stop()
     await asyncio.sleep(case.seconds)
-    redis.signal(signal.SIGCONT)
+    redis.cont()
 
 
-async def _flush_redis(_: Case, __: Sequence[Worker], redis: Redis | None) -> None:
+async def _flush_redis(_: Case, __: Sequence[Worker], redis: RedisServer | None) -> None:
     assert redis is not None
-    await redis.command("FLUSHALL")
+    redis.command("FLUSHALL")
 
 
-async def _stop_writes(case: Case, processes: Sequence[Worker], _: Redis | None) -> None:
+async def _stop_writes(case: Case, processes: Sequence[Worker], _: RedisServer | None) -> None:
     # As on a full disk, each write fails; pipes and sockets are not concerned.
     limits = [resource.prlimit(process.pid, resource.RLIMIT_FSIZE) for process in processes]
     for process, (_soft, hard) in zip(processes, limits, strict=True):
@@ -236,17 +244,18 @@ async def _stop_writes(case: Case, processes: Sequence[Worker], _: Redis | None)
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limit)
 
 
-async def _kill_process(_: Case, processes: Sequence[Worker], __: Redis | None) -> None:
+async def _kill_process(_: Case, processes: Sequence[Worker], __: RedisServer | None) -> None:
     processes[-1].signal(signal.SIGKILL)
 
 
-async def _stop_process(case: Case, processes: Sequence[Worker], _: Redis | None) -> None:
+async def _stop_process(case: Case, processes: Sequence[Worker], _: RedisServer | None) -> None:
     processes[-1].signal(signal.SIGSTOP)
     await asyncio.sleep(case.seconds)
     processes[-1].signal(signal.SIGCONT)
 
 
-_ACTS: dict[Fault, Callable[[Case, Sequence[Worker], Redis | None], Coroutine[None, None, None]]] = {
+_ACTS: dict[Fault, Callable[[Case, Sequence[Worker], RedisServer | None], Coroutine[None, None, None]]] = {
+    "none": _do_nothing,
     "Redis away at first": _kill_redis,
     "Redis killed, back empty": _kill_redis,
     "Redis frozen": _freeze_redis,

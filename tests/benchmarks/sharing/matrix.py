@@ -143,10 +143,9 @@ def minute_runs() -> list[Run]:
 
 
 async def measure_all(
-    runs: Sequence[Run], server: Server, workers: Sequence[Worker], redis: str | None, *, parallel: int
+    runs: Sequence[Run], server: Server, workers: Sequence[Worker], redis: str | None, room: asyncio.Semaphore
 ) -> list[Row]:
-    """Measure runs, so many at the same time; those that need a Redis only where there is one."""
-    room = asyncio.Semaphore(parallel)
+    """Measure runs, as many at the same time as there is room; those that need a Redis only where there is one."""
 
     async def measured(run: Run) -> Row:
         async with room:

@@ -120,10 +120,9 @@ def cases(window: float, windows: int, kinds: Sequence[LimiterKind] = KINDS) -> 
 
 
 async def measure_all(
-    wanted: Sequence[Case], server: Server, workers: Sequence[Worker], redis: str | None, *, parallel: int
+    wanted: Sequence[Case], server: Server, workers: Sequence[Worker], redis: str | None, room: asyncio.Semaphore
 ) -> list[Row]:
-    """Measure cases, so many at the same time; those that need a Redis only where there is one."""
-    room = asyncio.Semaphore(parallel)
+    """Measure cases, as many at the same time as there is room; those that need a Redis only where there is one."""
 
     async def measured(case: Case) -> Row:
         async with room:
@@ -187,19 +186,18 @@ async def measure(case: Case, server: Server, workers: Sequence[Worker], redis: 
 
 
 async def measure_visits(
-    server: Server, workers: Sequence[Worker], redis: str | None, *, kinds: Sequence[LimiterKind] = KINDS
+    kinds: Sequence[LimiterKind], server: Server, workers: Sequence[Worker], redis: str | None, room: asyncio.Semaphore
 ) -> list[VisitsRow]:
     """30 visitors of four processes, each of whom opens three dashboards of two questions, without a cache."""
     stores: tuple[StoreName, ...] = ("none", "machine", "redis")
+
+    async def measured(store: StoreName, kind: LimiterKind, timeout: float | None) -> VisitsRow:
+        async with room:
+            return await _visits(server, workers[:4], redis, store, kind, timeout)
+
     # Half a window is what the default timeout is of a minute.
     among = product(stores, kinds, (1.5, None))
-    return await asyncio.gather(
-        *(
-            _visits(server, workers[:4], redis, store, kind, timeout)
-            for store, kind, timeout in among
-            if store != "redis" or redis
-        )
-    )
+    return await asyncio.gather(*(measured(*each) for each in among if each[0] != "redis" or redis))
 
 
 async def _visits(

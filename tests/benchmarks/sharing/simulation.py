@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import msgspec
 from looptime import new_event_loop
 from simulated_servers import Server
+from simulated_store import Place, SimulatedStore
 
 from zenovay_async._limits.sharing.limiter import SharedLimiter
 from zenovay_async.sandbox.limits import LimiterKind
@@ -22,21 +23,16 @@ from zenovay_async.sandbox.limits import LimiterKind
 from .counting import CountingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from zenovay_async.rate_limits import Change, RateLimiter, Store
 
-    from zenovay_async.rate_limits import Change, RateLimiter, Store, Write
-
-SimulatedStore: TypeAlias = Literal["compare-and-set", "locked"]
+StoreKind: TypeAlias = Literal["compare-and-set", "locked"]
 Load: TypeAlias = Literal["batches", "arrivals"]
 
 # The highest plan: a hundred processes on the lowest would have a request every three minutes each.
 LIMIT, WINDOW = 120, 60.0
 LATENCY = 0.2
-# Seconds of the loop's clock at which the store's clock is 0.
-_OFFSET = 5000.0
-_TIMEOUT = 0.5
-# The number of writes, and the value, before the first one.
-_NOTHING: tuple[int, bytes | None] = (0, None)
+# Windows that all calls take at least, the first burst included.
+_WINDOWS = 5
 
 
 def make_limiter(store: Store, rng: random.Random) -> RateLimiter:
@@ -57,7 +53,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         kind: How the server counts.
     """
 
-    store: SimulatedStore
+    store: StoreKind
     members: int
     distance: float
     loss: float = 0.0
@@ -72,7 +68,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         case: The case.
         calls: Calls, each with a result.
         rate_limited: Requests that got a 429.
-        used: Calls in shares of what the server allows in the time that they took; the first burst is free.
+        used: Calls of batches in shares of what the server allows in the time that they took; the first burst is free.
         spread: Seconds between the end of the first member and that of the last.
         median_wait: Seconds that a call took, in the median.
         longest_wait: Seconds that a call took at most.
@@ -83,7 +79,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     case: Case
     calls: int
     rate_limited: int
-    used: float
+    used: float | None
     spread: float
     median_wait: float
     longest_wait: float
@@ -91,132 +87,27 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     worst_update: int
 
 
-class Lost(Exception):  # noqa: N818 - it says what became of a message
-    """No response in time."""
-
-
-class Values:
-    """The values of a store, at a place that is some way off for each who uses it; rings take half a round trip."""
-
-    def __init__(self, distance: float, loss: float, rng: random.Random) -> None:
-        self.distance, self.loss, self.rng = distance, loss, rng
-        self.values: dict[str, tuple[int, bytes | None]] = {}
-        self.lock = asyncio.Lock()
-        self._listeners: dict[str, Callable[[], None]] = {}
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time() + _OFFSET
-
-    async def half_way(self) -> None:
-        """Half of a round trip, or a timeout.
-
-        Raises:
-            Lost: The message is lost.
-        """
-        if self.rng.random() < self.loss / 2:
-            await asyncio.sleep(_TIMEOUT)
-            raise Lost
-        await asyncio.sleep(self.distance * self.rng.uniform(0.25, 0.75))
-
-    def write(self, name: str, write: Write) -> None:
-        self.values[name] = self.values.get(name, _NOTHING)[0] + 1, write.value
-        for address in write.ring:
-            if (on_ring := self._listeners.get(address)) is not None and self.rng.random() >= self.loss:
-                asyncio.get_running_loop().call_later(self.distance * self.rng.uniform(0.25, 0.75), on_ring)
-
-    def listen(self, on_ring: Callable[[], None]) -> str:
-        address = str(len(self._listeners))
-        self._listeners[address] = on_ring
-        return address
-
-
-class CompareAndSet:
-    """A store that writes a value unless another one came first, as Redis does."""
-
-    def __init__(self, values: Values) -> None:
-        self._values = values
-        self._seen: dict[str, tuple[int, bytes | None]] = {}
-        self._yields_until = 0.0
-
-    def update_nowait(self, name: str, change: Change) -> bool:  # noqa: ARG002 - it always needs the network
-        return False
-
-    async def update(self, name: str, change: Change) -> None:
-        is_current = name not in self._seen
-        if is_current:
-            await self._exchange(name, None)
-        if self._values.now() < self._yields_until:
-            await asyncio.sleep(self._values.rng.uniform(0.5, 2) * self._values.distance)
-        while True:
-            write = change(self._seen[name][1], self._values.now())
-            if (write is None and is_current) or await self._exchange(name, write):
-                return
-            is_current = True
-            if write is not None:
-                # As RedisStore does, so that others win the race too.
-                self._yields_until = self._values.now() + 1.0
-
-    async def listen(self, name: str, on_ring: Callable[[], None]) -> str:  # noqa: ARG002 - there is one value
-        return self._values.listen(on_ring)
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
-
-    async def _exchange(self, name: str, write: Write | None) -> bool:
-        """Write a value if the one seen is the current one, which is returned; see what is current."""
-        await self._travel()
-        values = self._values.values
-        is_current = values.get(name, _NOTHING) == self._seen.get(name, _NOTHING)
-        if is_current and write is not None:
-            self._values.write(name, write)
-        seen = values.get(name, _NOTHING)
-        await self._travel()
-        self._seen[name] = seen
-        return is_current
-
-    async def _travel(self) -> None:
-        try:
-            await self._values.half_way()
-        except Lost:
-            # One that is lost is sent once more.
-            await self._values.half_way()
-
-
-class Locked:
+class LockedStore(SimulatedStore):
     """A store in which each waits for the one before, first come, first served."""
 
-    def __init__(self, values: Values) -> None:
-        self._values = values
-
-    def update_nowait(self, name: str, change: Change) -> bool:
-        if self._values.distance:
-            return False
-        self._change(name, change)
-        return True
+    def __init__(self, place: Place, round_trip: float, seed: int, lock: asyncio.Lock) -> None:
+        super().__init__(place, round_trip, seed)
+        self._lock = lock
 
     async def update(self, name: str, change: Change) -> None:
-        await self._values.half_way()
-        async with self._values.lock:
+        await self._travel()
+        async with self._lock:
             # Whoever has the lock reads and writes from where it is.
-            await self._values.half_way()
-            self._change(name, change)
-            await self._values.half_way()
-
-    async def listen(self, name: str, on_ring: Callable[[], None]) -> str:  # noqa: ARG002 - there is one value
-        return self._values.listen(on_ring)
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
-
-    def _change(self, name: str, change: Change) -> None:
-        write = change(self._values.values.get(name, _NOTHING)[1], self._values.now())
-        if write is not None:
-            self._values.write(name, write)
+            await self._travel()
+            write = change(self._place.values.get(name), self._place.now())
+            if write is not None:
+                self._place.write(name, write, self._round_trip / 2)
+            await self._travel()
 
 
 def all_cases() -> list[Case]:
     """Members and distances, with equal batches against two kinds of server; then losses, and direct calls."""
-    stores: tuple[SimulatedStore, ...] = get_args(SimulatedStore)
+    stores: tuple[StoreKind, ...] = get_args(StoreKind)
     members, distances = (4, 8, 16, 32, 100), (0.001, 0.005, 0.01, 0.02)
     kinds: tuple[LimiterKind, ...] = ("sliding", "counter")
     cases = [
@@ -253,12 +144,20 @@ def measure(case: Case) -> Row:
 
 async def _measure(case: Case) -> Row:
     loop, rng = asyncio.get_running_loop(), random.Random(case.members)
-    values = Values(case.distance, case.loss, rng)
+    place, lock = Place(), asyncio.Lock()
+    place.loss = case.loss / 2
     server = Server(case.kind, LIMIT, WINDOW, latency=LATENCY / 2, jitter=LATENCY / 2)
-    make_store = CompareAndSet if case.store == "compare-and-set" else Locked
-    stores = [CountingStore(make_store(values)) for _ in range(case.members)]
+    stores = [
+        CountingStore(
+            LockedStore(place, case.distance, number, lock)
+            if case.store == "locked"
+            else SimulatedStore(place, case.distance, number)
+        )
+        for number in range(case.members)
+    ]
     limiters = [make_limiter(store, random.Random(number)) for number, store in enumerate(stores)]
-    calls = 5 * LIMIT // case.members
+    calls, more = divmod(_WINDOWS * LIMIT, case.members)
+    shares = [calls + (number < more) for number in range(case.members)]
     waits: list[float] = []
 
     async def call(limiter: RateLimiter) -> None:
@@ -266,8 +165,8 @@ async def _measure(case: Case) -> Row:
         await server.until_admitted(limiter)
         waits.append(loop.time() - began)
 
-    async def batch(limiter: RateLimiter) -> float:
-        left = iter(range(calls))
+    async def batch(limiter: RateLimiter, share: int) -> float:
+        left = iter(range(share))
 
         async def work() -> None:
             for _ in left:
@@ -276,22 +175,22 @@ async def _measure(case: Case) -> Row:
         await asyncio.gather(*(work() for _ in range(8)))
         return loop.time()
 
-    async def arrive(limiter: RateLimiter) -> float:
+    async def arrive(limiter: RateLimiter, share: int) -> float:
         async with asyncio.TaskGroup() as group:
-            for _ in range(calls):
+            for _ in range(share):
                 await asyncio.sleep(rng.expovariate(0.8 * LIMIT / WINDOW / case.members))
                 group.create_task(call(limiter))
         return loop.time()
 
     began = loop.time()
-    ends = await asyncio.gather(*map(batch if case.load == "batches" else arrive, limiters))
+    ends = await asyncio.gather(*map(batch if case.load == "batches" else arrive, limiters, shares))
     await asyncio.gather(*(limiter.aclose() for limiter in limiters))
     seconds = max(ends) - began
     return Row(
         case=case,
         calls=len(waits),
         rate_limited=server.rate_limited,
-        used=(len(waits) - LIMIT) / LIMIT * WINDOW / seconds,
+        used=(_WINDOWS - 1) * WINDOW / seconds if case.load == "batches" else None,
         spread=max(ends) - min(ends),
         median_wait=median(waits),
         longest_wait=max(waits),

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # Seconds for one update of a store, of whatever kind, before it counts as lost.
 _UPDATE_TIMEOUT = 2.0
-# Seconds for which a response waits for others: 8 responses of a burst, 20 ms apart, are some 3 round trips.
-_LINGER = 5e-3
+# Seconds until an update is made anew that was canceled.
+_RESUME_AFTER = 5e-3
 # Seconds between two attempts to reach a lost store, drawn anew each time, so that processes do not come at once.
 _RETRY_MIN, _RETRY_MAX = 0.7, 1.3
 # Seconds for which the first process back pauses all, so that the others can come back and count what they sent.
@@ -147,13 +147,13 @@ class Replica:
             loop.call_soon(self._update_if_due)
             self._is_scheduled = True
 
-    def request_late_update(self) -> None:
-        """Update within moments, together with what comes meanwhile, where an update takes a round trip."""
+    def request_late_update(self, linger: float) -> None:
+        """Update within so many seconds, together with what comes meanwhile, where an update takes a round trip."""
         loop = self._loop
         if self.takes_no_wait or loop is None or loop.is_closed():
             self.request_update()
         elif self._late_update is None:
-            self._late_update = loop.call_later(_LINGER, self.request_update)
+            self._late_update = loop.call_later(linger, self.request_update)
 
     def update_now(self) -> None:
         """Update at once if the store takes no wait, else in a task."""
@@ -246,7 +246,7 @@ class Replica:
             self._task = None
             if _ends_task(error):
                 # Callers may wait on, as some programs cancel all tasks and go on.
-                self._late_update = asyncio.get_running_loop().call_later(_LINGER, self.request_update)
+                self._late_update = asyncio.get_running_loop().call_later(_RESUME_AFTER, self.request_update)
                 raise
             self._lose(error)
         else:
