@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.rate_limits import Change, Write
+    from zenovay_async.rate_limits import StoreChange, StoreWrite
 
 # Seconds by which the clock of the place is ahead of that of the event loop.
 AHEAD = 5000.0
@@ -44,7 +44,7 @@ class Place:
         if self.is_down:
             raise OSError("the place is down")
 
-    def write(self, name: str, write: Write, delay: float) -> None:
+    def write(self, name: str, write: StoreWrite, delay: float) -> None:
         self.values[name] = write.value
         for address in write.ring:
             asyncio.get_running_loop().call_later(delay, self.ring, address)
@@ -82,7 +82,7 @@ class SimulatedStore:
         self.is_killed = True
         self._place.listeners.pop(self._address, None)
 
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         if self._round_trip or self.is_killed:
             return False
         self._place.check()
@@ -92,7 +92,7 @@ class SimulatedStore:
             self._place.write(name, write, 0.0)
         return True
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         if self.is_killed:
             await asyncio.Event().wait()
         if self.update_nowait(name, change):
@@ -123,7 +123,7 @@ class SimulatedStore:
     async def aclose(self) -> None:
         self._place.listeners.pop(self._address, None)
 
-    async def _exchange(self, name: str, write: Write | None) -> bool:
+    async def _exchange(self, name: str, write: StoreWrite | None) -> bool:
         """Write a value if the one seen is the current one, or read it; returns whether it was."""
         await self._travel()
         self._place.operations += 1

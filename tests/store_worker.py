@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async._limits.stores.redis import RedisStore
-from zenovay_async.rate_limits import Store, Write
+from zenovay_async.rate_limits import Store, StoreWrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -43,8 +43,8 @@ def encode(count: int) -> bytes:
     return (b"%09d" % count) * (SIZE // 9)
 
 
-def increment(value: bytes | None, _now: float) -> Write:
-    return Write(encode(number(value) + 1))
+def increment(value: bytes | None, _now: float) -> StoreWrite:
+    return StoreWrite(encode(number(value) + 1))
 
 
 async def read(store: Store, name: str) -> bytes | None:
@@ -63,14 +63,14 @@ async def count(store: Store, name: str) -> None:
 
 async def ring(store: Store, name: str) -> None:
     """Ring at the address that the value is."""
-    await store.update(name, lambda value, _: Write(b"rung", ((value or b"").decode(),)))
+    await store.update(name, lambda value, _: StoreWrite(b"rung", ((value or b"").decode(),)))
     await store.aclose()
 
 
 async def listen(store: Store, name: str) -> None:
     """Listen until killed."""
     address = await store.listen(name, lambda: None)
-    await store.update(name, lambda _value, _now: Write(address.encode()))
+    await store.update(name, lambda _value, _now: StoreWrite(address.encode()))
     sys.stdout.write("listening\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
@@ -98,12 +98,12 @@ async def fork(store: Store, name: str) -> None:
 async def fork_locked(store: Store, name: str) -> None:
     """Fork while the value is locked: the child must not get in."""
 
-    def change(_value: bytes | None, _now: float) -> Write:
+    def change(_value: bytes | None, _now: float) -> StoreWrite:
         pid = os.fork()
         if pid == 0:
             os._exit(store.update_nowait(name, increment))
         assert os.waitpid(pid, 0)[1] == 0
-        return Write(encode(1))
+        return StoreWrite(encode(1))
 
     assert store.update_nowait(name, change)
     assert number(await read(store, name)) == 1

@@ -46,7 +46,6 @@ from zenovay_async.exceptions import (
     is_fatal,
 )
 from zenovay_async.rate_limits import (
-    Change,
     Estimate,
     Outcome,
     OutcomeKind,
@@ -57,8 +56,9 @@ from zenovay_async.rate_limits import (
     RateLimitHeaders,
     RedisClient,
     Store,
+    StoreChange,
+    StoreWrite,
     UsageHeaders,
-    Write,
 )
 from zenovay_async.resources.analytics import (
     Analytics,
@@ -105,7 +105,6 @@ __all__ = [
     "Batch",
     "BatchHeadroom",
     "BatchResult",
-    "Change",
     "ClientClosedError",
     "Comparison",
     "ConfigurationError",
@@ -182,6 +181,8 @@ __all__ = [
     "ShortRange",
     "Stats",
     "Store",
+    "StoreChange",
+    "StoreWrite",
     "Subscription",
     "Success",
     "Timeout",
@@ -195,7 +196,6 @@ __all__ = [
     "WebsiteSettings",
     "WebsiteSummary",
     "Websites",
-    "Write",
     "Zenovay",
     "ZenovayError",
     "__version__",

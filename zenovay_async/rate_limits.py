@@ -238,7 +238,7 @@ class RateLimiter(Protocol):
         ...
 
 
-class Write(msgspec.Struct, frozen=True):
+class StoreWrite(msgspec.Struct, frozen=True):
     """What a change writes into a store.
 
     Attributes:
@@ -250,7 +250,7 @@ class Write(msgspec.Struct, frozen=True):
     ring: tuple[str, ...] = ()
 
 
-Change: TypeAlias = Callable[[bytes | None, float], Write | None]
+StoreChange: TypeAlias = Callable[[bytes | None, float], StoreWrite | None]
 """A change of a stored value.
 
 Called with the value, ``None`` if there is none, and the time of the store's clock in seconds; returns what to write,
@@ -268,7 +268,7 @@ class Store(Protocol):
     now: each process goes on by itself, and tries again a second later.
     """
 
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         """Change a value now, if that needs no wait: no network, no lock that another one holds.
 
         Args:
@@ -280,7 +280,7 @@ class Store(Protocol):
         """
         ...
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         """Change a value: call ``change`` with the current value, and write what it returns unless another was written.
 
         Args:

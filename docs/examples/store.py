@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from zenovay_async import Zenovay
-from zenovay_async.rate_limits import Change
+from zenovay_async.rate_limits import StoreChange
 
 
 class SQLiteStore:
@@ -20,11 +20,11 @@ class SQLiteStore:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         del name, change
         return False  # each update reads a file, which may take a while
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         while True:
             version, value = await asyncio.to_thread(self._read, name)
             # In the thread of the event loop, as it is part of the limiter there.

@@ -24,7 +24,7 @@ from store_worker import encode, increment, number, read
 from zenovay_async import ConfigurationError, RedisClient, Zenovay
 from zenovay_async._limits.stores import redis as redis_store
 from zenovay_async._limits.stores.redis import RedisStore, StoreError
-from zenovay_async.rate_limits import Write
+from zenovay_async.rate_limits import StoreWrite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -269,7 +269,7 @@ async def test_a_ring_arrives_from_another_process_and_after_the_connection_was_
     second = asyncio.Event()
     assert await store.listen(f"{name}-2", second.set)
     await until(lambda: "\r\n:1\r\n" in redis_server.command("PUBSUB", "NUMSUB", address))
-    await store.update(name, lambda _value, _now: Write(address.encode()))
+    await store.update(name, lambda _value, _now: StoreWrite(address.encode()))
     await run(redis_server.url, name, "ring")
     async with asyncio.timeout(10):
         await rung.wait()
@@ -279,7 +279,7 @@ async def test_a_ring_arrives_from_another_process_and_after_the_connection_was_
     async with asyncio.timeout(20):
         while not rung.is_set():
             # Until it listens again, rings are lost.
-            await store.update(name, lambda _value, _now: Write(b"", (address,)))
+            await store.update(name, lambda _value, _now: StoreWrite(b"", (address,)))
             await asyncio.sleep(0.01)
 
 
@@ -290,7 +290,7 @@ async def test_a_user_who_may_use_no_channel_has_no_rings_and_loses_no_write(
     redis_server.command("ACL", "SETUSER", "limited", *words)
     store = RedisStore(f"redis://limited:secret@{HOST}:{redis_server.port}")
     address = await store.listen(name, lambda: None)
-    await store.update(name, lambda _value, _now: Write(encode(7), (address,)))
+    await store.update(name, lambda _value, _now: StoreWrite(encode(7), (address,)))
     assert number(await read(store, name)) == 7
     await store.aclose()
 
@@ -392,7 +392,7 @@ async def test_a_listener_that_hears_nothing_for_long_still_listens(
     await until(lambda: "\r\n:1\r\n" in redis_server.command("PUBSUB", "NUMSUB", address))
     connections = redis_server.command("CLIENT", "LIST", "TYPE", "pubsub").count("id=")
     await asyncio.sleep(0.2)
-    await other.update(name, lambda _value, _now: Write(b"", (address,)))
+    await other.update(name, lambda _value, _now: StoreWrite(b"", (address,)))
     async with asyncio.timeout(10):
         await rung.wait()
     assert redis_server.command("CLIENT", "LIST", "TYPE", "pubsub").count("id=") == connections == 1
@@ -425,7 +425,7 @@ async def test_a_client_of_ones_own_is_used_and_never_closed(redis_server: Redis
     store, rings = RedisStore(client), asyncio.Event()
     address = await store.listen(name, rings.set)
     await until(lambda: address in redis_server.command("PUBSUB", "CHANNELS"))
-    await store.update(name, lambda _value, _now: Write(b"kept", ring=(address,)))
+    await store.update(name, lambda _value, _now: StoreWrite(b"kept", ring=(address,)))
     await rings.wait()
     await store.aclose()
     assert await client.exists(f"zenovay-async:{{{name}}}")

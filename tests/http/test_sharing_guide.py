@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import ROOT
 
-from zenovay_async.rate_limits import Store, Write
+from zenovay_async.rate_limits import Store, StoreWrite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +47,8 @@ async def test_the_task_fetches_each_website(guide: dict[str, Any], sandbox: San
 async def test_the_store_keeps_each_change_of_many_writers(guide: dict[str, Any]) -> None:
     stores: list[Store] = [guide["SQLiteStore"]("counts.db") for _ in range(3)]
 
-    def count(value: bytes | None, _: float) -> Write:
-        return Write(str(int(value or b"0") + 1).encode())
+    def count(value: bytes | None, _: float) -> StoreWrite:
+        return StoreWrite(str(int(value or b"0") + 1).encode())
 
     await asyncio.gather(
         *(store.update("a", count) for store in stores for _ in range(5)), stores[0].update("b", count)

@@ -72,12 +72,12 @@ if TYPE_CHECKING:
                 if page.error is None:
                     assert_type(page.value, z.ReplaySessionPage)
 
-    def budgets(store: z.Store, change: z.Change) -> None:
+    def budgets(store: z.Store, change: z.StoreChange) -> None:
         zenovay = z.Zenovay(rate_limit_store="machine", batch_headroom="auto")
         z.Zenovay(rate_limit_store=store, batch_headroom=10)
         assert_type(zenovay.with_options(batch_headroom=0), z.Zenovay)
         assert_type(zenovay.estimate(3, background=False), z.Estimate)
-        assert_type(change(None, 0.0), z.Write | None)
+        assert_type(change(None, 0.0), z.StoreWrite | None)
         assert_type(store.update_nowait("name", change), bool)
 
     def events(event: z.Event) -> None:

@@ -35,8 +35,9 @@ from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.patience import Patience, ServerUnavailable
 from zenovay_async._limits.quota import PROBE_INTERVAL, QuotaGuard
 from zenovay_async._limits.retry_budget import RetryBudget
-from zenovay_async._limits.sharing.exchange import PROBE_LIFETIME, Exchange
+from zenovay_async._limits.sharing.exchange import Exchange
 from zenovay_async._limits.sharing.limiter import SharedLimiter
+from zenovay_async._limits.sharing.outage_news import PROBE_LIFETIME
 from zenovay_async._limits.sharing.state import SharedQuota, SharedState
 from zenovay_async._protocol.auth import Auth, Secret
 

@@ -20,7 +20,7 @@ from store_worker import encode, increment, number, read
 
 from zenovay_async._limits.stores import machine
 from zenovay_async._limits.stores.machine import MachineStore
-from zenovay_async.rate_limits import Write
+from zenovay_async.rate_limits import StoreWrite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -214,7 +214,7 @@ async def test_a_folder_that_was_deleted_is_made_anew(store: MachineStore, tmp_p
 async def test_a_value_that_is_too_long_is_an_error(store: MachineStore) -> None:
     await store.update(NAME, increment)
     with pytest.raises(OSError, match="large"):
-        await store.update(NAME, lambda _value, _now: Write(b"x" * (1 << 19)))
+        await store.update(NAME, lambda _value, _now: StoreWrite(b"x" * (1 << 19)))
     assert number(await read(store, NAME)) == 1
 
 
@@ -232,7 +232,7 @@ async def test_a_change_that_fails_releases_the_lock(store: MachineStore, tmp_pa
 async def test_a_ring_wakes_the_process_that_it_is_for(store: MachineStore, tmp_path: Path) -> None:
     rung = asyncio.Event()
     address = await store.listen(NAME, rung.set)
-    await store.update(NAME, lambda _value, _now: Write(address.encode()))
+    await store.update(NAME, lambda _value, _now: StoreWrite(address.encode()))
     await finish(start(tmp_path, "ring"))
     async with asyncio.timeout(10):
         await rung.wait()
@@ -249,13 +249,15 @@ async def test_the_socket_of_a_process_that_was_killed_is_removed_at_its_first_r
     address = (await read(store, NAME) or b"").decode()
     assert (folder_in(tmp_path) / address).exists()
     for _ in range(2):
-        await store.update(NAME, lambda _value, _now: Write(b"", (address,)))
+        await store.update(NAME, lambda _value, _now: StoreWrite(b"", (address,)))
         assert not (folder_in(tmp_path) / address).exists()
 
 
 async def test_no_address_in_a_value_reaches_another_file(store: MachineStore, tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    await store.update(NAME, lambda _value, _now: Write(b"", ("../precious", str(tmp_path / "precious"), "key.state")))
+    await store.update(
+        NAME, lambda _value, _now: StoreWrite(b"", ("../precious", str(tmp_path / "precious"), "key.state"))
+    )
     assert (tmp_path / "precious").exists()
     assert await read(store, NAME) == b""
 
@@ -348,6 +350,6 @@ async def test_a_busy_ring_is_rung_all_the_same(store: MachineStore) -> None:
 
     address = await store.listen(NAME, count)
     for _ in range(2000):
-        store.update_nowait(NAME, lambda _value, _now: Write(b"", (address,)))
+        store.update_nowait(NAME, lambda _value, _now: StoreWrite(b"", (address,)))
     await until(lambda: rings > 0)
     assert rings < 2000

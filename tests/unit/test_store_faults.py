@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zenovay_async.events import Event
-    from zenovay_async.rate_limits import Change, Store
+    from zenovay_async.rate_limits import Store, StoreChange
 
 pytestmark = pytest.mark.looptime
 
@@ -32,21 +32,21 @@ class OddStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__(asyncio.get_running_loop().time)
 
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         del name, change
         return False
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         super().update_nowait(name, change)
 
 
 class CallsNoChange(OddStore):
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         """Do nothing."""
 
 
 class SaysThatItChanged(OddStore):
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         del name, change
         return True
 
@@ -57,26 +57,26 @@ class HasNoAddress(OddStore):
 
 
 class HasNoClock(OddStore):
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         del name
         change(None, math.nan)
 
 
 class IsCanceled(OddStore):
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         """End as with a task that was canceled elsewhere."""
         del name, change
         raise asyncio.CancelledError
 
 
 class Hangs(OddStore):
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         del name, change
         await asyncio.Event().wait()
 
 
 class ExplainsAtLength(OddStore):
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         del name, change
         raise OSError("no database\n  at: line 1\n")
 
@@ -165,7 +165,7 @@ async def test_closing_ends_although_others_ring_without_end() -> None:
             self.on_ring = on_ring
             return "here"
 
-        async def update(self, name: str, change: Change) -> None:
+        async def update(self, name: str, change: StoreChange) -> None:
             await super().update(name, change)
             await asyncio.sleep(0.01)
             self.on_ring()

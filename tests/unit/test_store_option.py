@@ -18,7 +18,7 @@ from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async._limits.stores.memory import MemoryStore
 from zenovay_async._limits.stores.redis import RedisStore
 from zenovay_async._protocol.auth import Auth, Secret
-from zenovay_async.rate_limits import Permit, RateLimit, Write
+from zenovay_async.rate_limits import Permit, RateLimit, StoreWrite
 
 VARIABLE = "ZENOVAY_RATE_LIMIT_STORE"
 URLS = [
@@ -138,9 +138,9 @@ async def test_the_store_of_one_process_rings_those_who_share_it() -> None:
     address = await store.listen("a", lambda: rings.append("y"))
     seen: list[tuple[bytes | None, float]] = []
 
-    def change(value: bytes | None, now: float) -> Write | None:
+    def change(value: bytes | None, now: float) -> StoreWrite | None:
         seen.append((value, now))
-        return Write(b"1", (address, "gone")) if value is None else None
+        return StoreWrite(b"1", (address, "gone")) if value is None else None
 
     await store.update("a", change)
     assert store.update_nowait("a", change)
@@ -148,7 +148,7 @@ async def test_the_store_of_one_process_rings_those_who_share_it() -> None:
     await asyncio.sleep(0)
     assert rings == ["y"]
     await store.aclose()
-    await store.update("a", lambda _value, _now: Write(b"2", (address,)))
+    await store.update("a", lambda _value, _now: StoreWrite(b"2", (address,)))
     await asyncio.sleep(0)
     assert rings == ["y"]
 

@@ -19,7 +19,8 @@ from simulated_servers import Server
 
 from zenovay_async import ClientClosedError, QuotaExceededError, RateLimitError
 from zenovay_async._limits.learned_limits import LOWEST_LIMIT
-from zenovay_async._limits.window import Statistics, WindowLimiter
+from zenovay_async._limits.queue import Statistics
+from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.events import Event, RateLimited, RateLimitUpdated
 from zenovay_async.rate_limits import Outcome, OutcomeKind, Permit, RateLimit, RateLimiter
 from zenovay_async.sandbox.limits import make_limiter

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from zenovay_async._limits.gate import believed_wait
+from zenovay_async._limits.gate import LONG_PAUSE, believed_wait
 from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.neighbors import NEIGHBORS
 from zenovay_async._limits.outage_gate import RELEASED
@@ -24,7 +24,6 @@ from zenovay_async._limits.patience import Patience
 from zenovay_async._limits.permit import RETURNED_TWICE
 from zenovay_async._limits.quota import Trial
 from zenovay_async._limits.registry import REGISTRY, Entry, Shared, entry_of
-from zenovay_async._limits.window import LONG_PAUSE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.exceptions import QuotaExceededError, RateLimitError
 from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit

@@ -12,6 +12,9 @@ from zenovay_async._limits.request_log import IDLE, LATEST, TICK, WINDOW_MARGIN
 if TYPE_CHECKING:
     from zenovay_async._limits.request_log import PermitRecord
 
+LONG_PAUSE = "Rate limited for %.0f s, longer than the window of %g s; trying again in %.0f s"
+"""Log message for a time that is not believed whole: in seconds, that time, the window, and the pause."""
+
 # After a 429 without a time: full jitter up to a fifteenth of the window (4 s of a minute), doubling up to two windows,
 # as a server that counts what it rejects may admit nothing before a whole window is silent.
 _FIRST_BACKOFF = 1 / 15

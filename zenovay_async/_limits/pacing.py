@@ -92,6 +92,7 @@ that rarely changes is compared first; and ``ready_at`` asks a part only if that
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -102,6 +103,7 @@ from zenovay_async._limits.headroom import Headroom
 from zenovay_async._limits.key_share import ENOUGH, KeyShare
 from zenovay_async._limits.learned_limits import FIRST_RAMP, LOWEST_LIMIT, LearnedBurst, LearnedLimit
 from zenovay_async._limits.request_log import IDLE, LATEST, TICK, PermitRecord, RequestLog
+from zenovay_async.rate_limits import RateLimit
 
 
 class Pacer(msgspec.Struct, array_like=True):
@@ -423,6 +425,15 @@ class Pacer(msgspec.Struct, array_like=True):
             )
             start = max(start, left)
         return start
+
+    def snapshot(self, now: float) -> RateLimit:
+        """What is known of the limit now."""
+        ready = self.ready_at(now)
+        # If a response has to come first, the start of a paced request is the best estimate.
+        wait = max(0.0, (self.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
+        return RateLimit(
+            limit=self.limit, remaining=self.remaining(now), window=self.window, reset_after=wait, learned=self.learned
+        )
 
     def remaining(self, now: float) -> int:
         """Requests that may go now without waiting."""

@@ -6,6 +6,8 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from zenovay_async.exceptions import RateLimitError
 
 if TYPE_CHECKING:
@@ -13,6 +15,22 @@ if TYPE_CHECKING:
 
     from zenovay_async._limits.permit import LimiterPermit
     from zenovay_async.exceptions import ZenovayError
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """The permits and waiters of a limiter.
+
+    Attributes:
+        in_flight: Cost of the permits that are acquired and not returned yet.
+        direct_waiting: Direct calls that wait for a permit.
+        background_waiting: Background calls that wait for a permit.
+        next_wakeup: When the timer wakes waiters, in the time of the event loop; ``None`` if it is not set.
+    """
+
+    in_flight: int
+    direct_waiting: int
+    background_waiting: int
+    next_wakeup: float | None
 
 
 class Waiter:

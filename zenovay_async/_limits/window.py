@@ -17,16 +17,14 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from zenovay_async._limits.gate import LONG_PAUSE
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.permit import LimiterPermit
-from zenovay_async._limits.queue import Queue, Waiter, deadline_error
+from zenovay_async._limits.queue import Queue, Statistics, Waiter, deadline_error
 from zenovay_async._limits.settlement import settle
 from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
-from zenovay_async.rate_limits import Outcome, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,27 +33,9 @@ if TYPE_CHECKING:
     from zenovay_async._limits.request_log import PermitRecord
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
-
-LONG_PAUSE = "Rate limited for %.0f s, longer than the window of %g s; trying again in %.0f s"
-"""Log message for a time that is not believed whole: in seconds, that time, the window, and the pause."""
+    from zenovay_async.rate_limits import Outcome, RateLimit
 
 _logger = logging.getLogger("zenovay_async")
-
-
-class Statistics(msgspec.Struct, frozen=True):
-    """The permits and waiters of a limiter.
-
-    Attributes:
-        in_flight: Cost of the permits that are acquired and not returned yet.
-        direct_waiting: Direct calls that wait for a permit.
-        background_waiting: Background calls that wait for a permit.
-        next_wakeup: When the timer wakes waiters, in the time of the event loop; ``None`` if it is not set.
-    """
-
-    in_flight: int
-    direct_waiting: int
-    background_waiting: int
-    next_wakeup: float | None
 
 
 class WindowLimiter:
@@ -154,17 +134,7 @@ class WindowLimiter:
 
     def snapshot(self) -> RateLimit:
         """The state now."""
-        now, pacer = self._now(), self._pacer
-        ready = pacer.ready_at(now)
-        # If a response has to come first, the start of a paced request is the best estimate.
-        wait = max(0.0, (pacer.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
-        return RateLimit(
-            limit=pacer.limit,
-            remaining=pacer.remaining(now),
-            window=pacer.window,
-            reset_after=wait,
-            learned=pacer.learned,
-        )
+        return self._pacer.snapshot(self._now())
 
     def forecast(self, n: int, *, background: bool = False, headroom: int = AUTO) -> float:
         """Seconds until the last of ``n`` further requests could start, as far as known.

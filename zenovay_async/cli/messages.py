@@ -17,7 +17,7 @@ from zenovay_async import (
     SharedBudgetBack,
     SharedBudgetLost,
 )
-from zenovay_async._limits.window import LONG_PAUSE
+from zenovay_async._limits.gate import LONG_PAUSE
 from zenovay_async.cli.shown import shown
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.rate_limits import Change, Store, Write
+    from zenovay_async.rate_limits import Store, StoreChange, StoreWrite
 
 
 class CountingStore:
@@ -22,10 +22,10 @@ class CountingStore:
         self._store = store
         self.operations = self.worst_update = 0
 
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         return self._store.update_nowait(name, _Counted(self, change))
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         await self._store.update(name, _Counted(self, change))
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
@@ -36,10 +36,10 @@ class CountingStore:
 
 
 class _Counted:
-    def __init__(self, store: CountingStore, change: Change) -> None:
+    def __init__(self, store: CountingStore, change: StoreChange) -> None:
         self._store, self._change, self._calls = store, change, 0
 
-    def __call__(self, value: bytes | None, now: float) -> Write | None:
+    def __call__(self, value: bytes | None, now: float) -> StoreWrite | None:
         self._calls += 1
         self._store.operations += 1
         self._store.worst_update = max(self._store.worst_update, self._calls)

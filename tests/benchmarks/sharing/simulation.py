@@ -23,7 +23,7 @@ from zenovay_async.sandbox.limits import LimiterKind
 from .counting import CountingStore
 
 if TYPE_CHECKING:
-    from zenovay_async.rate_limits import Change, RateLimiter, Store
+    from zenovay_async.rate_limits import RateLimiter, Store, StoreChange
 
 StoreKind: TypeAlias = Literal["compare-and-set", "locked"]
 Load: TypeAlias = Literal["batches", "arrivals"]
@@ -94,7 +94,7 @@ class LockedStore(SimulatedStore):
         super().__init__(place, round_trip, seed)
         self._lock = lock
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         await self._travel()
         async with self._lock:
             # Whoever has the lock reads and writes from where it is.

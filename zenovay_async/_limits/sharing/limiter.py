@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zenovay_async._limits.gate import LONG_PAUSE
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
 from zenovay_async._limits.permit import LimiterPermit
-from zenovay_async._limits.queue import Queue, Waiter
+from zenovay_async._limits.queue import Queue, Statistics, Waiter
 from zenovay_async._limits.request_log import PermitRecord
 from zenovay_async._limits.settlement import settle
 from zenovay_async._limits.sharing.fairness import Claim, ahead_of
 from zenovay_async._limits.sharing.replica import Replica
 from zenovay_async._limits.sharing.state import Member, SharedState
 from zenovay_async._limits.wakeup import Wakeup
-from zenovay_async._limits.window import LONG_PAUSE, Statistics
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
 from zenovay_async.rate_limits import Outcome, RateLimit
 
@@ -187,16 +187,7 @@ class SharedLimiter:
 
     def snapshot(self) -> RateLimit:
         """The state that was seen last, and what responses stated since."""
-        pacer, now = self._foreseen().pacer, self._replica.now()
-        ready = pacer.ready_at(now)
-        wait = max(0.0, (pacer.earliest_start(now, 0) if math.isinf(ready) else ready) - now)
-        return RateLimit(
-            limit=pacer.limit,
-            remaining=pacer.remaining(now),
-            window=pacer.window,
-            reset_after=wait,
-            learned=pacer.learned,
-        )
+        return self._foreseen().pacer.snapshot(self._replica.now())
 
     def forecast(self, n: int, *, background: bool = False, headroom: int = AUTO) -> float:
         """Seconds until the last of ``n`` further requests could start, behind all that wait in any process.

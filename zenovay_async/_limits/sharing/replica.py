@@ -23,7 +23,7 @@ import msgspec
 from zenovay_async._limits.sharing.state import SharedState, reconcile
 from zenovay_async._limits.stores.memory import MemoryStore
 from zenovay_async.events import SharedBudgetBack, SharedBudgetLost, emit
-from zenovay_async.rate_limits import Write
+from zenovay_async.rate_limits import StoreWrite
 
 if TYPE_CHECKING:
     import random
@@ -264,8 +264,8 @@ class Replica:
                 raise TypeError(f"its listen() returned {type(address).__name__}, not str")
             self.address, self._is_listening = address, True
 
-    def _change(self, value: bytes | None, now: float) -> Write | None:
-        """Plan a change of the stored value; see :data:`~zenovay_async.rate_limits.Change`."""
+    def _change(self, value: bytes | None, now: float) -> StoreWrite | None:
+        """Plan a change of the stored value; see :data:`~zenovay_async.rate_limits.StoreChange`."""
         state, must_write = self._read(value, now, self.known)
         if self._uncounted:
             state.count([now] * self._uncounted)
@@ -277,10 +277,10 @@ class Replica:
         self._planned = state, now, self.loop_time()
         return None if ring is None and not must_write else self._write(state, now, ring or ())
 
-    def _write(self, state: SharedState, now: float, ring: Collection[str] = ()) -> Write:
+    def _write(self, state: SharedState, now: float, ring: Collection[str] = ()) -> StoreWrite:
         state.revision += 1
         state.written_at = now
-        return Write(_encode(state), tuple(ring))
+        return StoreWrite(_encode(state), tuple(ring))
 
     def _read(self, value: bytes | None, now: float, known: SharedState | None) -> tuple[SharedState, bool]:
         """Decode the stored value, or bring back what is known where the store has lost it.
@@ -365,7 +365,7 @@ class Replica:
         rejoined: SharedState | None = None
         written_at, loop_written_at, counted = 0.0, 0.0, 0
 
-        def rejoin(value: bytes | None, now: float) -> Write:
+        def rejoin(value: bytes | None, now: float) -> StoreWrite:
             nonlocal rejoined, written_at, loop_written_at, counted
             rejoined, _ = self._read(value, now, self._before_loss)
             rejoined.tidy(now)

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.rate_limits import Change
+    from zenovay_async.rate_limits import StoreChange
 
 # Seconds: until a timer takes over, between its tries, and until the store counts as lost.
 _SPIN = 50e-6
@@ -126,7 +126,7 @@ class MachineStore:
     def __repr__(self) -> str:
         return "MachineStore()"
 
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         """Change a value, unless another process has locked it; returns whether it was changed.
 
         Raises:
@@ -147,7 +147,7 @@ class MachineStore:
             self._ring(address)
         return True
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         """Change a value; while another process has locked it, try again by a timer.
 
         Raises:
@@ -244,7 +244,7 @@ class _File:
         self._path = path
         self._fd = -1
 
-    def update(self, change: Change) -> tuple[str, ...] | None:
+    def update(self, change: StoreChange) -> tuple[str, ...] | None:
         """Change the value; returns whom to ring, or ``None`` if another process has locked it."""
         if not self._acquire():
             return None

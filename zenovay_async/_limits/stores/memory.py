@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.rate_limits import Change
+    from zenovay_async.rate_limits import StoreChange
 
 
 class MemoryStore:
@@ -25,7 +25,7 @@ class MemoryStore:
         self._listeners: dict[str, Callable[[], None]] = {}
         self._numbers = itertools.count(1)
 
-    def update_nowait(self, name: str, change: Change) -> bool:
+    def update_nowait(self, name: str, change: StoreChange) -> bool:
         """Change a value; returns ``True``."""
         write = change(self._values.get(name), self._clock())
         if write is None:
@@ -37,7 +37,7 @@ class MemoryStore:
                 asyncio.get_running_loop().call_soon(listener)
         return True
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         """Change a value."""
         self.update_nowait(name, change)
 

@@ -28,7 +28,7 @@ from zenovay_async._protocol.auth import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.rate_limits import Change, RedisClient, Write
+    from zenovay_async.rate_limits import RedisClient, StoreChange, StoreWrite
 
 # ARGV: the stamp seen, the new stamp and value ("" to read), milliseconds until the key expires, whom to ring. A server
 # that forbids these channels does not ring.
@@ -107,11 +107,11 @@ class RedisStore:
     def __repr__(self) -> str:
         return "RedisStore(<secret>)"
 
-    def update_nowait(self, name: str, change: Change) -> bool:  # noqa: ARG002 - the protocol's
+    def update_nowait(self, name: str, change: StoreChange) -> bool:  # noqa: ARG002 - the protocol's
         """Return ``False``, as each update needs a round trip."""
         return False
 
-    async def update(self, name: str, change: Change) -> None:
+    async def update(self, name: str, change: StoreChange) -> None:
         """Change a value: once the server has confirmed that it is the current one, the last call counts.
 
         Raises:
@@ -179,7 +179,7 @@ class RedisStore:
             self._redis, self._is_open = Redis(connection_pool=_make_pool(self._url)), False
         return self._redis
 
-    async def _exchange(self, name: str, write: Write | None = None) -> bool:
+    async def _exchange(self, name: str, write: StoreWrite | None = None) -> bool:
         """Write a value, or read it; what another process wrote is the value seen from then on.
 
         Returns:
