@@ -54,7 +54,7 @@ _PACER = (
 )
 PURE = (
     *("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip"),
-    *("_limits.settlement", "_limits.sharing.state", "_limits.sharing.fairness"),
+    *("_limits.settlement", "_limits.sharing.state", "_limits.sharing.fairness", "_limits.sharing.plan"),
 )
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),

@@ -17,8 +17,9 @@ from zenovay_async._limits.stores import make_store
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async._limits.stores.memory import MemoryStore
 from zenovay_async._limits.stores.redis import RedisStore
+from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.auth import Auth, Secret
-from zenovay_async.rate_limits import Permit, RateLimit, StoreWrite
+from zenovay_async.rate_limits import StoreWrite
 
 VARIABLE = "ZENOVAY_RATE_LIMIT_STORE"
 URLS = [
@@ -79,7 +80,7 @@ def test_another_store_is_refused_with_what_is_expected(option: Any, message: st
 
 @pytest.mark.parametrize("rate_limit", [None, "limiter"])
 def test_a_store_that_would_have_no_effect_is_refused(rate_limit: Any) -> None:
-    limiter = None if rate_limit is None else _Limiter()
+    limiter = None if rate_limit is None else WindowLimiter()
     with pytest.raises(ConfigurationError, match="rate_limit_store has no effect with rate_limit=None"):
         Zenovay(unique_key(), rate_limit=limiter, rate_limit_store="machine")
     Zenovay(unique_key(), rate_limit=limiter, rate_limit_store=None)
@@ -94,7 +95,7 @@ def test_the_variable_names_the_store_of_clients_that_name_none(monkeypatch: pyt
     assert Zenovay(unique_key())._limits.shared_store == "redis://h"
     assert Zenovay(unique_key(), rate_limit_store=None)._limits.shared_store is None
     assert Zenovay(unique_key(), rate_limit_store="machine")._limits.shared_store == "machine"
-    for unpaced in (Zenovay(unique_key(), rate_limit=None), Zenovay(unique_key(), rate_limit=_Limiter())):
+    for unpaced in (Zenovay(unique_key(), rate_limit=None), Zenovay(unique_key(), rate_limit=WindowLimiter())):
         assert unpaced._limits.shared_store is None
         assert unpaced.with_options(rate_limit="auto")._limits.shared_store == "redis://h"
         assert "redis" not in repr(unpaced._limits)
@@ -151,25 +152,3 @@ async def test_the_store_of_one_process_rings_those_who_share_it() -> None:
     await store.update("a", lambda _value, _now: StoreWrite(b"2", (address,)))
     await asyncio.sleep(0)
     assert rings == ["y"]
-
-
-class _Limiter:
-    """A limiter of one's own, which nobody asks."""
-
-    def acquire_nowait(self, *, cost: int = 1, background: bool = False) -> Permit | None:
-        raise NotImplementedError
-
-    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> Permit:
-        raise NotImplementedError
-
-    def fail_waiters(self, make_error: Any) -> None:
-        raise NotImplementedError
-
-    def snapshot(self) -> RateLimit:
-        raise NotImplementedError
-
-    def forecast(self, n: int, *, background: bool = False) -> float:
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        raise NotImplementedError

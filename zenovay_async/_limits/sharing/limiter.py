@@ -16,33 +16,26 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from zenovay_async._limits.gate import LONG_PAUSE
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
 from zenovay_async._limits.permit import LimiterPermit
 from zenovay_async._limits.queue import Queue, Statistics, Waiter
-from zenovay_async._limits.request_log import PermitRecord
-from zenovay_async._limits.settlement import settle
 from zenovay_async._limits.sharing.fairness import Claim, ahead_of
+from zenovay_async._limits.sharing.plan import SOON, Plan, Settlement
 from zenovay_async._limits.sharing.replica import Replica
 from zenovay_async._limits.sharing.state import Member, SharedState
 from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
-from zenovay_async.rate_limits import Outcome, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zenovay_async._limits.request_log import PermitRecord
     from zenovay_async._limits.sharing.exchange import Exchange
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
-    from zenovay_async.rate_limits import Store
+    from zenovay_async.rate_limits import Outcome, RateLimit, Store
 
-# Seconds. A process that looks within this anyway is not rung, and need not say that it does.
-_SOON = 0.01
-# Seconds for which a process that waits sleeps at least.
-_SHORTEST_SLEEP = 1e-3
 # Seconds for which a response waits for others, where an update takes a round trip, and the share of a window that this
 # may be. Simulated with four processes at 30 a minute: 3.6 round trips for each request become 2.7, and with twice as
 # many seconds 1.7, but 1.4 % of the rate is lost, as a burst waits for what the responses of the one before prove. It
@@ -50,28 +43,6 @@ _SHORTEST_SLEEP = 1e-3
 _LONGEST_LINGER, _LINGER, _LINGERING = 0.05, 1 / 600, 4
 
 _logger = logging.getLogger("zenovay_async")
-
-
-class _Settlement(msgspec.Struct, frozen=True):
-    """A permit that was returned, until the store knows of it."""
-
-    record: PermitRecord
-    outcome: Outcome
-    at: float
-    jitter: float
-
-
-class _Plan(msgspec.Struct):
-    """What an update decided, until it is written."""
-
-    state: SharedState
-    now: float
-    settled: int
-    arrivals: int
-    acquired: list[tuple[Waiter, PermitRecord]] = []
-    wake_at: float = math.inf
-    pauses: list[tuple[float, float | None]] = []
-    is_delayed: bool = False
 
 
 class SharedLimiter:
@@ -123,10 +94,10 @@ class SharedLimiter:
         self._unchecked: list[Waiter] = []
         self._wakeup = Wakeup(self.request_update)
         # Permits that were returned, and direct calls that came, until the store knows of them.
-        self._outbox: list[_Settlement] = []
+        self._outbox: list[Settlement] = []
         self._arrivals = 0
         self._outstanding = 0
-        self._plan: _Plan | None = None
+        self._plan: Plan | None = None
         self._is_leaving = False
 
     def acquire_nowait(self, *, cost: int = 1, background: bool = False, headroom: int = AUTO) -> LimiterPermit | None:
@@ -245,7 +216,7 @@ class SharedLimiter:
         self._outstanding = max(0, self._outstanding - record.cost)
         now = self._replica.loop_time()
         jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
-        self._outbox.append(_Settlement(record, outcome, now, jitter))
+        self._outbox.append(Settlement(record, outcome, now, jitter))
         is_awaited = outcome.kind == "rate_limited" or (outcome.kind == "succeeded" and self._seen().pacer.gate.probing)
         if is_awaited:
             self.request_update()
@@ -255,24 +226,21 @@ class SharedLimiter:
     def _plan_update(self, state: SharedState, now: float) -> set[str] | None:
         """Plan what is due, in the state; returns the addresses to ring, or ``None`` if nothing is to be written."""
         me = self._replica.me
-        plan = self._plan = _Plan(state, now, len(self._outbox), self._arrivals)
+        plan = self._plan = Plan(state, now, me)
         state.tidy(now)
         known = state.members.get(me)
         claimed, wake_at = (None, -math.inf) if known is None else (_claim_of(known), known.wake_at)
         member = state.join(me, now, self._replica.address)
-        self._settle_pending(plan)
-        if plan.arrivals:
-            state.pacer.record_arrival(now, plan.arrivals)
+        plan.settle(self._outbox, self._replica.loop_time())
+        plan.record_arrivals(self._arrivals)
         exchange = None if self._replica.is_lost else self.exchange
         is_urgent = exchange is not None and exchange.write(state, me, now)
         has_news = is_urgent or (exchange is not None and exchange.has_news)
-        member.direct, member.background = self._direct.cost, self._background.cost
-        member.background_head = next((waiter.cost for waiter in self._background), 0)
-        ring = self._acquire_share(plan, member)
+        ring = plan.acquire_share(member, self._direct, self._background)
         if is_urgent:
             ring = {other.address for name, other in state.members.items() if name != me}
         # One that looked a moment too early need not say so.
-        looks_as_known = member.wake_at == wake_at or abs(member.wake_at - wake_at) < _SOON
+        looks_as_known = member.wake_at == wake_at or abs(member.wake_at - wake_at) < SOON
         is_as_known = looks_as_known and _claim_of(member) == claimed
         if self._is_leaving:
             del state.members[me]
@@ -280,85 +248,6 @@ class SharedLimiter:
             return None
         ring.discard("")
         return ring
-
-    def _settle_pending(self, plan: _Plan) -> None:
-        """Return the permits of which the store does not know yet to the pacer."""
-        loop_now = self._replica.loop_time()
-        for settlement in self._outbox:
-            self._settle(plan, settlement, plan.now - (loop_now - settlement.at))
-
-    def _settle(self, plan: _Plan, settlement: _Settlement, at: float) -> None:
-        """Return a permit to the pacer."""
-        pacer, record, outcome = plan.state.pacer, settlement.record, settlement.outcome
-        if not plan.state.land(record):
-            # It was acquired before a loss, or lapsed: its request is counted already.
-            if outcome.kind != "rate_limited":
-                return
-            record = pacer.foreign_record(at)
-        sent_at = None if outcome.sent_at is None else at - (settlement.at - outcome.sent_at)
-        settled = settle(pacer, record, outcome, at, sent_at=sent_at, jitter=settlement.jitter)
-        if settled.pause is not None:
-            plan.pauses.append((settled.pause, outcome.retry_after))
-        plan.is_delayed = plan.is_delayed or settled.is_delayed
-
-    def _acquire_share(self, plan: _Plan, member: Member) -> set[str]:
-        """Acquire this member's share of what is free; returns the addresses of others whose share waits."""
-        state, now, me = plan.state, plan.now, self._replica.me
-        claims = state.claims(me, now)
-        reserved: list[Member] = []
-        if me in claims and len(claims) == 1 and not (member.direct and member.background):
-            # Nobody is there to share with.
-            direct, background = member.direct, member.background
-        else:
-            headroom = next((waiter.headroom for waiter in self._background), AUTO)
-            shares = state.divide(claims, now, headroom)
-            direct, background = shares.of(me)
-            reserved = [state.members[name] for name in {**shares.direct, **shares.background} if name != me]
-        if direct or background:
-            direct = self._take(plan, self._direct, direct)
-            background = self._take(plan, self._background, background)
-            if direct or background:
-                member.direct -= direct
-                member.background -= background
-                state.record_acquired(me, now, direct=direct, background=background)
-        ring = {other.address for other in reserved if other.wake_at > now + _SOON}
-        for other in reserved:
-            # It looks at once, so nobody else need ring it; one that cannot be rung looks when it said so.
-            if other.address:
-                other.wake_at = min(other.wake_at, now)
-        if member.direct or member.background:
-            member.wake_at = plan.wake_at = self._next_look(plan, reserved)
-        else:
-            member.wake_at = -math.inf
-        return ring
-
-    def _take(self, plan: _Plan, queue: Queue, share: int) -> int:
-        """Acquire permits for the first waiters of a queue, up to a share; returns their cost."""
-        state, now, background, taken = plan.state, plan.now, queue is self._background, 0
-        for waiter in queue:
-            # The last one may cost more than is left of the share, as it is this member's turn.
-            if taken >= share:
-                break
-            if waiter.future.done():
-                continue
-            if state.pacer.ready_at(now, waiter.cost, waiter.headroom) > now:
-                break
-            record = state.acquire(now, waiter.cost, background=background)
-            plan.acquired.append((waiter, record))
-            taken += waiter.cost
-        return taken
-
-    def _next_look(self, plan: _Plan, reserved: list[Member]) -> float:
-        """When to look again, for the first waiters that got no permit."""
-        state, now, looks = plan.state, plan.now, [other.wake_at + plan.state.grace for other in reserved]
-        claims = state.claims(self._replica.me, now)
-        taken = {waiter for waiter, _ in plan.acquired}
-        for queue in (self._direct, self._background):
-            head = next((waiter for waiter in queue if waiter not in taken and not waiter.future.done()), None)
-            if head is not None:
-                headroom = head.headroom if queue is self._background else None
-                looks.append(state.next_look(claims, self._replica.me, now, head.cost, headroom))
-        return max(now + _SHORTEST_SLEEP, min(looks, default=math.inf))
 
     def _carry_out(self, before: SharedState | None) -> None:
         """Do what the last update planned, as it is written."""
@@ -383,9 +272,9 @@ class SharedLimiter:
             if not self._replica.is_lost:
                 self.exchange.read(plan.state, self._replica.me, plan.now)
         self._report(plan, before)
-        self._reject_hopeless(is_delayed=_is_delayed(plan, before))
+        self._reject_hopeless(is_delayed=plan.is_delayed(before))
 
-    def _report(self, plan: _Plan, before: SharedState | None) -> None:
+    def _report(self, plan: Plan, before: SharedState | None) -> None:
         """Emit what the update brought, from here or from another process."""
         for seconds, retry_after in plan.pauses:
             if retry_after is not None and seconds < retry_after:
@@ -452,8 +341,8 @@ class SharedLimiter:
         """The state as the next update will find it, unless another process changes it."""
         if not self._outbox:
             return self._seen()
-        plan = _Plan(self._replica.copy_known(), self._replica.now(), 0, 0)
-        self._settle_pending(plan)
+        plan = Plan(self._replica.copy_known(), self._replica.now(), self._replica.me)
+        plan.settle(self._outbox, self._replica.loop_time())
         return plan.state
 
     def _seen(self) -> SharedState:
@@ -479,11 +368,3 @@ class SharedLimiter:
 def _claim_of(member: Member) -> tuple[str, int, int, int]:
     """What others have to know of a member."""
     return member.address, member.direct, member.background, member.background_head
-
-
-def _is_delayed(plan: _Plan, before: SharedState | None) -> bool:
-    """Whether waits may now be longer than expected, by what this process or another one learned."""
-    if plan.is_delayed or before is None:
-        return True
-    old, new = before.pacer, plan.state.pacer
-    return old.is_default_limit or new.limit < old.limit or new.gate.closed_until > old.gate.closed_until
