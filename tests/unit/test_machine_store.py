@@ -18,7 +18,7 @@ import store_worker
 from helpers import until
 from store_worker import encode, increment, number, read
 
-from zenovay_async._limits.stores import machine
+from zenovay_async._limits.stores import machine, private_file
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async.rate_limits import StoreWrite
 
@@ -97,7 +97,7 @@ async def test_a_lock_that_another_process_keeps_is_a_timeout_and_stops_no_other
     assert number(await read(store, NAME)) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"{}", os.urandom(8000), machine._FORMAT])
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"{}", os.urandom(8000), private_file.FORMAT])
 async def test_a_file_that_is_something_else_is_no_value(content: bytes, store: MachineStore, tmp_path: Path) -> None:
     await store.update(NAME, increment)
     (folder_in(tmp_path) / "key.state").write_bytes(content)
@@ -123,11 +123,11 @@ async def test_a_value_of_another_boot_is_no_value(
 ) -> None:
     """Also where the system does not name a boot."""
     if not is_named:
-        monkeypatch.setattr(machine, "_BOOT", None)
+        monkeypatch.setattr(private_file, "_BOOT", None)
     await store.update(NAME, increment)
     assert number(await read(store, NAME)) == 1
     if is_named:
-        monkeypatch.setattr(machine, "_BOOT", b"anotherb")
+        monkeypatch.setattr(private_file, "_BOOT", b"anotherb")
     else:
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 3600)
