@@ -98,7 +98,7 @@ class RedisServer:
                 self.port = free.getsockname()[1]
         options = {"bind": HOST, "port": str(self.port), "save": "", "appendonly": "no", "dir": str(self._folder)}
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self._process = subprocess.Popen([self._program, *arguments], stdout=subprocess.DEVNULL)  # noqa: S603
+        self._process = subprocess.Popen([self._program, *arguments], stdout=subprocess.DEVNULL)  # noqa: S603 - our own program
         while self._process.poll() is None:
             try:
                 if "PONG" in self.command("PING"):

@@ -31,7 +31,7 @@ DAY = 86_400
 
 
 def start(where: Path | str, what: str, name: str = NAME) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, WORKER, str(where), name, what], stdout=subprocess.PIPE)  # noqa: S603
+    return subprocess.Popen([sys.executable, WORKER, str(where), name, what], stdout=subprocess.PIPE)  # noqa: S603 - our own program
 
 
 async def finish(*workers: subprocess.Popen[bytes]) -> None:

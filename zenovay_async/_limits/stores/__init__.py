@@ -57,7 +57,7 @@ def _make_redis(url: str, source: str) -> RedisStore:
         given = f"a URL of {scheme}://" if scheme.isalnum() else "another text" if url else "an empty text"
         raise ConfigurationError(f"{source}: expected 'machine' or {_REDIS}, not {given}")
     # Imported here, as redis is an extra.
-    from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415
+    from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415 - redis is an extra
 
     store = None
     try:
