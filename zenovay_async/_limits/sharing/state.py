@@ -325,8 +325,8 @@ class SharedState(msgspec.Struct, array_like=True):
             self.rejoining_until = now + pause
             gate.closed_until = max(gate.closed_until, self.rejoining_until)
 
-    def absorb(self, other: SharedState, now: float) -> bool:
-        """Count the requests of another state of the same key that are not in this one; returns whether there are any.
+    def absorb(self, other: SharedState, now: float) -> None:
+        """Count the requests of another state of the same key that are not in this one.
 
         Requests that are in flight there count from now, as their permits do not land here.
         """
@@ -342,7 +342,6 @@ class SharedState(msgspec.Struct, array_like=True):
             self.pacer.adopt_limit(other.pacer)
         if times:
             self.count(times)
-        return bool(times)
 
     def count(self, times: list[float]) -> None:
         """Add requests to the log; from then on the credit is unknown, and one request probes."""
