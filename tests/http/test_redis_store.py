@@ -429,7 +429,7 @@ async def test_a_client_of_ones_own_is_used_and_never_closed(redis_server: Redis
     await rings.wait()
     await store.aclose()
     assert await client.exists(f"zenovay-async:{{{name}}}")
-    await client.aclose()
+    await client.connection_pool.disconnect()
 
 
 @pytest.mark.parametrize("client", [Redis(decode_responses=True), BlockingRedis()])
