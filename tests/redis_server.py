@@ -35,11 +35,17 @@ def find_server() -> Path:
 
 
 class RedisServer:
-    """A server on the loopback that keeps nothing on disk."""
+    """A server on the loopback that keeps nothing on disk.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Its working directory.
+        options: Further options, such as ``{"cluster-enabled": "yes"}``.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, str] | None = None) -> None:
         self._program = find_server()
         self._folder = folder
+        self._options = options or {}
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.start()
@@ -97,7 +103,7 @@ class RedisServer:
             with socket.create_server((HOST, 0)) as free:
                 self.port = free.getsockname()[1]
         options = {"bind": HOST, "port": str(self.port), "save": "", "appendonly": "no", "dir": str(self._folder)}
-        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        arguments = [part for name, value in {**options, **self._options}.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen([self._program, *arguments], stdout=subprocess.DEVNULL)  # noqa: S603 - our own program
         while self._process.poll() is None:
             try:

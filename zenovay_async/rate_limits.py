@@ -310,12 +310,11 @@ class Store(Protocol):
 
 @runtime_checkable
 class RedisClient(Protocol):
-    """A client of ``redis.asyncio``, made with ``decode_responses=False``: of a server, a Sentinel or a Cluster."""
+    """A client of ``redis.asyncio``, made with ``decode_responses=False``: of a server, a Sentinel or a Cluster.
+
+    Processes ring with its ``pubsub()``; where it has none, they wake by their timers alone.
+    """
 
     def execute_command(self, *args: Any, **options: Any) -> Awaitable[Any]:
         """Send a command."""
-        ...
-
-    def pubsub(self, **options: Any) -> Any:
-        """Make a subscriber, with which processes ring; without one, they wake by their timers alone."""
         ...

@@ -17,8 +17,9 @@ import store_worker
 import trustme
 from helpers import unique_key, until
 from redis import Redis as BlockingRedis
-from redis.asyncio import Redis
-from redis_server import HOST, find_server
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import NoScriptError
+from redis_server import HOST, RedisServer, find_server
 from store_worker import encode, increment, number, read
 
 from zenovay_async import ConfigurationError, RedisClient, Zenovay
@@ -29,7 +30,6 @@ from zenovay_async.rate_limits import StoreWrite
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from redis_server import RedisServer
 
 WORKER = Path(store_worker.__file__)
 PASSWORD = "pa/ss:w@rd#1"
@@ -420,16 +420,54 @@ def test_what_holds_no_server_is_said_with_what_to_install(monkeypatch: pytest.M
 
 
 async def test_a_client_of_ones_own_is_used_and_never_closed(redis_server: RedisServer, name: str) -> None:
-    """Such as that of a Sentinel or a Cluster, which no URL names: values and rings go through it; it stays open."""
+    """Such as that of a Sentinel, which no URL names: values and rings go through it, and it stays open."""
     client = Redis.from_url(redis_server.url)
-    store, rings = RedisStore(client), asyncio.Event()
-    address = await store.listen(name, rings.set)
-    await until(lambda: address in redis_server.command("PUBSUB", "CHANNELS"))
-    await store.update(name, lambda _value, _now: StoreWrite(b"kept", ring=(address,)))
-    await rings.wait()
-    await store.aclose()
+    await keep_and_ring(client, redis_server, name)
     assert await client.exists(f"zenovay-async:{{{name}}}")
     await client.connection_pool.disconnect()
+
+
+async def test_a_cluster_keeps_values_and_rings(tmp_path: Path, name: str) -> None:
+    """The keys and scripts of one name are on one node, and its client connects when it is first used."""
+    server = RedisServer(tmp_path, {"cluster-enabled": "yes"})
+    server.command("CLUSTER", "ADDSLOTS", *map(str, range(16384)))
+    await until(lambda: "cluster_state:ok" in server.command("CLUSTER", "INFO"))
+    async with RedisCluster(host=HOST, port=server.port) as client:
+        await keep_and_ring(client, server, name)
+    server.kill()
+
+
+async def test_a_client_without_subscribers_keeps_values(redis_server: RedisServer, name: str) -> None:
+    """Processes then wake by their timers, and the errors of a client may be its own."""
+    redis: Any = Redis.from_url(redis_server.url)
+
+    class Client:
+        """That of another package, whose error only has the same name."""
+
+        async def execute_command(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await redis.execute_command(*args, **options)
+            except NoScriptError:
+                raise type("NoScriptError", (Exception,), {}) from None
+
+    redis_server.command("SCRIPT", "FLUSH")
+    store = RedisStore(Client())
+    assert await store.listen(name, lambda: None) == ""
+    await store.update(name, increment)
+    assert number(await read(store, name)) == 1
+    await store.aclose()
+    await redis.connection_pool.disconnect()
+
+
+async def keep_and_ring(client: RedisClient, server: RedisServer, name: str) -> None:
+    store, rings = RedisStore(client), asyncio.Event()
+    address = await store.listen(name, rings.set)
+    await store.update(name, increment)
+    await until(lambda: address in server.command("PUBSUB", "CHANNELS"))
+    await store.update(name, lambda value, _now: StoreWrite(value or b"", ring=(address,)))
+    await rings.wait()
+    assert number(await read(store, name)) == 1
+    await store.aclose()
 
 
 @pytest.mark.parametrize("client", [Redis(decode_responses=True), BlockingRedis()])

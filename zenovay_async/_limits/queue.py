@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zenovay_async._limits.headroom import BACKGROUND_SHARE
 from zenovay_async.exceptions import RateLimitError
 
 if TYPE_CHECKING:
@@ -122,3 +123,17 @@ def deadline_error(seconds: float) -> RateLimitError:
         f"Rate limited: the call would wait {seconds:.1f} s, longer than its timeout; no request was sent",
         retry_after=seconds,
     )
+
+
+def ahead_of_next(n: int, direct: int, waiting: int, *, background: bool) -> int:
+    """Cost of the requests ahead of the last of ``n`` further ones.
+
+    Args:
+        n: Number of further requests, 1 or more.
+        direct: Cost of the direct calls that wait.
+        waiting: Cost of the background calls that wait.
+        background: Whether the further ones are for background calls.
+    """
+    ahead = direct + n - 1
+    # One in four that direct calls do not overtake.
+    return ahead + (waiting if background else min(waiting, ahead // (BACKGROUND_SHARE - 1)))

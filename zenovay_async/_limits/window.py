@@ -21,7 +21,7 @@ from zenovay_async._limits.gate import LONG_PAUSE
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.permit import LimiterPermit
-from zenovay_async._limits.queue import Queue, Statistics, Waiter, deadline_error
+from zenovay_async._limits.queue import Queue, Statistics, Waiter, ahead_of_next, deadline_error
 from zenovay_async._limits.settlement import settle
 from zenovay_async._limits.wakeup import Wakeup
 from zenovay_async.events import RateLimited, RateLimitUpdated, emit
@@ -146,9 +146,7 @@ class WindowLimiter:
         """
         if n <= 0:
             return 0.0
-        now, ahead = self._now(), self._direct.cost + n - 1
-        # One in four that direct calls do not overtake.
-        ahead += self._background.cost if background else min(self._background.cost, ahead // (BACKGROUND_SHARE - 1))
+        now, ahead = self._now(), ahead_of_next(n, self._direct.cost, self._background.cost, background=background)
         return max(0.0, self._pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
     def statistics(self) -> Statistics:

@@ -17,9 +17,9 @@ import random
 from typing import TYPE_CHECKING
 
 from zenovay_async._limits.gate import LONG_PAUSE
-from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
+from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.permit import LimiterPermit
-from zenovay_async._limits.queue import Queue, Statistics, Waiter
+from zenovay_async._limits.queue import Queue, Statistics, Waiter, ahead_of_next
 from zenovay_async._limits.sharing.fairness import Claim, ahead_of
 from zenovay_async._limits.sharing.plan import SOON, Plan, Settlement
 from zenovay_async._limits.sharing.replica import Replica
@@ -172,10 +172,9 @@ class SharedLimiter:
             return 0.0
         # Without those that were killed while they waited.
         others = [claim for name, claim in self._claims().items() if name != self._replica.me]
-        ahead = self._direct.cost + sum(claim.direct for claim in others) + n - 1
+        direct = self._direct.cost + sum(claim.direct for claim in others)
         waiting = self._background.cost + sum(claim.background for claim in others)
-        # One in four that direct calls do not overtake.
-        ahead += waiting if background else min(waiting, ahead // (BACKGROUND_SHARE - 1))
+        ahead = ahead_of_next(n, direct, waiting, background=background)
         now = self._replica.now()
         return max(0.0, self._foreseen().pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 

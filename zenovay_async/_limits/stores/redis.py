@@ -134,11 +134,12 @@ class RedisStore:
                 self._yields_until = time.monotonic() + _CONTENDED
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
-        """Call a function whenever another process rings; returns the channel.
+        """Call a function whenever another process rings; returns the channel, ``""`` if the client has none.
 
         It listens in the background, and connects again by itself.
         """
-        self._connect()
+        if not hasattr(self._connect(), "pubsub"):
+            return ""
         channel = f"{_key(name)}:{secrets.token_hex(8)}"
         self._listeners[channel] = on_ring
         if self._listening is None or self._listening.done():
@@ -219,13 +220,14 @@ class RedisStore:
         raise StoreError(f"Redis: {reason}")
 
     async def _run(self, name: str, arguments: list[Any]) -> Any:
-        from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
-
         redis = self._connect()
         try:
             return await redis.execute_command("EVALSHA", _SHA, 1, _key(name), *arguments)
-        except NoScriptError:
-            return await redis.execute_command("EVAL", _SCRIPT, 1, _key(name), *arguments)
+        except Exception as error:
+            # By its name, as a client of valkey has an error of its own.
+            if type(error).__name__ != "NoScriptError":
+                raise
+        return await redis.execute_command("EVAL", _SCRIPT, 1, _key(name), *arguments)
 
     async def _listen(self) -> None:
         redis, pause = self._connect(), _RECONNECT[0]
@@ -233,10 +235,13 @@ class RedisStore:
             while True:
                 with contextlib.suppress(Exception):
                     async with redis.pubsub() as pubsub:
-                        async with asyncio.timeout(_TIMEOUT):
-                            await pubsub.connect()
+                        async with asyncio.timeout(_OPEN_TIMEOUT):
+                            # It connects; that of a Cluster knows where only by its first channel.
+                            channels = list(self._listeners)
+                            await pubsub.subscribe(*channels)
                             self._pubsub = pubsub
-                            await pubsub.subscribe(*self._listeners)
+                            if len(self._listeners) > len(channels):
+                                await pubsub.subscribe(*self._listeners)
                         while True:
                             message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=_LISTEN)
                             pause = _RECONNECT[0]
