@@ -6,6 +6,8 @@
 Every error is a :class:`ZenovayError`; ``zenovay_async.exceptions`` draws the tree.
 """
 
+from zenovay_async._cache.options import Cache
+from zenovay_async._cache.stats import CacheStats
 from zenovay_async._limits.options import BatchHeadroom, RateLimitOption, RateLimitStoreOption
 from zenovay_async._protocol.auth import AuthStyle
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout
@@ -15,6 +17,8 @@ from zenovay_async._version import __version__
 from zenovay_async.batch import Batch, BatchResult, Failure, Success
 from zenovay_async.client import Zenovay
 from zenovay_async.events import (
+    CacheStoreBack,
+    CacheStoreLost,
     Event,
     OnEvent,
     QuotaExhausted,
@@ -105,6 +109,10 @@ __all__ = [
     "Batch",
     "BatchHeadroom",
     "BatchResult",
+    "Cache",
+    "CacheStats",
+    "CacheStoreBack",
+    "CacheStoreLost",
     "ClientClosedError",
     "Comparison",
     "ConfigurationError",

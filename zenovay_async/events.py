@@ -143,6 +143,28 @@ class SharedBudgetBack(Event, frozen=True, kw_only=True):
     seconds: float
 
 
+class CacheStoreLost(Event, frozen=True, kw_only=True):
+    """The store of the cache cannot be reached: this process goes on with what it has in memory.
+
+    Emitted once; :class:`CacheStoreBack` follows.
+
+    Attributes:
+        reason: What went wrong, without the password of the store's URL.
+    """
+
+    reason: str
+
+
+class CacheStoreBack(Event, frozen=True, kw_only=True):
+    """The store of the cache can be reached again, after a :class:`CacheStoreLost`.
+
+    Attributes:
+        seconds: How long it could not.
+    """
+
+    seconds: float
+
+
 class SchemaDrift(Event, frozen=True, kw_only=True):
     """A response does not match the documented schema and was decoded all the same; emitted once per client.
 

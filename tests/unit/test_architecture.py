@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(zenovay_async.__file__).parent
 
 _PROTOCOL = {"exceptions", "events", "rate_limits", "_protocol"}
-_CALLS = _PROTOCOL | {"_limits", "_session", "resources"}
+_CALLS = _PROTOCOL | {"_limits", "_cache", "_session", "resources"}
 _PUBLIC = _CALLS | {"batch", "client", "telemetry", ""}
 MAY_IMPORT: dict[str, set[str]] = {
     "exceptions": set(),
@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": {"exceptions"},
     "_protocol": {"exceptions", "events", "rate_limits"},
     "_limits": _PROTOCOL,
-    "_session": _PROTOCOL | {"_limits"},
+    "_cache": _PROTOCOL | {"_limits"},
+    "_session": _PROTOCOL | {"_limits", "_cache"},
     "resources": _PROTOCOL,
     "_item_source": {"exceptions"},
     "batch": _CALLS | {"_item_source"},
@@ -55,6 +56,7 @@ _PACER = (
 PURE = (
     *("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip"),
     *("_limits.settlement", "_limits.sharing.state", "_limits.sharing.fairness", "_limits.sharing.plan"),
+    *("_cache.entry", "_cache.invalidation", "_cache.stats", "_cache.store"),
 )
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),

@@ -50,8 +50,10 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         headers: Headers of the response, looked up regardless of case.
         body: The body as it came; ``json()`` parses it, with fields that this version does not know.
         timestamp: When the server made the response; ``None`` if it did not say.
-        attempts: Number of attempts: requests sent, and connections that failed.
+        attempts: Number of attempts: requests sent, and connections that failed; 0 for a response from the cache.
         waits: Seconds waited before each attempt after the first.
+        from_cache: Whether it was kept from an earlier call, of this process or another one.
+        age: Seconds since it came; 0.0 unless it is from the cache.
     """
 
     data: T
@@ -61,6 +63,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     timestamp: datetime | None
     attempts: int
     waits: tuple[float, ...]
+    from_cache: bool = False
+    age: float = 0.0
 
     def __repr__(self) -> str:
         # Logs and tracebacks may print it, and a server may have echoed the key, also as the request's ID.

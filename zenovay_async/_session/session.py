@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from zenovay_async.events import OnEvent, is_listener
 from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError, ZenovayError
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
@@ -91,7 +93,7 @@ class Session:
         self._headers = as_headers({name: secret})
         self._headers_with_body = as_headers({name: secret, "Content-Type": "application/json"})
 
-    async def send(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> Response[T]:
+    def send(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> Coroutine[Any, Any, Response[T]]:
         """Carry out a call.
 
         Args:
@@ -104,11 +106,28 @@ class Session:
         Raises:
             ZenovayError: The call failed; the error has the attempts and waits of the call.
         """
+        # The coroutine itself, as another one around it would cost each call a little.
+        return self.run(self.begin(call, timeout))
+
+    def begin(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> CallState[T]:
+        """Begin a call: its deadline counts from here.
+
+        Args:
+            call: The call.
+            timeout: As for :meth:`send`.
+
+        Raises:
+            ConfigurationError: ``timeout`` is invalid.
+        """
         if timeout is NOT_GIVEN:
             timeout = self._options.timeout
         else:
             check_timeout("timeout", timeout)
-        state = CallState(call, timeout)
+        return CallState(call, timeout)
+
+    async def run(self, state: CallState[T]) -> Response[T]:
+        """Carry out a call that was begun; once."""
+        call = state.call
         try:
             if self._key in call.path or self._key in call.query:
                 raise ConfigurationError("The API key was passed as an argument of the call; URLs are logged")

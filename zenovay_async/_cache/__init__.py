@@ -1,0 +1,1 @@
+"""Responses that are kept, so that no question is asked twice."""
