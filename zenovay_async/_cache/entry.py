@@ -8,7 +8,12 @@ Source: RFC 5861 (``stale-while-revalidate``, ``stale-if-error``) for what *fres
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VERSION = 1
 """Version of the encoding; what another version wrote is not read."""
@@ -48,6 +53,14 @@ class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
             fresh_until=self.fresh_until + offset,
             expires_at=self.expires_at + offset,
         )
+
+
+_NOT_KEPT = frozenset({"set-cookie", "set-cookie2"})
+
+
+def kept_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The headers of a response that are kept: all but cookies, which are for who asked."""
+    return tuple((name, value) for name, value in headers.items() if name.lower() not in _NOT_KEPT)
 
 
 _decoder = msgspec.msgpack.Decoder(CachedResponse)

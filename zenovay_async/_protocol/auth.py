@@ -86,11 +86,12 @@ class Auth:
         style: ``"x-api-key"`` sends ``X-API-Key: KEY``, ``"bearer"`` sends ``Authorization: Bearer KEY``.
     """
 
-    __slots__ = ("_key", "_parts", "header", "style")
+    __slots__ = ("_key", "_parts", "_spelled", "header", "style")
 
     def __init__(self, key: Secret, style: AuthStyle = "x-api-key") -> None:
         self._key = key
         self._parts: frozenset[int] = frozenset()
+        self._spelled: tuple[Secret, ...] = ()
         self.style: AuthStyle = style
         if style not in get_args(AuthStyle):
             raise ConfigurationError(f"auth={style!r}: expected 'x-api-key' or 'bearer'")
@@ -105,6 +106,14 @@ class Auth:
     def key(self) -> Secret:
         """The key itself, to make siblings of a client and to distinguish budgets; never for display."""
         return self._key
+
+    def is_echoed(self, text: str) -> bool:
+        """Whether the key occurs in a text from the server, however it is spelled."""
+        spelled = self._spelled
+        if not spelled:
+            spelled = self._spelled = tuple(map(Secret, _spellings(self._key)))
+        lower = text.lower()
+        return any(one in lower for one in spelled)
 
     def redact(self, error: ZenovayError) -> None:
         """Redact the key in an error, as a server may have echoed it or a part of it, and cut the body only then.

@@ -72,6 +72,11 @@ class Transport:
         self._pool: ConnectionPool | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession] | None = None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
     async def open(self, *, owned: bool) -> None:
         """Make the session on the running loop, unless there is one; a closed transport opens again.
 
