@@ -6,10 +6,10 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from zenovay_async._limits.event_loop import no_running_loop
 from zenovay_async._limits.outage import PROXY_NOT_FOUND
 from zenovay_async._limits.patience import Patience
 from zenovay_async._session.background import SCOPE
-from zenovay_async._session.event_loop import no_running_loop
 from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,

@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
+from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._session.aiohttp_tuning import make_session
 from zenovay_async._session.connection_pool import ConnectionPool, Route, as_headers, parse_url
 from zenovay_async._session.connections import Connections
 from zenovay_async._session.deadlines import UntilClosed
-from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.network import Network
 from zenovay_async.exceptions import APITimeoutError, ClientClosedError, ConfigurationError
 
