@@ -121,7 +121,7 @@ class CachingCaller:
             ZenovayError: The call failed, or its 404 is kept.
         """
         endpoint = call.endpoint
-        if call.body is not None or endpoint.method != "GET" or not endpoint.idempotent:
+        if not call.is_cacheable:
             return await self._session.send(call, timeout)
         if timeout is not NOT_GIVEN:
             check_timeout("timeout", timeout)
@@ -171,8 +171,9 @@ class CachingCaller:
             self._counters.stale += 1
             if now >= record.refresh_at:
                 self._coalescer.refresh(call, partial(refresh, key))
-        if SCOPE.get() is not None:
-            self._session.begin(call).record_success()
+        scope = SCOPE.get()
+        if scope is not None and not scope.ended:
+            scope.record_success(call)
         if _logger.isEnabledFor(logging.DEBUG):
             self._log(call, entry, age, is_fresh=is_fresh)
         return response
