@@ -60,7 +60,8 @@ _NOT_KEPT = frozenset({"set-cookie", "set-cookie2"})
 
 def kept_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The headers of a response that are kept: all but cookies, which are for who asked."""
-    return tuple((name, value) for name, value in headers.items() if name.lower() not in _NOT_KEPT)
+    # aiohttp's names are of a type that cannot be encoded.
+    return tuple([(str(name), value) for name, value in headers.items() if name.lower() not in _NOT_KEPT])
 
 
 _decoder = msgspec.msgpack.Decoder(CachedResponse)

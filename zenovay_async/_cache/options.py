@@ -63,7 +63,8 @@ class Cache:
     Args:
         ttl: Seconds for which a response is fresh, above 0.
         stale: Seconds after that for which it is stale, 0 or more.
-        max_entries: Responses kept in memory, 1 or more; beyond that, those that were used least recently go.
+        max_entries: Responses kept in memory, and as many in the files of a machine, 1 or more; beyond that, those that
+            were used least recently go.
         max_bytes: Bytes of their bodies, 1 or more; a larger response is not kept.
         negative_ttl: Seconds for which a 404 is kept, and the call fails without a request; 0 for not at all.
         jitter: Share of ``ttl``, from 0 to 1, by which it is shortened at random, so that not all responses become
@@ -106,7 +107,7 @@ class Cache:
         counters, tiers = Counters(), None
         if store is not None:
             tiers = Tiers(
-                lambda: make_cache_store(store),
+                lambda: make_cache_store(store, max_entries=max_entries, max_bytes=max_bytes),
                 counters,
                 keep_invalidations=max(ttl + stale, negative_ttl) + _LONGEST_CALL,
                 clock=self._now,
