@@ -101,8 +101,9 @@ class Cache:
         require_int("max_entries", max_entries)
         require_int("max_bytes", max_bytes)
         check_cache_store(store, "store")
-        self.ttl, self.stale, self.negative_ttl, self.jitter = ttl, stale, negative_ttl, jitter
+        self.ttl, self.stale = ttl, stale
         self.max_entries, self.max_bytes = max_entries, max_bytes
+        self.negative_ttl, self.jitter = negative_ttl, jitter
         self._store = store
         counters, tiers = Counters(), None
         if store is not None:
@@ -120,18 +121,19 @@ class Cache:
         return self._store
 
     def __repr__(self) -> str:
-        options = {"ttl": self.ttl, "stale": self.stale, "max_entries": self.max_entries, "max_bytes": self.max_bytes}
-        options |= {"negative_ttl": self.negative_ttl, "jitter": self.jitter}
-        shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        store = "None" if self._store is None else "'machine'" if self._store == "machine" else "<secret>"
-        return f"Cache({shown}, store={store})"
+        # A traceback with variables calls this even on a cache that rejected an argument.
+        options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        shown = [f"{name}={value!r}" for name, value in options.items()]
+        store = getattr(self, "_store", None)
+        shown.append(f"store={'None' if store is None else repr(str(store)) if store == 'machine' else '<secret>'}")
+        return f"Cache({', '.join(shown)})"
 
     def _now(self) -> float:
         return self._parts.clock()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "cannot copy or pickle a Cache; pass it itself to several clients, and make one in each process"
+            "cannot copy or pickle a Cache; pass it to several clients as it is, and make one in each process"
         )
 
 
