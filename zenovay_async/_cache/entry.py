@@ -19,7 +19,7 @@ VERSION = 1
 """Version of the encoding; what another version wrote is not read."""
 
 
-class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
+class CachedResponse(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is kept of a response.
 
     Attributes:

@@ -30,7 +30,7 @@ Key: TypeAlias = "tuple[Account, str, str, str]"
 _MAX_INVALIDATIONS = 1024
 
 
-class Decoded(msgspec.Struct, frozen=True):
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """What a body was decoded to.
 
     Attributes:
@@ -46,7 +46,7 @@ class Decoded(msgspec.Struct, frozen=True):
     timestamp: datetime | None
 
 
-class Record(msgspec.Struct, eq=False):
+class Record(msgspec.Struct, eq=False, gc=False):
     """A response in memory.
 
     Attributes:

@@ -18,22 +18,14 @@ def is_immutable(shape: shapes.Type) -> bool:
 
     That is the case for frozen Structs, tuples, frozensets and scalars, but not for ``Any``.
     """
-    return _is_immutable(shape, set())
-
-
-def _is_immutable(shape: shapes.Type, seen: set[Any]) -> bool:
     if isinstance(shape, _SCALARS):
         return True
     if isinstance(shape, shapes.StructType):
-        if shape.cls in seen:
-            # A type inside of itself is what the rest of it is.
-            return True
-        seen.add(shape.cls)
         # The class of a generic Struct is an alias, not a class.
         cls: Any = get_origin(shape.cls) or shape.cls
-        return cls.__struct_config__.frozen and all(_is_immutable(field.type, seen) for field in shape.fields)
+        return cls.__struct_config__.frozen and all(is_immutable(field.type) for field in shape.fields)
     if isinstance(shape, shapes.UnionType):
-        return all(_is_immutable(member, seen) for member in shape.types)
+        return all(map(is_immutable, shape.types))
     if isinstance(shape, shapes.TupleType):
-        return all(_is_immutable(member, seen) for member in shape.item_types)
-    return isinstance(shape, (shapes.VarTupleType, shapes.FrozenSetType)) and _is_immutable(shape.item_type, seen)
+        return all(map(is_immutable, shape.item_types))
+    return isinstance(shape, (shapes.VarTupleType, shapes.FrozenSetType)) and is_immutable(shape.item_type)

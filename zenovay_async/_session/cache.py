@@ -292,15 +292,17 @@ class CachingCaller:
     def _keep(
         self, key: Key, call: Call[Any], response: Response[Any], began_at: float, lease: Lease | None = None
     ) -> None:
-        headers, cache, now = kept_headers(response.headers), self._cache, self._clock()
-        record: Record | None = None
-        if not self._is_echoed(response.body, headers):
+        headers, cache, record = response.headers, self._cache, None
+        if not self._auth.is_echoed(response.body, headers.values()):
+            # What is for who asked is not kept. Without a store, the view of the others is all that is needed.
+            has_cookies = "Set-Cookie" in headers or "Set-Cookie2" in headers
+            pairs = kept_headers(headers) if has_cookies or self._tiers is not None else ()
+            now = self._clock()
             fresh_until = now + cache.ttl * (1 - cache.jitter * self._random())
             entry = self._entry(
-                response.status, headers, response.body, began_at, now, fresh_until, now + cache.ttl + cache.stale
+                response.status, pairs, response.body, began_at, now, fresh_until, now + cache.ttl + cache.stale
             )
-            has_cookies = len(headers) < len(response.headers)
-            record = Record(entry, headers_view(headers) if has_cookies else response.headers)
+            record = Record(entry, headers_view(pairs) if has_cookies else headers)
             decoder = call.endpoint.decoder
             if decoder.is_shareable:
                 record.decoded = Decoded(decoder, self._strict, response.data, response.timestamp)
@@ -313,7 +315,7 @@ class CachingCaller:
         if seconds and error.status == _NOT_FOUND and len(body) < MAX_BODY_CHARS:
             headers = (("x-request-id", error.request_id),) if error.request_id else ()
             content = body.encode(errors="replace")
-            if not self._is_echoed(content, headers):
+            if not self._auth.is_echoed(content, (error.request_id or "",)):
                 now = self._clock()
                 until = now + seconds
                 record = Record(
@@ -358,11 +360,6 @@ class CachingCaller:
         # Not of a random generator, which two processes may have in one state after a fork.
         stamp = b"" if self._tiers is None else os.urandom(12)
         return CachedResponse(VERSION, stamp, status, headers, body, began_at, now, fresh_until, expires_at)
-
-    def _is_echoed(self, body: bytes, headers: tuple[tuple[str, str], ...]) -> bool:
-        """Whether a response has the key in it: then it is nothing to keep."""
-        is_echoed = self._auth.is_echoed
-        return is_echoed(body.decode("latin-1")) or is_echoed("\n".join([value for _, value in headers]))
 
     # Responses of a store.
 
