@@ -63,9 +63,11 @@ class Waiting:
 
     def __init__(self, timeout: float = math.inf, *, background: bool = False) -> None:
         self.background = background
+        self.is_polling = False
         self.deadline = now() + timeout
 
     def remaining(self) -> float:
+        self.is_polling = True
         return self.deadline - now()
 
 
@@ -838,6 +840,7 @@ class Schedule:
         await asyncio.sleep(20.0)
         for tier in self.processes.tiers:
             await tier.find("name0", CALLS[0])
+            await settle()
             assert not tier.is_lost
         await settle()
         for name in ("name0", "name1"):
@@ -872,7 +875,7 @@ def test_any_schedule(round_trip: float, steps: list[tuple[Any, ...]]) -> None:
 def test_there_is_one_request_at_a_time_while_the_store_works(
     round_trip: float, calls: list[tuple[int, float, bool]], data: st.DataObject
 ) -> None:
-    """Whenever calls of any process come or are canceled."""
+    """Whenever calls of any process come, and while they wait are canceled."""
     latency = data.draw(st.sampled_from([0.01, 0.4, 3.0]))
     in_flight = 0
 
@@ -888,22 +891,23 @@ def test_there_is_one_request_at_a_time_while_the_store_works(
                 await asyncio.sleep(latency)
             finally:
                 in_flight -= 1
-            # One that is soon too old, so that more follow.
-            lease.keep_soon(response(seconds=0.5))
+            # One that is soon too old, so that more follow, though not before all have looked.
+            lease.keep_soon(response(seconds=1.0))
 
-        async def ask(number: int) -> None:
-            waiting = Waiting()
+        async def ask(number: int, waiting: Waiting) -> None:
             found = await processes[number].acquire(NAME, CALL, waiting, accept_any)
+            waiting.is_polling = False
             if isinstance(found, Lease):
                 await request(found)
 
         tasks: list[asyncio.Task[None]] = []
         for number, pause, is_canceled in calls:
-            task = asyncio.create_task(ask(number))
+            waiting = Waiting()
+            task = asyncio.create_task(ask(number, waiting))
             tasks.append(task)
             await asyncio.sleep(pause)
-            # Whoever requests lives, as those who wait go on when it ends without a response.
-            if is_canceled and not in_flight:
+            # Whoever has the lease lives, as those who wait go on when it ends without a response.
+            if is_canceled and waiting.is_polling:
                 task.cancel()
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             assert result is None or isinstance(result, asyncio.CancelledError)

@@ -35,6 +35,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _SHORTEST_SHARE = 0.8
 # Seconds in which a closing link sends what is pending, and after which it is closed in any case.
 _SEND_TIMEOUT, _CLOSE_TIMEOUT = 0.75, 1.0
+SHORTEST_SLEEP = 1e-3
+"""Seconds; a shorter sleep may end before its time on a coarse clock, and again."""
 # Scopes that are remembered while the store is lost; beyond these, everything counts as invalidated.
 _MAX_SCOPES = 256
 
@@ -243,7 +245,7 @@ class StoreLink:
                 with suppress(StoreLost):
                     await self._send()
             elif (pause := self._retry_at - self._clock()) > 0:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(max(pause, SHORTEST_SLEEP))
             else:
                 await asyncio.wait([self._try_again(None)])
 

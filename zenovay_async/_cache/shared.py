@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from zenovay_async._cache.entry import CachedResponse, decode, encode
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.link import StoreLink, StoreLost
+from zenovay_async._cache.link import SHORTEST_SLEEP, StoreLink, StoreLost
 from zenovay_async.exceptions import ClientClosedError
 
 if TYPE_CHECKING:
@@ -215,14 +215,15 @@ class SharedTier:
         if lease.is_held and holder is not None and holder is not lease:
             # A newer call of this process has the lease now.
             return
-        if self._link.is_lost:
+        # Without an event loop the process, or its loop, is about to end; so does the lease.
+        with suppress(ClientClosedError):
+            if not self._link.is_lost:
+                self._link.start(lambda: self._end(lease, operation))
+                return
             self._forget(lease)
             if lease.is_held:
                 self._link.unreleased.add(lease.name)
-            return
-        # Without an event loop the process, or its loop, is about to end; so does the lease.
-        with suppress(ClientClosedError):
-            self._link.start(lambda: self._end(lease, operation))
+                self._link.flush_soon()
 
     async def _end(self, lease: Lease, operation: Callable[[], Awaitable[None]]) -> None:
         if lease.is_held:
@@ -318,7 +319,9 @@ class SharedTier:
                 return Lease(self, name, loop) if lease is None else lease
             pause = min(_PAUSE_SHARE * waited, _MAX_PAUSE) * self._rng.uniform(_SHORTEST_SHARE, 1.0)
             pause = min(max(pause, _MIN_PAUSE), spare)
-            await asyncio.sleep(min(pause, patience) if found.lease == "background" else pause)
+            if found.lease == "background":
+                pause = min(pause, patience)
+            await asyncio.sleep(max(pause, SHORTEST_SLEEP))
 
     def _read(self, found: Found, call: Call[Any], unrecorded: Mapping[Scope, float]) -> CachedResponse | None:
         """Decode what was found; ``None`` for what is not valid."""
