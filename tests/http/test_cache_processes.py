@@ -156,8 +156,8 @@ async def test_processes_that_are_killed_at_any_moment_leave_a_store_that_works(
         worker = await Worker.start(where, "put_forever")
         assert await worker.read() == "ready"
         for _ in range(5):
-            found = (await store.find(NAME)).value
-            assert found is None or found == value_of(int(found[:9]))
+            value = (await store.find(NAME)).value
+            assert value is None or value == value_of(int(value[:9]))
             await asyncio.sleep(0.001)
         await worker.kill()
         await store.acquire_lease(NAME, background=False, steal=True)

@@ -116,7 +116,7 @@ async def test_a_server_that_is_killed_and_back_empty_is_lost_meanwhile(
 
 
 async def test_a_server_that_is_frozen_is_lost_after_one_timeout(
-    store: RedisCacheStore, redis_server: RedisServer, name: str
+    store: RedisCacheStore, redis_server: RedisServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever looks something up waits for one; whoever writes tries twice."""
     await store.find(name)
@@ -127,7 +127,7 @@ async def test_a_server_that_is_frozen_is_lost_after_one_timeout(
         tries.append("")
         return await real(*arguments)
 
-    store._run = run  # type: ignore[method-assign] # counts
+    monkeypatch.setattr(store, "_run", run)
     redis_server.stop()
     try:
         for what, method in METHODS.items():

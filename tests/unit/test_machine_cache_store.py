@@ -419,9 +419,13 @@ async def test_a_lease_is_renewed_by_a_timer_while_it_is_held(
 ) -> None:
     monkeypatch.setattr(lease_file, "RENEWAL", 0.001)
     assert await store.acquire_lease(NAME, background=False)
-    for _ in range(3):
-        content = lease_in(tmp_path).read_bytes()
-        await until(lambda before=content: lease_in(tmp_path).read_bytes() != before)
+    seen: set[bytes] = set()
+
+    def is_renewed() -> bool:
+        seen.add(lease_in(tmp_path).read_bytes())
+        return len(seen) > 3
+
+    await until(is_renewed)
     await store.release_lease(NAME)
     await until(lambda: store._timer is None)
 

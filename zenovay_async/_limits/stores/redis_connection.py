@@ -133,6 +133,7 @@ class RedisConnection:
         Raises:
             StoreError: There is no response, or an error.
         """
+        self._check_owner()
         reason = ""
         timeout, tries = (TIMEOUT, tries) if self._is_open else (OPEN_TIMEOUT, 1)
         for number in range(_TRIES if self._is_open else 1):
