@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zenovay_async._cache.stores import lease_file, redis
 from zenovay_async._cache.stores.machine import MachineCacheStore
 from zenovay_async._cache.stores.redis import RedisCacheStore
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from zenovay_async._cache.store import CacheStore
 
 TIMES = 200
+
+# Seconds until a lease ends that is not renewed, and between renewals: shorter here, as tests wait for it.
+LEASE = 2.0
+_RENEWAL = 0.2
 
 
 def make_store(where: str) -> CacheStore:
@@ -48,6 +53,8 @@ async def acquire(store: CacheStore, name: str) -> None:
 
 async def release_later(store: CacheStore, name: str) -> None:
     """Acquire the lease; when a line is read, which may be after it was taken, release it."""
+    lease_file.RENEWAL = redis._RENEWAL = _RENEWAL
+    redis._LEASE = LEASE
     say(await store.acquire_lease(name, background=True))
     await asyncio.to_thread(sys.stdin.readline)
     await store.release_lease(name)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import itertools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cache_store_worker import make_store, value_of
@@ -256,14 +256,17 @@ def test_a_store_that_nobody_closes_ends_with_its_event_loop(where: str, name: s
 
 
 async def test_a_store_that_nobody_has_any_more_ends_while_the_event_loop_runs(where: str, name: str) -> None:
-    store = make_store(where)
-    await store.find(name)
-    assert await store.acquire_lease(name, background=False)
-    del store
+    """Also one that only the garbage collector finds."""
+    stores: list[Any] = [make_store(where)]
+    await stores[0].find(name)
+    assert await stores[0].acquire_lease(name, background=False)
+    stores.append(stores)
+    del stores
     gc.collect()
     # A task that closes the connections.
     await asyncio.sleep(0)
     await until(lambda: len(asyncio.all_tasks()) == 1)
+    gc.collect()
 
 
 def test_a_store_shows_nothing_of_where_it_is(where: str) -> None:

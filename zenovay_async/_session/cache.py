@@ -139,6 +139,16 @@ class CachingCaller:
                 return response
         return await self._request(call, timeout, key)
 
+    def is_fresh(self, call: Call[Any]) -> bool:
+        """Whether this process has a fresh response to a call, so that it needs no request."""
+        if not call.is_cacheable or (call.endpoint.usage_of is not None and self._budget.is_quota_exhausted):
+            return False
+        record = self._memory.find((self._account, call.endpoint.operation, call.path, call.query))
+        if record is None:
+            return False
+        now, entry = self._clock(), record.entry
+        return now < entry.fresh_until and now - entry.stored_at < self._max_age
+
     async def aclose(self) -> None:
         """Close the cache's store, if no other client uses it in this thread."""
         members, self._members = self._members, None

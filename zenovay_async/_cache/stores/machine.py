@@ -210,7 +210,8 @@ class MachineCacheStore:
     def _set_timer(self) -> None:
         if self._leases and self._timer is None:
             # A store that nobody has any more renews no lease.
-            self._timer = asyncio.get_running_loop().call_later(lease_file.RENEWAL, _renew, weakref.ref(self))
+            reference: weakref.ref[MachineCacheStore] = weakref.ref(self)
+            self._timer = asyncio.get_running_loop().call_later(lease_file.RENEWAL, _renew, reference)
 
     def _check_owner(self) -> None:
         owner = os.getpid(), asyncio.get_running_loop()

@@ -213,7 +213,8 @@ class RedisCacheStore(RedisConnection):
     def _set_timer(self) -> None:
         if self._leases and self._timer is None and self._renewing is None:
             # A store that nobody has any more renews no lease.
-            self._timer = asyncio.get_running_loop().call_later(_RENEWAL, _renew, weakref.ref(self))
+            reference: weakref.ref[RedisCacheStore] = weakref.ref(self)
+            self._timer = asyncio.get_running_loop().call_later(_RENEWAL, _renew, reference)
 
     async def _renew(self) -> None:
         names = list(self._leases)

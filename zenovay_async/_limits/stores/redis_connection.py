@@ -42,6 +42,9 @@ _CODE = re.compile(r"[A-Z]{3,}\b")
 
 # What a forked process inherited: its sockets, and the event loop's selector, belong to the parent.
 _inherited: list[object] = []
+# The pools that are open, and their event loops: else the garbage collector, which finds a pool together with what
+# closes it, would finalize both, and the connections would warn.
+_open_pools: dict[Any, asyncio.AbstractEventLoop] = {}
 
 
 class StoreError(OSError):
@@ -133,6 +136,7 @@ class RedisConnection:
         Raises:
             StoreError: There is no response, or an error.
         """
+        self._check_owner()
         reason = ""
         timeout, tries = (TIMEOUT, tries) if self._is_open else (OPEN_TIMEOUT, 1)
         for number in range(_TRIES if self._is_open else 1):
@@ -210,13 +214,19 @@ async def _own_client(url: Secret) -> AsyncGenerator[Any]:
     """
     from redis.asyncio import Redis  # noqa: PLC0415 - an extra
 
+    for pool, loop in list(_open_pools.items()):
+        if loop.is_closed():
+            # Before it could close them.
+            _open_pools.pop(pool, None)
     pool = _make_pool(url)
+    _open_pools[pool] = asyncio.get_running_loop()
     try:
         yield Redis(connection_pool=pool)
     finally:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(TIMEOUT):
                 await pool.disconnect()
+        _open_pools.pop(pool, None)
 
 
 def _read_url(url: Secret) -> tuple[dict[str, Any], tuple[str | None, Secret] | None]:
