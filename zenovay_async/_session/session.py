@@ -263,6 +263,7 @@ class Session:
             while True:
                 permit, extensions = await self._acquire_permit(state), state.extensions
                 try:
+                    await state.let_batch_stop()
                     state.check_deadline()
                     pool = await self._transport.acquire_slot(None if state.is_patient else state.deadline)
                 except BaseException as error:
