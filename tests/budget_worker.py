@@ -48,6 +48,7 @@ async def carry_out(order: Order) -> Report:
         timeout=60,
         trust_env=False,
         on_event=events.append,
+        coalesce=False,
     )
 
     async def work() -> None:

@@ -174,7 +174,7 @@ async def test_a_batch_that_stops_at_the_reserve_yields_every_paid_result() -> N
     limiter = WindowLimiter()
     async with Sandbox(websites=1, latency=0.005, jitter=0.01) as sandbox:
         key = sandbox.add_key("small", monthly_limit=120)
-        async with Zenovay(key, base_url=sandbox.url, quota_reserve=20, rate_limit=limiter) as zenovay:
+        async with Zenovay(key, base_url=sandbox.url, quota_reserve=20, rate_limit=limiter, coalesce=False) as zenovay:
             # The first response states the quota.
             site = sandbox.website_ids[0]
             await zenovay.heatmaps.pages(site)

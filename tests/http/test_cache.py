@@ -175,7 +175,7 @@ async def test_pages_survive_an_outage_of_a_minute(canned: aioresponses) -> None
     async with zenovay:
         canned.get(URL, payload=GOOD)
         raw = zenovay.with_raw_response(zenovay.heatmaps.pages)
-        await raw("x")
+        response = await raw("x")
         canned.get(URL, status=503, repeat=True)
         for _ in range(60):
             await asyncio.sleep(1)

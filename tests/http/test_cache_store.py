@@ -96,13 +96,15 @@ async def test_one_process_of_many_refreshes_a_response(canned: aioresponses, pr
     async with process() as one, process() as two:
         await one.heatmaps.pages("x")
         await asyncio.sleep(70)
+        ages: list[float] = []
         for _ in range(50):
             for client in (one, two):
                 response = await client.with_raw_response(client.heatmaps.pages)("x")
                 assert response.from_cache
+                ages.append(response.age)
             await asyncio.sleep(0.1)
         assert requests_sent(canned) == 2
-        assert response.age < 6
+        assert max(ages[-2:]) < 6
         assert one.cache.stats.refreshes + two.cache.stats.refreshes == 1
 
 

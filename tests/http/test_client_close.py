@@ -59,7 +59,12 @@ async def test_calls_that_wait_fail_at_once(
         if fault is not None:
             sandbox.fault(fault)
         zenovay = Zenovay(
-            sandbox.api_key, base_url=sandbox.url, session=session if given else None, timeout=None, **options
+            sandbox.api_key,
+            base_url=sandbox.url,
+            session=session if given else None,
+            timeout=None,
+            coalesce=False,
+            **options,
         )
         sibling = zenovay.with_options(attempt_timeout=60)
         site = sandbox.website_ids[0]
@@ -170,7 +175,7 @@ async def test_a_batch_whose_calls_each_enter_the_client_goes_on(sandbox: Sandbo
 
 async def test_closing_a_sibling_ends_no_call(sandbox: Sandbox) -> None:
     sandbox.fault(Fault.latency(0.1))
-    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as zenovay:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None, coalesce=False) as zenovay:
         sibling = zenovay.with_options(timeout=20)
         tasks = [asyncio.create_task(client.usage()) for client in (zenovay, sibling)]
         await until(lambda: zenovay._budget.statistics().in_flight == 2)

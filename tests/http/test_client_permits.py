@@ -68,7 +68,9 @@ async def test_calls_on_a_closed_client_take_no_permit(sandbox: Sandbox, given: 
 async def test_callers_canceled_while_they_wait_for_a_slot_take_no_permit(sandbox: Sandbox) -> None:
     """Nor does a caller whose timeout ends while it waits for one."""
     site, limiter = sandbox.website_ids[0], WindowLimiter()
-    async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
+    async with Zenovay(
+        sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter, coalesce=False
+    ) as zenovay:
         await zenovay.heatmaps.pages(site)
         held = Held()
         sandbox.fault(held.fault)
@@ -94,7 +96,9 @@ async def test_callers_canceled_while_they_wait_for_a_slot_take_no_permit(sandbo
 
 async def test_callers_that_wait_for_a_slot_when_the_client_closes_take_no_permit(sandbox: Sandbox) -> None:
     site, limiter = sandbox.website_ids[0], WindowLimiter()
-    async with Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter) as zenovay:
+    async with Zenovay(
+        sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=limiter, coalesce=False
+    ) as zenovay:
         await zenovay.heatmaps.pages(site)
         held = Held()
         sandbox.fault(held.fault)
@@ -127,7 +131,7 @@ async def test_a_listener_that_raises_loses_no_call_and_no_permit(
     key = sandbox.add_key("small", monthly_limit=12)
     limiter = WindowLimiter(window=1.0, on_event=listener)
     options: dict[str, Any] = {"rate_limit": limiter} if given else {"rate_limit_window": 1.0}
-    async with Zenovay(key, base_url=sandbox.url, on_event=listener, **options) as zenovay:
+    async with Zenovay(key, base_url=sandbox.url, on_event=listener, coalesce=False, **options) as zenovay:
         sandbox.fault(Fault.rate_limited("0.05"), times=1)
         sandbox.fault(Fault.status(503), times=1)
         assert (await zenovay.heatmaps.pages(site)).pages

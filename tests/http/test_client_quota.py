@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 async def test_a_batch_stops_at_the_reserve_and_a_direct_call_is_still_sent(sandbox: Sandbox) -> None:
     key = sandbox.add_key("small", monthly_limit=30)
-    async with Zenovay(key, base_url=sandbox.url, quota_reserve=10) as zenovay:
+    async with Zenovay(key, base_url=sandbox.url, quota_reserve=10, coalesce=False) as zenovay:
         assert zenovay.quota.used is None
         done = 0
         with pytest.raises(QuotaExceededError, match="quota_reserve=10"):
@@ -68,7 +68,7 @@ async def test_waiting_callers_fail_at_once_when_the_quota_is_exhausted(sandbox:
 async def test_a_limiter_shared_by_two_keys_serves_the_one_whose_quota_is_left(sandbox: Sandbox) -> None:
     limiter = WindowLimiter(window=1.0)
     exhausted = sandbox.add_key("exhausted", monthly_limit=5, monthly_used=5)
-    options: dict[str, Any] = {"base_url": sandbox.url, "rate_limit": limiter}
+    options: dict[str, Any] = {"base_url": sandbox.url, "rate_limit": limiter, "coalesce": False}
     site = sandbox.website_ids[0]
     async with Zenovay(exhausted, **options) as one, Zenovay(sandbox.api_key, **options) as other:
         # The first is sent alone, and all others wait for its response.

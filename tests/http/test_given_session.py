@@ -244,7 +244,7 @@ async def test_no_more_requests_are_in_flight_than_the_session_has_connections(
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(**limits)) as session,
     ):
         options: dict[str, Any] = {"session": session, "max_connections": 3, "rate_limit": None, "max_attempts": 1}
-        zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, **options)
+        zenovay = Zenovay(sandbox.api_key, base_url=sandbox.url, coalesce=False, **options)
         site = sandbox.website_ids[0]
         await asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(3 * slots)))
         assert sandbox.count() == 3 * slots

@@ -51,7 +51,7 @@ def key(clock: Clock, sandbox: Sandbox) -> str:  # noqa: ARG001 - before the cli
 @pytest.fixture
 async def zenovay(sandbox: Sandbox, key: str) -> AsyncIterator[Zenovay]:
     """A client that knows that its quota is exhausted."""
-    async with Zenovay(key, base_url=sandbox.url) as client:
+    async with Zenovay(key, base_url=sandbox.url, coalesce=False) as client:
         assert await is_rejected(client)
         assert await is_rejected(client)
         assert sandbox.count() == 1

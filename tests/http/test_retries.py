@@ -147,7 +147,7 @@ async def test_no_deadline_means_none(canned: aioresponses) -> None:
 
 async def test_callers_that_fail_together_do_not_retry_together(canned: aioresponses) -> None:
     canned.get(URL, status=500, payload={}, repeat=True)
-    async with make_client(max_attempts=2) as zenovay:
+    async with make_client(coalesce=False, max_attempts=2) as zenovay:
         failed = await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(10)), return_exceptions=True)
     waits = {round(error.waits[0], 4) for error in failed if isinstance(error, ZenovayError)}
     assert len(waits) > 5
@@ -183,7 +183,7 @@ async def test_without_a_limiter_each_call_is_retried_when_the_server_says(canne
     for _ in range(50):
         canned.get(URL, status=429, payload={}, headers={"Retry-After": "1"})
     canned.get(URL, payload=GOOD, repeat=True)
-    async with make_client() as zenovay:
+    async with make_client(coalesce=False) as zenovay:
         await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(50)))
     assert requests_sent(canned) == 100
 

@@ -21,7 +21,7 @@ async def test_a_client_made_in_another_thread_shares_the_limits_of_the_loop_tha
     key, events = unique_key(), list[Event]()
     async with Sandbox(websites=1, api_key=key, rate_limit=10, rate_limit_window=60.0) as sandbox:
         site = sandbox.website_ids[0]
-        options: dict[str, Any] = {"base_url": sandbox.url, "timeout": 1}
+        options: dict[str, Any] = {"base_url": sandbox.url, "timeout": 1, "coalesce": False}
         made = [await asyncio.to_thread(Zenovay, key, on_event=events.append, **options) for _ in range(3)]
         clients = [*made, Zenovay(key, **options)]
         for number in range(8):
@@ -105,7 +105,7 @@ async def main():
     async with Sandbox(websites=1, rate_limit=1000, rate_limit_window=600) as sandbox:
         site, key = sandbox.website_ids[0], sandbox.api_key
         limits = {"base_url": sandbox.url, "rate_limit": 5, "rate_limit_window": 600}
-        async with Zenovay(key, **limits) as zenovay:
+        async with Zenovay(key, coalesce=False, **limits) as zenovay:
             await zenovay.heatmaps.pages(site)
             waiting = [asyncio.create_task(zenovay.heatmaps.pages(site, timeout=None)) for _ in range(8)]
             await asyncio.sleep(0.1)
@@ -115,7 +115,7 @@ async def main():
                 print("left", client.rate_limit.remaining)
 
             def new():
-                asyncio.run(call(Zenovay(key, **limits)))
+                asyncio.run(call(Zenovay(key, coalesce=False, **limits)))
 
             def inherited():
                 assert zenovay.rate_limit.remaining > 0

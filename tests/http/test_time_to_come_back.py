@@ -42,7 +42,9 @@ async def test_a_retry_without_time_to_come_back_is_not_made() -> None:
 async def test_a_timeout_says_how_much_of_it_passed_before_the_request() -> None:
     async with (
         Sandbox(websites=1, latency=30) as sandbox,
-        Zenovay(sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=None, max_attempts=1) as zenovay,
+        Zenovay(
+            sandbox.api_key, base_url=sandbox.url, max_connections=1, rate_limit=None, max_attempts=1, coalesce=False
+        ) as zenovay,
     ):
         first = asyncio.create_task(zenovay.usage(timeout=0.3))
         await asyncio.sleep(0)

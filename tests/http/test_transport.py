@@ -149,7 +149,7 @@ async def test_waiting_for_a_connection_takes_no_time_from_an_attempt(unused_tcp
     await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
     url = f"http://127.0.0.1:{unused_tcp_port}"
     options: dict[str, Any] = {"base_url": url, "rate_limit": None, "max_connections": 1, "max_attempts": 1}
-    async with Zenovay("zv_x", attempt_timeout=0.9, **options) as zenovay:
+    async with Zenovay("zv_x", attempt_timeout=0.9, coalesce=False, **options) as zenovay:
         await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in range(5)))
         ended = await asyncio.gather(
             *(zenovay.heatmaps.pages("x", timeout=0.5) for _ in range(5)), return_exceptions=True
