@@ -386,11 +386,24 @@ class Flight(Generic[T]):
         if isinstance(error, asyncio.CancelledError):
             return asyncio.CancelledError(*error.args)
         if not isinstance(error, ZenovayError):
-            return error
+            # Of the caller's own code, such as a limiter.
+            return error if error is None or caller is self.leader else _copy_of(error)
         own = copy.copy(error)
         if scope is not None:
             scope.record_rejection(self.state.call, own)
         return own
+
+
+def _copy_of(error: BaseException) -> BaseException:
+    """A copy, or the error itself if it cannot be copied: raised in several tasks, its traceback grows."""
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 - the constructor of a class of the caller's
+        return error
+    if type(twin) is not type(error):
+        return error
+    twin.__cause__ = error.__cause__
+    return twin
 
 
 _IS_EAGER = sys.version_info >= (3, 12)

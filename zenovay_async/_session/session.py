@@ -114,7 +114,7 @@ class Session:
             ZenovayError: The call failed; the error has the attempts and waits of the call.
         """
         # The coroutine itself, as another one around it would cost each call a little.
-        return self.run(self.begin(call, timeout))
+        return self.run(CallState(call, self._options.timeout if timeout is NOT_GIVEN else self.timeout_of(timeout)))
 
     def begin(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> CallState[T]:
         """Begin a call: its deadline counts from here.
@@ -126,11 +126,7 @@ class Session:
         Raises:
             ConfigurationError: ``timeout`` is invalid.
         """
-        if timeout is NOT_GIVEN:
-            timeout = self._options.timeout
-        else:
-            check_timeout("timeout", timeout)
-        return CallState(call, timeout)
+        return CallState(call, self._options.timeout if timeout is NOT_GIVEN else self.timeout_of(timeout))
 
     def timeout_of(self, timeout: Timeout) -> float | None:
         """Seconds for a whole call.

@@ -11,6 +11,7 @@ from zenovay_async._limits.event_loop import no_running_loop
 from zenovay_async._limits.outage import PROXY_NOT_FOUND
 from zenovay_async._limits.patience import MAX_OUTAGE, Patience
 from zenovay_async._limits.queue import deadline_error
+from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.deadlines import Bounds
 from zenovay_async.exceptions import (
@@ -106,6 +107,7 @@ class CallState(Bounds, Generic[T]):
     observer: Observer | None = None
     is_shared = False
     _interrupts = 0
+    _longest_outage: float | NotGiven | None = NOT_GIVEN
     _failed_at = 0.0
     _was_stale = False
     _waits_since: float | None = None
@@ -122,7 +124,6 @@ class CallState(Bounds, Generic[T]):
         scope = SCOPE.get()
         self.scope = None if scope is None or scope.ended else scope
         self.background = self.is_patient = self.scope is not None
-        self._max_outage = MAX_OUTAGE if self.scope is None else self.scope.background.max_outage
         self.timeout = timeout
 
     @property
@@ -157,13 +158,20 @@ class CallState(Bounds, Generic[T]):
         Args:
             max_outage: Seconds of an outage after which that gives up; ``None`` for no bound.
         """
-        known = self._max_outage
         if self.is_patient:
+            known = self._max_outage
             max_outage = None if known is None or max_outage is None else max(known, max_outage)
             if max_outage == known:
                 return
-        self.is_patient, self._max_outage = True, max_outage
+        self.is_patient, self._longest_outage = True, max_outage
         self.extensions += 1
+
+    @property
+    def _max_outage(self) -> float | None:
+        """Seconds of an outage after which a background call gives up; ``None`` for no bound."""
+        if isinstance(self._longest_outage, NotGiven):
+            return MAX_OUTAGE if self.scope is None else self.scope.background.max_outage
+        return self._longest_outage
 
     def promote(self, task: asyncio.Task[None]) -> None:
         """Make a background call a direct one; if it waits for a permit, it waits anew, among the direct calls.
