@@ -53,7 +53,8 @@ class Clock:
 
 def timed(clock: Callable[[], float], **options: Any) -> Cache:
     """A cache with a clock of its own, and without jitter."""
-    cache = Cache(**{"ttl": 60, "stale": 600, "jitter": 0, **options})
+    given: dict[str, Any] = {"ttl": 60, "stale": 600, "jitter": 0, **options}
+    cache = Cache(**given)
     parts_of(cache).clock = clock
     return cache
 

@@ -5,7 +5,7 @@ Resources declare an :class:`Endpoint` and describe a :class:`Call` to it; a :cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -104,7 +104,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
 class Caller(Protocol):
     """Carries out calls: the seam between resources, which describe calls, and a session, which sends them."""
 
-    async def send(self, call: Call[T], timeout: Timeout) -> Response[T]:
+    def send(self, call: Call[T], timeout: Timeout) -> Coroutine[Any, Any, Response[T]]:
         """Carry out a call.
 
         Args:
