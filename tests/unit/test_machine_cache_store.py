@@ -252,6 +252,31 @@ async def test_a_lookup_needs_no_lock(store: MachineCacheStore, other: MachineCa
     assert (await store.find(NAME)).value == b"other"
 
 
+@pytest.mark.parametrize("how", ["put", "release_lease", "remove", "canceled"])
+async def test_a_lease_ends_even_if_the_folder_cannot_be_changed(
+    how: str, store: MachineCacheStore, other: MachineCacheStore, tmp_path: Path
+) -> None:
+    """Nobody waits for a response that cannot be kept."""
+    await fill(store)
+    holder = os.open(folder_in(tmp_path) / "tally", os.O_RDWR)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    task = asyncio.create_task(
+        {"release_lease": store.release_lease, "remove": store.remove}[how](NAME)
+        if how in {"release_lease", "remove"}
+        else store.put(NAME, b"other", 60)
+    )
+    await asyncio.sleep(0)
+    if how == "canceled":
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError if how == "canceled" else TimeoutError):
+        await task
+    os.close(holder)
+    found = await other.find(NAME)
+    assert (found.value, found.lease) == (VALUE, None)
+    assert not list(folder_in(tmp_path).glob("*.tmp"))
+    assert await other.acquire_lease(NAME, background=False)
+
+
 METHODS: dict[str, Callable[[MachineCacheStore], Awaitable[object]]] = {
     "find": lambda store: store.find(NAME),
     "put": lambda store: store.put(NAME, VALUE, 60),

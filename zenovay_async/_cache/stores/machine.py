@@ -121,13 +121,8 @@ class MachineCacheStore:
         if size > self._max_bytes:
             await self.remove(name)
             return
-        try:
-            temporary = self._write(value, seconds)
-        except OSError:
-            # So that others need not wait for it; the first error says why.
-            self._drop_lease(name)
-            raise
         must_sweep = False
+        temporary = ""
 
         def change(encoded: bytes | None, now: float) -> StoreWrite:
             nonlocal must_sweep
@@ -144,9 +139,11 @@ class MachineCacheStore:
             return StoreWrite(tally.encode())
 
         try:
+            temporary = self._write(value, seconds)
             await self._change(change)
         finally:
             remove(temporary)
+            self._drop_lease(name)
         if must_sweep:
             await self._sweep()
 
@@ -157,8 +154,12 @@ class MachineCacheStore:
             OSError: The folder or a file cannot be used.
         """
         self._check_owner()
-        if name in self._leases:
+        if name not in self._leases:
+            return
+        try:
             await self._change(lambda _value, _now: self._release(name))
+        finally:
+            self._drop_lease(name)
 
     async def remove(self, name: str) -> None:
         """Forget a value, and release the lease.
@@ -176,7 +177,10 @@ class MachineCacheStore:
             Path(path).unlink()
             return StoreWrite(Tally.decode(encoded).add(-1, -old.st_size).encode())
 
-        await self._change(change)
+        try:
+            await self._change(change)
+        finally:
+            self._drop_lease(name)
 
     async def invalidate(self, scope: str, seconds: float) -> None:
         """Record that a scope is invalidated now; the record may be forgotten after so many seconds.
@@ -281,11 +285,13 @@ class MachineCacheStore:
             lease.release()
 
     def _drop_lease(self, name: str) -> None:
-        """Release a lease, also if the folder cannot be changed now."""
-        with contextlib.suppress(OSError):
-            self._change_nowait(lambda _value, _now: self._release(name))
+        """Release a lease that this process still has, as where the folder could not be changed."""
+        if name in self._leases:
+            with contextlib.suppress(OSError):
+                self._change_nowait(lambda _value, _now: self._release(name))
         lease = self._leases.pop(name, None)
         if lease is not None:
+            # It is nobody's without a lock.
             lease.close()
 
     def _remove_nowait(self, file: SeenFile) -> None:
