@@ -59,7 +59,7 @@ bench-real: $(VENV)/.servers ## Run the client against real rate limiters, serve
 bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budget of one key (twenty minutes).
 	@$(BIN)/python -m tests.benchmarks.sharing
 
-speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (five minutes).
+speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (six minutes).
 	@$(BIN)/python -m tests.benchmarks.speed
 
 snapshot: $(VENV)/.dev ## Write the public API into tests/unit/public_api.txt.
