@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator  # noqa: TC003 - FastAPI reads the annotations
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from fastapi import Depends, FastAPI, Request
@@ -16,11 +15,14 @@ from zenovay_async import AnalyticsOverview, Cache, HeatmapPages, Zenovay, Zenov
 
 from .settings import VARIABLE, AppSettings
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
 SETTINGS = msgspec.json.decode(os.environ[VARIABLE], type=AppSettings)
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     cache = None if SETTINGS.ttl is None else Cache(SETTINGS.ttl, SETTINGS.stale, store=SETTINGS.store)
     async with Zenovay(
         timeout=SETTINGS.timeout,

@@ -40,12 +40,12 @@ def show_rows(title: str, rows: Sequence[Row]) -> None:
             (
                 (
                     *(each.variant, str(each.workers), each.part, str(each.requests), str(each.rate_limited)),
-                    *(f"{each.served} of {each.loads}", seconds(each.p50), seconds(each.p95)),
+                    *(f"{each.served} of {each.loads}", milliseconds(each.p50), milliseconds(each.p95)),
                 )
                 for each in rows
             ),
         )
 
 
-def seconds(figure: float | None) -> str:
-    return "" if figure is None else f"{figure:.2f} s"
+def milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:.0f} ms"

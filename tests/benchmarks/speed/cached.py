@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from zenovay_async import Response
+    from zenovay_async import Response, Timeout
     from zenovay_async._protocol.call import Call
 
     from .contenders import Fetch
@@ -87,7 +87,8 @@ class _Constant:
     def __init__(self, response: Response[Any]) -> None:
         self._response = response
 
-    async def send(self, _: Call[Any], __: Any = None) -> Response[Any]:
+    async def send(self, call: Call[Any], timeout: Timeout) -> Response[Any]:
+        del call, timeout
         return self._response
 
 
