@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from .server import Server
 
-# Seconds of CPU that one turn takes.
-_TURN = 0.05
 _WORKER = f"{__spec__.parent}.worker"
 
 
@@ -41,6 +39,7 @@ class Cell(msgspec.Struct, frozen=True):
         heap_as_found: Whether the heap is left as the imports left it.
         rounds: Rounds, each with new processes.
         turns: Turns in each round.
+        seconds: Seconds of CPU that one turn takes.
     """
 
     in_flight: int
@@ -48,6 +47,7 @@ class Cell(msgspec.Struct, frozen=True):
     heap_as_found: bool = False
     rounds: int = 2
     turns: int = 8
+    seconds: float = 0.05
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -110,13 +110,14 @@ class _Worker:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a process without pipes")
         self._contender, self._input, self._output = contender, process.stdin, process.stdout
+        self._seconds = cell.seconds
 
     def wait(self) -> None:
         if self._read() != "ready":
             raise RuntimeError(f"{self._contender} did not start")
 
     def turn(self) -> Turn:
-        self._input.write(f"{_TURN}\n")
+        self._input.write(f"{self._seconds}\n")
         self._input.flush()
         return msgspec.json.decode(self._read(), type=Turn)
 
