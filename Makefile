@@ -50,7 +50,7 @@ build: $(VENV)/.build ## Build the source distribution and the wheel into dist/,
 bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two minutes).
 	@$(BIN)/python -m tests.benchmarks.pacing
 
-bench-dashboard: $(VENV)/.dashboard ## Measure what a dashboard with many visitors costs, with and without a cache (six minutes).
+bench-dashboard: $(VENV)/.dashboard ## Measure what a dashboard with many visitors costs, with and without a cache (eight minutes).
 	@$(BIN)/python -m tests.benchmarks.dashboard
 
 bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (eight minutes).

@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - it prints its results
 """Run the measurement: ``python -m tests.benchmarks.dashboard``, from the root of the repository.
 
-It takes seven minutes; with ``--quick`` less than one. ``--only`` runs single parts. The API, a sandbox, and the
+It takes eight minutes; with ``--quick`` less than one. ``--only`` runs single parts. The API, a sandbox, and the
 workers of the web application, FastAPI under uvicorn, are processes of their own. Runs follow one another, as they
 compare times; those with an API that is down for a minute, which is a minute here as well, go on at the same time.
 

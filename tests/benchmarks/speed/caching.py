@@ -43,7 +43,7 @@ def measure(server: Server, note: Callable[[str], None], *, quick: bool) -> tupl
             (calls.Cell(10, 20, turns=turns, rounds=4), [ALONE, BARE, "sdk", "missed"]),
             # So long that to start the callers hardly counts.
             (calls.Cell(JOINERS, 20, turns=turns, seconds=0.4), [DESCRIBED, "joined"]),
-            (calls.Cell(1, 20, turns=turns), [ALONE, DESCRIBED, *hits]),
+            (calls.Cell(1, 20, turns=turns), [ALONE, "sdk", "missed", DESCRIBED, *hits]),
         ]
         tables = [calls.measure(server, [cell], contenders, note, contenders[0])[0] for cell, contenders in loads]
     return tables, left_out
