@@ -9,10 +9,10 @@ space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve build bench bench-real bench-sharing speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve build bench bench-dashboard bench-real bench-sharing speed snapshot hooks clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.cli ## Fetch the heatmap pages of 200 websites from the embedded sandbox.
 	@$(BIN)/zenovay-async heatmaps pages --sandbox 200 --limit 5
@@ -50,13 +50,16 @@ build: $(VENV)/.build ## Build the source distribution and the wheel into dist/,
 bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two minutes).
 	@$(BIN)/python -m tests.benchmarks.pacing
 
+bench-dashboard: $(VENV)/.dashboard ## Measure what a dashboard with many visitors costs, with and without a cache (eight minutes).
+	@$(BIN)/python -m tests.benchmarks.dashboard
+
 bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (eight minutes).
 	@$(BIN)/python -m tests.benchmarks.real
 
 bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budget of one key (twenty minutes).
 	@$(BIN)/python -m tests.benchmarks.sharing
 
-speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (five minutes).
+speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (six minutes).
 	@$(BIN)/python -m tests.benchmarks.speed
 
 snapshot: $(VENV)/.dev ## Write the public API into tests/unit/public_api.txt.
@@ -95,6 +98,10 @@ $(VENV)/.hooks: pyproject.toml | $(VENV)/.dev
 
 $(VENV)/.peers: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --editable . --group peers
+	@touch $@
+
+$(VENV)/.dashboard: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/pip install --quiet --editable . --group dashboard
 	@touch $@
 
 $(VENV)/.servers: pyproject.toml | $(VENV)/bin/python

@@ -89,7 +89,7 @@ async def cancel_the_queue(canceled: int = 40, after: int = 10) -> Canceled:
     """Spend a window, cancel callers that wait for the next one, and see whether the callers after them return."""
     async with (
         Sandbox(websites=1, rate_limit=SHORT.limit, rate_limit_window=SHORT.window, rate_limiter="sliding") as sandbox,
-        Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit_window=SHORT.window) as zenovay,
+        Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit_window=SHORT.window, coalesce=False) as zenovay,
     ):
         site = sandbox.website_ids[0]
         await asyncio.gather(*(zenovay.heatmaps.pages(site) for _ in range(SHORT.limit)))

@@ -75,7 +75,7 @@ async def measure_scene(scene: Scene) -> Served:
             rate_limiter=scene.kind,
             send_remaining=scene.remaining,
         ) as sandbox,
-        Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit_window=work.window) as zenovay,
+        Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit_window=work.window, coalesce=False) as zenovay,
     ):
         site = sandbox.website_ids[0]
 

@@ -138,6 +138,7 @@ async def measure(run: Run) -> Row:
             timeout=None,
             # What a batch leaves for direct calls is measured by itself.
             batch_headroom=0,
+            coalesce=False,
             max_attempts=4 if run.paced else ATTEMPTS_UNPACED,
         ) as zenovay,
     ):

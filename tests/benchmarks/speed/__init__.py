@@ -1,1 +1,7 @@
 """What a call, a response, a batch and an import cost, side by side with what people write by hand."""
+
+import sys
+from pathlib import Path
+
+# As for pytest, which the processes that run here know nothing of.
+sys.path.append(str(Path(__file__).parents[2]))

@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - it prints its results
-"""Run the comparison: ``python -m tests.benchmarks.speed``, from the root of the repository; under five minutes.
+"""Run the comparison: ``python -m tests.benchmarks.speed``, from the root of the repository; some six minutes.
 
 Figures are printed, not judged. They are of CPU time wherever possible, which other work on the machine disturbs
 least. Peers that are not installed are named and left out.
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import msgspec
 
-from . import batches, calls, decoding, imports
+from . import batches, caching, calls, decoding, imports
 from .report import Report, text_of
 from .server import serving
 
-_PARTS = ("calls", "decoding", "batches", "imports")
-_PACKAGES = ("aiohttp", "yarl", "multidict", "msgspec", "tenacity", "httpx", "pydantic", "aiometer", "openai")
+_PARTS = ("calls", "cache", "decoding", "batches", "imports")
+_PACKAGES = ("aiohttp", "yarl", "multidict", "msgspec", "tenacity", "httpx", "pydantic", "aiometer", "openai", "redis")
 
 
 def main() -> None:
@@ -38,6 +38,10 @@ def main() -> None:
         cells = calls.QUICK if given.quick else [*calls.FULL, calls.AS_FOUND]
         with serving() as server:
             report.calls = calls.measure(server, cells, contenders, _note)
+        report.left_out += left_out
+    if "cache" in parts:
+        with serving() as server:
+            report.cache, left_out = caching.measure(server, _note, quick=given.quick)
         report.left_out += left_out
     if "decoding" in parts:
         _note("decoding")

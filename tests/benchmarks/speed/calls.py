@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from .server import Server
 
-# Seconds of CPU that one turn takes.
-_TURN = 0.05
 _WORKER = f"{__spec__.parent}.worker"
 
 
@@ -41,6 +39,7 @@ class Cell(msgspec.Struct, frozen=True):
         heap_as_found: Whether the heap is left as the imports left it.
         rounds: Rounds, each with new processes.
         turns: Turns in each round.
+        seconds: Seconds of CPU that one turn takes.
     """
 
     in_flight: int
@@ -48,10 +47,11 @@ class Cell(msgspec.Struct, frozen=True):
     heap_as_found: bool = False
     rounds: int = 2
     turns: int = 8
+    seconds: float = 0.05
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A median over all turns, and its ratio to bare aiohttp: median, lowest, highest over all rotations."""
+    """A median over all turns, and its ratio to the base: median, lowest, highest over all rotations."""
 
     value: float
     ratio: float
@@ -77,11 +77,13 @@ class Table(msgspec.Struct, frozen=True):
         cell: The load.
         lines: The contenders.
         server: µs of CPU that the server used per call.
+        base: The contender to which the ratios are.
     """
 
     cell: Cell
     lines: list[Line]
     server: float
+    base: str = BARE
 
     def of(self, contender: str) -> Line | None:
         """The line of one contender, if it took part."""
@@ -108,13 +110,14 @@ class _Worker:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a process without pipes")
         self._contender, self._input, self._output = contender, process.stdin, process.stdout
+        self._seconds = cell.seconds
 
     def wait(self) -> None:
         if self._read() != "ready":
             raise RuntimeError(f"{self._contender} did not start")
 
     def turn(self) -> Turn:
-        self._input.write(f"{_TURN}\n")
+        self._input.write(f"{self._seconds}\n")
         self._input.flush()
         return msgspec.json.decode(self._read(), type=Turn)
 
@@ -126,17 +129,21 @@ class _Worker:
 
 
 def measure(
-    server: Server, cells: Sequence[Cell], contenders: Sequence[str], note: Callable[[str], None]
+    server: Server,
+    cells: Sequence[Cell],
+    contenders: Sequence[str],
+    note: Callable[[str], None],
+    base: str = BARE,
 ) -> list[Table]:
     """Measure every kind of load; ``note`` is called with what comes next."""
     tables: list[Table] = []
     for cell in cells:
         note(f"{cell.in_flight} in flight, {cell.pages} pages{', heap as found' if cell.heap_as_found else ''}")
-        tables.append(_measure(server, cell, contenders))
+        tables.append(_measure(server, cell, contenders, base))
     return tables
 
 
-def _measure(server: Server, cell: Cell, contenders: Sequence[str]) -> Table:
+def _measure(server: Server, cell: Cell, contenders: Sequence[str], base: str) -> Table:
     # One entry for each rotation: the turns of all contenders.
     rotations: list[dict[str, Turn]] = []
     busy, calls = 0.0, 0
@@ -155,14 +162,14 @@ def _measure(server: Server, cell: Cell, contenders: Sequence[str]) -> Table:
             # The calls that warm each turn up count, too.
             calls += sum(turn.calls + 2 * cell.in_flight for rotation in made for turn in rotation.values())
             rotations += made
-    return Table(cell, [_line(name, rotations) for name in contenders], 1e6 * busy / calls)
+    return Table(cell, [_line(name, rotations, base) for name in contenders], 1e6 * busy / calls, base)
 
 
-def _line(contender: str, rotations: Sequence[dict[str, Turn]]) -> Line:
+def _line(contender: str, rotations: Sequence[dict[str, Turn]], base: str) -> Line:
     def figure(name: str) -> Figure:
         mine = [float(getattr(rotation[contender], name)) for rotation in rotations]
-        base = [float(getattr(rotation[BARE], name)) for rotation in rotations]
-        ratios = sorted(one / other for one, other in zip(mine, base, strict=True))
+        others = [float(getattr(rotation[base], name)) for rotation in rotations]
+        ratios = sorted(one / other for one, other in zip(mine, others, strict=True))
         return Figure(statistics.median(mine), statistics.median(ratios), ratios[0], ratios[-1])
 
     return Line(contender, figure("cpu"), figure("rate"), figure("p50"), figure("p99"), figure("peak"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .batches import FEW, Spread
+from .cached import EVERY
 from .calls import Figure, Table
 from .contenders import CONTENDERS
 from .decoding import Decoded
@@ -22,6 +23,7 @@ class Report(msgspec.Struct):
     python: str
     versions: dict[str, str]
     calls: list[Table] = msgspec.field(default_factory=list[Table])
+    cache: list[Table] = msgspec.field(default_factory=list[Table])
     decoding: list[Decoded] = msgspec.field(default_factory=list[Decoded])
     batches: list[Spread] = msgspec.field(default_factory=list[Spread])
     imports: list[Import] = msgspec.field(default_factory=list[Import])
@@ -33,7 +35,7 @@ def text_of(report: Report) -> str:
     """The whole report."""
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     parts = [f"Python {report.python}; {versions}"]
-    parts += [_calls(table) for table in report.calls]
+    parts += [_calls(table) for table in [*report.calls, *report.cache]]
     if report.decoding:
         parts.append(_decoding(report.decoding))
     if report.batches:
@@ -51,15 +53,15 @@ def _calls(table: Table) -> str:
     heap = ", heap as found" if cell.heap_as_found else ""
     rows = [
         (
-            CONTENDERS[line.contender].title,
+            EVERY[line.contender].title,
             *map(_figure, (line.cpu, line.rate, line.p50, line.p99, line.peak)),
         )
         for line in table.lines
     ]
     return (
         f"{cell.in_flight} in flight, {cell.pages} pages{heap}: "
-        f"median, and its ratio to aiohttp + msgspec with lowest and highest of {cell.rounds * cell.turns} rotations; "
-        f"the server used {table.server:.1f} µs per call\n\n"
+        f"median, and its ratio to {EVERY[table.base].title} with lowest and highest of {cell.rounds * cell.turns} "
+        f"rotations; the server used {table.server:.1f} µs per call\n\n"
         + _table(("client", "CPU µs per call", "calls per s", "p50 µs", "p99 µs", "peak MiB"), rows)
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .contenders import CONTENDERS
+from .cached import EVERY
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,7 +43,7 @@ async def count(contender: str, url: str) -> dict[str, float]:
             steps[owner] += 1
         return trace
 
-    async with CONTENDERS[contender].open(url) as fetch:
+    async with EVERY[contender].open(url) as fetch:
         for number in range(_WARM_UP):
             await fetch(f"site-{number}", 20)
 
@@ -65,7 +65,7 @@ async def count(contender: str, url: str) -> dict[str, float]:
 def main() -> None:
     """Count, and print the result as JSON."""
     options = argparse.ArgumentParser()
-    options.add_argument("contender", choices=CONTENDERS)
+    options.add_argument("contender", choices=EVERY)
     options.add_argument("url")
     given = options.parse_args()
     print(msgspec.json.encode(asyncio.run(count(given.contender, given.url))).decode())

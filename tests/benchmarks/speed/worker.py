@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .contenders import CONTENDERS
+from .cached import EVERY
 from .machine import peak_memory, pin, warm_the_heap
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def turn(fetch: Fetch, sites: Iterator[str], calls: int, in_flight: int, p
 def main() -> None:
     """Open the contender, say so, and make a turn for each line: the seconds of CPU that it should take."""
     options = argparse.ArgumentParser()
-    options.add_argument("contender", choices=CONTENDERS)
+    options.add_argument("contender", choices=EVERY)
     options.add_argument("url")
     options.add_argument("in_flight", type=int)
     options.add_argument("pages", type=int)
@@ -88,7 +88,7 @@ def main() -> None:
         [str(uuid.UUID(int=number * 0x9E3779B97F4A7C15_F39CC0605CEDC834 % 2**128)) for number in range(5_000)]
     )
     with asyncio.Runner() as runner:
-        opened = CONTENDERS[given.contender].open(given.url)
+        opened = EVERY[given.contender].open(given.url)
         fetch = runner.run(opened.__aenter__())
         found = len(runner.run(_once(fetch, next(sites), given.pages)))
         if found != given.pages:
