@@ -130,10 +130,11 @@ def _rebind_partial(method: Callable[..., Any], caller: Caller, other: Caller) -
     return None if function is None else partial(function, *method.args, **method.keywords)
 
 
-def _call_of(coroutine: object) -> Call[Any] | None:
+def _call_of(awaitable: object) -> Call[Any] | None:
     """The call that a coroutine makes first; ``None`` if it awaits something else, or nothing."""
-    if not isinstance(coroutine, Coroutine):
+    if not isinstance(awaitable, Coroutine):
         return None
+    coroutine: Coroutine[Any, Any, Any] = awaitable
     try:
         coroutine.send(None)
     except _Planned as planned:
