@@ -150,9 +150,7 @@ class GateLimiter:
         del cost
         return GatePermit(self) if now() >= self.opens[background] else None
 
-    async def acquire(
-        self, *, cost: int = 1, max_wait: float | None = None, background: bool = False
-    ) -> GatePermit:
+    async def acquire(self, *, cost: int = 1, max_wait: float | None = None, background: bool = False) -> GatePermit:
         wait = self.forecast(cost, background=background)
         if max_wait is not None and wait > max_wait:
             raise RateLimitError("the wait is too long", retry_after=wait)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeV
 
 import msgspec
 
+from zenovay_async._cache.stats import Counters
 from zenovay_async._limits.budget import budget_for
 from zenovay_async._limits.options import (
     STORE_VARIABLE,
@@ -23,6 +24,7 @@ from zenovay_async._methods import Freshness, WholeResponse, plan_calls, rebind
 from zenovay_async._protocol.auth import KEY_VARIABLE, Auth, AuthStyle, Secret, doubt_about_key, resolve_api_key
 from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout, require_int
+from zenovay_async._session.coalescing import Coalescer
 from zenovay_async._session.drift import DriftReporter
 from zenovay_async._session.network import resolve_network
 from zenovay_async._session.session import Options, Session
@@ -220,7 +222,15 @@ class Zenovay(ClientMethods):
         if self._listener is not None:
             self._budget.listen(self._listener)
         self._caching: Freshness | None = None
-        super().__init__(Session(self._transport, auth, self._base_url, self._budget, options, drift))
+        session = Session(self._transport, auth, self._base_url, self._budget, options, drift)
+        kind = (
+            options.attempt_timeout,
+            options.max_attempts,
+            options.strict,
+            limits.quota_reserve,
+            limits.batch_headroom,
+        )
+        super().__init__(Coalescer(session, self._budget, kind, Counters()))
 
     def with_options(
         self,

@@ -100,6 +100,8 @@ class ZenovayError(Exception):
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self), self.message)
         twin.__dict__.update(self.__dict__)
+        twin.__cause__ = self.__cause__
+        twin.__suppress_context__ = self.__suppress_context__
         return twin
 
 

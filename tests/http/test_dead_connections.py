@@ -24,6 +24,7 @@ from zenovay_async._session import connections
 from zenovay_async._session.connection_errors import translate
 from zenovay_async._session.connection_pool import as_headers
 from zenovay_async._session.connections import RequestBody
+from zenovay_async._session.deadlines import Bounds
 from zenovay_async._session.transport import Transport
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Wire:
         """Send one request, once."""
         pool = await self.transport.acquire_slot(None)
         url, headers = URL(f"{self.server.url}/x"), as_headers({"X-API-Key": "zv_x"})
-        return await pool.send(method, url, headers, body, attempt_timeout=5, deadline=None)
+        return await pool.send(method, url, headers, body, attempt_timeout=5, bounds=Bounds())
 
     async def fail(self, method: str = "GET", body: bytes | None = None) -> APIConnectionError:
         """Send one request that fails."""
@@ -336,7 +337,7 @@ async def test_a_timeout_is_not_stale(server: RawServer, wire: Wire) -> None:
     server.response = b"H"
     pool = await wire.transport.acquire_slot(None)
     with pytest.raises(APITimeoutError) as caught:
-        await pool.send("GET", URL(f"{server.url}/x"), as_headers({}), None, attempt_timeout=0.05, deadline=None)
+        await pool.send("GET", URL(f"{server.url}/x"), as_headers({}), None, attempt_timeout=0.05, bounds=Bounds())
     assert (caught.value.stale, caught.value.sent) == (False, True)
 
 

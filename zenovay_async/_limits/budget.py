@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import msgspec
@@ -29,7 +29,10 @@ from zenovay_async.exceptions import QuotaExceededError, RateLimitError
 from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from zenovay_async._limits.options import Limits
+    from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.auth import Auth
     from zenovay_async.events import Listener
     from zenovay_async.exceptions import ZenovayError
@@ -97,8 +100,7 @@ class Budget:
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
         if threading.get_ident() != self._thread:
-            self._shared = self._attach()
-            self._thread = threading.get_ident()
+            self._enter_thread()
         if not states_usage:
             self._shared.quota.check(cost, reserve=self._reserve if background else 0, may_wait=background)
 
@@ -247,6 +249,26 @@ class Budget:
             _logger.warning(LONG_PAUSE, seconds, window, wait)
         return wait
 
+    @property
+    def flights(self) -> dict[Hashable, Any]:
+        """The calls of the key in flight that others may join; those of this thread."""
+        if threading.get_ident() != self._thread:
+            self._enter_thread()
+        return self._shared.flights
+
+    def expected_wait(self, cost: int) -> float:
+        """Seconds that a direct call would wait for a permit from now; 0.0 as long as that is not known."""
+        own = self._shared.own_limiter
+        return 0.0 if own is None else own.expected_wait(cost)
+
+    def outage_until(self, deadline: float) -> ServerUnavailable | None:
+        """Why a direct call would not be sent until its deadline, as the server is away; ``None`` if it might be.
+
+        Args:
+            deadline: Time of the event loop; ``math.inf`` for none.
+        """
+        return self._shared.outage_gate.lasts_until(deadline)
+
     def estimate(self, n: int, cost: int, *, background: bool) -> Estimate:
         """Estimate ``n`` further calls of ``cost`` requests each; see ``Zenovay.estimate``."""
         requests = require_int("n", n, low=0) * require_int("cost", cost)
@@ -291,6 +313,11 @@ class Budget:
         _inherited.append(self._shared)
         self._thread = None
         self._shared = self._attach()
+
+    def _enter_thread(self) -> None:
+        """Look up what is shared in this thread, as the last call was in another one."""
+        self._shared = self._attach()
+        self._thread = threading.get_ident()
 
     def _known(self) -> Shared:
         """What is shared in this thread, if no call was made yet in any."""

@@ -141,6 +141,14 @@ class OutageGate:
         """Whether a caller with this ticket has to wait again, as an outage began meanwhile."""
         return self.outage.holds_back(ticket or 0, background=background)
 
+    def lasts_until(self, deadline: float) -> ServerUnavailable | None:
+        """Why no direct call goes on until this time of the event loop; ``None`` if one might."""
+        outage, now = self.outage, self.now()
+        if not outage.holds_back(0, background=False):
+            return None
+        is_over = now >= deadline or (not outage.probe and outage.next_probe_at > deadline)
+        return ServerUnavailable(outage, now) if is_over else None
+
     def abandon(self, ticket: int | None) -> None:
         """Return a ticket without a request: another caller takes the place of its owner."""
         if ticket is not None:

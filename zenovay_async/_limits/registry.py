@@ -15,7 +15,7 @@ import logging
 import threading
 from collections import OrderedDict
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
@@ -34,7 +34,7 @@ from zenovay_async.events import emit_to_all
 from zenovay_async.rate_limits import RateLimiter, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from zenovay_async._limits.options import Limits
     from zenovay_async._protocol.auth import Auth
@@ -116,6 +116,8 @@ class Shared:
         self.window = limits.window
         self.has_warned = False
         self.round_trip = RoundTrip()
+        # Calls that others may join, by what makes two calls equal; kept here, as they are those of a key in a thread.
+        self.flights: dict[Hashable, Any] = {}
         # Whether a request was settled since the registry looked last, and when it was used according to that.
         self.is_used = True
         self.used_at = monotonic()

@@ -149,6 +149,10 @@ class WindowLimiter:
         now, ahead = self._now(), ahead_of_next(n, self._direct.cost, self._background.cost, background=background)
         return max(0.0, self._pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
+    def expected_wait(self, cost: int) -> float:
+        """Seconds that a direct call would wait from now, as far as known; 0.0 while the limit is an assumption."""
+        return 0.0 if self._pacer.is_default_limit else self.forecast(cost)
+
     def statistics(self) -> Statistics:
         """The permits in flight, and the waiters."""
         return Statistics(self._pacer.log.in_flight, len(self._direct), len(self._background), self._wakeup.at)

@@ -91,6 +91,12 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
         """Name of the operation, such as ``heatmaps.pages``."""
         return self.endpoint.operation
 
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether its response is also that of every equal call at the time (RFC 9110, section 9.2.3)."""
+        endpoint = self.endpoint
+        return self.body is None and endpoint.idempotent and endpoint.method == "GET"
+
     def __str__(self) -> str:
         return f"{self.endpoint.method} {self.path}"
 

@@ -53,7 +53,7 @@ class Decoder(Generic[T]):
         decode: From the bytes of a body to the envelope.
     """
 
-    __slots__ = ("_collect", "_envelope", "_shape", "_transform", "decode")
+    __slots__ = ("_collect", "_envelope", "_shape", "_transform", "decode", "is_shareable")
 
     @overload
     def __init__(self, data_type: type[T]) -> None: ...
@@ -65,6 +65,7 @@ class Decoder(Generic[T]):
         self._shape = shapes.type_info(self._envelope)
         self._collect = extra_collector(self._shape)
         self._transform = transform
+        self.is_shareable = False
         fast: Callable[[bytes], Envelope[T]] = msgspec.json.Decoder(self._envelope).decode
         self.decode = fast if self._collect is None and transform is None else self._decode
 

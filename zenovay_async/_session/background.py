@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import msgspec
 
 from zenovay_async._limits.patience import MAX_OUTAGE
-from zenovay_async.exceptions import ZenovayError
+from zenovay_async.exceptions import BadRequestError, ZenovayError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from zenovay_async._protocol.call import Call
 
 # So many items have to fail alike, before any has succeeded, until the cause is taken to be what they have in common.
 _ALIKE = 3
@@ -83,6 +85,28 @@ class BackgroundScope(msgspec.Struct, eq=False):
     background: Background
     ended: bool = False
 
+    def record_success(self, call: Call[Any]) -> None:
+        """Record that the parameters of a call are valid."""
+        self.background.rejections.accept(_parameters(call))
+
+    def record_rejection(self, call: Call[Any], error: ZenovayError) -> None:
+        """Find out whether the error of a call is the same for every website."""
+        if isinstance(error, BadRequestError):
+            reason = error.status, error.code, error.message
+            if self.background.rejections.reject(_parameters(call), reason, item=self, path=call.path):
+                self.background.repeated.add(error)
+
+
+def _parameters(call: Call[Any]) -> Hashable:
+    """What calls for several websites have in common."""
+    return call.operation, call.query, call.body
+
 
 SCOPE: ContextVar[BackgroundScope | None] = ContextVar("zenovay_async_background", default=None)
 """The scope in which a task runs; tasks inherit it."""
+
+
+def current_scope() -> BackgroundScope | None:
+    """The scope in which the running task is, unless that is over."""
+    scope = SCOPE.get()
+    return None if scope is None or scope.ended else scope

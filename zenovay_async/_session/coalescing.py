@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+import asyncio
+import logging
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
+from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
+from zenovay_async._session.flight import Aborted, Flight
+from zenovay_async._session.state import MIN_ATTEMPT
+from zenovay_async.exceptions import ClientClosedError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable
+
     from zenovay_async._cache.invalidation import Scope
     from zenovay_async._cache.stats import Counters
     from zenovay_async._limits.budget import Budget
@@ -21,9 +29,11 @@ T = TypeVar("T")
 CarryOut: TypeAlias = "Callable[[CallState[Any]], Awaitable[Response[Any]]]"
 """Carries out a call that was begun, as ``Session.run`` does."""
 
+_logger = logging.getLogger("zenovay_async")
+
 
 class Coalescer:
-    """Sends equal calls once.
+    """Sends equal calls once: those with the same path, query and result type, of clients with the same key.
 
     Args:
         session: Carries out the calls.
@@ -41,6 +51,7 @@ class Coalescer:
         self._kind = kind
         self._counters = counters
         self._enabled = enabled
+        self._refreshes: set[asyncio.Task[None]] = set()
 
     async def send(self, call: Call[T], timeout: Timeout = NOT_GIVEN, carry_out: CarryOut | None = None) -> Response[T]:
         """Carry out a call, or join an equal one in flight.
@@ -49,23 +60,77 @@ class Coalescer:
             call: The call.
             timeout: Seconds for the whole call.
             carry_out: Carries it out if it joins none; omitted, the session does.
+
+        Raises:
+            ZenovayError: The call failed; each caller has an error of its own.
         """
-        return await (carry_out or self._session.run)(self._session.begin(call, timeout))
+        session, carry_out = self._session, carry_out or self._session.run
+        if not self._enabled or not call.is_cacheable:
+            return await carry_out(session.begin(call, timeout))
+        flights, key = self._budget.flights, self._key(call)
+        while True:
+            flight: Flight[T] | None = flights.get(key)
+            if flight is None or not flight.is_of_running_loop:
+                state = session.begin(call, timeout)
+                flight = Flight(state, self._budget, flights, key, owner=self)
+                caller = flight.lead()
+                flight.start(carry_out)
+            else:
+                session.check_open()
+                caller = flight.join(session.timeout_of(timeout), current_scope())
+                self._counters.joined += 1
+                _logger.debug("%s: joined an equal call in flight", call)
+            try:
+                return await flight.wait(caller, call)
+            except Aborted:
+                pass
+            except ClientClosedError:
+                # Of the client that led; this one goes on.
+                if flight.owner is self:
+                    raise
+            if caller.scope is None and caller.timeout is not None:
+                timeout = max(MIN_ATTEMPT, caller.deadline - flight.state.loop.time())
 
     def refresh(self, call: Call[Any], carry_out: CarryOut | None = None) -> bool:
         """Carry out a call in the background, as one of a batch, unless an equal one is in flight; never raises.
 
+        It belongs to nobody's context, as of a web request that ends before it.
+
+        Args:
+            call: The call.
+            carry_out: Carries it out; omitted, the session does.
+
         Returns:
             Whether it began. A call that needs the response meanwhile joins it.
         """
-        raise RuntimeError("lead is writing this")
-
-    def is_in_flight(self, call: Call[Any]) -> bool:
-        """Whether an equal call is in flight."""
-        return False
+        flights, key = self._budget.flights, self._key(call)
+        flight: Flight[Any] | None = flights.get(key)
+        if flight is not None and flight.is_of_running_loop:
+            return False
+        context = Context()
+        context.run(SCOPE.set, BackgroundScope(Background()))
+        state = context.run(self._session.begin, call)
+        flight = Flight(state, self._budget, flights, key, owner=self, is_refresh=True)
+        flight.start(carry_out or self._session.run, context)
+        self._refreshes.add(flight.task)
+        flight.task.add_done_callback(self._refreshes.discard)
+        return True
 
     def forget(self, scope: Scope) -> None:
         """Let no further call join those in flight within a scope; those who wait for them get their response."""
+        for flight in list(self._budget.flights.values()):
+            call = flight.state.call
+            if scope.covers(call.operation, call.path, call.query):
+                flight.forget()
 
     async def aclose(self) -> None:
         """Cancel the refreshes of this client, and wait for them."""
+        tasks = [task for task in self._refreshes if not task.get_loop().is_closed()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _key(self, call: Call[Any]) -> Hashable:
+        # Of the decoder too, as a custom request names its own.
+        return call.endpoint.decoder, call.path, call.query, self._kind

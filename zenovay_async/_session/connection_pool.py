@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from zenovay_async._session.deadlines import Bounds
     from zenovay_async._session.proxies import Proxy
     from zenovay_async.exceptions import ZenovayError
 
@@ -135,7 +136,7 @@ class ConnectionPool:
         body: bytes | None,
         *,
         attempt_timeout: float | None,
-        deadline: float | None,
+        bounds: Bounds,
     ) -> RawResponse:
         """Send one request, once, and receive its whole response; releases the slot.
 
@@ -145,7 +146,7 @@ class ConnectionPool:
             headers: Headers of this request, from :func:`as_headers`; the key among them is a ``Secret``.
             body: Body; ``None`` for none.
             attempt_timeout: Seconds from connecting to the last byte; ``None`` for no bound.
-            deadline: Time of the event loop at which the call ends; ``None`` for none.
+            bounds: When the call ends, which may be put off meanwhile.
 
         Raises:
             APITimeoutError: ``attempt_timeout`` or the deadline passed.
@@ -154,7 +155,8 @@ class ConnectionPool:
             ConfigurationError: aiohttp rejects the request, as with an ``auth=`` of the caller's session.
         """
         now = self.loop.time()
-        due = math.inf if attempt_timeout is None else now + attempt_timeout
+        due = latest = math.inf if attempt_timeout is None else now + attempt_timeout
+        deadline = bounds.deadline
         if deadline is not None and deadline < due:
             due = deadline
         options: dict[str, Any] = self._options
@@ -168,8 +170,9 @@ class ConnectionPool:
         # What the caller is handling, whose traceback is the caller's.
         handled = sys.exception()
         response: aiohttp.ClientResponse | None = None
+        ends = bounds.attempt = Deadline(self.deadline_timer, due, latest)
         try:
-            with Deadline(self.deadline_timer, due):
+            with ends:
                 # Reading the body whole releases the connection, and a failure closes it: 'async with' would do the
                 # same once more.
                 response = await self.session.request(method, url, headers=headers, **options)
@@ -178,11 +181,13 @@ class ConnectionPool:
                     content = await response.read()
         except Exception as error:  # noqa: BLE001 - a caller's connector raises what it likes
             cause = _cause_of(error)
-            limit = "timeout" if due == deadline else f"attempt_timeout={attempt_timeout}"
+            due = ends.when
+            limit = "timeout" if due == bounds.deadline else f"attempt_timeout={attempt_timeout}"
             translated = self._translate(cause, exchange, data, response, due - now, limit)
             raise translated from _without_tracebacks(cause, handled)
         finally:
             self.slots.release()
+            bounds.attempt = None
             if connections is not None and exchange is not None:
                 connections.end(exchange)
         if response.status == _PROXY_AUTHENTICATION_REQUIRED and url.scheme == "http":

@@ -78,13 +78,19 @@ class Deadline:
     Args:
         timer: The timer of the running loop.
         when: Time of the loop at which the block ends; ``math.inf`` for no deadline.
+        latest: Time of the loop beyond which it cannot be put off.
     """
 
-    __slots__ = ("_cancelling", "_timer", "task", "when")
+    __slots__ = ("_cancelling", "_latest", "_timer", "task", "when")
 
-    def __init__(self, timer: DeadlineTimer, when: float) -> None:
+    def __init__(self, timer: DeadlineTimer, when: float, latest: float = math.inf) -> None:
         self._timer = timer
+        self._latest = latest
         self.when = when
+
+    def put_off(self, when: float) -> None:
+        """End the block later, if at all; the timer looks again when it fires."""
+        self.when = max(self.when, min(when, self._latest))
 
     def __enter__(self) -> None:
         timer = self._timer
@@ -127,3 +133,15 @@ class UntilClosed(Deadline):
             super().__exit__(kind, error, traceback)
         except TimeoutError:
             raise ClientClosedError(CLOSED) from None
+
+
+class Bounds:
+    """When a call ends.
+
+    Attributes:
+        deadline: Time of the loop; ``None`` for never.
+        attempt: The deadline of the attempt in flight; ``None`` if there is none.
+    """
+
+    deadline: float | None = None
+    attempt: Deadline | None = None

@@ -205,6 +205,8 @@ class RetryPolicy:
             return
         # A listener may keep the event, and the frames that tenacity added would keep the client.
         error.__traceback__ = None
+        if wait:
+            state.report_wait(wait)
         # Without a backoff, the permit of the next attempt says when it is made: at once, or when the server is back.
         when = f"in {wait:.2f} s" if wait else "follows"
         _logger.info("%s: %s; attempt %d %s", call, error.message, retry.attempt_number + 1, when)

@@ -6,6 +6,7 @@ failure worth a retry, so that a call that succeeds, which is nearly every call,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,13 @@ from zenovay_async._session.connection_pool import as_headers, url_builder
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
 from zenovay_async.events import OnEvent, is_listener
-from zenovay_async.exceptions import ConfigurationError, QuotaExceededError, RateLimitError, ZenovayError
+from zenovay_async.exceptions import (
+    APITimeoutError,
+    ConfigurationError,
+    QuotaExceededError,
+    RateLimitError,
+    ZenovayError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -125,6 +132,28 @@ class Session:
             check_timeout("timeout", timeout)
         return CallState(call, timeout)
 
+    def timeout_of(self, timeout: Timeout) -> float | None:
+        """Seconds for a whole call.
+
+        Args:
+            timeout: As for :meth:`send`.
+
+        Raises:
+            ConfigurationError: It is invalid.
+        """
+        if timeout is NOT_GIVEN:
+            return self._options.timeout
+        check_timeout("timeout", timeout)
+        return timeout
+
+    def check_open(self) -> None:
+        """Check that the client was not closed.
+
+        Raises:
+            ClientClosedError: It was.
+        """
+        self._transport.check_open()
+
     async def run(self, state: CallState[T]) -> Response[T]:
         """Carry out a call that was begun; once."""
         call = state.call
@@ -166,7 +195,7 @@ class Session:
                     self._headers if call.body is None else self._headers_with_body,
                     call.body,
                     attempt_timeout=self._options.attempt_timeout,
-                    deadline=state.deadline,
+                    bounds=state,
                 )
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
@@ -187,8 +216,8 @@ class Session:
             ended_at = state.loop.time()
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
-            if state.background:
-                state.record_success()
+            if state.scope is not None:
+                state.scope.record_success(call)
         except ZenovayError as error:
             self._record_failure(state, error)
             raise
@@ -232,38 +261,47 @@ class Session:
         state.no_connection = False
         with await self._transport.until_closed():
             while True:
-                permit = await self._acquire_permit(state)
+                permit, extensions = await self._acquire_permit(state), state.extensions
                 try:
                     state.check_deadline()
-                    pool = await self._transport.acquire_slot(None if state.background else state.deadline)
-                except BaseException:
+                    pool = await self._transport.acquire_slot(None if state.is_patient else state.deadline)
+                except BaseException as error:
                     permit.refund()
+                    if isinstance(error, APITimeoutError) and state.extensions > extensions:
+                        continue
                     raise
                 if not self._budget.holds_back(permit, background=state.background):
                     break
                 # The server went away during the wait for the slot.
                 pool.slots.release()
                 permit.refund()
-        if state.background and state.deadline is not None:
+        if state.is_patient and state.deadline is not None:
             state.deadline += state.loop.time() - began
+        if state.observer is not None:
+            state.observer.on_permit(began)
         return permit, pool
 
     async def _acquire_permit(self, state: CallState[T]) -> BudgetPermit:
-        patience = state.patience(single=self._retry.is_single)
-        endpoint = state.call.endpoint
-        try:
-            return await self._budget.acquire(
-                endpoint.cost,
-                max_wait=state.max_wait(),
-                background=state.background,
-                states_usage=endpoint.usage_of is not None,
-                patience=patience,
-            )
-        except RateLimitError as error:
-            state.excess_wait = error.retry_after or 0.0
-            raise
-        except ServerUnavailable as unavailable:
-            outage = unavailable
+        """Wait for a permit; anew where a call that joined this one gave it more time, or made it direct."""
+        outage = None
+        while outage is None:
+            extensions = state.extensions
+            try:
+                return await self._wait_for_permit(state)
+            except RateLimitError as error:
+                wait = error.retry_after or 0.0
+                if state.extensions == extensions:
+                    state.excess_wait = wait
+                    raise
+                state.report_wait(wait)
+            except ServerUnavailable as unavailable:
+                if state.extensions == extensions:
+                    outage = unavailable
+                else:
+                    state.report_wait(unavailable.retry_after, unavailable.with_traceback(None))
+            except asyncio.CancelledError:
+                if not state.take_interrupt():
+                    raise
         # Outside of the handler, so that the error keeps its own cause; the traceback would refer to this frame.
         final = state.give_up(outage.with_traceback(None))
         try:
@@ -271,6 +309,22 @@ class Session:
         finally:
             # Or this frame, to which the error's traceback refers, would keep both.
             del outage, final
+
+    async def _wait_for_permit(self, state: CallState[T]) -> BudgetPermit:
+        endpoint, budget = state.call.endpoint, self._budget
+        if not state.background:
+            state.expected_at = state.loop.time() + budget.expected_wait(endpoint.cost)
+        state.is_acquiring = True
+        try:
+            return await budget.acquire(
+                endpoint.cost,
+                max_wait=state.max_wait(),
+                background=state.background,
+                states_usage=endpoint.usage_of is not None,
+                patience=state.patience(single=self._retry.is_single),
+            )
+        finally:
+            state.is_acquiring = False
 
     def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
         request_id = self._auth.redact_text(one_line(raw.headers.get("x-request-id", "without ID")))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zenovay_async._limits.outage import PROXY_NOT_FOUND
-from zenovay_async._limits.patience import Patience
+from zenovay_async._limits.patience import MAX_OUTAGE, Patience
+from zenovay_async._limits.queue import deadline_error
 from zenovay_async._session.background import SCOPE
+from zenovay_async._session.deadlines import Bounds
 from zenovay_async._session.event_loop import no_running_loop
 from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,
-    BadRequestError,
     ServerError,
 )
 
@@ -34,7 +36,23 @@ _CONNECT_MARGIN = 0.15
 _NOTICEABLE = 0.05
 
 
-class CallState(Generic[T]):
+class Observer(Protocol):
+    """Who has to know of the waits of a call, as several callers wait for it."""
+
+    def on_wait(self, seconds: float, outage: ServerUnavailable | None = None) -> None:
+        """Note that the call begins to wait for so long, for a permit, a retry or a server that is away."""
+        ...
+
+    def on_permit(self, began_at: float) -> None:
+        """Note that the call has a permit, for which it had waited since then, in the time of the loop."""
+        ...
+
+    def on_restart(self) -> None:
+        """Note that the time of a background call counts from now again."""
+        ...
+
+
+class CallState(Bounds, Generic[T]):
     """Attempts, waits and deadline of one call, and the error that it ends with.
 
     Args:
@@ -43,13 +61,20 @@ class CallState(Generic[T]):
 
     Attributes:
         call: As given.
+        timeout: As given.
         loop: The running loop; kept, because asking for it is a system call up to Python 3.11.
         deadline: Time of the loop by which the call must be done; ``None`` for none.
-        background: Whether the call belongs to a batch.
+        background: Whether direct calls overtake it, as it belongs to a batch.
         attempts: Attempts begun.
         uncounted: Those of them that are not counted against ``max_attempts``, as the server was away.
         discounted: Those of them that may have reached a server.
         began_at: When the last attempt began, in the time of the loop.
+        attempt: The deadline of the attempt in flight; ``None`` if there is none.
+        is_patient: Whether the call waits for a permit as long as it takes, and its deadline starts afterwards.
+        is_acquiring: Whether it waits for a permit.
+        expected_at: When the permit was expected as that wait began; 0.0 if that is not known.
+        extensions: How often the call was given more time, or made more urgent, by another that joined it.
+        observer: Who has to know of its waits, as others joined it; ``None`` for nobody.
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
@@ -69,6 +94,11 @@ class CallState(Generic[T]):
     no_connection = False
     resends = False
     began_at = 0.0
+    is_acquiring = False
+    expected_at = 0.0
+    extensions = 0
+    observer: Observer | None = None
+    _interrupts = 0
     _failed_at = 0.0
     _was_stale = False
     _waits_since: float | None = None
@@ -81,11 +111,12 @@ class CallState(Generic[T]):
         except RuntimeError:
             raise no_running_loop() from None
         self.deadline = None if timeout is None else self.loop.time() + timeout
+        # As current_scope() does.
         scope = SCOPE.get()
-        self._batch = None if scope is None or scope.ended else scope.background
-        self._scope = scope
-        self.background = self._batch is not None
-        self._timeout = timeout
+        self.scope = None if scope is None or scope.ended else scope
+        self.background = self.is_patient = self.scope is not None
+        self._max_outage = MAX_OUTAGE if self.scope is None else self.scope.background.max_outage
+        self.timeout = timeout
 
     @property
     def requests(self) -> int:
@@ -98,7 +129,56 @@ class CallState(Generic[T]):
 
     def max_wait(self) -> float | None:
         """Seconds to wait for a permit at most; ``None`` for no bound, as for every background call."""
-        return None if self.background or self.deadline is None else max(0.0, self.remaining())
+        return None if self.is_patient or self.deadline is None else max(0.0, self.remaining())
+
+    def put_off(self, deadline: float) -> None:
+        """Let the call take until a later deadline, if it is one; also the attempt in flight.
+
+        Args:
+            deadline: Time of the loop; ``math.inf`` for no deadline.
+        """
+        if self.deadline is None or deadline <= self.deadline:
+            return
+        self.extensions += 1
+        self.deadline = None if math.isinf(deadline) else deadline
+        if self.attempt is not None:
+            self.attempt.put_off(deadline)
+
+    def make_patient(self, max_outage: float | None) -> None:
+        """Let the call wait as long for a permit, and for a server that is away, as one of a batch that joins it.
+
+        Args:
+            max_outage: Seconds of an outage after which that gives up; ``None`` for no bound.
+        """
+        known = self._max_outage
+        if self.is_patient:
+            max_outage = None if known is None or max_outage is None else max(known, max_outage)
+            if max_outage == known:
+                return
+        self.is_patient, self._max_outage = True, max_outage
+        self.extensions += 1
+
+    def promote(self, task: asyncio.Task[None]) -> None:
+        """Make a background call a direct one; if it waits for a permit, it waits anew, among the direct calls.
+
+        Args:
+            task: The task of the call.
+        """
+        self.background = False
+        self.extensions += 1
+        if self.is_acquiring:
+            self._interrupts += 1
+            task.cancel()
+
+    def take_interrupt(self) -> bool:
+        """Whether a cancellation was only to make the call wait anew."""
+        task = asyncio.current_task(self.loop)
+        if not self._interrupts or task is None:
+            return False
+        interrupts, self._interrupts = self._interrupts, 0
+        for _ in range(interrupts):
+            task.uncancel()
+        return not task.cancelling()
 
     def check_deadline(self) -> None:
         """Check that time is left for an attempt; the deadline of a background call starts after this.
@@ -130,7 +210,7 @@ class CallState(Generic[T]):
 
     @property
     def _bound(self) -> str:
-        return "the deadline" if self._timeout is None else f"timeout={self._timeout:g}"
+        return "the deadline" if self.timeout is None else f"timeout={self.timeout:g}"
 
     def begin_attempt(self, now: float) -> None:
         """Count an attempt, and record the wait before it."""
@@ -138,6 +218,11 @@ class CallState(Generic[T]):
             self.waits += (now - self._failed_at,)
         self.began_at = now
         self.attempts += 1
+
+    def report_wait(self, seconds: float, outage: ServerUnavailable | None = None) -> None:
+        """Report that the call begins to wait, for a permit, a retry or a server that is away."""
+        if self.observer is not None:
+            self.observer.on_wait(seconds, outage)
 
     def record_failure(self, error: ZenovayError) -> None:
         """Keep the error of an attempt; one of a wait that did not fit does not replace it."""
@@ -178,19 +263,21 @@ class CallState(Generic[T]):
 
     def _name_timeout(self, error: APITimeoutError) -> None:
         """Say in the error how long the timeout was, if it was the call's own, and what was left of it."""
-        if self.deadline is None or self._timeout is None or not error.message.endswith("within timeout"):
+        if self.deadline is None or self.timeout is None or not error.message.endswith("within timeout"):
             return
-        error.message += f"={self._timeout:g}"
-        waited = self._timeout - (self.deadline - self.began_at)
-        if waited > _NOTICEABLE * self._timeout:
+        error.message += f"={self.timeout:g}"
+        waited = self.timeout - (self.deadline - self.began_at)
+        if waited > _NOTICEABLE * self.timeout:
             error.message += f"; {waited:.2g} s of it had passed before the request was sent"
         error.args = (error.message,)
 
     def discount_attempt(self) -> None:
         """Do not count the last attempt, as the server was away; a background call gets its time again."""
         self.uncounted += 1
-        if self.background and self._timeout is not None:
-            self.deadline = self.loop.time() + self._timeout
+        if self.background and self.timeout is not None:
+            self.deadline = self.loop.time() + self.timeout
+            if self.observer is not None:
+                self.observer.on_restart()
 
     def patience(self, *, single: bool) -> Patience:
         """How long the call waits for a server that is away.
@@ -198,12 +285,12 @@ class CallState(Generic[T]):
         Args:
             single: Whether calls make one attempt only; those of a batch wait for it all the same.
         """
-        batch = self._batch
-        if batch is not None:
+        if self.background and self.scope is not None:
+            batch = self.scope.background
             # A call that fails is followed by another, which does not begin to count anew.
             if batch.waits_since is None:
                 batch.waits_since = self.loop.time()
-            return Patience(since=batch.waits_since, max_outage=batch.max_outage, attempts=self.attempts)
+            return Patience(since=batch.waits_since, max_outage=self._max_outage, attempts=self.attempts)
         if self._waits_since is None:
             self._waits_since = self.loop.time()
         return Patience(since=self._waits_since, attempts=self.attempts, single=single, attempt_time=MIN_ATTEMPT)
@@ -244,26 +331,41 @@ class CallState(Generic[T]):
         error.call = str(self.call)
         error.attempts = self.attempts
         error.waits = self.waits
-        self._record_rejection(error)
+        if self.scope is not None:
+            self.scope.record_rejection(self.call, error)
         return error
 
-    def record_success(self) -> None:
-        """Record that the parameters of a background call are valid."""
-        if self._batch is not None:
-            self._batch.rejections.accept(self._parameters)
+    def expire(
+        self,
+        deadline: float,
+        timeout: float | None,
+        *,
+        outage: ServerUnavailable | None = None,
+        wait: float | None = None,
+    ) -> ZenovayError:
+        """The error of one of several callers, whose time is over or will not suffice; the call itself goes on.
 
-    def _record_rejection(self, error: ZenovayError) -> None:
-        """Find out whether an error of a background call is the same for every website."""
-        if self._batch is not None and isinstance(error, BadRequestError):
-            reason = error.status, error.code, error.message
-            if self._batch.rejections.reject(self._parameters, reason, item=self._scope, path=self.call.path):
-                self._batch.repeated.add(error)
-
-    @property
-    def _parameters(self) -> tuple[object, ...]:
-        """What calls for several websites have in common."""
-        call = self.call
-        return call.operation, call.query, call.body
+        Args:
+            deadline: When that caller's time is over, in the time of the loop.
+            timeout: Its seconds for the whole call.
+            outage: Why the call waits for the server; ``None`` if it does not.
+            wait: Seconds that the call is expected to wait for a permit, or for a retry; ``None`` if it does not.
+        """
+        twin = copy.copy(self)
+        twin.deadline, twin.timeout, twin.excess_wait = deadline, timeout, None
+        twin.last_error = error = copy.copy(self.last_error)
+        if outage is not None:
+            error = twin.give_up(outage)
+        elif wait is not None:
+            twin.excess_wait = wait
+            error = deadline_error(wait)
+        elif self.attempt is not None:
+            error = APITimeoutError("No complete response within timeout")
+            twin._name_timeout(error)  # noqa: SLF001 - of the same class
+        elif error is None:
+            error = APITimeoutError("The deadline passed before the request was sent")
+            error.sent = False
+        return twin.final_error(error)
 
 
 def _drop_frames(error: ZenovayError) -> None:

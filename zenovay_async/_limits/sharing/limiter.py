@@ -178,6 +178,10 @@ class SharedLimiter:
         now = self._replica.now()
         return max(0.0, self._foreseen().pacer.earliest_start(now, ahead, headroom=headroom if background else 0) - now)
 
+    def expected_wait(self, cost: int) -> float:
+        """Seconds that a direct call would wait from now, as far as known; 0.0 while the limit is an assumption."""
+        return 0.0 if self._seen().pacer.is_default_limit else self.forecast(cost)
+
     def statistics(self) -> Statistics:
         """The permits of this process in flight, and its waiters."""
         return Statistics(self._outstanding, len(self._direct), len(self._background), self._wakeup.at)
