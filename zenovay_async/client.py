@@ -230,7 +230,7 @@ class Zenovay(ClientMethods):
             limits.quota_reserve,
             limits.batch_headroom,
         )
-        super().__init__(Coalescer(session, self._budget, kind, Counters()))
+        super().__init__(Coalescer(session, self._budget, kind, Counters(), enabled=not os.environ.get("NOCO")))
 
     def with_options(
         self,

@@ -66,12 +66,14 @@ class Background(msgspec.Struct):
         waits_since: When the first of them had to wait, in the time of the event loop; ``None`` if none had to.
         rejections: Their errors that may hold for every item.
         repeated: Those that do, by these.
+        has_failed: Whether one of them failed with an error that every further call would meet.
     """
 
     max_outage: float | None = MAX_OUTAGE
     waits_since: float | None = None
     rejections: Rejections = msgspec.field(default_factory=Rejections)
     repeated: WeakSet[ZenovayError] = msgspec.field(default_factory=WeakSet[ZenovayError])
+    has_failed: bool = False
 
 
 class BackgroundScope(msgspec.Struct, eq=False):

@@ -122,6 +122,7 @@ class Flight(Generic[T]):
         is_refresh: bool = False,
     ) -> None:
         self.state = state
+        state.is_shared = True
         self.owner = owner
         self.is_done = False
         self._budget = budget

@@ -216,7 +216,7 @@ class Session:
             ended_at = state.loop.time()
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
-            if state.scope is not None:
+            if state.scope is not None and not state.is_shared:
                 state.scope.record_success(call)
         except ZenovayError as error:
             self._record_failure(state, error)
@@ -263,6 +263,7 @@ class Session:
             while True:
                 permit, extensions = await self._acquire_permit(state), state.extensions
                 try:
+                    await state.let_batch_stop()
                     state.check_deadline()
                     pool = await self._transport.acquire_slot(None if state.is_patient else state.deadline)
                 except BaseException as error:

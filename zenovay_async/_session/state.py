@@ -17,6 +17,7 @@ from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,
     ServerError,
+    is_fatal_itself,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ MIN_ATTEMPT = 0.01
 # timeout of connecting is up to a tenth shorter than the call's.
 _MIN_CONNECT = 1.0
 _CONNECT_MARGIN = 0.15
+# Iterations of the event loop that it takes from the end of one call to the cancellation of another one: its caller
+# learns of it, stops the batch, and so the other caller, and so the other call.
+_STOPPING = 4
 # Share of a call's timeout: so much of it is said to have passed before the request was sent.
 _NOTICEABLE = 0.05
 
@@ -74,6 +78,8 @@ class CallState(Bounds, Generic[T]):
         is_acquiring: Whether it waits for a permit.
         expected_at: When the permit was expected as that wait began; 0.0 if that is not known.
         extensions: How often the call was given more time, or made more urgent, by another that joined it.
+        is_shared: Whether several callers may wait for it, each of whom records what it gets.
+        scope: The batch that the call belongs to; ``None`` for none.
         observer: Who has to know of its waits, as others joined it; ``None`` for nobody.
         waits: Seconds waited before each attempt after the first.
         last_error: Error of the last attempt.
@@ -98,6 +104,7 @@ class CallState(Bounds, Generic[T]):
     expected_at = 0.0
     extensions = 0
     observer: Observer | None = None
+    is_shared = False
     _interrupts = 0
     _failed_at = 0.0
     _was_stale = False
@@ -219,6 +226,12 @@ class CallState(Bounds, Generic[T]):
         self.began_at = now
         self.attempts += 1
 
+    async def let_batch_stop(self) -> None:
+        """Let the batch of the call stop first, if it is about to, as another one of its calls failed just now."""
+        if self.background and self.scope is not None and self.scope.background.has_failed:
+            for _ in range(_STOPPING):
+                await asyncio.sleep(0)
+
     def report_wait(self, seconds: float, outage: ServerUnavailable | None = None) -> None:
         """Report that the call begins to wait, for a permit, a retry or a server that is away."""
         if self.observer is not None:
@@ -332,7 +345,9 @@ class CallState(Bounds, Generic[T]):
         error.attempts = self.attempts
         error.waits = self.waits
         if self.scope is not None:
-            self.scope.record_rejection(self.call, error)
+            self.scope.background.has_failed |= is_fatal_itself(error)
+            if not self.is_shared:
+                self.scope.record_rejection(self.call, error)
         return error
 
     def expire(
