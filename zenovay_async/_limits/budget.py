@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import msgspec
@@ -29,8 +29,6 @@ from zenovay_async.exceptions import QuotaExceededError, RateLimitError
 from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from zenovay_async._limits.options import Limits
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.auth import Auth
@@ -66,6 +64,7 @@ class Budget:
 
     Attributes:
         round_trip: How little time a response takes.
+        flights: The calls of the key in flight that others may join.
     """
 
     def __init__(self, entry: Entry, limits: Limits) -> None:
@@ -100,7 +99,8 @@ class Budget:
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
         if threading.get_ident() != self._thread:
-            self._enter_thread()
+            self._shared = self._attach()
+            self._thread = threading.get_ident()
         if not states_usage:
             self._shared.quota.check(cost, reserve=self._reserve if background else 0, may_wait=background)
 
@@ -249,13 +249,6 @@ class Budget:
             _logger.warning(LONG_PAUSE, seconds, window, wait)
         return wait
 
-    @property
-    def flights(self) -> dict[Hashable, Any]:
-        """The calls of the key in flight that others may join; those of this thread."""
-        if threading.get_ident() != self._thread:
-            self._enter_thread()
-        return self._shared.flights
-
     def expected_wait(self, cost: int) -> float:
         """Seconds that a direct call would wait for a permit from now; 0.0 as long as that is not known."""
         own = self._shared.own_limiter
@@ -314,11 +307,6 @@ class Budget:
         self._thread = None
         self._shared = self._attach()
 
-    def _enter_thread(self) -> None:
-        """Look up what is shared in this thread, as the last call was in another one."""
-        self._shared = self._attach()
-        self._thread = threading.get_ident()
-
     def _known(self) -> Shared:
         """What is shared in this thread, if no call was made yet in any."""
         if self._thread is None:
@@ -330,7 +318,7 @@ class Budget:
         if self._listeners:
             self._shared.unlisten(self._listeners)
             shared.listen(self._listeners)
-        self.round_trip = shared.round_trip
+        self.round_trip, self.flights = shared.round_trip, shared.flights
         return shared
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
-from zenovay_async._session.flight import Aborted, Flight
-from zenovay_async._session.state import MIN_ATTEMPT
+from zenovay_async._session.flight import Aborted, Caller, CarryOut, Flight
 from zenovay_async.exceptions import ClientClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Hashable
 
     from zenovay_async._cache.invalidation import Scope
     from zenovay_async._cache.stats import Counters
@@ -22,12 +21,8 @@ if TYPE_CHECKING:
     from zenovay_async._protocol.call import Call
     from zenovay_async._protocol.response import Response
     from zenovay_async._session.session import Session
-    from zenovay_async._session.state import CallState
 
 T = TypeVar("T")
-
-CarryOut: TypeAlias = "Callable[[CallState[Any]], Awaitable[Response[Any]]]"
-"""Carries out a call that was begun, as ``Session.run`` does."""
 
 _logger = logging.getLogger("zenovay_async")
 
@@ -64,22 +59,31 @@ class Coalescer:
         Raises:
             ZenovayError: The call failed; each caller has an error of its own.
         """
-        session, carry_out = self._session, carry_out or self._session.run
-        if not self._enabled or not call.is_cacheable:
+        session, endpoint = self._session, call.endpoint
+        if carry_out is None:
+            carry_out = session.run
+        # As Call.is_cacheable, and Coalescer._key(), without two calls on the path of every call.
+        if not self._enabled or call.body is not None or not endpoint.idempotent or endpoint.method != "GET":
             return await carry_out(session.begin(call, timeout))
-        flights, key = self._budget.flights, self._key(call)
+        key = endpoint.decoder, call.path, call.query, self._kind
         while True:
-            flight: Flight[T] | None = flights.get(key)
-            if flight is None or not flight.is_of_running_loop:
-                state = session.begin(call, timeout)
-                flight = Flight(state, self._budget, flights, key, owner=self)
-                caller = flight.lead()
-                flight.start(carry_out)
-            else:
+            flight: Flight[T] | None = self._budget.flights.get(key)
+            if flight is not None and flight.is_of_running_loop:
                 session.check_open()
-                caller = flight.join(session.timeout_of(timeout), current_scope())
+                caller: Caller | None = flight.join(session.timeout_of(timeout), current_scope())
                 self._counters.joined += 1
                 _logger.debug("%s: joined an equal call in flight", call)
+            else:
+                flight = Flight(session.begin(call, timeout), self, self._budget, key)
+                flight.start(carry_out)
+                try:
+                    await flight.future
+                except asyncio.CancelledError:
+                    await flight.leave(flight.leader)
+                    raise
+                caller = flight.leader
+                if caller is None and flight.response is not None:
+                    return flight.response
             try:
                 return await flight.wait(caller, call)
             except Aborted:
@@ -88,8 +92,7 @@ class Coalescer:
                 # Of the client that led; this one goes on.
                 if flight.owner is self:
                     raise
-            if caller.scope is None and caller.timeout is not None:
-                timeout = max(MIN_ATTEMPT, caller.deadline - flight.state.loop.time())
+            timeout = flight.time_left(caller)
 
     def refresh(self, call: Call[Any], carry_out: CarryOut | None = None) -> bool:
         """Carry out a call in the background, as one of a batch, unless an equal one is in flight; never raises.
@@ -103,14 +106,14 @@ class Coalescer:
         Returns:
             Whether it began. A call that needs the response meanwhile joins it.
         """
-        flights, key = self._budget.flights, self._key(call)
-        flight: Flight[Any] | None = flights.get(key)
+        key = self._key(call)
+        flight: Flight[Any] | None = self._budget.flights.get(key)
         if flight is not None and flight.is_of_running_loop:
             return False
         context = Context()
         context.run(SCOPE.set, BackgroundScope(Background()))
         state = context.run(self._session.begin, call)
-        flight = Flight(state, self._budget, flights, key, owner=self, is_refresh=True)
+        flight = Flight(state, self, self._budget, key, is_refresh=True)
         flight.start(carry_out or self._session.run, context)
         self._refreshes.add(flight.task)
         flight.task.add_done_callback(self._refreshes.discard)

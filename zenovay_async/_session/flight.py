@@ -16,12 +16,13 @@ import copy
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import RawResponse
+from zenovay_async._session.state import MIN_ATTEMPT
 from zenovay_async.exceptions import ZenovayError
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+CarryOut: TypeAlias = "Callable[[CallState[Any]], Awaitable[Response[Any]]]"
+"""Carries out a call that was begun, as ``Session.run`` does."""
+
+
 class Aborted(Exception):  # noqa: N818 - a signal inside the package, which callers never see
     """The call ended for a reason of its own client or task, which is none for who joined it."""
 
 
 class Caller:
-    """Who waits for a flight.
+    """Who waits for a flight, as soon as there is more than one.
 
     Attributes:
         future: Done when the wait is over.
@@ -59,13 +64,13 @@ class Caller:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[None],
         deadline: float | None,
         timeout: float | None,
         scope: BackgroundScope | None,
-        joined_at: float = -math.inf,
+        joined_at: float,
     ) -> None:
-        self.future: asyncio.Future[None] = loop.create_future()
+        self.future = future
         self.scope = scope
         self.timeout = timeout
         self.joined_at = joined_at
@@ -79,73 +84,55 @@ class Flight(Generic[T]):
 
     Args:
         state: The call, begun.
-        budget: The budget of its key.
-        flights: Where it is registered, so that others join it.
-        key: Under which key.
         owner: Who made it, for a client of its own.
+        budget: The budget of its key, beside which it is registered so that others join it.
+        key: Under which key.
         is_refresh: Whether it goes on with nobody who waits.
 
     Attributes:
         state: As given.
         owner: As given.
+        future: What its first caller awaits.
         task: Its task.
         is_done: Whether it ended.
+        leader: Its first caller, once others joined.
+        response: What it ended with.
     """
 
-    __slots__ = (
-        "_budget",
-        "_callers",
-        "_error",
-        "_flights",
-        "_is_canceled",
-        "_is_refresh",
-        "_is_taken",
-        "_key",
-        "_response",
-        "_untimed",
-        "is_done",
-        "owner",
-        "state",
-        "task",
-    )
-
+    # Class attributes, which cost no assignment in a flight that nobody joins.
     task: asyncio.Task[None]
+    is_done = False
+    leader: Caller | None = None
+    response: Response[T] | None = None
+    _error: BaseException | None = None
+    _is_canceled = False
+    _is_taken = False
+    _callers: dict[Caller, None] | None = None
 
     def __init__(
-        self,
-        state: CallState[T],
-        budget: Budget,
-        flights: dict[Hashable, Any],
-        key: Hashable,
-        *,
-        owner: object,
-        is_refresh: bool = False,
+        self, state: CallState[T], owner: object, budget: Budget, key: Hashable, *, is_refresh: bool = False
     ) -> None:
         self.state = state
-        state.is_shared = True
         self.owner = owner
-        self.is_done = False
+        self.future: asyncio.Future[None] = state.loop.create_future()
         self._budget = budget
-        self._flights = flights
+        self._flights = flights = budget.flights
         self._key = key
         self._is_refresh = is_refresh
-        self._is_canceled = False
-        self._callers: dict[Caller, None] = {}
-        # Those whose time ends with the call's own.
-        self._untimed: list[Caller] = []
-        self._response: Response[T] | None = None
-        self._error: BaseException | None = None
-        self._is_taken = False
+        state.is_shared = True
         flights[key] = self
 
-    def start(
-        self, carry_out: Callable[[CallState[T]], Awaitable[Response[T]]], context: Context | None = None
-    ) -> None:
+    @property
+    def is_of_running_loop(self) -> bool:
+        """Whether it is one that the running loop carries on; that of a loop that was closed never ends."""
+        return self.state.loop is asyncio.get_running_loop()
+
+    def start(self, carry_out: CarryOut, context: Context | None = None) -> None:
         """Start the call, in a task of its own; where Python can, it runs at once until it first waits.
 
         Args:
             carry_out: Carries it out.
-            context: The context of the task; omitted, a copy of the caller's, in which the call then starts later.
+            context: The context of the task; omitted, a copy of the caller's.
         """
         work = self._run(carry_out)
         if _IS_EAGER and context is None:
@@ -155,19 +142,6 @@ class Flight(Generic[T]):
         # A task that is canceled before it started runs nothing.
         self.task.add_done_callback(self._end)
 
-    @property
-    def is_of_running_loop(self) -> bool:
-        """Whether it is one that the running loop carries on; that of a loop that was closed never ends."""
-        return self.state.loop is asyncio.get_running_loop()
-
-    def lead(self) -> Caller:
-        """The first caller, who began the call."""
-        state = self.state
-        caller = Caller(state.loop, state.deadline, state.timeout, state.scope)
-        self._callers[caller] = None
-        self._untimed.append(caller)
-        return caller
-
     def join(self, timeout: float | None, scope: BackgroundScope | None) -> Caller:
         """Join the call.
 
@@ -176,14 +150,11 @@ class Flight(Generic[T]):
             scope: The scope of a background call; ``None`` for a direct one.
         """
         state = self.state
-        now = state.loop.time()
-        caller = Caller(state.loop, None if timeout is None else now + timeout, timeout, scope, now)
-        ends_at = math.inf if state.deadline is None else state.deadline
-        if state.observer is None:
-            # Up to now the call kept the time of who leads it.
-            state.observer = self
-            for leader in self._untimed:
-                leader.deadline = ends_at
+        now, ends_at = state.loop.time(), math.inf if state.deadline is None else state.deadline
+        caller = Caller(state.loop.create_future(), None if timeout is None else now + timeout, timeout, scope, now)
+        callers = self._callers
+        if callers is None:
+            callers = self._admit_leader()
         if scope is None:
             error = self._foreseen_error(caller)
             if error is not None:
@@ -195,7 +166,7 @@ class Flight(Generic[T]):
         else:
             state.make_patient(scope.background.max_outage)
         state.put_off(caller.deadline)
-        self._callers[caller] = None
+        callers[caller] = None
         if state.is_patient or caller.deadline > ends_at:
             # The deadline of the call is no longer that of those before.
             for other in self._untimed:
@@ -204,14 +175,14 @@ class Flight(Generic[T]):
         if state.is_patient or caller.deadline < ends_at:
             self._set_timer(caller)
         else:
-            self._untimed.append(caller)
+            self._untimed[caller] = None
         return caller
 
-    async def wait(self, caller: Caller, call: Call[T]) -> Response[T]:
-        """Wait until the call ends, or this caller's time.
+    async def wait(self, caller: Caller | None, call: Call[T]) -> Response[T]:
+        """Wait until the call ends, or the time of this caller.
 
         Args:
-            caller: The caller.
+            caller: The caller; ``None`` for the first one, if nobody joined.
             call: Its call, which is equal to the others'.
 
         Raises:
@@ -219,24 +190,49 @@ class Flight(Generic[T]):
             Aborted: The call ended for a reason that is none for this caller.
         """
         try:
-            if not self.is_done:
-                await caller.future
+            await (self.future if caller is None else caller.future)
         except asyncio.CancelledError:
-            self._remove(caller)
-            await self._until_canceled()
+            await self.leave(caller)
             raise
-        error: BaseException | None = caller.error
-        if error is not None:
+        if caller is not None and caller.error is not None:
             await self._until_canceled()
-        elif self._error is not None:
-            error = self._error_for(caller)
+        return self._result_for(caller, call)
+
+    def time_left(self, caller: Caller | None) -> float | None:
+        """Seconds that a caller has left, at least those for an attempt; all of them for a background call."""
+        state, deadline = self.state, self.state.deadline if caller is None else caller.deadline
+        scope, timeout = (state.scope, state.timeout) if caller is None else (caller.scope, caller.timeout)
+        if scope is not None or timeout is None or deadline is None:
+            return timeout
+        return max(MIN_ATTEMPT, deadline - state.loop.time())
+
+    async def leave(self, caller: Caller | None) -> None:
+        """Let a caller go who was canceled; with the last one, the call is canceled, and this waits for its end.
+
+        Args:
+            caller: The caller; ``None`` for the first one, if nobody joined.
+        """
+        self._remove(caller)
+        await self._until_canceled()
+
+    def _result_for(self, caller: Caller | None, call: Call[T]) -> Response[T]:
+        error = self._error_for(caller)
         if error is not None:
             try:
                 raise error
             finally:
                 # Or its traceback would refer to this frame, which refers to it.
                 del error, caller
-        return self._result_for(caller, call)
+        response = self.response
+        if response is None:
+            raise Aborted
+        if caller is not None and caller.scope is not None:
+            caller.scope.record_success(call)
+        if not self._is_taken or call.endpoint.decoder.is_shareable:
+            self._is_taken = True
+            return response
+        raw = RawResponse(response.status, response.headers, response.body)
+        return msgspec.structs.replace(response, data=parse_response(call, raw, time.time()).data)
 
     def forget(self) -> None:
         """Let nobody join any more."""
@@ -247,14 +243,14 @@ class Flight(Generic[T]):
         """Fail the direct callers for whom the wait that begins is too long."""
         state = self.state
         until = state.loop.time() + seconds
-        for caller in list(self._callers):
+        for caller in list(self._callers or ()):
             if caller.scope is None and caller.deadline < until:
                 self._fail(caller, state.expire(caller.deadline, caller.timeout, outage=outage, wait=seconds))
 
     def on_permit(self, began_at: float) -> None:
         """Let the time of background callers count from now, as they wait for permits as long as it takes."""
         now = self.state.loop.time()
-        for caller in self._callers:
+        for caller in self._callers or ():
             if caller.scope is not None:
                 caller.deadline += now - max(began_at, caller.joined_at)
                 self._set_timer(caller)
@@ -262,14 +258,14 @@ class Flight(Generic[T]):
     def on_restart(self) -> None:
         """Give background callers their whole time again."""
         now = self.state.loop.time()
-        for caller in self._callers:
+        for caller in self._callers or ():
             if caller.scope is not None and caller.timeout is not None:
                 caller.deadline = now + caller.timeout
                 self._set_timer(caller)
 
-    async def _run(self, carry_out: Callable[[CallState[T]], Awaitable[Response[T]]]) -> None:
+    async def _run(self, carry_out: CarryOut) -> None:
         try:
-            self._response = await carry_out(self.state)
+            self.response = await carry_out(self.state)
         except (KeyboardInterrupt, SystemExit):
             self._error = Aborted()
             raise
@@ -277,7 +273,8 @@ class Flight(Generic[T]):
             self._error = error.with_traceback(None)
         except asyncio.CancelledError as error:
             # From within, as of a custom limiter, unless somebody else canceled the task.
-            self._error = Aborted() if self.task.cancelling() else error
+            task = asyncio.current_task()
+            self._error = Aborted() if task is not None and task.cancelling() else error
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self._error = error
         finally:
@@ -287,26 +284,43 @@ class Flight(Generic[T]):
         if self.is_done:
             return
         self.is_done = True
-        self.forget()
+        if self._flights.get(self._key) is self:
+            del self._flights[self._key]
+        if self._callers is not None:
+            self._wake(self._callers)
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def _wake(self, callers: dict[Caller, None]) -> None:
         self.state.observer = None
-        if self._response is None and self._error is None:
-            self._error = Aborted()
-        for caller in self._callers:
+        for caller in callers:
             if caller.timer is not None:
                 caller.timer.cancel()
                 caller.timer = None
             if not caller.future.done():
                 caller.future.set_result(None)
 
-    def _remove(self, caller: Caller) -> None:
-        """Let a caller go; with the last one, the call is canceled."""
-        self._callers.pop(caller, None)
-        if caller in self._untimed:
-            self._untimed.remove(caller)
-        if caller.timer is not None:
-            caller.timer.cancel()
-            caller.timer = None
-        if not self._callers and not self.is_done and not self._is_refresh:
+    def _admit_leader(self) -> dict[Caller, None]:
+        """Make the first caller one of several; up to now the call kept its time."""
+        state = self.state
+        state.observer = self
+        self._callers = callers = dict[Caller, None]()
+        # Those whose time ends with the call's own.
+        self._untimed = dict[Caller, None]()
+        if not self._is_refresh:
+            self.leader = Caller(self.future, state.deadline, state.timeout, state.scope, -math.inf)
+            callers[self.leader] = self._untimed[self.leader] = None
+        return callers
+
+    def _remove(self, caller: Caller | None) -> None:
+        callers = self._callers
+        if caller is not None and callers is not None:
+            callers.pop(caller, None)
+            self._untimed.pop(caller, None)
+            if caller.timer is not None:
+                caller.timer.cancel()
+                caller.timer = None
+        if not callers and not self.is_done and not self._is_refresh:
             self.forget()
             self._is_canceled = True
             self.task.cancel()
@@ -365,28 +379,18 @@ class Flight(Generic[T]):
             return wait
         return min(wait, max(0.0, state.expected_at - state.loop.time()))
 
-    def _error_for(self, caller: Caller) -> BaseException | None:
-        error = self._error
+    def _error_for(self, caller: Caller | None) -> BaseException | None:
+        if caller is not None and caller.error is not None:
+            return caller.error
+        error, scope = self._error, self.state.scope if caller is None else caller.scope
         if isinstance(error, asyncio.CancelledError):
             return asyncio.CancelledError(*error.args)
         if not isinstance(error, ZenovayError):
             return error
         own = copy.copy(error)
-        if caller.scope is not None:
-            caller.scope.record_rejection(self.state.call, own)
+        if scope is not None:
+            scope.record_rejection(self.state.call, own)
         return own
-
-    def _result_for(self, caller: Caller, call: Call[T]) -> Response[T]:
-        response = self._response
-        if response is None:
-            raise Aborted
-        if caller.scope is not None:
-            caller.scope.record_success(call)
-        if not self._is_taken or call.endpoint.decoder.is_shareable:
-            self._is_taken = True
-            return response
-        raw = RawResponse(response.status, response.headers, response.body)
-        return msgspec.structs.replace(response, data=parse_response(call, raw, time.time()).data)
 
 
 _IS_EAGER = sys.version_info >= (3, 12)

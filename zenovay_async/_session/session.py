@@ -216,7 +216,7 @@ class Session:
             ended_at = state.loop.time()
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
-            if state.scope is not None and not state.is_shared:
+            if state.scope is not None:
                 state.scope.record_success(call)
         except ZenovayError as error:
             self._record_failure(state, error)
