@@ -142,17 +142,15 @@ class World:
 
     async def run(self, schedule: Sequence[tuple[float, Any]]) -> None:
         """Make calls, and whatever else the schedule says, each at its time; then wait for all callers."""
-        steps: list[tuple[float, int, Any]] = []
-        for number, (at, step) in enumerate(schedule):
-            steps.append((at, number, step))
+        steps = [(at, number, step) for number, (at, step) in enumerate(schedule)]
+        step: Any
         start = now()
         canceling: list[tuple[float, Made]] = []
         while steps or canceling:
             steps.sort(key=lambda step: step[:2])
             canceling.sort(key=lambda leaving: leaving[0])
             if canceling and (not steps or canceling[0][0] <= steps[0][0]):
-                at, made = canceling.pop(0)
-                step: Any = made
+                at, step = canceling.pop(0)
             else:
                 at, _, step = steps.pop(0)
             if at > now() - start:
