@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import make_client, unique_key
 
-from zenovay_async import ConfigurationError, Estimate, HeatmapPages, Zenovay
+from zenovay_async import Cache, ConfigurationError, Estimate, HeatmapPages, Zenovay
+from zenovay_async._methods import plan_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,12 +67,34 @@ def test_a_list_in_pages_counts_one_page() -> None:
 
 
 def test_what_is_fresh_needs_no_request() -> None:
-    zenovay = make_client()
-    zenovay._caching = cache = Fresh("insights/a", "insights/c")
+    """Each call is asked for as it would be made."""
+    zenovay, cache = make_client(), Fresh("insights/a", "insights/c")
     method = partial(partial(zenovay.insights.list, range="30d"), limit=3)
-    estimate = zenovay.estimate(["a", "a", "b", "c"], method)
-    assert (estimate.requests, estimate.cached, estimate.seconds) == (1, 2, 0.0)
+    plan = plan_calls(["a", "a", "b", "c"], method, zenovay._caller, cache)
+    assert (plan.requests, plan.cached) == (1, 2)
     assert cache.asked == [f"insights/{item}?range=30d&limit=3" for item in "abc"]
+
+
+async def test_what_a_client_fetched_a_moment_ago_is_fresh(sandbox: Sandbox) -> None:
+    """As long as it counts for that client."""
+    ids = sandbox.website_ids
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, cache=Cache(ttl=60)) as zenovay:
+        await zenovay.heatmaps.pages(ids[0])
+        await zenovay.heatmaps.pages(ids[1], limit=3)
+        assert zenovay.estimate(ids, zenovay.heatmaps.pages).cached == 1
+        assert zenovay.estimate(ids, partial(zenovay.heatmaps.pages, limit=3)).cached == 1
+        assert zenovay.estimate(ids, zenovay.websites.get).cached == 0
+        for sibling in (zenovay.with_options(max_age=0), zenovay.with_options(cache=None)):
+            assert sibling.estimate(ids, sibling.heatmaps.pages).cached == 0
+        async with zenovay.batch(ids, zenovay.heatmaps.pages) as results:
+            assert len([result async for result in results]) == 3
+        assert sandbox.count() == 4
+        assert zenovay.estimate(ids, zenovay.heatmaps.pages) == Estimate(
+            seconds=0.0, requests=0, quota_share=0.0, cached=3
+        )
+        zenovay.cache.invalidate(website_id=ids[0])
+        assert zenovay.estimate(ids, zenovay.heatmaps.pages).cached == 2
+        assert sandbox.count() == 4
 
 
 async def test_an_estimate_is_what_a_batch_then_takes(zenovay: Zenovay, sandbox: Sandbox) -> None:

@@ -165,6 +165,18 @@ async def test_calls_that_differ_are_requests_of_their_own(zenovay: Zenovay, san
     check_nothing_left(zenovay)
 
 
+async def test_calls_that_are_not_to_be_joined_are_requests_of_their_own(sandbox: Sandbox, zenovay: Zenovay) -> None:
+    """Also a sibling's, and neither joins a call of a client whose calls are joined."""
+    held, site = Held(), sandbox.website_ids[0]
+    sandbox.fault(held.fault)
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None, coalesce=False) as separate:
+        clients = [zenovay, zenovay, separate, separate, zenovay.with_options(coalesce=False)]
+        calls = [asyncio.create_task(client.heatmaps.pages(site)) for client in clients]
+        await release(held, 4)
+        await asyncio.gather(*calls)
+    assert sandbox.count() == 4
+
+
 async def test_one_call_after_another_is_a_request_each(zenovay: Zenovay, sandbox: Sandbox) -> None:
     for _ in range(3):
         await zenovay.heatmaps.pages(sandbox.website_ids[0])
