@@ -13,6 +13,7 @@ from zenovay_async._protocol.auth import AuthStyle
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout
 from zenovay_async._protocol.response import Response
 from zenovay_async._protocol.results import Result
+from zenovay_async._session.client_cache import ClientCache
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch, BatchResult, Failure, Success
 from zenovay_async.client import Zenovay
@@ -113,6 +114,7 @@ __all__ = [
     "CacheStats",
     "CacheStoreBack",
     "CacheStoreLost",
+    "ClientCache",
     "ClientClosedError",
     "Comparison",
     "ConfigurationError",

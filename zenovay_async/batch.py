@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar, cast
 import msgspec
 
 from zenovay_async._item_source import End, ItemSource, is_canceled_from_outside, key_of
+from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope
-from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.slots import Slots
 from zenovay_async.exceptions import (
     BadRequestError,

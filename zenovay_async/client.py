@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeV
 
 import msgspec
 
-from zenovay_async._cache.stats import Counters
+from zenovay_async._cache.options import Cache, Reuse
 from zenovay_async._limits.budget import budget_for
 from zenovay_async._limits.options import (
     STORE_VARIABLE,
@@ -20,14 +20,15 @@ from zenovay_async._limits.options import (
     resolve_store,
 )
 from zenovay_async._limits.patience import MAX_OUTAGE
-from zenovay_async._methods import Freshness, WholeResponse, plan_calls, rebind
+from zenovay_async._methods import WholeResponse, plan_calls, rebind
 from zenovay_async._protocol.auth import KEY_VARIABLE, Auth, AuthStyle, Secret, doubt_about_key, resolve_api_key
 from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout, require_int
-from zenovay_async._session.coalescing import Coalescer
+from zenovay_async._session.callers import make_callers
+from zenovay_async._session.client_cache import ClientCache
 from zenovay_async._session.drift import DriftReporter
 from zenovay_async._session.network import resolve_network
-from zenovay_async._session.session import Options, Session
+from zenovay_async._session.session import Options
 from zenovay_async._session.transport import Transport
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
@@ -54,12 +55,14 @@ if TYPE_CHECKING:
     import aiohttp
 
     from zenovay_async._protocol.response import Response
+    from zenovay_async._session.callers import Callers
     from zenovay_async.events import OnEvent
     from zenovay_async.rate_limits import Estimate, Quota, RateLimit
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
 ResourceT = TypeVar("ResourceT", bound=Resource)
+AttributeT = TypeVar("AttributeT")
 P = ParamSpec("P")
 
 _logger = logging.getLogger("zenovay_async")
@@ -78,27 +81,32 @@ def _checked_key(given: Secret | None, from_environment: Secret | None = None) -
     return key
 
 
-class _Attribute(Generic[ResourceT]):
-    """A resource of the client, made on first access and kept as an attribute of the instance.
+class _Attribute(Generic[AttributeT]):
+    """An attribute of the client that is made on first access, and kept as one of the instance.
 
-    On the class it is the resource's class, so that ``create_autospec(Zenovay)`` finds its methods.
+    On the class it is the attribute's class, so that ``create_autospec(Zenovay)`` finds its methods.
     """
 
-    def __init__(self, resource: type[ResourceT]) -> None:
-        self._resource = resource
+    def __init__(self, cls: type[AttributeT], make: Callable[[Zenovay], AttributeT]) -> None:
+        self._class = cls
+        self._make = make
 
     def __set_name__(self, owner: type[Zenovay], name: str) -> None:
         self._name = name
 
     @overload
-    def __get__(self, client: None, owner: type[Zenovay]) -> type[ResourceT]: ...
+    def __get__(self, client: None, owner: type[Zenovay]) -> type[AttributeT]: ...
     @overload
-    def __get__(self, client: Zenovay, owner: type[Zenovay]) -> ResourceT: ...
-    def __get__(self, client: Zenovay | None, owner: type[Zenovay]) -> ResourceT | type[ResourceT]:
+    def __get__(self, client: Zenovay, owner: type[Zenovay]) -> AttributeT: ...
+    def __get__(self, client: Zenovay | None, owner: type[Zenovay]) -> AttributeT | type[AttributeT]:
         if client is None:
-            return self._resource
-        resource = client.__dict__[self._name] = self._resource(client._caller)  # noqa: SLF001 - part of the client
-        return resource
+            return self._class
+        value = client.__dict__[self._name] = self._make(client)
+        return value
+
+
+def _resource(cls: type[ResourceT]) -> _Attribute[ResourceT]:
+    return _Attribute(cls, lambda client: cls(client._caller))  # noqa: SLF001 - part of the client
 
 
 class Zenovay(ClientMethods):
@@ -132,6 +140,9 @@ class Zenovay(ClientMethods):
         batch_headroom: What batches leave to direct calls: ``"auto"`` learns it from the direct calls that come; an int
             keeps so many requests of each window free, at most all but one; 0 keeps none.
         quota_reserve: Requests of the monthly quota that batches leave to direct calls, 0 or more.
+        cache: A ``Cache`` that keeps responses, such as ``Cache(ttl=60, stale=600)``; it may serve several clients.
+            ``None`` keeps none.
+        coalesce: Let calls that are equal and in flight at one time be one request; GET only.
         session: An aiohttp session to send with; it stays yours and is never closed. Its own settings say which proxy
             and certificates it uses.
         proxy: URL of an HTTP proxy, which may contain a user and a password; omitted, that of the environment.
@@ -150,16 +161,19 @@ class Zenovay(ClientMethods):
     Source: docs "Authentication", help "Rate limits".
     """
 
-    websites = _Attribute(Websites)
-    analytics = _Attribute(Analytics)
-    heatmaps = _Attribute(Heatmaps)
-    replays = _Attribute(Replays)
-    errors = _Attribute(Errors)
-    insights = _Attribute(Insights)
-    anomalies = _Attribute(Anomalies)
-    retention = _Attribute(Retention)
-    revenue = _Attribute(Revenue)
-    stats = _Attribute(Stats)
+    _callers: Callers
+    websites = _resource(Websites)
+    analytics = _resource(Analytics)
+    heatmaps = _resource(Heatmaps)
+    replays = _resource(Replays)
+    errors = _resource(Errors)
+    insights = _resource(Insights)
+    anomalies = _resource(Anomalies)
+    retention = _resource(Retention)
+    revenue = _resource(Revenue)
+    stats = _resource(Stats)
+    cache = _Attribute(ClientCache, lambda client: client._callers.cache)  # noqa: SLF001 - part of the client
+    """The cache of this client: ``clear()``, ``invalidate()`` and ``stats``; there with ``cache=None`` as well."""
 
     def __init__(
         self,
@@ -176,6 +190,8 @@ class Zenovay(ClientMethods):
         rate_limit_store: RateLimitStoreOption | NotGiven = NOT_GIVEN,
         batch_headroom: BatchHeadroom = "auto",
         quota_reserve: int = 0,
+        cache: Cache | None = None,
+        coalesce: bool = True,
         session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
         ssl: SSLContext | None = None,
@@ -212,25 +228,20 @@ class Zenovay(ClientMethods):
             ),
             Limits(rate_limit, rate_limit_window, quota_reserve, rate_limit_store, batch_headroom),
             DriftReporter(on_event),
+            Reuse(cache=cache, coalesce=coalesce),
         )
 
-    def _assemble(self, auth: Auth, options: Options, limits: Limits, drift: DriftReporter) -> None:
-        self._auth, self._options, self._limits, self._drift = auth, options, limits, drift
+    def _assemble(self, auth: Auth, options: Options, limits: Limits, drift: DriftReporter, reuse: Reuse) -> None:
+        self._auth, self._options, self._limits, self._drift, self._reuse = auth, options, limits, drift, reuse
         self._budget = budget_for(auth, self._base_url, limits)
         # The budget refers to it weakly, so that a client that is gone gets no more events.
         self._listener = None if options.on_event is None else Listener(options.on_event)
         if self._listener is not None:
             self._budget.listen(self._listener)
-        self._caching: Freshness | None = None
-        session = Session(self._transport, auth, self._base_url, self._budget, options, drift)
-        kind = (
-            options.attempt_timeout,
-            options.max_attempts,
-            options.strict,
-            limits.quota_reserve,
-            limits.batch_headroom,
+        self._callers = make_callers(
+            self._transport, auth, self._base_url, self._budget, options, limits, drift, reuse, self._listener
         )
-        super().__init__(Coalescer(session, self._budget, kind, Counters(), enabled=not os.environ.get("NOCO")))
+        super().__init__(self._callers.caller)
 
     def with_options(
         self,
@@ -243,6 +254,9 @@ class Zenovay(ClientMethods):
         rate_limit: RateLimitOption | NotGiven = NOT_GIVEN,
         batch_headroom: BatchHeadroom | None = None,
         quota_reserve: int | None = None,
+        cache: Cache | NotGiven | None = NOT_GIVEN,
+        coalesce: bool | None = None,
+        max_age: float | NotGiven | None = NOT_GIVEN,
         on_event: OnEvent | NotGiven | None = NOT_GIVEN,
     ) -> Self:
         """Make a sibling of this client with other options; it shares the connections, and costs next to nothing.
@@ -259,6 +273,10 @@ class Zenovay(ClientMethods):
             rate_limit: ``"auto"``, requests per window, a ``RateLimiter``, or ``None`` for no pacing.
             batch_headroom: What batches leave to direct calls.
             quota_reserve: Requests of the monthly quota that batches leave to direct calls.
+            cache: A ``Cache``; ``None`` keeps no responses.
+            coalesce: Let equal calls in flight at one time be one request.
+            max_age: Seconds, 0 or more: no response of the cache that is older is returned, not even while another one
+                is requested; 0 requests each, and keeps it. ``None`` for no bound.
             on_event: Called with each event; ``None`` for no listener.
 
         Returns:
@@ -270,7 +288,7 @@ class Zenovay(ClientMethods):
         # From here on no variable holds the plain key.
         api_key = Secret.of(api_key) if api_key is not None else None
         key = self._auth.key if api_key is None else _checked_key(api_key)
-        old, limits = self._options, self._limits
+        old, limits, reuse = self._options, self._limits, self._reuse
         sibling = object.__new__(type(self))
         sibling._transport, sibling._owns_transport = self._transport, False
         sibling._base_url = self._base_url
@@ -292,6 +310,11 @@ class Zenovay(ClientMethods):
                 quota_reserve=limits.quota_reserve if quota_reserve is None else quota_reserve,
             ),
             self._drift if listener == old.on_event else DriftReporter(listener),
+            Reuse(
+                cache=reuse.cache if cache is NOT_GIVEN else cache,
+                coalesce=reuse.coalesce if coalesce is None else coalesce,
+                max_age=reuse.max_age if max_age is NOT_GIVEN else max_age,
+            ),
         )
         return sibling
 
@@ -313,7 +336,7 @@ class Zenovay(ClientMethods):
     ) -> None:
         if self._owns_transport:
             await self._transport.leave()
-        await self._budget.aclose()
+        await self._end()
 
     async def close(self) -> None:
         """End the calls and close the connections; a session that was passed in stays open.
@@ -324,6 +347,12 @@ class Zenovay(ClientMethods):
         """
         if self._owns_transport:
             await self._transport.close()
+        await self._end()
+
+    async def _end(self) -> None:
+        # Other tasks may be inside of the client still, unless it is a sibling.
+        if self._transport.is_closed or not self._owns_transport:
+            await self._callers.aclose()
         await self._budget.aclose()
 
     @property
@@ -380,7 +409,7 @@ class Zenovay(ClientMethods):
             return self._budget.estimate(n, 1 if cost is NOT_GIVEN else cost, background=background)
         if cost is not NOT_GIVEN:
             raise ConfigurationError(f"cost={cost!r}: the endpoint of the method says what its calls cost; omit it")
-        plan = plan_calls(n, method, self._caller, self._caching)
+        plan = plan_calls(n, method, self._caller, self._callers.caching)
         estimate = self._budget.estimate(plan.requests, 1, background=background)
         return msgspec.structs.replace(estimate, cached=plan.cached)
 

@@ -24,7 +24,8 @@ from store_worker import encode, increment, number, read
 
 from zenovay_async import ConfigurationError, RedisClient, Zenovay
 from zenovay_async._limits.stores import redis as redis_store
-from zenovay_async._limits.stores.redis import RedisStore, StoreError
+from zenovay_async._limits.stores.redis import RedisStore
+from zenovay_async._limits.stores.redis_connection import ServerClock, StoreError
 from zenovay_async.rate_limits import StoreWrite
 
 if TYPE_CHECKING:
@@ -349,7 +350,7 @@ async def test_all_see_the_clock_of_the_server(
 def test_the_fastest_of_the_last_round_trips_says_what_time_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    clock = redis_store._ServerClock()
+    clock = ServerClock()
     clock.learn(1000.2, 100.0, 100.4)
     assert clock.now() == pytest.approx(1000.0)
     clock.learn(1001.05, 101.0, 101.1)
@@ -364,7 +365,7 @@ def test_the_fastest_of_the_last_round_trips_says_what_time_it_is(monkeypatch: p
 
 @pytest.mark.parametrize("jump", [-60.0, 60.0])
 def test_a_clock_that_jumps_is_a_store_that_is_lost_once(jump: float) -> None:
-    clock = redis_store._ServerClock()
+    clock = ServerClock()
     clock.learn(1000.0, 0.0, 0.01)
     with pytest.raises(StoreError, match="the clock of the server jumped by 60 s"):
         clock.learn(1001.0 + jump, 1.0, 1.1)

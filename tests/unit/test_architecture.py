@@ -58,6 +58,7 @@ PURE = (
     *("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip"),
     *("_limits.settlement", "_limits.sharing.state", "_limits.sharing.fairness", "_limits.sharing.plan"),
     *("_cache.entry", "_cache.invalidation", "_cache.stats", "_cache.store"),
+    "_cache.stores.records",
 )
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),
@@ -75,7 +76,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tenacity": ("_session.retry",),
     "aiohttp": _AIOHTTP,
     "multidict": _AIOHTTP,
-    "redis": ("_limits.stores.redis",),
+    "redis": ("_limits.stores.redis_connection",),
 }
 """The modules that alone may import a package at run time."""
 TYPES_ONLY = {"aiohttp": ("client",), "multidict": ()}

@@ -18,7 +18,7 @@ import store_worker
 from helpers import until
 from store_worker import encode, increment, number, read
 
-from zenovay_async._limits.stores import machine, private_file
+from zenovay_async._limits.stores import private_file, private_folder
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async.rate_limits import StoreWrite
 
@@ -337,7 +337,7 @@ def test_the_folder_is_in_memory_where_there_is_one(
     monkeypatch.setattr(os, "access", lambda path, _mode: path in usable)
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/temporary")
     expected = {MEMORY: Path(MEMORY), "runtime": tmp_path, "": Path("/temporary")}[given]
-    assert machine._find_root() == expected
+    assert private_folder.find_root() == expected
 
 
 async def test_a_busy_ring_is_rung_all_the_same(store: MachineStore) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, get_overl
 import msgspec
 import pytest
 
-from zenovay_async import Zenovay
+from zenovay_async import ClientCache, Zenovay
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.paging import Paged
 
@@ -141,8 +141,8 @@ def _members(name: str, cls: type) -> Iterator[Item]:
                 continue
             shown.add(member)
             value = vars(klass).get(member)
-            # The client's resources are descriptors that know the class.
-            annotation = annotations.get(member) or getattr(getattr(value, "_resource", None), "__name__", None)
+            # The client's resources, and its cache, are descriptors that know the class.
+            annotation = annotations.get(member) or getattr(getattr(value, "_class", None), "__name__", None)
             if annotation:
                 yield Item(f"{name}.{member}: {annotation}", (annotation,), klass.__module__)
             else:
@@ -168,7 +168,7 @@ def _own_and_private(cls: type) -> Iterator[type]:
 
 def _has_constructor(cls: type) -> bool:
     """Whether users may make one, and its constructor is not that of a public base."""
-    made_by_client = issubclass(cls, (Paged, Resource)) and cls is not Zenovay
+    made_by_client = issubclass(cls, (ClientCache, Paged, Resource)) and cls is not Zenovay
     is_protocol = getattr(cls, "_is_protocol", False)
     own = any("__init__" in vars(klass) for klass in _own_and_private(cls))
     return own and not made_by_client and not is_protocol

@@ -8,13 +8,18 @@ Source: RFC 5861 (``stale-while-revalidate``, ``stale-if-error``) for what *fres
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VERSION = 1
 """Version of the encoding; what another version wrote is not read."""
 
 
-class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
+class CachedResponse(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is kept of a response.
 
     Attributes:
@@ -48,6 +53,15 @@ class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
             fresh_until=self.fresh_until + offset,
             expires_at=self.expires_at + offset,
         )
+
+
+_NOT_KEPT = frozenset({"set-cookie", "set-cookie2"})
+
+
+def kept_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The headers of a response that are kept: all but cookies, which are for who asked."""
+    # aiohttp's names are of a type that cannot be encoded.
+    return tuple([(str(name), value) for name, value in headers.items() if name.lower() not in _NOT_KEPT])
 
 
 _decoder = msgspec.msgpack.Decoder(CachedResponse)

@@ -42,7 +42,7 @@ class CacheStore(Protocol):
         Args:
             name: Name of the response.
             background: Whether the request belongs to a batch or a refresh.
-            steal: Take it from whoever has it.
+            steal: Take it also from another process that has it for a background request.
         """
         ...
 

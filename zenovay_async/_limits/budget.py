@@ -283,6 +283,11 @@ class Budget:
         """The state of the monthly quota."""
         return self._known().quota.snapshot()
 
+    @property
+    def is_quota_exhausted(self) -> bool:
+        """Whether the server reported the monthly quota exhausted."""
+        return self._known().quota.is_exhausted
+
     def seconds_to_quota_reset(self) -> float:
         """Seconds until the monthly quota resets."""
         return self._shared.quota.seconds_to_reset()

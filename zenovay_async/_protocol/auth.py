@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from html import escape
-from typing import Any, Literal, NoReturn, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, get_args
 
 from zenovay_async.exceptions import MAX_BODY_CHARS, ConfigurationError, ZenovayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KEY_VARIABLE = "ZENOVAY_API_KEY"
 _KEY_PREFIX, _TRACKING_PREFIX = "zv_", "ZV_"
@@ -86,11 +89,12 @@ class Auth:
         style: ``"x-api-key"`` sends ``X-API-Key: KEY``, ``"bearer"`` sends ``Authorization: Bearer KEY``.
     """
 
-    __slots__ = ("_key", "_parts", "header", "style")
+    __slots__ = ("_has_one_spelling", "_key", "_parts", "header", "style")
 
     def __init__(self, key: Secret, style: AuthStyle = "x-api-key") -> None:
         self._key = key
         self._parts: frozenset[int] = frozenset()
+        self._has_one_spelling = _SPELLED.search(key) is None
         self.style: AuthStyle = style
         if style not in get_args(AuthStyle):
             raise ConfigurationError(f"auth={style!r}: expected 'x-api-key' or 'bearer'")
@@ -105,6 +109,19 @@ class Auth:
     def key(self) -> Secret:
         """The key itself, to make siblings of a client and to distinguish budgets; never for display."""
         return self._key
+
+    def is_echoed(self, body: bytes, headers: Iterable[str]) -> bool:
+        """Whether the key occurs in a response, also as JSON, URLs and HTML spell it.
+
+        Args:
+            body: The body.
+            headers: Values of the headers.
+        """
+        key = self._key
+        if self._has_one_spelling:
+            return key.encode() in body or any(key in value for value in headers)
+        text = "\n".join((body.decode("latin-1"), *headers)).lower()
+        return any(one in text for one in _spellings(key))
 
     def redact(self, error: ZenovayError) -> None:
         """Redact the key in an error, as a server may have echoed it or a part of it, and cut the body only then.

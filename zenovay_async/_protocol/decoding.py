@@ -12,6 +12,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from zenovay_async._protocol.extra_fields import extra_collector
+from zenovay_async._protocol.immutability import is_immutable
 from zenovay_async._protocol.json_text import UNDECODABLE, loads
 from zenovay_async._protocol.leniency import CoercionError, Drift, coerce
 
@@ -51,6 +52,7 @@ class Decoder(Generic[T]):
 
     Attributes:
         decode: From the bytes of a body to the envelope.
+        is_shareable: Whether all callers may share one result, as nobody can change it.
     """
 
     __slots__ = ("_collect", "_envelope", "_shape", "_transform", "decode", "is_shareable")
@@ -65,7 +67,8 @@ class Decoder(Generic[T]):
         self._shape = shapes.type_info(self._envelope)
         self._collect = extra_collector(self._shape)
         self._transform = transform
-        self.is_shareable = False
+        # What a transform makes of it is one part of it or the other.
+        self.is_shareable = is_immutable(self._shape)
         fast: Callable[[bytes], Envelope[T]] = msgspec.json.Decoder(self._envelope).decode
         self.decode = fast if self._collect is None and transform is None else self._decode
 

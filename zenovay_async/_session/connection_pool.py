@@ -20,7 +20,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from zenovay_async._protocol.response import RawResponse
@@ -40,7 +40,7 @@ from zenovay_async.exceptions import APIConnectionError, APITimeoutError, Client
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from zenovay_async._session.deadlines import Bounds
     from zenovay_async._session.proxies import Proxy
@@ -283,6 +283,11 @@ def parse_url(base_url: str) -> URL:
 def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """Headers as the type that aiohttp uses, so that it need not convert them."""
     return CIMultiDict(headers)
+
+
+def headers_view(headers: Iterable[tuple[str, str]]) -> CIMultiDictProxy[str]:
+    """Headers as those of a response: looked up regardless of case, in order, and not to be changed."""
+    return CIMultiDictProxy(CIMultiDict(headers))
 
 
 def _cause_of(error: Exception) -> Exception:

@@ -7,12 +7,12 @@ import copy
 import math
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from zenovay_async._limits.event_loop import no_running_loop
 from zenovay_async._limits.outage import PROXY_NOT_FOUND
 from zenovay_async._limits.patience import MAX_OUTAGE, Patience
 from zenovay_async._limits.queue import deadline_error
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.deadlines import Bounds
-from zenovay_async._session.event_loop import no_running_loop
 from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,

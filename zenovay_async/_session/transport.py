@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
+from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._session.aiohttp_tuning import make_session
 from zenovay_async._session.connection_pool import ConnectionPool, Route, as_headers, parse_url
 from zenovay_async._session.connections import Connections
 from zenovay_async._session.deadlines import UntilClosed
-from zenovay_async._session.event_loop import running_loop
 from zenovay_async._session.network import Network
 from zenovay_async.exceptions import APITimeoutError, ClientClosedError, ConfigurationError
 
@@ -71,6 +71,11 @@ class Transport:
         self._watchers: WeakKeyDictionary[asyncio.Future[None], bool] = WeakKeyDictionary()
         self._pool: ConnectionPool | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession] | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
 
     async def open(self, *, owned: bool) -> None:
         """Make the session on the running loop, unless there is one; a closed transport opens again.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zenovay_async._limits.stores.machine import MachineStore
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.rate_limits import RedisClient, Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zenovay_async._limits.stores.redis import RedisStore
+
+T = TypeVar("T")
 
 _REDIS = "the URL of a Redis (redis://, rediss:// or unix://)"
 _SCHEMES = {"redis", "rediss", "unix", "valkey", "valkeys"}
+_OPTION = "rate_limit_store"
 
 
 def make_store(option: str | RedisClient | Store) -> Store:
@@ -23,12 +28,10 @@ def make_store(option: str | RedisClient | Store) -> Store:
     """
     if isinstance(option, Store):
         return option
-    if not isinstance(option, str):
-        return _make_redis_of_client(option, "rate_limit_store")
-    return MachineStore() if option == "machine" else _make_redis(option, "rate_limit_store")
+    return MachineStore() if option == "machine" else make_in_redis(option, _OPTION, _make_redis_store)
 
 
-def check_store(option: Any, source: str = "rate_limit_store") -> None:
+def check_store(option: Any, source: str = _OPTION) -> None:
     """Check the option of a store; opens nothing.
 
     Args:
@@ -40,28 +43,43 @@ def check_store(option: Any, source: str = "rate_limit_store") -> None:
     """
     if option is None or option == "machine" or (isinstance(option, Store) and not isinstance(option, type)):
         return
+    make_in_redis(option, source, _make_redis_store, others="a Store, or None for this process alone")
+
+
+def make_in_redis(
+    option: Any, source: str, make: Callable[[str | RedisClient], T], others: str = "or None for this process alone"
+) -> T:
+    """Make a store in Redis; opens nothing.
+
+    Args:
+        option: The URL of a Redis, or a client.
+        source: What an error names: the argument or the environment variable.
+        make: Makes it; raises ``ImportError`` without the package ``redis``, ``ValueError`` for what cannot be used.
+        others: What the option may be besides.
+
+    Raises:
+        ConfigurationError: It is something else, or the extra is not installed.
+    """
     if isinstance(option, RedisClient) and not isinstance(option, type):
-        _make_redis_of_client(option, source)
-        return
+        try:
+            return make(option)
+        except ValueError:
+            raise ConfigurationError(
+                f"{source}: cannot use this Redis client; expected one of redis.asyncio, made with "
+                "decode_responses=False"
+            ) from None
     if not isinstance(option, str):
-        expected = f"'machine', {_REDIS}, a client of redis.asyncio, a Store, or None for this process alone"
+        expected = f"'machine', {_REDIS}, a client of redis.asyncio, {others}"
         raise ConfigurationError(f"{source}: expected {expected}, not {type(option).__name__}")
-    _make_redis(option, source)
-
-
-def _make_redis(url: str, source: str) -> RedisStore:
     # No variable holds more of the URL, so that no traceback can show its password.
-    scheme = url[: max(0, url.find("://"))].lower()
+    scheme = option[: max(0, option.find("://"))].lower()
     if scheme not in _SCHEMES:
         # A variable or an option of the command line is text alone.
-        given = f"a URL of {scheme}://" if scheme.isalnum() else "another text" if url else "an empty text"
+        given = f"a URL of {scheme}://" if scheme.isalnum() else "another text" if option else "an empty text"
         raise ConfigurationError(f"{source}: expected 'machine' or {_REDIS}, not {given}")
-    # Imported here, as redis is an extra.
-    from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415 - redis is an extra
-
     store = None
     try:
-        store = RedisStore(url)
+        store = make(option)
     except ImportError as error:
         raise ConfigurationError(f"{source}: a Redis needs an extra: pip install 'zenovay-async[redis]'") from error
     except ValueError:
@@ -75,12 +93,8 @@ def _make_redis(url: str, source: str) -> RedisStore:
     return store
 
 
-def _make_redis_of_client(client: RedisClient, source: str) -> RedisStore:
+def _make_redis_store(source: str | RedisClient) -> RedisStore:
+    # Imported here, as redis is an extra.
     from zenovay_async._limits.stores.redis import RedisStore  # noqa: PLC0415 - redis is an extra
 
-    try:
-        return RedisStore(client)
-    except ValueError:
-        raise ConfigurationError(
-            f"{source}: cannot use this Redis client; expected one of redis.asyncio, made with decode_responses=False"
-        ) from None
+    return RedisStore(source)

@@ -10,36 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import re
 import secrets
 import socket
-import stat
-import tempfile
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zenovay_async._limits.stores.private_file import (
-    REFUSED,
-    USER,
-    PrivateFile,
-    is_private,
-    lock,
-    open_private,
-)
+from zenovay_async._limits.stores.private_file import PrivateFile, lock, open_private
+from zenovay_async._limits.stores.private_folder import PrivateFolder, wait_for_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from zenovay_async.rate_limits import StoreChange
-
-# Seconds between the tries of a timer for a lock, and until the store counts as lost.
-_PAUSE = (0.3e-3, 1.2e-3)
-_PATIENCE = 0.5
-# Tries that a busy event loop, which comes back late, has all the same.
-_TRIES = 20
 
 _STATE, _RING = ".state", ".ring"
 _RING_NAME = re.compile(r"[0-9a-f]{16}\.ring")
@@ -56,8 +41,7 @@ class MachineStore:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self._root = root
-        self._folder: Path | None = None
+        self._folder = PrivateFolder(root)
         self._files: dict[str, PrivateFile] = {}
         self._rings: dict[str, _Ring] = {}
         self._sender: socket.socket | None = None
@@ -79,7 +63,7 @@ class MachineStore:
             ring = self._open_file(name).update(change)
         except FileNotFoundError:
             # The folder was deleted, as at the end of a user's last session.
-            self._folder = None
+            self._folder.forget()
             self._files.pop(name, None)
             ring = self._open_file(name).update(change)
         if ring is None:
@@ -95,12 +79,7 @@ class MachineStore:
             TimeoutError: Another process has had it locked for half a second.
             OSError: The file cannot be used.
         """
-        until, tries = time.monotonic() + _PATIENCE, 1
-        while not self.update_nowait(name, change):
-            if time.monotonic() > until and tries > _TRIES:
-                raise TimeoutError(f"another process has had a file in {self._folder} locked for {_PATIENCE} s")
-            tries += 1
-            await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 - spreads the tries of several processes
+        await wait_for_lock(lambda: self.update_nowait(name, change), self._folder)
 
     async def listen(self, name: str, on_ring: Callable[[], None]) -> str:
         """Call a function whenever another process rings; returns the name of the socket, ``""`` if it has none.
@@ -135,25 +114,17 @@ class MachineStore:
             file.close()
         if self._sender is not None:
             self._sender.close()
-        self._rings, self._files, self._sender, self._folder = {}, {}, None, None
+        self._rings, self._files, self._sender = {}, {}, None
+        self._folder.forget()
         self._pid = os.getpid()
 
     def _open_folder(self) -> Path:
-        if self._folder is None:
-            folder = (self._root or _find_root()) / f"zenovay-async-{USER}"
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(0o700)
-                # The umask may have taken away what its user needs; so it would stay, for all processes.
-                folder.chmod(0o700)
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or not is_private(found):
-                raise PermissionError(f"{folder} {REFUSED}")
-            if not self._is_tidy:
-                # Once, as a program may make a client, and so open the folder, for each request.
-                self._is_tidy = True
-                _remove_unused(folder)
-            self._folder = folder
-        return self._folder
+        folder = self._folder.open()
+        if not self._is_tidy:
+            # Once, as a program may make a client, and so open the folder, for each request.
+            self._is_tidy = True
+            _remove_unused(folder)
+        return folder
 
     def _open_file(self, name: str) -> PrivateFile:
         file = self._files.get(name)
@@ -220,14 +191,6 @@ def _remove_socket(listening: socket.socket, path: Path, pid: int) -> None:
     if pid == os.getpid():
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _find_root() -> Path:
-    """Where the folder is: in memory if the system has a folder for that, as no file outlives a boot."""
-    for root in ("/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "")):  # noqa: S108 - the folder in it is private
-        if root and Path(root).is_dir() and os.access(root, os.W_OK | os.X_OK):
-            return Path(root)
-    return Path(tempfile.gettempdir())
 
 
 def _remove_unused(folder: Path) -> None:

@@ -53,6 +53,9 @@ if sys.platform == "win32":
         except PermissionError as error:
             raise BlockingIOError from error
 
+    # There is no lock that several may have.
+    lock_shared = lock
+
     def unlock(fd: int) -> None:
         os.lseek(fd, _LOCKED, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
@@ -68,13 +71,16 @@ if sys.platform == "win32":
     def is_private(_found: os.stat_result) -> bool:
         return True
 
-    FLAGS = os.O_RDWR | os.O_CREAT | os.O_BINARY | os.O_NOINHERIT
+    FLAGS = os.O_BINARY | os.O_NOINHERIT
     USER = re.sub(r"\W", "_", os.environ.get("USERNAME", ""))
 else:
     import fcntl
 
     def lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def lock_shared(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def unlock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_UN)
@@ -84,7 +90,8 @@ else:
     def is_private(found: os.stat_result) -> bool:
         return found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
-    FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    # A pipe is refused rather than waited for.
+    FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     USER = str(os.geteuid())
 
 
@@ -106,6 +113,30 @@ class PrivateFile:
                 return ()
             self._save(write.value, free)
             return write.ring
+        finally:
+            unlock(self._fd)
+
+    def read(self) -> bytes | None:
+        """The value now, without the lock and without making the file; ``None`` if there is none.
+
+        Raises:
+            BlockingIOError: It cannot be read without the lock, as it changes now.
+            OSError: The file cannot be used.
+        """
+        if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
+            self.close()
+        if self._fd < 0:
+            try:
+                self._fd = open_private(self._path, os.O_RDWR)
+            except FileNotFoundError:
+                return None
+        value, _ = self._load()
+        if value is not None:
+            return value
+        if not self._acquire():
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(self._path))
+        try:
+            return self._load()[0]
         finally:
             unlock(self._fd)
 
@@ -146,16 +177,16 @@ class PrivateFile:
         raw = read(self._fd, _HEAD.size + _CHECK.size, 0)
         if len(raw) < _HEAD.size + _CHECK.size or _CHECK.unpack_from(raw, _HEAD.size)[0] != zlib.crc32(raw[:-4]):
             return None, _SLOTS[0]
-        form, boot, offset, length, check = _HEAD.unpack_from(raw)
+        form, booted, offset, length, check = _HEAD.unpack_from(raw)
         if form != FORMAT or offset not in _SLOTS or length > _SLOT:
             return None, _SLOTS[0]
         free = _SLOTS[1] if offset == _SLOTS[0] else _SLOTS[0]
         value = read(self._fd, length, offset)
         is_whole = len(value) == length and zlib.crc32(value) == check
-        return (value if is_whole and _is_this_boot(boot) else None), free
+        return (value if is_whole and is_this_boot(booted) else None), free
 
     def _save(self, value: bytes, offset: int) -> None:
-        head = _HEAD.pack(FORMAT, _boot(), offset, len(value), zlib.crc32(value))
+        head = _HEAD.pack(FORMAT, boot(), offset, len(value), zlib.crc32(value))
         if len(value) > _SLOT:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self._path))
         for data, at in ((value, offset), (head + _CHECK.pack(zlib.crc32(head)), 0)):
@@ -163,8 +194,19 @@ class PrivateFile:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
 
-def open_private(path: Path) -> int:
-    fd = os.open(path, FLAGS, MODE)
+def open_private(path: Path | str, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open a file of this user alone.
+
+    Raises:
+        OSError: It cannot be opened.
+        PermissionError: It belongs to another user, is open to others, or is no plain file.
+    """
+    try:
+        fd = os.open(path, flags | FLAGS, MODE)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise PermissionError(f"{path} {REFUSED}") from None
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or not is_private(found):
         os.close(fd)
@@ -186,12 +228,14 @@ def _read_boot() -> bytes | None:
 _BOOT = _read_boot()
 
 
-def _boot() -> bytes:
+def boot() -> bytes:
+    """What this boot is called in a file."""
     return _BOOT or struct.pack("<d", time.time() - time.monotonic())
 
 
-def _is_this_boot(boot: bytes) -> bool:
+def is_this_boot(name: bytes) -> bool:
+    """Whether a file was written since the machine was booted, as the clock counts from there."""
     if _BOOT is not None:
-        return boot == _BOOT
-    booted: float = struct.unpack("<d", boot)[0]
+        return name == _BOOT
+    booted: float = struct.unpack("<d", name)[0]
     return abs(time.time() - time.monotonic() - booted) < _SAME_BOOT

@@ -1,0 +1,242 @@
+"""The cache of a client whose responses several processes share; each has a cache here, and all of them one store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aioresponses import CallbackResult
+from helpers import URL, now, requests_sent, unique_key
+from simulated_cache_store import CachePlace, SimulatedCacheStore
+
+from zenovay_async import (
+    Cache,
+    CacheStoreBack,
+    CacheStoreLost,
+    ClientClosedError,
+    Event,
+    NotFoundError,
+    ServerError,
+    Zenovay,
+)
+from zenovay_async._cache.options import parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aioresponses import aioresponses
+
+GOOD: dict[str, Any] = {"success": True, "data": {"pages": []}}
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> CachePlace:
+    """Where all caches of a test keep their responses."""
+    place = CachePlace()
+    monkeypatch.setattr(
+        "zenovay_async._cache.options.make_cache_store", lambda _, **__: SimulatedCacheStore(place, round_trip=0.001)
+    )
+    return place
+
+
+@pytest.fixture
+def process(place: CachePlace) -> Callable[..., Zenovay]:
+    """Makes a client as another process has it; what they have in common is the key and the place."""
+    assert place.values == {}
+    key, attempts = unique_key(), 1
+
+    def make(**options: Any) -> Zenovay:
+        nonlocal attempts
+        # Clients of one thread join the calls of others with as many attempts; those of other processes do not.
+        attempts += 1
+        names = ("ttl", "stale", "negative_ttl")
+        given = {"ttl": 60, "stale": 600, **{name: options.pop(name) for name in names if name in options}}
+        cache = options.pop("cache", None) or Cache(**given, jitter=0, store="machine")
+        parts_of(cache).clock = now
+        return Zenovay(key, cache=cache, rate_limit=None, max_attempts=attempts, **options)
+
+    return make
+
+
+def slow(seconds: float) -> Callable[..., Any]:
+    async def respond(*_: Any, **__: Any) -> CallbackResult:
+        await asyncio.sleep(seconds)
+        return CallbackResult(payload=GOOD)
+
+    return respond
+
+
+async def test_a_response_of_another_process_costs_no_request(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    canned.get(URL, payload=GOOD, headers={"x-request-id": "r1"})
+    async with process() as one, process() as two:
+        await one.heatmaps.pages("x")
+        await asyncio.sleep(10)
+        first, second = [await two.with_raw_response(two.heatmaps.pages)("x") for _ in range(2)]
+        assert (first.from_cache, first.attempts, first.request_id) == (True, 0, "r1")
+        assert first.age == pytest.approx(10, abs=0.1)
+        # Decoded once.
+        assert second.data is first.data
+        assert (two.cache.stats.hits, two.cache.stats.misses) == (2, 0)
+
+
+async def test_one_process_of_many_requests_a_response(canned: aioresponses, process: Callable[..., Zenovay]) -> None:
+    canned.get(URL, callback=slow(0.5), repeat=True)
+    async with process() as one, process() as two, process() as three:
+        await asyncio.gather(*(client.heatmaps.pages("x") for client in (one, two, three, one)))
+        assert requests_sent(canned) == 1
+
+
+async def test_one_process_of_many_refreshes_a_response(canned: aioresponses, process: Callable[..., Zenovay]) -> None:
+    canned.get(URL, callback=slow(0.5), repeat=True)
+    async with process() as one, process() as two:
+        await one.heatmaps.pages("x")
+        await asyncio.sleep(70)
+        for _ in range(50):
+            for client in (one, two):
+                response = await client.with_raw_response(client.heatmaps.pages)("x")
+                assert response.from_cache
+            await asyncio.sleep(0.1)
+        assert requests_sent(canned) == 2
+        assert response.age < 6
+        assert one.cache.stats.refreshes + two.cache.stats.refreshes == 1
+
+
+async def test_a_stale_response_survives_an_outage_in_all_processes(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    canned.get(URL, payload=GOOD)
+    canned.get(URL, status=503, repeat=True)
+    async with process() as one, process() as two:
+        await one.heatmaps.pages("x")
+        for _ in range(20):
+            await asyncio.sleep(20)
+            for client in (one, two):
+                assert (await client.with_raw_response(client.heatmaps.pages)("x")).from_cache
+
+
+async def test_an_invalidation_holds_in_all_processes(canned: aioresponses, process: Callable[..., Zenovay]) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with process() as one, process() as two:
+        await one.heatmaps.pages("x")
+        await two.heatmaps.pages("x")
+        await two.cache.invalidate("x")
+        await one.heatmaps.pages("x")
+        await two.heatmaps.pages("x")
+        assert requests_sent(canned) == 2
+        await one.cache.invalidate("y")
+        await two.heatmaps.pages("x")
+        assert requests_sent(canned) == 2
+
+
+async def test_max_age_concerns_responses_of_other_processes_too(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with process() as one, process() as two:
+        await one.heatmaps.pages("x")
+        await asyncio.sleep(10)
+        for max_age, requests in ((20, 1), (5, 2), (0, 3), (0, 4)):
+            client = two.with_options(max_age=max_age)
+            await client.heatmaps.pages("x")
+            assert requests_sent(canned) == requests
+        await one.heatmaps.pages("x")
+        assert requests_sent(canned) == 4
+
+
+async def test_a_404_is_kept_for_all_processes_on_request(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    body = {"success": False, "error": {"code": "NOT_FOUND", "message": "Website not found"}}
+    canned.get(URL, status=404, payload=body, headers={"x-request-id": "r1"}, repeat=True)
+    async with process(negative_ttl=30) as one, process(negative_ttl=30) as two:
+        for client, attempts in ((one, 1), (two, 0), (one, 0), (two, 0)):
+            with pytest.raises(NotFoundError, match="Website not found") as caught:
+                await client.heatmaps.pages("x")
+            error = caught.value
+            assert (error.attempts, error.operation, error.call) == (attempts, "heatmaps.pages", "GET heatmaps/x/pages")
+            assert (error.status, error.code, error.request_id) == (404, "NOT_FOUND", "r1")
+        await asyncio.sleep(31)
+        with pytest.raises(NotFoundError):
+            await two.heatmaps.pages("x")
+        assert requests_sent(canned) == 2
+
+
+async def test_memory_goes_on_alone_while_the_store_is_lost(
+    canned: aioresponses, place: CachePlace, process: Callable[..., Zenovay]
+) -> None:
+    events: list[Event] = []
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with process(on_event=events.append) as one, process() as two:
+        await one.heatmaps.pages("x")
+        place.is_down = True
+        for _ in range(10):
+            await one.heatmaps.pages("x")
+        assert requests_sent(canned) == 1
+        await two.heatmaps.pages("x")
+        await two.heatmaps.pages("x")
+        assert requests_sent(canned) == 2
+        assert [type(event) for event in events] == [CacheStoreLost]
+        assert one.cache.stats.errors == 1
+        place.is_down = False
+        await asyncio.sleep(20)
+        await one.heatmaps.pages("x")
+        await asyncio.sleep(1)
+        await one.heatmaps.pages("x")
+        assert [type(event) for event in events] == [CacheStoreLost, CacheStoreBack]
+
+
+async def test_a_failure_leaves_the_request_to_others(canned: aioresponses, process: Callable[..., Zenovay]) -> None:
+    canned.get(URL, status=501)
+    canned.get(URL, payload=GOOD)
+    async with process() as one, process() as two:
+        with pytest.raises(ServerError):
+            await one.heatmaps.pages("x")
+        began = now()
+        await two.heatmaps.pages("x")
+        assert now() - began < 1
+
+
+async def test_a_call_that_is_canceled_leaves_the_request_to_others(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    canned.get(URL, callback=slow(100), repeat=True)
+    async with process() as one, process() as two:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(one.heatmaps.pages("x"), 1)
+        canned.clear()
+        canned.get(URL, payload=GOOD)
+        began = now()
+        await two.heatmaps.pages("x")
+        assert now() - began < 1
+
+
+async def test_the_last_client_of_a_cache_closes_its_store(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SimulatedCacheStore(CachePlace())
+    monkeypatch.setattr("zenovay_async._cache.options.make_cache_store", lambda _, **__: store)
+    canned.get(URL, payload=GOOD, repeat=True)
+    cache = Cache(store="machine")
+    parts_of(cache).clock = now
+    key = unique_key()
+    async with Zenovay(key, cache=cache, rate_limit=None) as one:
+        await one.heatmaps.pages("x")
+        async with Zenovay(key, cache=cache, rate_limit=None) as two:
+            await two.heatmaps.pages("x")
+        assert store.closed == 0
+        await one.heatmaps.pages("x")
+    assert store.closed == 1
+    async with Zenovay(key, cache=cache, rate_limit=None) as three:
+        await three.heatmaps.pages("x")
+    assert store.closed == 2
+    assert requests_sent(canned) == 1
+
+
+def test_an_invalidation_for_other_processes_needs_an_event_loop() -> None:
+    with pytest.raises(ClientClosedError):
+        Zenovay(unique_key(), cache=Cache(store="machine")).cache.clear()
