@@ -122,7 +122,8 @@ class GatePermit:
         self._is_returned = False
         limiter.in_flight += 1
 
-    def settle(self, _: Outcome) -> None:
+    def settle(self, outcome: Outcome) -> None:
+        del outcome
         self.refund()
 
     def refund(self) -> None:

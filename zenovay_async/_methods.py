@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -134,7 +134,7 @@ def _call_of(awaitable: object) -> Call[Any] | None:
     """The call that a coroutine makes first; ``None`` if it awaits something else, or nothing."""
     if not isinstance(awaitable, Coroutine):
         return None
-    coroutine: Coroutine[Any, Any, Any] = awaitable
+    coroutine = cast("Coroutine[Any, Any, Any]", awaitable)
     try:
         coroutine.send(None)
     except _Planned as planned:
