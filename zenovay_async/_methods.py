@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import msgspec
 
@@ -130,11 +130,14 @@ def _rebind_partial(method: Callable[..., Any], caller: Caller, other: Caller) -
     return None if function is None else partial(function, *method.args, **method.keywords)
 
 
-def _call_of(awaitable: object) -> Call[Any] | None:
+def _is_coroutine(value: object) -> TypeGuard[Coroutine[Any, Any, Any]]:
+    return isinstance(value, Coroutine)
+
+
+def _call_of(coroutine: object) -> Call[Any] | None:
     """The call that a coroutine makes first; ``None`` if it awaits something else, or nothing."""
-    if not isinstance(awaitable, Coroutine):
+    if not _is_coroutine(coroutine):
         return None
-    coroutine = cast("Coroutine[Any, Any, Any]", awaitable)
     try:
         coroutine.send(None)
     except _Planned as planned:
