@@ -77,7 +77,7 @@ class ItemSource(Generic[ItemT]):
             if self._later is not items or isinstance(items, AsyncGenerator):
                 self._owned = self._later
         elif isinstance(items, Iterable):
-            if _is_collection(items):
+            if is_collection(items):
                 self.is_lazy = False
                 self.size = len(items)
                 self._copies = _find_copies(items)
@@ -178,7 +178,7 @@ def is_canceled_from_outside() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _is_collection(items: Iterable[ItemT]) -> TypeGuard[Collection[ItemT]]:
+def is_collection(items: Iterable[ItemT]) -> TypeGuard[Collection[ItemT]]:
     """Whether all items are known, and looking at them takes none away."""
     # A progress bar around an iterator has a length, too.
     return isinstance(items, Collection) and (

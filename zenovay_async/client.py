@@ -20,6 +20,7 @@ from zenovay_async._limits.options import (
     resolve_store,
 )
 from zenovay_async._limits.patience import MAX_OUTAGE
+from zenovay_async._methods import WholeResponse, plan_calls, rebind
 from zenovay_async._protocol.auth import KEY_VARIABLE, Auth, AuthStyle, Secret, doubt_about_key, resolve_api_key
 from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven, Timeout, require_int
@@ -47,13 +48,12 @@ from zenovay_async.resources.stats import Stats
 from zenovay_async.resources.websites import Websites
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Coroutine, Iterable
     from ssl import SSLContext
     from types import TracebackType
 
     import aiohttp
 
-    from zenovay_async._protocol.call import Call, Caller
     from zenovay_async._protocol.response import Response
     from zenovay_async._session.callers import Callers
     from zenovay_async.events import OnEvent
@@ -365,21 +365,53 @@ class Zenovay(ClientMethods):
         """The monthly quota, as the newest response stated it; its figures are ``None`` before the first."""
         return self._budget.quota()
 
-    def estimate(self, n: int, *, cost: int = 1, background: bool = True) -> Estimate:
-        """Estimate what ``n`` further calls would take, as far as known; sends no request.
+    @overload
+    def estimate(self, n: int, *, cost: int = 1, background: bool = True) -> Estimate: ...
+    @overload
+    def estimate(
+        self, items: Collection[ItemT], /, method: Callable[[ItemT], Awaitable[Any]], *, background: bool = True
+    ) -> Estimate: ...
+    def estimate(
+        self,
+        n: int | Collection[ItemT],
+        method: Callable[[ItemT], Awaitable[Any]] | None = None,
+        *,
+        cost: int | NotGiven = NOT_GIVEN,
+        background: bool = True,
+    ) -> Estimate:
+        """Estimate what further calls would take, as far as known; sends no request.
+
+        With a number, each call takes ``cost`` requests. With the items and the method of a batch, each takes what its
+        endpoint is charged for, or nothing if this process has a fresh response to it in its cache; equal items count
+        once.
 
         Args:
-            n: Number of calls, 0 or more.
-            cost: Requests that each is charged for, 1 or more; ``query`` costs 3.
+            n: Number of calls, 0 or more; or the items, a collection such as a list.
+            method: For items: a method of this client that makes one call and takes the item first, such as
+                ``zenovay.heatmaps.pages``; or a ``functools.partial`` of one. A list in pages counts as one page.
+            cost: For a number: requests that each call is charged for, 1 or more; omitted, 1; ``query`` costs 3.
             background: Whether they are those of a batch, which leaves room for direct calls.
 
         Returns:
-            Seconds until the last may start, requests, and their share of the remaining monthly quota.
+            Seconds until the last may start, requests, their share of the remaining monthly quota, and calls that need
+            no request.
 
         Raises:
-            ConfigurationError: ``n`` is not an int >= 0, or ``cost`` not an int >= 1.
+            ConfigurationError: ``n`` is neither an int >= 0 nor, with a method, a collection; ``cost`` is not an int
+                >= 1; ``method`` is something else; or an item is not valid for it.
         """
-        return self._budget.estimate(n, cost, background=background)
+        if method is None:
+            if not isinstance(n, int):
+                raise ConfigurationError(
+                    f"estimate() of a {type(n).__name__}: expected a number of calls, or a collection of items and the "
+                    "method for each, such as zenovay.heatmaps.pages"
+                )
+            return self._budget.estimate(n, 1 if cost is NOT_GIVEN else cost, background=background)
+        if cost is not NOT_GIVEN:
+            raise ConfigurationError(f"cost={cost!r}: the endpoint of the method says what its calls cost; omit it")
+        plan = plan_calls(n, method, self._caller, self._callers.caching)
+        estimate = self._budget.estimate(plan.requests, 1, background=background)
+        return msgspec.structs.replace(estimate, cached=plan.cached)
 
     def batch(
         self,
@@ -429,30 +461,15 @@ class Zenovay(ClientMethods):
         Raises:
             ConfigurationError: ``method`` is something else, such as a method of another client.
         """
-        owner, function = getattr(method, "__self__", None), getattr(method, "__func__", None)
-        twin: Any = None
-        if isinstance(owner, Resource) and owner._is_bound_to(self._caller):  # noqa: SLF001 - private to users alone
-            twin = owner._bind(_WholeResponse(self._caller))  # noqa: SLF001 - private to users alone
-        if function is None or not hasattr(twin, function.__name__):
+        function = rebind(method, self._caller, WholeResponse(self._caller))
+        if function is None:
             raise ConfigurationError(
                 f"with_raw_response({method!r}): expected a method of this client that makes one call, "
                 "such as zenovay.heatmaps.pages"
             )
 
         async def with_response(*args: P.args, **kwargs: P.kwargs) -> Response[T]:
-            response: Response[T] = await function(twin, *args, **kwargs)
+            response: Response[T] = await function(*args, **kwargs)
             return response
 
         return with_response
-
-
-class _WholeResponse:
-    """A caller that returns each response as the data of itself, which is what a method returns."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    async def send(self, call: Call[T], timeout: Timeout) -> Response[Any]:
-        response = await self._caller.send(call, timeout)
-        whole: Response[Any] = msgspec.structs.replace(response, data=response)
-        return whole

@@ -97,11 +97,13 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Seconds until the last of them may start, at the rate limit known now; 0 if calls are not paced.
         requests: Requests that they take from the monthly quota.
         quota_share: Their share of the remaining monthly quota, 1.0 for all of it; ``None`` if that is unknown.
+        cached: Calls that need no request, as this process has a fresh response to them.
     """
 
     seconds: float
     requests: int
     quota_share: float | None
+    cached: int = 0
 
 
 OutcomeKind: TypeAlias = Literal[

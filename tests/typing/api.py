@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 if TYPE_CHECKING:
     import dataclasses
     from datetime import date, datetime
+    from functools import partial
 
     import msgspec
 
@@ -77,6 +78,11 @@ if TYPE_CHECKING:
         z.Zenovay(rate_limit_store=store, batch_headroom=10)
         assert_type(zenovay.with_options(batch_headroom=0), z.Zenovay)
         assert_type(zenovay.estimate(3, background=False), z.Estimate)
+        assert_type(zenovay.estimate(n=3, cost=2), z.Estimate)
+        assert_type(zenovay.estimate(["x"], zenovay.heatmaps.pages, background=False), z.Estimate)
+        assert_type(zenovay.estimate({"x": 1}.keys(), zenovay.replays.sessions).cached, int)
+        assert_type(zenovay.estimate(("x",), partial(zenovay.heatmaps.pages, limit=3)), z.Estimate)
+        assert_type(zenovay.estimate(("websites",), partial(zenovay.request, "GET")), z.Estimate)
         assert_type(change(None, 0.0), z.StoreWrite | None)
         assert_type(store.update_nowait("name", change), bool)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
@@ -66,11 +67,14 @@ class Coalescer:
         if not self._enabled or call.body is not None or not endpoint.idempotent or endpoint.method != "GET":
             return await carry_out(session.begin(call, timeout))
         key = endpoint.decoder, call.path, call.query, self._kind
+        watcher: asyncio.Future[None] | None = None
+        caller: Caller | None
         while True:
             flight: Flight[T] | None = self._budget.flights.get(key)
             if flight is not None and flight.is_of_running_loop:
                 session.check_open()
-                caller: Caller | None = flight.join(session.timeout_of(timeout), current_scope())
+                caller = flight.join(session.timeout_of(timeout), current_scope())
+                watcher = self._watch(flight, caller)
                 self._counters.joined += 1
                 _logger.debug("%s: joined an equal call in flight", call)
             else:
@@ -90,7 +94,7 @@ class Coalescer:
                 pass
             except ClientClosedError:
                 # Of the client that led; this one goes on.
-                if flight.owner is self:
+                if flight.owner is self or (watcher is not None and watcher.done()):
                     raise
             timeout = flight.time_left(caller)
 
@@ -125,6 +129,14 @@ class Coalescer:
             call = flight.state.call
             if scope.covers(call.operation, call.path, call.query):
                 flight.forget()
+
+    def _watch(self, flight: Flight[Any], caller: Caller) -> asyncio.Future[None] | None:
+        """End the wait of a caller with this client; that of the call itself ends with the client that sends it."""
+        if flight.owner is self:
+            return None
+        watcher = self._session.watch()
+        watcher.add_done_callback(partial(flight.close, caller))
+        return watcher
 
     async def aclose(self) -> None:
         """Cancel the refreshes of this client, and wait for them."""

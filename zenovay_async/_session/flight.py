@@ -22,8 +22,9 @@ import msgspec
 
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import RawResponse
+from zenovay_async._session.deadlines import CLOSED
 from zenovay_async._session.state import MIN_ATTEMPT
-from zenovay_async.exceptions import ZenovayError
+from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Hashable
@@ -333,6 +334,11 @@ class Flight(Generic[T]):
             except asyncio.CancelledError:
                 # The caller raises the first one.
                 continue
+
+    def close(self, caller: Caller, _: asyncio.Future[None]) -> None:
+        """End the wait of a caller whose client was closed; the call itself goes on for the others."""
+        if not self.is_done and caller in (self._callers or ()):
+            self._fail(caller, copy.copy(self.state).final_error(ClientClosedError(CLOSED)))
 
     def _fail(self, caller: Caller, error: ZenovayError) -> None:
         caller.error = error

@@ -150,6 +150,10 @@ class Session:
         """
         self._transport.check_open()
 
+    def watch(self) -> asyncio.Future[None]:
+        """A future that is done when the client is closed; kept by the caller alone."""
+        return self._transport.watch()
+
     async def run(self, state: CallState[T]) -> Response[T]:
         """Carry out a call that was begun; once."""
         call = state.call

@@ -201,7 +201,7 @@ class CallState(Bounds, Generic[T]):
         Raises:
             ZenovayError: No time is left. It is the error of the last attempt, else an ``APITimeoutError``.
         """
-        if not self.background and self.remaining() < MIN_ATTEMPT:
+        if not self.is_patient and self.remaining() < MIN_ATTEMPT:
             self.gave_up = True
             raise self.last_error or APITimeoutError("The deadline passed before the request was sent")
 
@@ -295,7 +295,7 @@ class CallState(Bounds, Generic[T]):
     def discount_attempt(self) -> None:
         """Do not count the last attempt, as the server was away; a background call gets its time again."""
         self.uncounted += 1
-        if self.background and self.timeout is not None:
+        if self.is_patient and self.timeout is not None:
             self.deadline = self.loop.time() + self.timeout
             if self.observer is not None:
                 self.observer.on_restart()
