@@ -135,6 +135,19 @@ async def test_an_invalidation_holds_in_all_processes(canned: aioresponses, proc
         assert requests_sent(canned) == 2
 
 
+async def test_an_invalidation_concerns_no_other_key(canned: aioresponses, process: Callable[..., Zenovay]) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with process() as one:
+        other = one.with_options(api_key=unique_key())
+        await one.heatmaps.pages("x")
+        await other.heatmaps.pages("x")
+        await other.cache.clear()
+        await one.heatmaps.pages("x")
+        assert requests_sent(canned) == 2
+        await other.heatmaps.pages("x")
+        assert requests_sent(canned) == 3
+
+
 async def test_max_age_concerns_responses_of_other_processes_too(
     canned: aioresponses, process: Callable[..., Zenovay]
 ) -> None:

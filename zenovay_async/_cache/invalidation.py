@@ -13,10 +13,12 @@ class Scope(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         website_id: ID of a website.
         operation: Name of an operation, such as ``heatmaps.pages``.
+        account: In a store that keeps responses of several keys: how the names of those of one key begin.
     """
 
     website_id: str | None = None
     operation: str | None = None
+    account: str | None = None
 
     def covers(self, operation: str, path: str, query: str) -> bool:
         """Whether a call is within it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
@@ -25,6 +26,13 @@ Account: TypeAlias = "tuple[bytes, str]"
 
 Key: TypeAlias = "tuple[Account, str, str, str]"
 """What a response is kept under: whose it is, the name of the operation, the path and the query of the call."""
+
+
+def account_name(account: Account) -> str:
+    """How the names of the responses of an account begin in a store."""
+    digest, base_url = account
+    return hashlib.sha256(digest + base_url.encode()).hexdigest()[:16]
+
 
 # Invalidations that are remembered one by one.
 _MAX_INVALIDATIONS = 1024

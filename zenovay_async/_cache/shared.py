@@ -125,7 +125,7 @@ class SharedTier:
         """Find a response that is neither too old nor invalidated; ``None`` if there is none, or the store is lost."""
         unrecorded = dict(self._link.unrecorded)
         found = await self._link.find(name)
-        return None if found is None else self._read(found, call, unrecorded)
+        return None if found is None else self._read(name, found, call, unrecorded)
 
     async def acquire(
         self, name: str, call: Call[Any], waiting: Waiting, accept: Callable[[CachedResponse], bool]
@@ -294,7 +294,7 @@ class SharedTier:
             found = await self._link.find(name)
             if found is None:
                 return Lease(self, name, loop)
-            entry = self._read(found, call, unrecorded)
+            entry = self._read(name, found, call, unrecorded)
             if entry is not None and accept(entry):
                 return entry
             now = loop.time()
@@ -323,7 +323,9 @@ class SharedTier:
                 pause = min(pause, patience)
             await asyncio.sleep(max(pause, SHORTEST_SLEEP))
 
-    def _read(self, found: Found, call: Call[Any], unrecorded: Mapping[Scope, float]) -> CachedResponse | None:
+    def _read(
+        self, name: str, found: Found, call: Call[Any], unrecorded: Mapping[Scope, float]
+    ) -> CachedResponse | None:
         """Decode what was found; ``None`` for what is not valid."""
         if found.value is None:
             return None
@@ -336,10 +338,10 @@ class SharedTier:
             # In the time of this process, rounded as the entry's is.
             if when - found.offset < entry.began_at:
                 break
-            if scope.covers(call.operation, call.path, call.query):
+            if _covers(scope, name, call):
                 return None
         for scope, when in unrecorded.items():
-            if when >= entry.began_at and scope.covers(call.operation, call.path, call.query):
+            if when >= entry.began_at and _covers(scope, name, call):
                 return None
         return entry
 
@@ -350,3 +352,9 @@ class SharedTier:
             key=lambda invalidation: -invalidation[0],
         )
         self._found = dict(invalidations)
+
+
+def _covers(scope: Scope, name: str, call: Call[Any]) -> bool:
+    """Whether an invalidation concerns a response: of that account, and within that scope."""
+    is_of_account = scope.account is None or name.startswith(scope.account)
+    return is_of_account and scope.covers(call.operation, call.path, call.query)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from zenovay_async._cache.entry import VERSION, CachedResponse, kept_headers
-from zenovay_async._cache.memory import Decoded, Key, Record
+from zenovay_async._cache.memory import Decoded, Key, Record, account_name
 from zenovay_async._cache.options import parts_of
 from zenovay_async._protocol.failures import error_from_response
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
@@ -100,7 +100,7 @@ class CachingCaller:
         self._clock, self._random = parts.clock, parts.random
         self._counters, self._memory, self._tiers = parts.counters, parts.memory, parts.tiers
         self._members: Members | None = None
-        self._account = account
+        self._account, self._account_name = account, account_name(account)
         self._max_age = math.inf if max_age is None else max_age
         self._strict = strict
         self._session = session
@@ -378,7 +378,7 @@ class CachingCaller:
         whole = state.remaining()
         try:
             async with asyncio.timeout_at(state.deadline):
-                entry = await tier.find(_name_of(key), call)
+                entry = await tier.find(self._name_of(key), call)
         except TimeoutError:
             error = APITimeoutError("The deadline passed before the store of the cache responded")
             error.sent = False
@@ -402,14 +402,14 @@ class CachingCaller:
             now = self._clock()
             return entry.stored_at >= since or (now < entry.fresh_until and now - entry.stored_at < self._max_age)
 
-        found = await self._tier().acquire(_name_of(key), call, state, accept)
+        found = await self._tier().acquire(self._name_of(key), call, state, accept)
         if not isinstance(found, CachedResponse):
             return await self._fetch(key, state, found)
         return self._respond_shared(key, call, found) or await self._fetch(key, state)
 
     async def _refresh_shared(self, key: Key, state: CallState[Any]) -> Response[Any]:
         """Refresh a response, unless another process does."""
-        name, call, tier = _name_of(key), state.call, self._tier()
+        name, call, tier = self._name_of(key), state.call, self._tier()
         lease = await tier.try_acquire(name)
         if lease is None:
             record = self._memory.find(key)
@@ -454,6 +454,11 @@ class CachingCaller:
         self._memory.keep(key, record)
         return record
 
+    def _name_of(self, key: Key) -> str:
+        """Name of a response in a store; it says neither the key nor what is asked."""
+        _, _, path, query = key
+        return self._account_name + hashlib.sha256(f"{path}?{query}".encode()).hexdigest()[:48]
+
     def _tier(self) -> SharedTier:
         """The store of the cache, in this thread."""
         tiers = self._tiers
@@ -464,9 +469,3 @@ class CachingCaller:
             members.join(self, self._listener)
             self._members = members
         return members.tier
-
-
-def _name_of(key: Key) -> str:
-    """Name of a response in a store; it says neither the key nor what is asked."""
-    (digest, base_url), _, path, query = key
-    return hashlib.sha256(b"\n".join((digest, base_url.encode(), path.encode(), query.encode()))).hexdigest()

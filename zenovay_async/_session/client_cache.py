@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from zenovay_async._cache.invalidation import Scope
+from zenovay_async._cache.memory import account_name
 from zenovay_async._cache.options import parts_of
 from zenovay_async._cache.stats import CacheStats, Counters
 from zenovay_async._protocol.parameters import optional_str
@@ -89,4 +92,5 @@ class ClientCache:
             self._coalescer.forget(scope)
         if parts is None or parts.tiers is None:
             return _Done()
-        return parts.tiers.here().tier.invalidate_soon(scope)
+        of_account = msgspec.structs.replace(scope, account=account_name(self._account))
+        return parts.tiers.here().tier.invalidate_soon(of_account)
