@@ -914,7 +914,7 @@ def test_there_is_one_request_at_a_time_while_the_store_works(
             tasks.append(task)
             await asyncio.sleep(pause)
             # Whoever has the lease lives, as those who wait go on when it ends without a response.
-            if is_canceled and waiting.is_polling:
+            if is_canceled and in_flight and waiting.is_polling:
                 task.cancel()
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             assert result is None or isinstance(result, asyncio.CancelledError)
