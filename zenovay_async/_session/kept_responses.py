@@ -109,10 +109,8 @@ class KeptResponses:
             entry = self._entry(
                 response.status, pairs, response.body, began_at, now, fresh_until, now + cache.ttl + cache.stale
             )
+            # Not the result, which takes more memory than the body: the first call that gets it decodes it.
             record = Record(entry, headers_view(pairs) if has_cookies else headers)
-            decoder = call.endpoint.decoder
-            if decoder.is_shareable:
-                record.decoded = Decoded(decoder, self._strict, response.data, response.timestamp)
         self._store(key, record, began_at, lease)
 
     def keep_error(self, key: Key, error: NotFoundError, began_at: float, lease: Lease | None = None) -> None:
