@@ -87,14 +87,11 @@ class KeptResponses:
             kept.operation, kept.call = call.operation, str(call)
         return copy.copy(kept)
 
-    def keep(
-        self, key: Key, call: Call[Any], response: Response[Any], began_at: float, lease: Lease | None = None
-    ) -> None:
+    def keep(self, key: Key, response: Response[Any], began_at: float, lease: Lease | None = None) -> None:
         """Keep a response, in place of what was kept before.
 
         Args:
             key: Its key.
-            call: The call.
             response: The response.
             began_at: When its request began; an invalidation since then makes it invalid.
             lease: That of this process, which ends.
