@@ -140,6 +140,15 @@ async def test_a_lease_that_is_free_may_be_stolen_as_well(store: CacheStore, oth
     assert not await other.acquire_lease(name, background=False)
 
 
+async def test_the_lease_of_a_direct_call_is_not_stolen(store: CacheStore, other: CacheStore, name: str) -> None:
+    """It may have been stolen itself a moment ago, by a process that was faster."""
+    assert await store.acquire_lease(name, background=True)
+    assert await other.acquire_lease(name, background=False, steal=True)
+    assert not await store.acquire_lease(name, background=False, steal=True)
+    await other.release_lease(name)
+    assert await store.acquire_lease(name, background=False, steal=True)
+
+
 async def test_nobody_releases_a_lease_that_it_does_not_have(store: CacheStore, other: CacheStore, name: str) -> None:
     assert await store.acquire_lease(name, background=False)
     await other.release_lease(name)

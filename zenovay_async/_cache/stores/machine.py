@@ -100,7 +100,7 @@ class MachineCacheStore:
             lease = self._leases.get(name)
             if lease is not None and lease.is_current():
                 lease.set_background(background=background)
-            elif steal or find_holder(path) is None:
+            elif (holder := find_holder(path)) is None or (steal and holder == "background"):
                 self._leases[name] = LeaseFile(self._folder.open(), path, background=background)
             else:
                 return

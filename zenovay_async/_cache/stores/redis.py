@@ -28,11 +28,12 @@ _FIND = Script(b"""
 local now = redis.call('TIME')
 return {now[1], now[2], redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]), redis.call('HGETALL', KEYS[3])}
 """)
-# KEYS: lease. ARGV: token, kind, milliseconds, whether to take it from whoever has it.
+# KEYS: lease. ARGV: token, kind, milliseconds, the kind that is taken from whoever has it.
 _ACQUIRE = Script(b"""
 local now = redis.call('TIME')
 local old = redis.call('GET', KEYS[1])
-if old and ARGV[4] == '0' and string.sub(old, 1, #ARGV[1]) ~= ARGV[1] then return {now[1], now[2], 0} end
+local is_mine = old and string.sub(old, 1, #ARGV[1]) == ARGV[1]
+if old and not is_mine and string.sub(old, #ARGV[1] + 1) ~= ARGV[4] then return {now[1], now[2], 0} end
 redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
 return {now[1], now[2], 1}
 """)
@@ -138,7 +139,7 @@ class RedisCacheStore(RedisConnection):
             StoreError: There is no response, or an error.
         """
         self._check_owner()
-        arguments = self._token, _KINDS[background], int(_LEASE * 1000), int(steal)
+        arguments = self._token, _KINDS[background], int(_LEASE * 1000), _KINDS[True] if steal else b""
         (is_acquired,) = await self._send(_ACQUIRE, [_lease_key(name)], arguments, tries=1)
         if is_acquired:
             self._leases.add(name)
