@@ -16,6 +16,7 @@ import copy
 import math
 import sys
 import time
+import types
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ from zenovay_async._session.state import MIN_ATTEMPT
 from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Hashable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
     from contextvars import Context
 
     from zenovay_async._limits.budget import Budget
@@ -135,13 +136,13 @@ class Flight(Generic[T]):
             carry_out: Carries it out.
             context: The context of the task; omitted, a copy of the caller's.
         """
-        work = self._run(carry_out)
         if _IS_EAGER and context is None:
-            self.task = _start_now(work, self.state.loop)
+            self.task = _start_now(self._run(carry_out), self.state.loop)
             return
+        work = self._run(carry_out, later=True)
+        # A task that is canceled before it started would run nothing, and so end without a word.
+        work.send(None)
         self.task = self.state.loop.create_task(work, context=context)
-        # A task that is canceled before it started runs nothing.
-        self.task.add_done_callback(self._end)
 
     def join(self, timeout: float | None, scope: BackgroundScope | None) -> Caller:
         """Join the call.
@@ -237,8 +238,9 @@ class Flight(Generic[T]):
 
     def forget(self) -> None:
         """Let nobody join any more."""
-        if self._flights.get(self._key) is self:
-            del self._flights[self._key]
+        registered = self._flights.pop(self._key, self)
+        if registered is not self:
+            self._flights[self._key] = registered
 
     def on_wait(self, seconds: float, outage: ServerUnavailable | None = None) -> None:
         """Fail the direct callers for whom the wait that begins is too long."""
@@ -264,11 +266,17 @@ class Flight(Generic[T]):
                 caller.deadline = now + caller.timeout
                 self._set_timer(caller)
 
-    async def _run(self, carry_out: CarryOut) -> None:
+    async def _run(self, carry_out: CarryOut, *, later: bool = False) -> None:
         try:
+            if later:
+                await _pause()
             self.response = await carry_out(self.state)
+        except GeneratorExit:
+            # Of the garbage collector, after the loop.
+            raise
         except (KeyboardInterrupt, SystemExit):
             self._error = Aborted()
+            self._end()
             raise
         except ZenovayError as error:
             self._error = error.with_traceback(None)
@@ -278,15 +286,11 @@ class Flight(Generic[T]):
             self._error = Aborted() if task is not None and task.cancelling() else error
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self._error = error
-        finally:
-            self._end()
+        self._end()
 
-    def _end(self, _: asyncio.Task[None] | None = None) -> None:
-        if self.is_done:
-            return
+    def _end(self) -> None:
         self.is_done = True
-        if self._flights.get(self._key) is self:
-            del self._flights[self._key]
+        self.forget()
         if self._callers is not None:
             self._wake(self._callers)
         if not self.future.done():
@@ -410,6 +414,12 @@ def _copy_of(error: BaseException) -> BaseException:
         return error
     twin.__cause__ = error.__cause__
     return twin
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    """Wait for the first step of the task."""
+    yield
 
 
 _IS_EAGER = sys.version_info >= (3, 12)
