@@ -212,6 +212,27 @@ async def test_more_invalidations_than_are_kept_are_one_for_all(
     assert set((await other.find(name)).invalidations) == {Scope().name, "next"}
 
 
+async def test_what_is_too_much_is_merged_for_the_key_that_has_most_of_it(
+    store: CacheStore, other: CacheStore, name: str
+) -> None:
+    """Responses of other keys stay; if there are too many keys, all is invalidated."""
+    few = Scope('w,"]', "x", account="b" * 16).name
+    await store.invalidate(few, 60)
+    for number in range(MAX_SCOPES - 1):
+        await store.invalidate(Scope(f"w{number}", account="a" * 16).name, 60)
+    before = (await other.find(name)).invalidations
+    assert len(before) == MAX_SCOPES
+    last = Scope(operation="y", account="c" * 16).name
+    await other.invalidate(last, 60)
+    after = (await store.find(name)).invalidations
+    assert set(after) == {few, last, Scope(account="a" * 16).name}
+    assert after[few] == before[few]
+    assert after[Scope(account="a" * 16).name] >= max(before.values())
+    for number in range(MAX_SCOPES):
+        await store.invalidate(Scope(account=f"{number:016x}").name, 60)
+    assert Scope().name in (await store.find(name)).invalidations
+
+
 async def test_many_lookups_at_once_are_all_served(store: CacheStore, other: CacheStore, name: str) -> None:
     await store.put(name, b"value", 60)
     found = await asyncio.gather(*(other.find(name) for _ in range(500)))
