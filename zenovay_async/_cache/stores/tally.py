@@ -60,8 +60,8 @@ class Tally(NamedTuple):
         """What was counted; if that is not known, it is long since somebody looked."""
         if encoded is None or len(encoded) != _COUNTS.size:
             return cls(0, 0, float("-inf"), 0.0)
-        found = _COUNTS.unpack(encoded)
-        return cls(*found[:4], max_entries=Bound(*found[4:6]), max_bytes=Bound(*found[6:]))
+        entries, size, swept_at, claimed_until, *bounds = _COUNTS.unpack(encoded)
+        return cls(entries, size, swept_at, claimed_until, Bound(*bounds[:2]), Bound(*bounds[2:]))
 
     def encode(self) -> bytes:
         """As bytes, for a file."""
