@@ -135,6 +135,25 @@ async def test_an_invalidation_holds_in_all_processes(canned: aioresponses, proc
         assert requests_sent(canned) == 2
 
 
+async def test_a_call_joins_none_that_another_process_invalidated_since(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    """Neither a call in flight, nor a refresh."""
+    canned.get(URL, callback=slow(5), repeat=True)
+    async with process() as one, process() as two:
+        for requests in (2, 4):
+            before = asyncio.create_task(one.heatmaps.pages("x"))
+            await asyncio.sleep(1)
+            await two.cache.invalidate("x")
+            began = now()
+            await asyncio.gather(one.heatmaps.pages("x"), one.heatmaps.pages("x"))
+            assert now() - began == pytest.approx(5, abs=0.1)
+            assert requests_sent(canned) == requests
+            await before
+            # Stale from then on, so that what comes next is a refresh.
+            await asyncio.sleep(70)
+
+
 async def test_an_invalidation_concerns_no_other_key(canned: aioresponses, process: Callable[..., Zenovay]) -> None:
     canned.get(URL, payload=GOOD, repeat=True)
     async with process() as one:

@@ -191,14 +191,14 @@ class CachingCaller:
         began_at = self._clock()
         try:
             response = await self._session.run(state)
+            self._kept.keep(key, response, began_at, lease)
         except ZenovayError as error:
             self._kept.record_failure(key, error, began_at, lease)
             raise
-        except BaseException:
+        finally:
             if lease is not None:
+                # Without effect if it ended with what is kept.
                 lease.release_soon()
-            raise
-        self._kept.keep(key, response, began_at, lease)
         return response
 
     async def _refresh(self, key: Key, state: CallState[Any], lease: Lease | None = None, /) -> Response[Any]:

@@ -133,6 +133,12 @@ class Coalescer:
             if scope.covers(call.operation, call.path, call.query):
                 flight.forget()
 
+    def forget_call(self, call: Call[Any]) -> None:
+        """Let no further call join an equal one in flight."""
+        for flight in list(self._budget.flights.values()):
+            if (flight.state.call.path, flight.state.call.query) == (call.path, call.query):
+                flight.forget()
+
     def _watch(self, flight: Flight[Any], caller: Caller) -> asyncio.Future[None] | None:
         """End the wait of a caller with this client; that of the call itself ends with the client that sends it."""
         if flight.owner is self:

@@ -87,10 +87,11 @@ class SharedCachingCaller(CachingCaller):
         state = self._session.begin(call, timeout)
         self._transport.check_open()
         key, tier = self._key_of(call), self._tier()
+        name = self._name_of(key)
         whole = state.remaining()
         try:
             async with asyncio.timeout_at(state.deadline):
-                entry = await tier.find(self._name_of(key), call)
+                entry = await tier.find(name, call)
         except TimeoutError:
             error = APITimeoutError("The deadline passed before the store of the cache responded")
             error.sent = False
@@ -101,6 +102,9 @@ class SharedCachingCaller(CachingCaller):
             response = self._use(record, call, key)
             if response is not None:
                 return response
+        if tier.is_outdated(name, call):
+            # Invalidated by another process.
+            self._coalescer.forget_call(call)
         left = state.remaining()
         if whole - left > _NEGLIGIBLE * whole:
             timeout = max(MIN_TIMEOUT, left)
