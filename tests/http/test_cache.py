@@ -240,6 +240,35 @@ async def test_a_refresh_that_is_refused_for_good_ends_the_stale_response(
         assert zenovay.cache.stats.errors == 0
 
 
+async def test_a_refusal_ends_the_kept_response_also_if_another_client_made_the_request(
+    sandbox: Sandbox, clock: Clock
+) -> None:
+    site, released, requests = sandbox.website_ids[0], asyncio.Event(), 0
+
+    async def refuse(_: web.Request) -> web.Response:
+        nonlocal requests
+        requests += 1
+        await released.wait()
+        return web.json_response({"success": False, "error": {"message": "Revoked"}}, status=401)
+
+    async with make(sandbox, clock) as zenovay:
+        await zenovay.heatmaps.pages(site)
+        clock.advance(1)
+        sandbox.fault(Fault("revoked", refuse))
+        calls = [asyncio.create_task(zenovay.with_options(cache=None).heatmaps.pages(site))]
+        await until(lambda: requests == 1)
+        calls.append(asyncio.create_task(zenovay.with_options(max_age=0).heatmaps.pages(site)))
+        await until(lambda: zenovay.cache.stats.joined == 1)
+        released.set()
+        for call in calls:
+            with pytest.raises(AuthenticationError):
+                await call
+        assert requests == 1
+        assert zenovay.cache.stats.entries == 0
+        with pytest.raises(AuthenticationError):
+            await zenovay.heatmaps.pages(site)
+
+
 async def test_errors_are_not_kept(sandbox: Sandbox, clock: Clock) -> None:
     site = sandbox.website_ids[0]
     async with make(sandbox, clock) as zenovay:

@@ -255,9 +255,9 @@ class CachingCaller:
         while True:
             try:
                 response = await self._coalescer.send(call, timeout, carry_out)
-            except NotFoundError as error:
+            except _CONCLUSIVE as error:
                 if not (leads or self._is_kept_since(key, since)):
-                    self._keep_error(key, error, since)
+                    self._record_failure(key, error, since, None)
                 raise
             if leads:
                 return response
@@ -283,7 +283,10 @@ class CachingCaller:
         except ZenovayError as error:
             self._record_failure(key, error, began_at, lease)
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                # Of the caller's own code, such as a limiter.
+                self._put_off_refresh(key, _MIN_PAUSE)
             if lease is not None:
                 lease.release_soon()
             raise
@@ -294,7 +297,7 @@ class CachingCaller:
         self._counters.refreshes += 1
         try:
             return await self._fetch(key, state, lease)
-        except ZenovayError as error:
+        except Exception as error:
             if not isinstance(error, (*_CONCLUSIVE, ClientClosedError)):
                 self._counters.errors += 1
             raise
@@ -351,11 +354,15 @@ class CachingCaller:
         if isinstance(error, _CONCLUSIVE):
             self._store(key, None, began_at, lease)
             return
-        record = self._memory.find(key)
-        if record is not None and not isinstance(error, ClientClosedError):
-            record.refresh_at = self._clock() + min(max(error.retry_after or 0.0, _MIN_PAUSE), _MAX_PAUSE)
+        if not isinstance(error, ClientClosedError):
+            self._put_off_refresh(key, min(max(error.retry_after or 0.0, _MIN_PAUSE), _MAX_PAUSE))
         if lease is not None:
             lease.release_soon()
+
+    def _put_off_refresh(self, key: Key, seconds: float) -> None:
+        record = self._memory.find(key)
+        if record is not None:
+            record.refresh_at = self._clock() + seconds
 
     def _entry(
         self,
