@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +14,9 @@ from zenovay_async._protocol.call import Caller
 from zenovay_async._session.cache import CachingCaller
 from zenovay_async._session.client_cache import ClientCache
 from zenovay_async._session.coalescing import Coalescer
+from zenovay_async._session.kept_responses import KeptResponses
 from zenovay_async._session.session import Session
+from zenovay_async._session.shared_cache import SharedCachingCaller
 
 if TYPE_CHECKING:
     from zenovay_async._cache.options import Reuse
@@ -87,16 +90,16 @@ def make_callers(
     handle = ClientCache(cache, account, budget, counters)
     if cache is None:
         return Callers(coalescer, handle, coalescer)
-    caching = CachingCaller(
-        cache,
+    parts, kept = parts_of(cache), KeptResponses(cache, auth, strict=options.strict)
+    make = CachingCaller if parts.tiers is None else partial(SharedCachingCaller, tiers=parts.tiers, listener=listener)
+    caching = make(
+        parts,
+        kept,
         account,
         max_age=reuse.max_age,
-        strict=options.strict,
         session=session,
         coalescer=coalescer,
         transport=transport,
-        auth=auth,
         budget=budget,
-        listener=listener,
     )
     return Callers(caching, handle, coalescer, caching)

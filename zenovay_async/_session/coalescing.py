@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("zenovay_async")
 
+# A number for each kind, as it is hashed with every call.
+_kinds: dict[Hashable, int] = {}
+
 
 class Coalescer:
     """Sends equal calls once: those with the same path, query and result type, of clients with the same key.
@@ -43,7 +46,7 @@ class Coalescer:
     ) -> None:
         self._session = session
         self._budget = budget
-        self._kind = kind
+        self._kind = _kinds.setdefault(kind, len(_kinds))
         self._counters = counters
         self._enabled = enabled
         self._refreshes: set[asyncio.Task[None]] = set()
