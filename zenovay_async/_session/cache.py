@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._session.background import SCOPE
-from zenovay_async._session.kept_responses import CONCLUSIVE, NOT_FOUND
-from zenovay_async.exceptions import ClientClosedError, NotFoundError, ZenovayError
+from zenovay_async._session.kept_responses import CONCLUSIVE, MIN_PAUSE, NOT_FOUND
+from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -166,9 +166,9 @@ class CachingCaller:
         while True:
             try:
                 response = await self._coalescer.send(call, timeout, carry_out)
-            except NotFoundError as error:
+            except CONCLUSIVE as error:
                 if not (leads or self._is_kept_since(key, since)):
-                    self._kept.keep_error(key, error, since)
+                    self._kept.record_failure(key, error, since, None)
                 raise
             if leads:
                 return response
@@ -195,6 +195,10 @@ class CachingCaller:
         except ZenovayError as error:
             self._kept.record_failure(key, error, began_at, lease)
             raise
+        except Exception:
+            # Of the caller's own code, such as a limiter.
+            self._kept.put_off_refresh(key, MIN_PAUSE)
+            raise
         finally:
             if lease is not None:
                 # Without effect if it ended with what is kept.
@@ -205,7 +209,7 @@ class CachingCaller:
         self._counters.refreshes += 1
         try:
             return await self._fetch(key, state, lease)
-        except ZenovayError as error:
+        except Exception as error:
             if not isinstance(error, (*CONCLUSIVE, ClientClosedError)):
                 self._counters.errors += 1
             raise

@@ -80,14 +80,14 @@ def make_callers(
     account, cache = entry_of(auth, base_url, limits).account, reuse.cache
     counters = Counters() if cache is None else parts_of(cache).counters
     if cache is None and not reuse.coalesce:
-        return Callers(session, ClientCache(None, account, None, counters))
+        return Callers(session, ClientCache(None, account, budget, counters))
     # What decides how a request is sent. Those who join have the other options, such as their timeouts, for themselves.
     kind = (
         *(options.attempt_timeout, options.max_attempts, options.strict),
         *(limits.quota_reserve, limits.batch_headroom),
     )
     coalescer = Coalescer(session, budget, kind, counters, enabled=reuse.coalesce)
-    handle = ClientCache(cache, account, coalescer, counters)
+    handle = ClientCache(cache, account, budget, counters)
     if cache is None:
         return Callers(coalescer, handle, coalescer)
     parts, kept = parts_of(cache), KeptResponses(cache, auth, strict=options.strict)

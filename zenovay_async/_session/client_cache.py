@@ -11,6 +11,7 @@ from zenovay_async._cache.memory import account_name
 from zenovay_async._cache.options import parts_of
 from zenovay_async._cache.stats import CacheStats, Counters
 from zenovay_async._protocol.parameters import optional_str
+from zenovay_async._session.flight import forget_flights
 from zenovay_async.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from zenovay_async._cache.memory import Account
     from zenovay_async._cache.options import Cache
-    from zenovay_async._session.coalescing import Coalescer
+    from zenovay_async._limits.budget import Budget
 
 
 class _Done:
@@ -37,10 +38,10 @@ class ClientCache:
     flight at one time are one request all the same.
     """
 
-    def __init__(self, cache: Cache | None, account: Account, coalescer: Coalescer | None, counters: Counters) -> None:
+    def __init__(self, cache: Cache | None, account: Account, budget: Budget, counters: Counters) -> None:
         self._parts = None if cache is None else parts_of(cache)
         self._account = account
-        self._coalescer = coalescer
+        self._budget = budget
         self._counters = counters
 
     def clear(self) -> Awaitable[None]:
@@ -88,8 +89,7 @@ class ClientCache:
         parts = self._parts
         if parts is not None:
             parts.memory.invalidate(self._account, scope, parts.clock())
-        if self._coalescer is not None:
-            self._coalescer.forget(scope)
+        forget_flights(self._budget, scope)
         if parts is None or parts.tiers is None:
             return _Done()
         of_account = msgspec.structs.replace(scope, account=account_name(self._account))
