@@ -13,9 +13,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from zenovay_async._cache.entry import CachedResponse, decode, encode
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.link import SHORTEST_SLEEP, StoreLink, StoreLost
+from zenovay_async._cache.store_link import SHORTEST_SLEEP, StoreLink, StoreLost
 from zenovay_async.exceptions import ClientClosedError
 
 if TYPE_CHECKING:
@@ -329,8 +331,8 @@ class SharedTier:
         """Decode what was found; ``None`` for what is not valid."""
         if found.value is None:
             return None
-        entry = decode(found.value, found.offset)
-        if entry is None or entry.expires_at <= self._clock():
+        entry, now = decode(found.value, found.offset), self._clock()
+        if entry is None or entry.expires_at <= now:
             return None
         if found.invalidations != self._found:
             self._parse(found.invalidations)
@@ -343,7 +345,8 @@ class SharedTier:
         for scope, when in unrecorded.items():
             if when >= entry.began_at and _covers(scope, name, call):
                 return None
-        return entry
+        # The clock of another machine is known to half a round trip. What comes from there is no newer than now.
+        return entry if entry.stored_at <= now else msgspec.structs.replace(entry, stored_at=now)
 
     def _parse(self, invalidations: Mapping[str, float]) -> None:
         scopes = {scope.name: scope for _, scope in self._invalidations}

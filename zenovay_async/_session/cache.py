@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from zenovay_async._cache.entry import CachedResponse
+    from zenovay_async._cache.invalidation import Scope
     from zenovay_async._cache.memory import Account, Key, Record
     from zenovay_async._cache.options import CacheParts
     from zenovay_async._cache.shared import Lease
@@ -106,6 +107,18 @@ class CachingCaller:
         now, entry = self._clock(), record.entry
         return now < entry.fresh_until and now - entry.stored_at < self._max_age
 
+    def invalidate(self, scope: Scope) -> Awaitable[None] | None:
+        """Invalidate the responses of this account within a scope, in this process at once.
+
+        Returns:
+            To be awaited by whoever needs to know that all processes see it; ``None`` if there are no others.
+
+        Raises:
+            ClientClosedError: There are others, and no event loop is running.
+        """
+        self._memory.invalidate(self._account, scope, self._clock())
+        return None
+
     async def aclose(self) -> None:
         """Close what this client has of the cache: in memory, nothing."""
 
@@ -188,6 +201,7 @@ class CachingCaller:
         return record is not None and record.entry.stored_at >= since
 
     async def _fetch(self, key: Key, state: CallState[Any], lease: Lease | None = None) -> Response[Any]:
+        """Request a response, and keep it."""
         began_at = self._clock()
         try:
             response = await self._session.run(state)
@@ -201,7 +215,11 @@ class CachingCaller:
         self._kept.keep(key, state.call, response, began_at, lease)
         return response
 
-    async def _refresh(self, key: Key, state: CallState[Any], lease: Lease | None = None, /) -> Response[Any]:
+    async def _refresh(self, key: Key, state: CallState[Any]) -> Response[Any]:
+        """Request a response in the background, in place of a stale one."""
+        return await self._fetch_anew(key, state)
+
+    async def _fetch_anew(self, key: Key, state: CallState[Any], lease: Lease | None = None) -> Response[Any]:
         self._counters.refreshes += 1
         try:
             return await self._fetch(key, state, lease)
