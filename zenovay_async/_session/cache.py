@@ -1,4 +1,12 @@
-"""CachingCaller: responses that are kept, in front of the requests; a Caller around a Session and its Coalescer."""
+"""CachingCaller: responses that are kept, in front of the requests; a Caller around a Session and its Coalescer.
+
+A response that is **fresh** ends the call. One that is **stale** ends it as well, and is refreshed in the background.
+Whatever else is requested goes through the coalescer, so that what many need at once is requested and kept once; who
+joins a request keeps the response too, if the one who leads it has another cache.
+
+An invalidation counts against a response by when its request began. A call that joins a request takes its own
+beginning for that: after an invalidation no call joins a request from before.
+"""
 
 from __future__ import annotations
 
