@@ -13,7 +13,7 @@ from cache_store_worker import make_store, value_of
 from helpers import until
 
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.stores.records import MAX_SCOPES
+from zenovay_async._cache.stores.invalidations import MAX_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

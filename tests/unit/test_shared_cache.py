@@ -185,6 +185,17 @@ async def test_what_is_too_old_or_of_another_version_is_not_found() -> None:
     await processes.close()
 
 
+async def test_no_response_is_younger_than_it_can_be() -> None:
+    """The clock of another machine is known to half a round trip."""
+    processes = Processes(2)
+    processes.stores[1].offset -= 0.1
+    await processes.keep(0, response())
+    found = await processes[1].find(NAME, CALL)
+    assert found is not None
+    assert found.stored_at <= now()
+    await processes.close()
+
+
 @REACH
 async def test_an_invalidation_holds_for_all_processes_once_it_is_awaited(round_trip: float) -> None:
     """It concerns what is within its scope, and what was requested before it, even if it is kept after it."""

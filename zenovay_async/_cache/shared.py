@@ -14,9 +14,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from zenovay_async._cache.entry import CachedResponse, decode, encode
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.link import SHORTEST_SLEEP, StoreLink, StoreLost
+from zenovay_async._cache.store_link import SHORTEST_SLEEP, StoreLink, StoreLost
 from zenovay_async.exceptions import ClientClosedError
 
 if TYPE_CHECKING:
@@ -345,15 +347,16 @@ class SharedTier:
         self._offset = found.offset
         if found.value is None:
             return None
-        entry = decode(found.value, found.offset)
-        if entry is None or entry.expires_at <= self._clock():
+        entry, now = decode(found.value, found.offset), self._clock()
+        if entry is None or entry.expires_at <= now:
             return None
         if self._is_invalidated(name, call, entry.began_at):
             return None
         for scope, when in unrecorded.items():
             if when >= entry.began_at and _covers(scope, name, call):
                 return None
-        return entry
+        # The clock of another machine is known to half a round trip. What comes from there is no newer than now.
+        return entry if entry.stored_at <= now else msgspec.structs.replace(entry, stored_at=now)
 
     def _is_invalidated(self, name: str, call: Call[Any], began_at: float) -> bool:
         """Whether a response whose request began then was invalidated since, as far as the store knew last."""

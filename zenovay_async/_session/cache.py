@@ -1,4 +1,12 @@
-"""CachingCaller: responses that are kept, in front of the requests; a Caller around a Session and its Coalescer."""
+"""CachingCaller: responses that are kept, in front of the requests; a Caller around a Session and its Coalescer.
+
+A response that is **fresh** ends the call. One that is **stale** ends it as well, and is refreshed in the background.
+Whatever else is requested goes through the coalescer, so that what many need at once is requested and kept once; who
+joins a request keeps the response too, if the one who leads it has another cache.
+
+An invalidation counts against a response by when its request began. A call that joins a request takes its own
+beginning for that: after an invalidation no call joins a request from before.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from zenovay_async._cache.entry import CachedResponse
+    from zenovay_async._cache.invalidation import Scope
     from zenovay_async._cache.memory import Account, Key, Record
     from zenovay_async._cache.options import CacheParts
     from zenovay_async._cache.shared import Lease
@@ -106,6 +115,18 @@ class CachingCaller:
         now, entry = self._clock(), record.entry
         return now < entry.fresh_until and now - entry.stored_at < self._max_age
 
+    def invalidate(self, scope: Scope) -> Awaitable[None] | None:
+        """Invalidate the responses of this account within a scope, in this process at once.
+
+        Returns:
+            To be awaited by whoever needs to know that all processes see it; ``None`` if there are no others.
+
+        Raises:
+            ClientClosedError: There are others, and no event loop is running.
+        """
+        self._memory.invalidate(self._account, scope, self._clock())
+        return None
+
     async def aclose(self) -> None:
         """Close what this client has of the cache: in memory, nothing."""
 
@@ -188,6 +209,7 @@ class CachingCaller:
         return record is not None and record.entry.stored_at >= since
 
     async def _fetch(self, key: Key, state: CallState[Any], lease: Lease | None = None) -> Response[Any]:
+        """Request a response, and keep it."""
         began_at = self._clock()
         try:
             response = await self._session.run(state)
@@ -205,7 +227,11 @@ class CachingCaller:
                 lease.release_soon()
         return response
 
-    async def _refresh(self, key: Key, state: CallState[Any], lease: Lease | None = None, /) -> Response[Any]:
+    async def _refresh(self, key: Key, state: CallState[Any]) -> Response[Any]:
+        """Request a response in the background, in place of a stale one."""
+        return await self._fetch_anew(key, state)
+
+    async def _fetch_anew(self, key: Key, state: CallState[Any], lease: Lease | None = None) -> Response[Any]:
         self._counters.refreshes += 1
         try:
             return await self._fetch(key, state, lease)

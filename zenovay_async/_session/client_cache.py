@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.memory import account_name
-from zenovay_async._cache.options import parts_of
 from zenovay_async._cache.stats import CacheStats, Counters
 from zenovay_async._protocol.parameters import optional_str
 from zenovay_async._session.flight import forget_flights
@@ -17,9 +13,9 @@ from zenovay_async.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
 
-    from zenovay_async._cache.memory import Account
-    from zenovay_async._cache.options import Cache
+    from zenovay_async._cache.memory import Memory
     from zenovay_async._limits.budget import Budget
+    from zenovay_async._session.cache import CachingCaller
 
 
 class _Done:
@@ -38,11 +34,13 @@ class ClientCache:
     flight at one time are one request all the same.
     """
 
-    def __init__(self, cache: Cache | None, account: Account, budget: Budget, counters: Counters) -> None:
-        self._parts = None if cache is None else parts_of(cache)
-        self._account = account
+    def __init__(
+        self, budget: Budget, counters: Counters, memory: Memory | None = None, caching: CachingCaller | None = None
+    ) -> None:
         self._budget = budget
         self._counters = counters
+        self._memory = memory
+        self._caching = caching
 
     def clear(self) -> Awaitable[None]:
         """Invalidate all responses of the client's key; as :meth:`invalidate`."""
@@ -73,7 +71,7 @@ class ClientCache:
     @property
     def stats(self) -> CacheStats:
         """What the cache has done since it was made, for all clients that have it, and what it has now."""
-        counters, memory = self._counters, None if self._parts is None else self._parts.memory
+        counters, memory = self._counters, self._memory
         return CacheStats(
             hits=counters.hits,
             stale=counters.stale,
@@ -86,11 +84,6 @@ class ClientCache:
         )
 
     def _invalidate(self, scope: Scope) -> Awaitable[None]:
-        parts = self._parts
-        if parts is not None:
-            parts.memory.invalidate(self._account, scope, parts.clock())
         forget_flights(self._budget, scope)
-        if parts is None or parts.tiers is None:
-            return _Done()
-        of_account = msgspec.structs.replace(scope, account=account_name(self._account))
-        return parts.tiers.here().tier.invalidate_soon(of_account)
+        recorded = None if self._caching is None else self._caching.invalidate(scope)
+        return _Done() if recorded is None else recorded

@@ -1,7 +1,8 @@
 """One call in flight for which several callers wait.
 
-Each caller has a deadline and a cancellation of its own. The call runs in a task, which no caller's end touches: it
-lives to the latest deadline of those who wait, and is canceled with the last of them. A caller whose time is over, or
+Each caller has a deadline and a cancellation of its own. The call runs in a task, which no caller's end touches, as
+canceling a task cancels whatever it awaits: it lives to the latest deadline of those who wait, and is canceled with the
+last of them. A caller whose time is over, or
 will not suffice for the wait that the call begins, fails alone. A direct call that joins one of a batch makes it
 direct.
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from zenovay_async._cache.store import Found
 from zenovay_async._cache.stores import lease_file, response_file
+from zenovay_async._cache.stores.invalidations import add_invalidation, read_invalidations
 from zenovay_async._cache.stores.lease_file import LeaseFile, find_holder
-from zenovay_async._cache.stores.records import add_record, read_records
 from zenovay_async._cache.stores.response_file import remove, stat_file, write_temporary
 from zenovay_async._cache.stores.tally import LARGEST_BOUND, SeenFile, Tally, select_kept
 from zenovay_async._limits.stores.private_file import PrivateFile
@@ -190,7 +190,7 @@ class MachineCacheStore:
         """
 
         def change(encoded: bytes | None, now: float) -> StoreWrite:
-            return StoreWrite(add_record(encoded, scope, now, seconds))
+            return StoreWrite(add_invalidation(encoded, scope, now, seconds))
 
         await wait_for_lock(lambda: self._change_file(self._open_invalidations(), change), self._folder)
 
@@ -275,7 +275,7 @@ class MachineCacheStore:
         except BlockingIOError:
             return False
         if encoded != self._encoded:
-            self._invalidated = read_records(encoded)
+            self._invalidated = read_invalidations(encoded)
             self._encoded = encoded
         return True
 

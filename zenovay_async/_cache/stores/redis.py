@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from zenovay_async._cache.invalidation import Scope
 from zenovay_async._cache.store import Found
-from zenovay_async._cache.stores.records import MAX_SCOPES
-from zenovay_async._limits.stores.redis_connection import RedisConnection, Script, make_key
+from zenovay_async._cache.stores.invalidations import MAX_SCOPES
+from zenovay_async._limits.stores.redis_connection import TRIES, RedisConnection, Script, make_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -249,9 +249,13 @@ class RedisCacheStore(RedisConnection):
         self._leases.discard(name)
         await self._send(_SETTLE, [make_key(_SLOT, name), _lease_key(name)], [self._token, *keep])
 
-    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def _send(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = (), *, tries: int = TRIES
+    ) -> Any:
+        self._check_owner()
+        # Outside of the timeout, and of the time from which the server's clock is learned.
         async with self._connections:
-            return await super()._run(script, keys, arguments)
+            return await super()._send(script, keys, arguments, tries=tries)
 
 
 def _read_invalidations(fields: Sequence[bytes]) -> dict[str, float]:

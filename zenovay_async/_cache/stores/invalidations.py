@@ -1,4 +1,4 @@
-"""When scopes were invalidated, as a store keeps it. Pure: the time is an argument."""
+"""When scopes were invalidated, as a file keeps it. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_BYTES = 1 << 16
 _decoder = msgspec.msgpack.Decoder(dict[str, tuple[float, float]])
 
 
-def add_record(encoded: bytes | None, scope: str, now: float, seconds: float) -> bytes:
+def add_invalidation(encoded: bytes | None, scope: str, now: float, seconds: float) -> bytes:
     """Add that a scope is invalidated now, which may be forgotten after so many seconds."""
     records = {name: record for name, record in _decode(encoded).items() if record[1] > now}
     records[scope] = now, now + seconds
@@ -25,7 +25,7 @@ def add_record(encoded: bytes | None, scope: str, now: float, seconds: float) ->
     return msgspec.msgpack.encode(records)
 
 
-def read_records(encoded: bytes | None) -> dict[str, float]:
+def read_invalidations(encoded: bytes | None) -> dict[str, float]:
     """When each scope was invalidated."""
     return {name: at for name, (at, _) in _decode(encoded).items()}
 

@@ -307,8 +307,8 @@ class StoreLink:
                 extra={"event": event},
             )
             # Nobody waits longer for what is lost.
-            for bound in self._in_progress:
-                bound.reschedule(-math.inf)
+            while self._in_progress:
+                self._in_progress.pop().reschedule(-math.inf)
             self._emit(event)
         else:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
