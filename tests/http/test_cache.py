@@ -119,6 +119,31 @@ async def test_a_fresh_response_costs_no_request(sandbox: Sandbox, clock: Clock)
         assert sandbox.count() == 2
 
 
+async def test_programs_that_end_before_a_refresh_does_wait_for_the_next_one(sandbox: Sandbox, clock: Clock) -> None:
+    site, cache, ages = sandbox.website_ids[0], timed(clock), []
+    for _ in range(5):
+        # As a web request that has an event loop and a client of its own.
+        async with make(sandbox, clock, cache=cache) as zenovay:
+            ages.append((await zenovay.with_raw_response(zenovay.heatmaps.pages)(site)).age)
+        clock.advance(60)
+    assert ages == [0, 60, 0, 60, 0]
+    assert sandbox.count() == 3
+
+
+async def test_such_programs_get_the_stale_response_where_that_one_fails(sandbox: Sandbox, clock: Clock) -> None:
+    site, cache, ages = sandbox.website_ids[0], timed(clock), []
+    for _ in range(4):
+        async with make(sandbox, clock, cache=cache) as zenovay:
+            ages.append((await zenovay.with_raw_response(zenovay.heatmaps.pages)(site)).age)
+        sandbox.fault(Fault.status(503))
+        clock.advance(60)
+    assert ages == [0, 60, 120, 180]
+    assert sandbox.count() == 2
+    async with make(sandbox, clock, cache=cache) as zenovay:
+        with pytest.raises(ServerError):
+            await zenovay.with_options(max_age=100).heatmaps.pages(site)
+
+
 async def test_a_stale_response_is_returned_while_one_request_refreshes_it(sandbox: Sandbox, clock: Clock) -> None:
     site = sandbox.website_ids[0]
     async with make(sandbox, clock) as zenovay:
