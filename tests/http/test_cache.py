@@ -393,11 +393,26 @@ async def test_a_request_that_began_before_an_invalidation_does_not_undo_it(sand
         ({"website_id": ""}, "website_id=''"),
         ({"website_id": 7}, "website_id=7: expected a non-blank str"),
         ({"operation": 7}, "operation=7: expected a non-blank str"),
+        ({"operation": Zenovay.heatmaps.pages}, "operation: expected a name such as 'heatmaps.pages', not the method"),
     ],
 )
 def test_invalidate_says_what_is_wrong_with_its_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Zenovay(unique_key()).cache.invalidate(**arguments)
+
+
+def test_the_cache_of_a_client_is_not_set_by_assignment() -> None:
+    zenovay: Any = Zenovay(unique_key())
+    with pytest.raises(AttributeError, match=r"cache=, or a sibling by with_options\(cache=\)"):
+        zenovay.cache = Cache()
+    assert zenovay.cache is zenovay.cache
+
+
+def test_the_cache_of_a_client_shows_its_options_and_its_figures_but_no_password() -> None:
+    shown = repr(Zenovay(unique_key(), cache=Cache(ttl=5, store="redis://:swordfish@127.0.0.1")).cache)
+    assert shown.startswith("<ClientCache of Cache(ttl=5,")
+    assert "hits=0" in shown
+    assert "swordfish" not in shown
 
 
 async def test_max_age_bounds_how_old_a_response_may_be(sandbox: Sandbox, clock: Clock) -> None:

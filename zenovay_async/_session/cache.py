@@ -184,11 +184,9 @@ class CachingCaller:
         while True:
             try:
                 response = await self._coalescer.send(call, timeout, carry_out)
-            except NotFoundError as error:
-                if not (leads or self._is_kept_since(key, since)):
-                    self._kept.keep_error(key, error, since)
-                raise
             except ZenovayError as error:
+                if isinstance(error, NotFoundError) and not leads:
+                    self._keep_joined_error(key, error, since)
                 stale = self._use_instead(error, call, key)
                 if stale is None:
                     raise
@@ -204,6 +202,10 @@ class CachingCaller:
             if begun is None or response.age < max(self._max_age, self._clock() - since):
                 return response
             timeout = None if begun.deadline is None else max(MIN_TIMEOUT, begun.remaining())
+
+    def _keep_joined_error(self, key: Key, error: NotFoundError, since: float) -> None:
+        if not self._is_kept_since(key, since):
+            self._kept.keep_error(key, error, since)
 
     def _is_kept_since(self, key: Key, since: float) -> bool:
         """Whether a response that came since then is kept, as by a caller with the same cache who led."""

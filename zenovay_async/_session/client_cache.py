@@ -38,10 +38,14 @@ class ClientCache:
     """
 
     def __init__(self, cache: Cache | None, account: Account, coalescer: Coalescer | None, counters: Counters) -> None:
+        self._cache = cache
         self._parts = None if cache is None else parts_of(cache)
         self._account = account
         self._coalescer = coalescer
         self._counters = counters
+
+    def __repr__(self) -> str:
+        return f"<ClientCache of {self._cache!r}: {self.stats!r}>"
 
     def clear(self) -> Awaitable[None]:
         """Invalidate all responses of the client's key; as :meth:`invalidate`."""
@@ -55,7 +59,8 @@ class ClientCache:
 
         Args:
             website_id: ID of the website; omitted, of all.
-            operation: Name of the operation, such as ``heatmaps.pages``; omitted, of all.
+            operation: Name of the operation, such as ``heatmaps.pages``, or ``request`` for ``zenovay.request``;
+                omitted, of all.
 
         Returns:
             An awaitable, for whoever needs to know that all processes that share the cache's store see it. It need not
@@ -67,6 +72,8 @@ class ClientCache:
         """
         if website_id is None and operation is None:
             raise ConfigurationError("invalidate(): expected a website_id, an operation or both; for all, use clear()")
+        if callable(operation):
+            raise ConfigurationError("operation: expected a name such as 'heatmaps.pages', not the method itself")
         return self._invalidate(Scope(optional_str("website_id", website_id), optional_str("operation", operation)))
 
     @property
