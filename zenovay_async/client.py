@@ -105,6 +105,15 @@ class _Attribute(Generic[AttributeT]):
         return value
 
 
+class _CacheAttribute(_Attribute[ClientCache]):
+    """The handle of a client's cache, which cannot be set: a ``Cache`` that is assigned to it would keep nothing."""
+
+    def __set__(self, client: Zenovay, value: object) -> NoReturn:
+        raise AttributeError(
+            "zenovay.cache cannot be set: make the client with cache=, or a sibling by with_options(cache=)"
+        )
+
+
 def _resource(cls: type[ResourceT]) -> _Attribute[ResourceT]:
     return _Attribute(cls, lambda client: cls(client._caller))  # noqa: SLF001 - part of the client
 
@@ -172,7 +181,7 @@ class Zenovay(ClientMethods):
     retention = _resource(Retention)
     revenue = _resource(Revenue)
     stats = _resource(Stats)
-    cache = _Attribute(ClientCache, lambda client: client._callers.cache)  # noqa: SLF001 - part of the client
+    cache = _CacheAttribute(ClientCache, lambda client: client._callers.cache)  # noqa: SLF001 - part of the client
     """The cache of this client: ``clear()``, ``invalidate()`` and ``stats``; there with ``cache=None`` as well."""
 
     def __init__(

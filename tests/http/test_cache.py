@@ -119,6 +119,31 @@ async def test_a_fresh_response_costs_no_request(sandbox: Sandbox, clock: Clock)
         assert sandbox.count() == 2
 
 
+async def test_programs_that_end_before_a_refresh_does_wait_for_the_next_one(sandbox: Sandbox, clock: Clock) -> None:
+    site, cache, ages = sandbox.website_ids[0], timed(clock), []
+    for _ in range(5):
+        # As a web request that has an event loop and a client of its own.
+        async with make(sandbox, clock, cache=cache) as zenovay:
+            ages.append((await zenovay.with_raw_response(zenovay.heatmaps.pages)(site)).age)
+        clock.advance(60)
+    assert ages == [0, 60, 0, 60, 0]
+    assert sandbox.count() == 3
+
+
+async def test_such_programs_get_the_stale_response_where_that_one_fails(sandbox: Sandbox, clock: Clock) -> None:
+    site, cache, ages = sandbox.website_ids[0], timed(clock), []
+    for _ in range(4):
+        async with make(sandbox, clock, cache=cache) as zenovay:
+            ages.append((await zenovay.with_raw_response(zenovay.heatmaps.pages)(site)).age)
+        sandbox.fault(Fault.status(503))
+        clock.advance(60)
+    assert ages == [0, 60, 120, 180]
+    assert sandbox.count() == 2
+    async with make(sandbox, clock, cache=cache) as zenovay:
+        with pytest.raises(ServerError):
+            await zenovay.with_options(max_age=100).heatmaps.pages(site)
+
+
 async def test_a_stale_response_is_returned_while_one_request_refreshes_it(sandbox: Sandbox, clock: Clock) -> None:
     site = sandbox.website_ids[0]
     async with make(sandbox, clock) as zenovay:
@@ -397,11 +422,26 @@ async def test_a_request_that_began_before_an_invalidation_does_not_undo_it(sand
         ({"website_id": ""}, "website_id=''"),
         ({"website_id": 7}, "website_id=7: expected a non-blank str"),
         ({"operation": 7}, "operation=7: expected a non-blank str"),
+        ({"operation": Zenovay.heatmaps.pages}, "operation: expected a name such as 'heatmaps.pages', not the method"),
     ],
 )
 def test_invalidate_says_what_is_wrong_with_its_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Zenovay(unique_key()).cache.invalidate(**arguments)
+
+
+def test_the_cache_of_a_client_is_not_set_by_assignment() -> None:
+    zenovay: Any = Zenovay(unique_key())
+    with pytest.raises(AttributeError, match=r"cache=, or a sibling by with_options\(cache=\)"):
+        zenovay.cache = Cache()
+    assert zenovay.cache is zenovay.cache
+
+
+def test_the_cache_of_a_client_shows_its_options_and_its_figures_but_no_password() -> None:
+    shown = repr(Zenovay(unique_key(), cache=Cache(ttl=5, store="redis://:swordfish@127.0.0.1")).cache)
+    assert shown.startswith("<ClientCache of Cache(ttl=5,")
+    assert "hits=0" in shown
+    assert "swordfish" not in shown
 
 
 async def test_max_age_bounds_how_old_a_response_may_be(sandbox: Sandbox, clock: Clock) -> None:

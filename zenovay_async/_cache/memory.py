@@ -63,6 +63,7 @@ class Record(msgspec.Struct, eq=False, gc=False):
         decoded: The result, if all callers may share it.
         error: Of a 404, the error, without a traceback.
         refresh_at: When it may be refreshed next, once it is stale.
+        is_cut: Whether its last refresh was canceled before its end, as with a client that was closed.
     """
 
     entry: CachedResponse
@@ -70,6 +71,7 @@ class Record(msgspec.Struct, eq=False, gc=False):
     decoded: Decoded | None = None
     error: ZenovayError | None = None
     refresh_at: float = 0.0
+    is_cut: bool = False
 
 
 class Memory:

@@ -21,6 +21,7 @@ from zenovay_async._session.kept_responses import CONCLUSIVE, MIN_PAUSE, NOT_FOU
 from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable
 
     from zenovay_async._cache.entry import CachedResponse
@@ -152,6 +153,9 @@ class CachingCaller:
             self._counters.hits += 1
             self._log(call, entry, age, is_fresh=is_fresh)
             raise self._kept.error_of(record, call)
+        if record.is_cut and not is_fresh:
+            # Nothing in this program lives long enough to refresh it, such as a client for each web request.
+            return None
         response = self._kept.respond(record, call, age)
         if response is None:
             return None
@@ -160,13 +164,27 @@ class CachingCaller:
         else:
             self._counters.stale += 1
             if now >= record.refresh_at:
-                self._coalescer.refresh(call, partial(self._refresh, key))
+                task = self._coalescer.refresh(call, partial(self._refresh, key))
+                if task is not None:
+                    task.add_done_callback(partial(self._on_refreshed, record))
         scope = SCOPE.get()
         if scope is not None and not scope.ended:
             scope.record_success(call)
         if _logger.isEnabledFor(logging.DEBUG):
             self._log(call, entry, age, is_fresh=is_fresh)
         return response
+
+    def _on_refreshed(self, record: Record, _: asyncio.Task[None]) -> None:
+        # One that failed has its pause, and one that succeeded another record.
+        record.is_cut = self._clock() >= record.refresh_at
+
+    def _use_instead(self, error: ZenovayError, call: Call[T], key: Key) -> Response[T] | None:
+        """The stale response of a call that waited since its refreshes are cut, and failed; ``None`` if none holds."""
+        record = self._memory.find(key)
+        if record is None or not record.is_cut or isinstance(error, (*CONCLUSIVE, ClientClosedError)):
+            return None
+        record.is_cut, record.refresh_at = False, max(record.refresh_at, self._clock() + MIN_PAUSE)
+        return self._use(record, call, key)
 
     def _log(self, call: Call[Any], entry: CachedResponse, age: float, *, is_fresh: bool) -> None:
         kind = "fresh" if is_fresh else "stale"
@@ -187,10 +205,13 @@ class CachingCaller:
         while True:
             try:
                 response = await self._coalescer.send(call, timeout, carry_out)
-            except CONCLUSIVE as error:
-                if not (leads or self._is_kept_since(key, since)):
+            except ZenovayError as error:
+                if isinstance(error, CONCLUSIVE) and not (leads or self._is_kept_since(key, since)):
                     self._kept.record_failure(key, error, since, None)
-                raise
+                stale = self._use_instead(error, call, key)
+                if stale is None:
+                    raise
+                return stale
             if leads:
                 return response
             if not response.from_cache:

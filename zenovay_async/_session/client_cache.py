@@ -42,6 +42,9 @@ class ClientCache:
         self._memory = memory
         self._caching = caching
 
+    def __repr__(self) -> str:
+        return f"<ClientCache: {self.stats!r}>"
+
     def clear(self) -> Awaitable[None]:
         """Invalidate all responses of the client's key; as :meth:`invalidate`."""
         return self._invalidate(Scope())
@@ -54,7 +57,8 @@ class ClientCache:
 
         Args:
             website_id: ID of the website; omitted, of all.
-            operation: Name of the operation, such as ``heatmaps.pages``; omitted, of all.
+            operation: Name of the operation, such as ``heatmaps.pages``, or ``request`` for ``zenovay.request``;
+                omitted, of all.
 
         Returns:
             An awaitable, for whoever needs to know that all processes that share the cache's store see it. It need not
@@ -66,6 +70,8 @@ class ClientCache:
         """
         if website_id is None and operation is None:
             raise ConfigurationError("invalidate(): expected a website_id, an operation or both; for all, use clear()")
+        if callable(operation):
+            raise ConfigurationError("operation: expected a name such as 'heatmaps.pages', not the method itself")
         return self._invalidate(Scope(optional_str("website_id", website_id), optional_str("operation", operation)))
 
     @property

@@ -102,7 +102,7 @@ class Coalescer:
                     raise
             timeout = flight.time_left(caller)
 
-    def refresh(self, call: Call[Any], carry_out: CarryOut | None = None) -> bool:
+    def refresh(self, call: Call[Any], carry_out: CarryOut | None = None) -> asyncio.Task[None] | None:
         """Carry out a call in the background, as one of a batch, unless an equal one is in flight; never raises.
 
         It belongs to nobody's context, as of a web request that ends before it.
@@ -112,12 +112,12 @@ class Coalescer:
             carry_out: Carries it out; omitted, the session does.
 
         Returns:
-            Whether it began. A call that needs the response meanwhile joins it.
+            Its task; ``None`` if it did not begin. A call that needs the response meanwhile joins it.
         """
         key = self._key(call)
         flight: Flight[Any] | None = self._budget.flights.get(key)
         if flight is not None and flight.is_of_running_loop:
-            return False
+            return None
         context = Context()
         context.run(SCOPE.set, BackgroundScope(Background()))
         state = context.run(self._session.begin, call)
@@ -125,7 +125,7 @@ class Coalescer:
         flight.start(carry_out or self._session.run, context)
         self._refreshes.add(flight.task)
         flight.task.add_done_callback(self._refreshes.discard)
-        return True
+        return flight.task
 
     def forget_call(self, call: Call[Any]) -> None:
         """Let no further call join an equal one in flight."""
