@@ -439,7 +439,7 @@ def test_the_cache_of_a_client_is_not_set_by_assignment() -> None:
 
 def test_the_cache_of_a_client_shows_its_options_and_its_figures_but_no_password() -> None:
     shown = repr(Zenovay(unique_key(), cache=Cache(ttl=5, store="redis://:swordfish@127.0.0.1")).cache)
-    assert shown.startswith("<ClientCache of Cache(ttl=5,")
+    assert shown.startswith("<ClientCache: CacheStats(hits=")
     assert "hits=0" in shown
     assert "swordfish" not in shown
 
