@@ -400,6 +400,26 @@ async def test_calls_of_one_process_request_a_response_once_as_well(round_trip: 
     await processes.close()
 
 
+@REACH
+async def test_calls_that_come_while_another_process_acquires_the_lease_wait_for_it(round_trip: float) -> None:
+    """Those that looked before it had the lease, and want it after, saw no lease end."""
+    for seed in range(20):
+        processes = Processes(2, round_trip=round_trip)
+        for store in processes.stores:
+            store._rng.seed(seed)
+
+        async def ask(number: int, processes: Processes) -> None:
+            found = await processes[number].acquire(NAME, CALL, Waiting(), accept_any)
+            if isinstance(found, Lease):
+                processes.requests.append((now(), now()))
+                await asyncio.sleep(0.2)
+                found.keep_soon(response())
+
+        await asyncio.gather(*(ask(number, processes) for number in (0, 1, 1, 1)))
+        assert len(processes.requests) == 1
+        await processes.close()
+
+
 async def test_a_call_after_an_invalidation_does_not_wait_for_one_before() -> None:
     """What that one gets is not valid any more, and does not end the lease of the newer one."""
     processes = Processes(2)

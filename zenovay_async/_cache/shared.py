@@ -289,6 +289,7 @@ class SharedTier:
         loop = self._link.bind()
         began = loop.time()
         direct_since: float | None = None
+        was_requested = False
         while True:
             unrecorded = dict(self._link.unrecorded)
             found = await self._link.find(name)
@@ -316,7 +317,14 @@ class SharedTier:
             is_requested = found.lease is not None or self._holder(name, loop) is not None
             if not is_requested or spare <= 0:
                 lease = await self._try_lease(name, background=waiting.background)
-                return Lease(self, name, loop) if lease is None else lease
+                if lease is not None:
+                    return lease
+                if was_requested or spare <= 0:
+                    return Lease(self, name, loop)
+                # No lease has ended yet: this one was acquired since it was looked for.
+                was_requested = True
+                continue
+            was_requested = was_requested or found.lease is not None
             pause = min(_PAUSE_SHARE * waited, _MAX_PAUSE) * self._rng.uniform(_SHORTEST_SHARE, 1.0)
             pause = min(max(pause, _MIN_PAUSE), spare)
             if found.lease == "background":
