@@ -254,6 +254,7 @@ async def test_many_lookups_at_once_use_a_few_connections(redis_server: RedisSer
 
 async def test_a_client_of_ones_own_is_used_and_never_closed(redis_server: RedisServer, name: str) -> None:
     """Such as that of a Sentinel, which no URL names."""
+    redis_server.command("FLUSHALL")
     client = Redis.from_url(redis_server.url)
     await use(client, name)
     assert await client.ping()
