@@ -175,7 +175,7 @@ class CachingCaller:
             if not response.from_cache:
                 if not self._is_kept_since(key, since):
                     # It began before, but no invalidation has come since then: a call after one does not join it.
-                    self._kept.keep(key, call, response, since)
+                    self._kept.keep(key, response, since)
                 return response
             # Who led had it from another process, and may accept an older one.
             if begun is None or response.age < max(self._max_age, self._clock() - since):
@@ -198,7 +198,7 @@ class CachingCaller:
             if lease is not None:
                 lease.release_soon()
             raise
-        self._kept.keep(key, state.call, response, began_at, lease)
+        self._kept.keep(key, response, began_at, lease)
         return response
 
     async def _refresh(self, key: Key, state: CallState[Any], lease: Lease | None = None, /) -> Response[Any]:

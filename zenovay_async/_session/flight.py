@@ -58,11 +58,11 @@ class Caller:
         timeout: Seconds for the whole call; ``None`` for no bound.
         deadline: When that is over, in the time of the loop.
         joined_at: When the wait began.
-        timer: Ends the wait; ``None`` while the deadline of the call does.
+        is_timed: Whether the timer of the flight ends the wait, rather than the deadline of the call.
         error: Why this wait ended before the call.
     """
 
-    __slots__ = ("deadline", "error", "future", "joined_at", "scope", "timeout", "timer")
+    __slots__ = ("deadline", "error", "future", "is_timed", "joined_at", "scope", "timeout")
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Caller:
         self.timeout = timeout
         self.joined_at = joined_at
         self.deadline = math.inf if deadline is None else deadline
-        self.timer: asyncio.TimerHandle | None = None
+        self.is_timed = False
         self.error: ZenovayError | None = None
 
 
@@ -110,6 +110,7 @@ class Flight(Generic[T]):
     _is_canceled = False
     _is_taken = False
     _callers: dict[Caller, None] | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(
         self, state: CallState[T], owner: object, budget: Budget, key: Hashable, *, is_refresh: bool = False
@@ -167,7 +168,7 @@ class Flight(Generic[T]):
                 state.promote(self.task)
         else:
             state.make_patient(scope.background.max_outage)
-        state.put_off(caller.deadline)
+        state.put_off(caller.deadline, timeout)
         callers[caller] = None
         if state.is_patient or caller.deadline > ends_at:
             # The deadline of the call is no longer that of those before.
@@ -177,7 +178,7 @@ class Flight(Generic[T]):
         if state.is_patient or caller.deadline < ends_at:
             self._set_timer(caller)
         else:
-            self._untimed[caller] = None
+            self._untimed.append(caller)
         return caller
 
     async def wait(self, caller: Caller | None, call: Call[T]) -> Response[T]:
@@ -298,10 +299,10 @@ class Flight(Generic[T]):
 
     def _wake(self, callers: dict[Caller, None]) -> None:
         self.state.observer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for caller in callers:
-            if caller.timer is not None:
-                caller.timer.cancel()
-                caller.timer = None
             if not caller.future.done():
                 caller.future.set_result(None)
 
@@ -311,20 +312,19 @@ class Flight(Generic[T]):
         state.observer = self
         self._callers = callers = dict[Caller, None]()
         # Those whose time ends with the call's own.
-        self._untimed = dict[Caller, None]()
+        self._untimed = list[Caller]()
         if not self._is_refresh:
             self.leader = Caller(self.future, state.deadline, state.timeout, state.scope, -math.inf)
-            callers[self.leader] = self._untimed[self.leader] = None
+            callers[self.leader] = None
+            self._untimed.append(self.leader)
         return callers
 
     def _remove(self, caller: Caller | None) -> None:
         callers = self._callers
         if caller is not None and callers is not None:
             callers.pop(caller, None)
-            self._untimed.pop(caller, None)
-            if caller.timer is not None:
-                caller.timer.cancel()
-                caller.timer = None
+            if not caller.is_timed and caller in self._untimed:
+                self._untimed.remove(caller)
         if not callers and not self.is_done and not self._is_refresh:
             self.forget()
             self._is_canceled = True
@@ -351,20 +351,34 @@ class Flight(Generic[T]):
             caller.future.set_result(None)
 
     def _set_timer(self, caller: Caller) -> None:
-        """Set the timer of a caller; while a background caller waits for a permit, its time does not run."""
-        state = self.state
-        if caller.timer is not None:
-            caller.timer.cancel()
-            caller.timer = None
-        if caller.deadline < math.inf and not (caller.scope is not None and state.is_acquiring):
-            caller.timer = state.loop.call_at(caller.deadline, self._expire, caller)
+        """Let the timer end the wait of a caller; while a background one waits for a permit, its time does not run."""
+        caller.is_timed = True
+        if caller.deadline < math.inf and not (caller.scope is not None and self.state.is_acquiring):
+            self._schedule(caller.deadline)
+
+    def _schedule(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self.state.loop.call_at(when, self._expire_due, when)
+
+    def _expire_due(self, due: float) -> None:
+        state, self._timer = self.state, None
+        # A loop may run a timer early by as much as its clock resolves.
+        now, following = max(due, state.loop.time()), math.inf
+        for caller in list(self._callers or ()):
+            # on_permit() sets the timer for those whose time does not run.
+            if caller.is_timed and not (caller.scope is not None and state.is_acquiring):
+                if caller.deadline <= now:
+                    self._expire(caller)
+                else:
+                    following = min(following, caller.deadline)
+        if following < math.inf and not self.is_done:
+            self._schedule(following)
 
     def _expire(self, caller: Caller) -> None:
-        caller.timer = None
         state = self.state
-        if caller.scope is not None and state.is_acquiring:
-            # on_permit() sets the timer again.
-            return
         outage = wait = None
         if state.is_acquiring:
             outage = self._budget.outage_until(caller.deadline)

@@ -87,14 +87,11 @@ class KeptResponses:
             kept.operation, kept.call = call.operation, str(call)
         return copy.copy(kept)
 
-    def keep(
-        self, key: Key, call: Call[Any], response: Response[Any], began_at: float, lease: Lease | None = None
-    ) -> None:
+    def keep(self, key: Key, response: Response[Any], began_at: float, lease: Lease | None = None) -> None:
         """Keep a response, in place of what was kept before.
 
         Args:
             key: Its key.
-            call: The call.
             response: The response.
             began_at: When its request began; an invalidation since then makes it invalid.
             lease: That of this process, which ends.
@@ -109,10 +106,8 @@ class KeptResponses:
             entry = self._entry(
                 response.status, pairs, response.body, began_at, now, fresh_until, now + cache.ttl + cache.stale
             )
+            # Not the result, which takes more memory than the body: the first call that gets it decodes it.
             record = Record(entry, headers_view(pairs) if has_cookies else headers)
-            decoder = call.endpoint.decoder
-            if decoder.is_shareable:
-                record.decoded = Decoded(decoder, self._strict, response.data, response.timestamp)
         self._store(key, record, began_at, lease)
 
     def keep_error(self, key: Key, error: NotFoundError, began_at: float, lease: Lease | None = None) -> None:

@@ -139,16 +139,17 @@ class CallState(Bounds, Generic[T]):
         """Seconds to wait for a permit at most; ``None`` for no bound, as for every background call."""
         return None if self.is_patient or self.deadline is None else max(0.0, self.remaining())
 
-    def put_off(self, deadline: float) -> None:
+    def put_off(self, deadline: float, timeout: float | None) -> None:
         """Let the call take until a later deadline, if it is one; also the attempt in flight.
 
         Args:
             deadline: Time of the loop; ``math.inf`` for no deadline.
+            timeout: The seconds for a whole call that it comes from, which an error names.
         """
         if self.deadline is None or deadline <= self.deadline:
             return
         self.extensions += 1
-        self.deadline = None if math.isinf(deadline) else deadline
+        self.deadline, self.timeout = None if math.isinf(deadline) else deadline, timeout
         if self.attempt is not None:
             self.attempt.put_off(deadline)
 
