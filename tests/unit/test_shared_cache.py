@@ -12,7 +12,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import now
+from helpers import examples, now
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from looptime import new_event_loop
@@ -550,15 +550,15 @@ async def test_a_store_that_stays_away_is_tried_ever_more_rarely() -> None:
     processes = Processes(1)
     processes.place.is_down = True
     tried: list[float] = []
-    for _ in range(12000):
+    for _ in range(1300):
         known = len(processes.place.operations)
         await processes[0].find(NAME, CALL)
         if len(processes.place.operations) > known:
             tried.append(now())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
     pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
     for pause, longest in zip(pauses, [1.0, 2.0, 4.0, 8.0, *[15.0] * 20], strict=False):
-        assert longest * 0.8 <= pause <= longest + 0.02
+        assert longest * 0.8 <= pause <= longest + 0.11
     assert processes.kinds() == [CacheStoreLost]
     assert processes.counters[0].errors == 1
     await processes.close()
@@ -998,7 +998,7 @@ class Schedule:
 
 
 @given(st.sampled_from([0.0, 0.002]), STEPS)
-@settings(max_examples=200)
+@settings(max_examples=examples(500))
 def test_any_schedule(round_trip: float, steps: list[tuple[Any, ...]]) -> None:
     """Whatever three processes and their store do, nobody waits for ever, gets what is invalid, or leaves a lease."""
 
@@ -1020,7 +1020,7 @@ def test_any_schedule(round_trip: float, steps: list[tuple[Any, ...]]) -> None:
     ),
     st.data(),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(500))
 def test_there_is_one_request_at_a_time_while_the_store_works(
     round_trip: float, calls: list[tuple[int, float, bool]], data: st.DataObject
 ) -> None:
