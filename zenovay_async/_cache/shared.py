@@ -306,7 +306,6 @@ class SharedTier:
         loop = self._link.bind()
         began = loop.time()
         direct_since: float | None = None
-        was_requested = False
         while True:
             unrecorded = dict(self._link.unrecorded)
             found = await self._link.find(name)
