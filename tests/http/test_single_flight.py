@@ -409,11 +409,10 @@ async def test_errors_of_callers_are_freed_with_their_last_references(zenovay: Z
     try:
         calls = [asyncio.create_task(call(timeout)) for timeout in (0.05, 0.06, 30, 30)]
         await until(lambda: len(errors) == 2)
-        for task in calls[2:]:
-            task.cancel()
+        calls[2].cancel()
+        calls[3].cancel()
         await asyncio.wait(calls)
         calls.clear()
-        del task
         await asyncio.sleep(0.01)
         assert [error() for error in errors] == [None] * 2
         assert not [found for found in gc.get_objects() if isinstance(found, (Flight, Caller))]

@@ -99,8 +99,7 @@ class Budget:
             QuotaExceededError: The quota is exhausted, or a background call would spend the reserve.
         """
         if threading.get_ident() != self._thread:
-            self._shared = self._attach()
-            self._thread = threading.get_ident()
+            self.enter_thread()
         if not states_usage:
             self._shared.quota.check(cost, reserve=self._reserve if background else 0, may_wait=background)
 
@@ -253,6 +252,12 @@ class Budget:
         """Seconds that a direct call would wait for a permit from now; 0.0 as long as that is not known."""
         own = self._shared.own_limiter
         return 0.0 if own is None else own.expected_wait(cost)
+
+    def enter_thread(self) -> None:
+        """Look up what is shared in this thread, unless the last call was in it too."""
+        thread = threading.get_ident()
+        if thread != self._thread:
+            self._shared, self._thread = self._attach(), thread
 
     def all_flights(self) -> list[Any]:
         """The calls of the key in flight, in all threads and whatever the ``rate_limit`` of their clients."""

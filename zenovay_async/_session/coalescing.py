@@ -71,6 +71,7 @@ class Coalescer:
         watcher: asyncio.Future[None] | None = None
         caller: Caller | None
         has_joined = False
+        self._budget.enter_thread()
         while True:
             flight: Flight[T] | None = self._budget.flights.get(key)
             if flight is not None and flight.is_of_running_loop:
@@ -115,6 +116,7 @@ class Coalescer:
             Its task; ``None`` if it did not begin. A call that needs the response meanwhile joins it.
         """
         key = self._key(call)
+        self._budget.enter_thread()
         flight: Flight[Any] | None = self._budget.flights.get(key)
         if flight is not None and flight.is_of_running_loop:
             return None

@@ -110,8 +110,7 @@ class RedisCacheStore(RedisConnection):
     """Keeps each response in a key of Redis; its clock is that of the server.
 
     Args:
-        source: The URL: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``; or a client, such as
-            that of a Sentinel or of a Cluster, which is never closed.
+        source: As for :class:`RedisConnection`.
 
     Raises:
         ImportError: The package ``redis`` is not installed.
