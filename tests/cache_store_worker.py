@@ -76,7 +76,7 @@ async def put_forever(store: CacheStore, name: str) -> None:
     """Put values and take leases until killed, without a pause."""
     say("ready")
     for number in range(sys.maxsize):
-        await store.acquire_lease(name, background=False, steal=True)
+        await store.acquire_lease(name, background=True, steal=True)
         await store.put(name, value_of(number % 1000), 60)
         await store.invalidate("scope", 60)
 

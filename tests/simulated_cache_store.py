@@ -31,6 +31,7 @@ class CachePlace:
         invalidations: When each scope was invalidated.
         is_down: Whether each operation fails at once.
         is_frozen: Whether none has a response.
+        is_full: Whether each change fails.
         loss: The share of operations whose response is lost.
         operations: Names of the operations that were begun.
     """
@@ -41,6 +42,7 @@ class CachePlace:
         self.invalidations: dict[str, float] = {}
         self.is_down = False
         self.is_frozen = False
+        self.is_full = False
         self.loss = 0.0
         self.operations: list[str] = []
 
@@ -105,6 +107,12 @@ class SimulatedCacheStore:
 
     async def aclose(self) -> None:
         self.closed += 1
+        # Nobody renews its leases any more.
+        ended = SimulatedCacheStore(self.place)
+        ended.kill()
+        for name, (store, background) in list(self.place.leases.items()):
+            if store is self:
+                self.place.leases[name] = ended, background
 
     def _find(self, name: str) -> Found:
         value, until = self.place.values.get(name, (None, math.inf))
@@ -138,6 +146,8 @@ class SimulatedCacheStore:
         place.operations.append(operation)
         if place.is_down:
             raise ConnectionRefusedError("the place is down")
+        if place.is_full and operation != "find":
+            raise OSError("the place is full")
         if place.is_frozen:
             await asyncio.sleep(TIMEOUT)
             raise TimeoutError("no response from the place")

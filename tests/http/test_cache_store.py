@@ -11,6 +11,7 @@ from helpers import URL, now, requests_sent, unique_key
 from simulated_cache_store import CachePlace, SimulatedCacheStore
 
 from zenovay_async import (
+    APITimeoutError,
     Cache,
     CacheStoreBack,
     CacheStoreLost,
@@ -61,10 +62,10 @@ def process(place: CachePlace) -> Callable[..., Zenovay]:
     return make
 
 
-def slow(seconds: float) -> Callable[..., Any]:
+def slow(seconds: float, request_id: str = "") -> Callable[..., Any]:
     async def respond(*_: Any, **__: Any) -> CallbackResult:
         await asyncio.sleep(seconds)
-        return CallbackResult(payload=GOOD)
+        return CallbackResult(payload=GOOD, headers={"x-request-id": request_id})
 
     return respond
 
@@ -133,6 +134,64 @@ async def test_an_invalidation_holds_in_all_processes(canned: aioresponses, proc
         await one.cache.invalidate("y")
         await two.heatmaps.pages("x")
         assert requests_sent(canned) == 2
+
+
+async def test_a_call_joins_none_that_another_process_invalidated_since(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    """Neither a call in flight, nor a refresh."""
+    canned.get(URL, callback=slow(5), repeat=True)
+    async with process() as one, process() as two:
+        for requests in (2, 4):
+            before = asyncio.create_task(one.heatmaps.pages("x"))
+            await asyncio.sleep(1)
+            await two.cache.invalidate("x")
+            began = now()
+            await asyncio.gather(one.heatmaps.pages("x"), one.heatmaps.pages("x"))
+            assert now() - began == pytest.approx(5, abs=0.1)
+            assert requests_sent(canned) == requests
+            await before
+            # Stale from then on, so that what comes next is a refresh.
+            await asyncio.sleep(70)
+
+
+async def test_a_response_that_another_process_invalidated_is_not_returned_after_a_newer_one(
+    canned: aioresponses, process: Callable[..., Zenovay], place: CachePlace
+) -> None:
+    """Even if it came later, while the store was lost."""
+    responses = [slow(0.1, "new"), slow(10, "old")]
+
+    async def respond(*_: Any, **__: Any) -> CallbackResult:
+        response: CallbackResult = await responses.pop()()
+        return response
+
+    canned.get(URL, callback=respond, repeat=True)
+    async with process() as one, process() as two:
+        old = asyncio.create_task(one.heatmaps.pages("x"))
+        await asyncio.sleep(1)
+        await two.cache.invalidate("x")
+        await two.heatmaps.pages("x", timeout=3)
+        place.is_down = True
+        await old
+        place.is_down = False
+        await asyncio.sleep(20)
+        response = await one.with_raw_response(one.heatmaps.pages)("x")
+        assert (response.from_cache, response.request_id) == (True, "new")
+
+
+async def test_a_store_that_freezes_holds_up_no_call_beyond_its_deadline(
+    canned: aioresponses, process: Callable[..., Zenovay], place: CachePlace
+) -> None:
+    canned.get(URL, payload=GOOD)
+    async with process() as one:
+        began = now()
+        asyncio.get_running_loop().call_at(began + 0.0016, lambda: setattr(place, "is_frozen", True))
+        with pytest.raises(APITimeoutError) as caught:
+            await one.heatmaps.pages("x", timeout=0.3)
+        assert "acquire_lease" in place.operations
+        assert now() - began == pytest.approx(0.3, abs=0.01)
+        assert caught.value.sent is False
+    assert requests_sent(canned) == 0
 
 
 async def test_an_invalidation_concerns_no_other_key(canned: aioresponses, process: Callable[..., Zenovay]) -> None:
@@ -249,6 +308,9 @@ async def test_the_last_client_of_a_cache_closes_its_store(
     async with Zenovay(key, cache=cache, rate_limit=None) as three:
         await three.heatmaps.pages("x")
     assert store.closed == 2
+    async with Zenovay(key, cache=cache, rate_limit=None) as four:
+        await four.cache.clear()
+    assert store.closed == 3
     assert requests_sent(canned) == 1
 
 

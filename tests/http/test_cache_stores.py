@@ -13,7 +13,7 @@ from cache_store_worker import make_store, value_of
 from helpers import until
 
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.stores.records import MAX_SCOPES
+from zenovay_async._cache.stores.invalidations import MAX_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -140,6 +140,15 @@ async def test_a_lease_that_is_free_may_be_stolen_as_well(store: CacheStore, oth
     assert not await other.acquire_lease(name, background=False)
 
 
+async def test_the_lease_of_a_direct_call_is_not_stolen(store: CacheStore, other: CacheStore, name: str) -> None:
+    """It may have been stolen itself a moment ago, by a process that was faster."""
+    assert await store.acquire_lease(name, background=True)
+    assert await other.acquire_lease(name, background=False, steal=True)
+    assert not await store.acquire_lease(name, background=False, steal=True)
+    await other.release_lease(name)
+    assert await store.acquire_lease(name, background=False, steal=True)
+
+
 async def test_nobody_releases_a_lease_that_it_does_not_have(store: CacheStore, other: CacheStore, name: str) -> None:
     assert await store.acquire_lease(name, background=False)
     await other.release_lease(name)
@@ -201,6 +210,27 @@ async def test_more_invalidations_than_are_kept_are_one_for_all(
     assert only[1] >= max(found.values())
     await store.invalidate("next", 60)
     assert set((await other.find(name)).invalidations) == {Scope().name, "next"}
+
+
+async def test_what_is_too_much_is_merged_for_the_key_that_has_most_of_it(
+    store: CacheStore, other: CacheStore, name: str
+) -> None:
+    """Responses of other keys stay; if there are too many keys, all is invalidated."""
+    few = Scope('w,"]', "x", account="b" * 16).name
+    await store.invalidate(few, 60)
+    for number in range(MAX_SCOPES - 1):
+        await store.invalidate(Scope(f"w{number}", account="a" * 16).name, 60)
+    before = (await other.find(name)).invalidations
+    assert len(before) == MAX_SCOPES
+    last = Scope(operation="y", account="c" * 16).name
+    await other.invalidate(last, 60)
+    after = (await store.find(name)).invalidations
+    assert set(after) == {few, last, Scope(account="a" * 16).name}
+    assert after[few] == before[few]
+    assert after[Scope(account="a" * 16).name] >= max(before.values())
+    for number in range(MAX_SCOPES):
+        await store.invalidate(Scope(account=f"{number:016x}").name, 60)
+    assert Scope().name in (await store.find(name)).invalidations
 
 
 async def test_many_lookups_at_once_are_all_served(store: CacheStore, other: CacheStore, name: str) -> None:

@@ -10,6 +10,7 @@ from helpers import URL, make_client, requests_sent
 
 from zenovay_async import (
     APITimeoutError,
+    Cache,
     ConfigurationError,
     QuotaExceededError,
     RateLimit,
@@ -192,3 +193,15 @@ def test_the_class_of_a_limiter_is_rejected() -> None:
     given: Any = LateLimiter
     with pytest.raises(ConfigurationError, match="rate_limit=<class"):
         Zenovay("zv_x", rate_limit=given)
+
+
+async def test_a_refresh_that_a_limiter_fails_is_made_anew_after_a_while(canned: aioresponses) -> None:
+    """The stale response stays; the error is no caller's."""
+    canned.get(URL, payload={"success": True, "data": {"pages": []}}, repeat=True)
+    limiter = LateLimiter(0, *(RuntimeError("broken") for _ in range(9)))
+    async with make_client(rate_limit=limiter, cache=Cache(ttl=1e-6)) as zenovay:
+        for _ in range(9):
+            await zenovay.heatmaps.pages("x")
+            await asyncio.sleep(0.001)
+        assert len(list(limiter.waits)) == 8
+        assert (zenovay.cache.stats.refreshes, zenovay.cache.stats.errors) == (1, 1)

@@ -252,6 +252,20 @@ async def test_many_lookups_at_once_use_a_few_connections(redis_server: RedisSer
     await store.aclose()
 
 
+@pytest.mark.looptime
+async def test_lookups_that_wait_for_a_connection_are_no_store_that_is_lost() -> None:
+    """Such as those of a burst, where each round trip takes a while."""
+
+    class SlowRedis(Redis):
+        async def execute_command(self, *_: Any, **__: Any) -> Any:
+            await asyncio.sleep(0.1)
+            return [b"0", b"0", None, None, []]
+
+    store = RedisCacheStore(SlowRedis())
+    found = await asyncio.gather(*(store.find(f"{number}") for number in range(100)))
+    assert {one.value for one in found} == {None}
+
+
 async def test_a_client_of_ones_own_is_used_and_never_closed(redis_server: RedisServer, name: str) -> None:
     """Such as that of a Sentinel, which no URL names."""
     client = Redis.from_url(redis_server.url)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import until
 
-from zenovay_async import APIConnectionError, ClientClosedError, NotFoundError, ServerError, Zenovay, ZenovayError
+from zenovay_async import (
+    APIConnectionError,
+    ClientClosedError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    Zenovay,
+    ZenovayError,
+)
+from zenovay_async._session.flight import Caller, Flight
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -290,6 +301,124 @@ async def test_a_closed_client_joins_no_call_of_another_client(sandbox: Sandbox)
             await closed.heatmaps.pages(site)
         held.released.set()
         await call
+
+
+async def test_a_client_that_closes_says_that_the_request_of_its_calls_was_sent(sandbox: Sandbox) -> None:
+    """Also where another client sent it, and goes on."""
+    held, site = Held(), sandbox.website_ids[0]
+    sandbox.fault(held.fault)
+    closing = Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None)
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as zenovay:
+        first = asyncio.create_task(zenovay.heatmaps.pages(site))
+        await until(lambda: held.arrived == 1)
+        joined = asyncio.create_task(closing.heatmaps.pages(site))
+        await until(lambda: zenovay.cache.stats.joined + closing.cache.stats.joined == 1)
+        await closing.close()
+        with pytest.raises(ClientClosedError) as caught:
+            await joined
+        assert caught.value.sent
+        held.released.set()
+        await first
+
+
+async def test_a_call_that_joins_twice_counts_once(sandbox: Sandbox) -> None:
+    """As the client closes that sent the request which it joined first."""
+    held, site = Held(), sandbox.website_ids[0]
+    sandbox.fault(held.fault)
+    closing, *others = [Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) for _ in range(3)]
+    calls = [asyncio.create_task(closing.heatmaps.pages(site))]
+    await until(lambda: held.arrived == 1)
+    calls += [asyncio.create_task(client.heatmaps.pages(site)) for client in others]
+    await until(lambda: all(client.cache.stats.joined == 1 for client in others))
+    await closing.close()
+    await release(held, 2)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(one, ClientClosedError) for one in ended] == [True, False, False]
+    assert sandbox.count() == 2
+    assert [client.cache.stats.joined for client in others] == [1, 1]
+    for client in others:
+        await client.close()
+
+
+@pytest.mark.parametrize("options", [{"rate_limit": 50}, {"coalesce": False}, {"max_attempts": 1}], ids=str)
+async def test_an_invalidation_concerns_the_calls_of_every_client_of_the_key(
+    zenovay: Zenovay, sandbox: Sandbox, options: dict[str, Any]
+) -> None:
+    held, site = Held(), sandbox.website_ids[0]
+    sandbox.fault(held.fault)
+    before = asyncio.create_task(zenovay.heatmaps.pages(site))
+    await until(lambda: held.arrived == 1)
+    zenovay.with_options(**options).cache.invalidate(website_id=site)
+    after = asyncio.create_task(zenovay.heatmaps.pages(site))
+    await release(held, 2)
+    await asyncio.gather(before, after)
+    assert sandbox.count() == 2
+
+
+async def test_an_invalidation_concerns_the_calls_of_every_thread(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    held, site = Held(), sandbox.website_ids[0]
+    sandbox.fault(held.fault)
+    before = asyncio.create_task(zenovay.heatmaps.pages(site))
+    await until(lambda: held.arrived == 1)
+
+    async def invalidate() -> None:
+        Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None).cache.clear()
+
+    await asyncio.to_thread(asyncio.run, invalidate())
+    after = asyncio.create_task(zenovay.heatmaps.pages(site))
+    await release(held, 2)
+    await asyncio.gather(before, after)
+    assert sandbox.count() == 2
+
+
+async def test_a_wait_for_a_permit_that_is_too_long_for_one_caller_fails_it_at_once(sandbox: Sandbox) -> None:
+    """Whoever of them came first; the others wait."""
+    site, other, _ = sandbox.website_ids
+    options: dict[str, Any] = {"rate_limit": 2, "rate_limit_window": 0.5}
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, **options) as zenovay:
+        for limit in (1, 2):
+            await zenovay.heatmaps.pages(other, limit=limit)
+        # Up to Python 3.11, a call does not wait for a permit yet as the others join it.
+        timeouts = [0.2, 20.0, 0.1]
+        calls = [asyncio.create_task(zenovay.heatmaps.pages(site, timeout=timeout)) for timeout in timeouts]
+        done, pending = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_EXCEPTION)
+        done |= {call for call in pending if call.done()}
+        assert calls[1] not in done
+        for call in (calls[0], calls[2]):
+            with pytest.raises(RateLimitError, match="longer than its timeout"):
+                await call
+        assert not calls[1].done()
+        assert (await calls[1]).pages
+    assert sandbox.count() == 3
+
+
+async def test_errors_of_callers_are_freed_with_their_last_references(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    """No garbage collection is needed, also where the time of some is over and the others are canceled."""
+    held, site = Held(), sandbox.website_ids[0]
+    errors: list[weakref.ref[ZenovayError]] = []
+
+    async def call(timeout: float) -> None:
+        try:
+            await zenovay.heatmaps.pages(site, timeout=timeout)
+        except ZenovayError as error:
+            errors.append(weakref.ref(error))
+
+    sandbox.fault(held.fault)
+    gc.collect()
+    gc.disable()
+    try:
+        calls = [asyncio.create_task(call(timeout)) for timeout in (0.05, 0.06, 30, 30)]
+        await until(lambda: len(errors) == 2)
+        for task in calls[2:]:
+            task.cancel()
+        await asyncio.wait(calls)
+        calls.clear()
+        del task
+        await asyncio.sleep(0.01)
+        assert [error() for error in errors] == [None] * 2
+        assert not [found for found in gc.get_objects() if isinstance(found, (Flight, Caller))]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("seed", range(3))

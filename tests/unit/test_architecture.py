@@ -58,7 +58,7 @@ PURE = (
     *("_protocol", *_PACER, "_limits.outage", "_limits.outcome", "_limits.patience", "_limits.round_trip"),
     *("_limits.settlement", "_limits.sharing.state", "_limits.sharing.fairness", "_limits.sharing.plan"),
     *("_cache.entry", "_cache.invalidation", "_cache.stats", "_cache.store"),
-    "_cache.stores.records",
+    "_cache.stores.invalidations",
 )
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),

@@ -25,6 +25,7 @@ from zenovay_async._session.background import SCOPE, Background, BackgroundScope
 from zenovay_async._session.coalescing import Coalescer
 from zenovay_async._session.deadlines import DeadlineTimer
 from zenovay_async._session.drift import DriftReporter
+from zenovay_async._session.flight import forget_flights
 from zenovay_async._session.session import Options, Session
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from simulated_session import ResponseKind, SimulatedRequest
+
+    from zenovay_async._protocol.response import Response
+    from zenovay_async._session.state import CallState
 
 # Seconds by which two things of one moment may differ.
 SOON = 0.02
@@ -400,7 +404,7 @@ def test_refreshes_and_invalidations_leave_no_caller_behind(
             coalescer = world.coalescers[client]
             if isinstance(what, Scope):
                 forgotten.append((now(), what))
-                coalescer.forget(what)
+                forget_flights(world.budgets[client], what)
                 return
             coalescer.refresh(CALLS[what])
             assert not coalescer.refresh(CALLS[what])
@@ -420,5 +424,32 @@ def test_refreshes_and_invalidations_leave_no_caller_behind(
                 for at, scope in forgotten:
                     if at < made.began - SOON and scope.covers("request", CALLS[made.planned.path].path, ""):
                         assert world.server.requests[made.data["request"]].began >= at
+
+    run(main())
+
+
+def test_a_caller_canceled_while_its_call_ends_is_canceled() -> None:
+    """Its time is over, and the call, which nobody else waits for, takes a while to end."""
+
+    async def main() -> None:
+        world = World([(9.0, "200")], None)
+        coalescer, session = world.coalescers[0], world.sessions[0]
+
+        async def end_late(state: CallState[Any]) -> Response[Any]:
+            try:
+                return await session.run(state)
+            except asyncio.CancelledError:
+                await asyncio.sleep(1)
+                raise
+
+        first, last = [asyncio.create_task(coalescer.send(CALLS["a"], timeout, end_late)) for timeout in (9.0, 1.0)]
+        await asyncio.sleep(0.5)
+        first.cancel()
+        await asyncio.sleep(1)
+        last.cancel()
+        ended = await asyncio.gather(first, last, return_exceptions=True)
+        assert [type(error) for error in ended] == [asyncio.CancelledError] * 2
+        assert now() == pytest.approx(2, abs=SOON)
+        await world.close()
 
     run(main())

@@ -333,16 +333,51 @@ async def test_where_no_folder_can_be_made_that_is_an_error(tmp_path: Path) -> N
     await store.aclose()
 
 
-async def test_there_are_never_more_responses_than_allowed_and_those_go_first_that_expire_first(
-    tmp_path: Path,
-) -> None:
+async def test_there_are_never_more_responses_than_allowed_and_those_go_first_that_are_oldest(tmp_path: Path) -> None:
     store, other = (MachineCacheStore(tmp_path, max_entries=20) for _ in range(2))
     for number in range(100):
-        await (store, other)[number % 2].put(f"{number:064}", VALUE, 60 + number)
+        await (store, other)[number % 2].put(f"{number:064}", VALUE, 600 - number)
         assert len(responses_in(tmp_path)) == (await tally_of(store)).entries <= 20
     assert {f"{number:064}" for number in range(90, 100)} <= responses_in(tmp_path)
     await store.aclose()
     await other.aclose()
+
+
+async def test_a_response_that_was_read_a_moment_ago_stays(tmp_path: Path) -> None:
+    """Where the system notes that, and however soon it expires."""
+    store = MachineCacheStore(tmp_path, max_entries=10)
+    for number in range(10):
+        await store.put(f"{number}", VALUE, 60 + number)
+    found = response_in(tmp_path, "0").stat()
+    os.utime(response_in(tmp_path, "0"), (found.st_atime + 1, found.st_mtime))
+    await store.put("new", VALUE, 5)
+    assert responses_in(tmp_path) == {"new", "0", *map(str, range(3, 10))}
+    await store.aclose()
+
+
+async def test_a_process_with_small_bounds_keeps_what_it_has_beside_those_with_large_ones(tmp_path: Path) -> None:
+    """The largest bound counts while something is kept that was kept under it."""
+    small = MachineCacheStore(tmp_path, max_entries=5, max_bytes=100_000)
+    large = MachineCacheStore(tmp_path, max_entries=50, max_bytes=1000)
+    for number in range(40):
+        await large.put(f"{number}", b"", 600)
+    for number in range(20):
+        await small.put(f"small-{number}", b"x", 5)
+        assert (await large.find(f"small-{number}")).value == b"x"
+    assert len(responses_in(tmp_path)) > 40
+    await large.aclose()
+    await small.aclose()
+
+
+async def test_a_large_bound_ends_with_the_last_response_that_was_kept_under_it(tmp_path: Path) -> None:
+    small, large = (MachineCacheStore(tmp_path, max_entries=number) for number in (5, 50))
+    for number in range(40):
+        await large.put(f"{number}", VALUE, 0.0)
+    for number in range(20):
+        await small.put(f"small-{number}", VALUE, 60)
+    assert len(responses_in(tmp_path)) <= 5
+    await large.aclose()
+    await small.aclose()
 
 
 async def test_there_are_never_more_bytes_than_allowed(tmp_path: Path) -> None:
@@ -356,6 +391,13 @@ async def test_there_are_never_more_bytes_than_allowed(tmp_path: Path) -> None:
     last = f"{99:064}"
     await store.put(last, bytes(200_000), 60)
     assert (await store.find(last)).value is None
+    await store.aclose()
+
+
+async def test_a_bound_may_be_as_large_as_any_int(tmp_path: Path) -> None:
+    store = MachineCacheStore(tmp_path, max_entries=1 << 80, max_bytes=1 << 80)
+    await store.put(NAME, VALUE, 60)
+    assert (await store.find(NAME)).value == VALUE
     await store.aclose()
 
 

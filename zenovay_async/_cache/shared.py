@@ -1,21 +1,24 @@
 """SharedTier: the responses that several processes share, and which of them requests one that is missing.
 
 A **lease** says that one process requests a response. The others wait for it, looking with growing pauses, each within
-its own deadline. Whoever sees a lease end without a response goes on by itself, as the next one may fare no better.
+its own deadline. The first one that sees a lease end without a response acquires it, and the others wait on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from zenovay_async._cache.entry import CachedResponse, decode, encode
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.link import SHORTEST_SLEEP, StoreLink, StoreLost
+from zenovay_async._cache.store_link import SHORTEST_SLEEP, StoreLink, StoreLost
 from zenovay_async.exceptions import ClientClosedError
 
 if TYPE_CHECKING:
@@ -55,11 +58,12 @@ class Lease:
     At most one of its methods has an effect, and only the first time. They do not wait: the store learns of it soon.
     """
 
-    __slots__ = ("__weakref__", "_is_settled", "_tier", "is_held", "is_outdated", "loop", "name")
+    __slots__ = ("__weakref__", "_is_settled", "_tier", "began_at", "is_held", "is_outdated", "loop", "name")
 
     def __init__(self, tier: SharedTier, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
         self.loop = loop
+        self.began_at = -math.inf
         self.is_held = False
         self.is_outdated = False
         self._tier = tier
@@ -112,7 +116,8 @@ class SharedTier:
         self._link = StoreLink(store, emit, counters, keep_invalidations=keep_invalidations, clock=clock, rng=self._rng)
         # The leases of this process, from before they are acquired until the store knows how they ended.
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
-        # The invalidations that were found last, as found and with their scopes, the latest first.
+        # The invalidations that were found last, as found and with their scopes, the latest first; and the offset.
+        self._offset = 0.0
         self._found: Mapping[str, float] = {}
         self._invalidations: list[tuple[float, Scope]] = []
 
@@ -126,6 +131,17 @@ class SharedTier:
         unrecorded = dict(self._link.unrecorded)
         found = await self._link.find(name)
         return None if found is None else self._read(name, found, call, unrecorded)
+
+    def is_outdated(self, name: str, call: Call[Any]) -> bool:
+        """Whether this process requests a response, and it was invalidated since, as far as found last.
+
+        From then on no other call of this process waits for that one.
+        """
+        lease = self._leases.get(name)
+        if lease is None or not self._is_invalidated(name, call, lease.began_at):
+            return False
+        lease.is_outdated = True
+        return True
 
     async def acquire(
         self, name: str, call: Call[Any], waiting: Waiting, accept: Callable[[CachedResponse], bool]
@@ -245,6 +261,7 @@ class SharedTier:
         """Acquire a lease if nobody else has it; one that holds nothing if the store is lost."""
         loop = self._link.bind()
         lease = Lease(self, name, loop)
+        lease.began_at = self._clock()
         if self._link.is_lost:
             return lease
         if not steal and self._holder(name, loop) is not None:
@@ -304,19 +321,17 @@ class SharedTier:
             else:
                 direct_since = now if direct_since is None else direct_since
                 patience = direct_since + _BACKGROUND_PATIENCE - now
-            if found.lease == "background" and patience <= 0:
-                lease = await self._try_lease(name, background=False, steal=True)
-                if lease is not None:
-                    return lease
-                # Another process was faster.
-                direct_since = now
-                continue
+            may_steal = found.lease == "background" and patience <= 0
             remaining, waited = waiting.remaining(), now - began
             spare = max(remaining - _RESERVE, (remaining - waited) / 2)
             is_requested = found.lease is not None or self._holder(name, loop) is not None
-            if not is_requested or spare <= 0:
-                lease = await self._try_lease(name, background=waiting.background)
-                return Lease(self, name, loop) if lease is None else lease
+            if may_steal or not is_requested or spare <= 0:
+                lease = await self._try_lease(name, background=waiting.background, steal=may_steal)
+                if lease is not None or spare <= 0:
+                    return lease or Lease(self, name, loop)
+                # Another one was faster, of this process or of another one.
+                direct_since = now
+                continue
             pause = min(_PAUSE_SHARE * waited, _MAX_PAUSE) * self._rng.uniform(_SHORTEST_SHARE, 1.0)
             pause = min(max(pause, _MIN_PAUSE), spare)
             if found.lease == "background":
@@ -327,23 +342,31 @@ class SharedTier:
         self, name: str, found: Found, call: Call[Any], unrecorded: Mapping[Scope, float]
     ) -> CachedResponse | None:
         """Decode what was found; ``None`` for what is not valid."""
-        if found.value is None:
-            return None
-        entry = decode(found.value, found.offset)
-        if entry is None or entry.expires_at <= self._clock():
-            return None
         if found.invalidations != self._found:
             self._parse(found.invalidations)
-        for when, scope in self._invalidations:
-            # In the time of this process, rounded as the entry's is.
-            if when - found.offset < entry.began_at:
-                break
-            if _covers(scope, name, call):
-                return None
+        self._offset = found.offset
+        if found.value is None:
+            return None
+        entry, now = decode(found.value, found.offset), self._clock()
+        if entry is None or entry.expires_at <= now:
+            return None
+        if self._is_invalidated(name, call, entry.began_at):
+            return None
         for scope, when in unrecorded.items():
             if when >= entry.began_at and _covers(scope, name, call):
                 return None
-        return entry
+        # The clock of another machine is known to half a round trip. What comes from there is no newer than now.
+        return entry if entry.stored_at <= now else msgspec.structs.replace(entry, stored_at=now)
+
+    def _is_invalidated(self, name: str, call: Call[Any], began_at: float) -> bool:
+        """Whether a response whose request began then was invalidated since, as far as the store knew last."""
+        for when, scope in self._invalidations:
+            # In the time of this process, rounded as the entry's is.
+            if when - self._offset < began_at:
+                return False
+            if _covers(scope, name, call):
+                return True
+        return False
 
     def _parse(self, invalidations: Mapping[str, float]) -> None:
         scopes = {scope.name: scope for _, scope in self._invalidations}

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import msgspec
@@ -253,6 +253,12 @@ class Budget:
         """Seconds that a direct call would wait for a permit from now; 0.0 as long as that is not known."""
         own = self._shared.own_limiter
         return 0.0 if own is None else own.expected_wait(cost)
+
+    def all_flights(self) -> list[Any]:
+        """The calls of the key in flight, in all threads and whatever the ``rate_limit`` of their clients."""
+        account = self._entry.account
+        in_use = [shared for shared in REGISTRY.in_use() if shared.account.key == account]
+        return [flight for shared in in_use for flight in list(shared.flights.values())]
 
     def outage_until(self, deadline: float) -> ServerUnavailable | None:
         """Why a direct call would not be sent until its deadline, as the server is away; ``None`` if it might be.

@@ -139,8 +139,7 @@ class Shared:
 
     def fail_all_waiters(self) -> None:
         """Fail the callers of the key that wait for a permit, whatever their ``rate_limit``: the quota is exhausted."""
-        # valuerefs() makes a list, as other threads may add to the registry meanwhile.
-        in_use = [shared for reference in REGISTRY.shared.valuerefs() if (shared := reference()) is not None]
+        in_use = REGISTRY.in_use()
         for mine in [shared for shared in in_use if shared.account is self.account]:
             # A custom limiter may serve other keys as well; then the callers of this key wait on until Budget.acquire
             # rejects them.
@@ -221,6 +220,11 @@ class Registry:
             self._kept.move_to_end(key)
             self._drop_unused()
         return shared
+
+    def in_use(self) -> list[Shared]:
+        """What is in use, of all keys and threads."""
+        # valuerefs() makes a list, as other threads may add to the registry meanwhile.
+        return [shared for reference in self.shared.valuerefs() if (shared := reference()) is not None]
 
     def _drop_unused(self) -> None:
         now = monotonic()

@@ -8,8 +8,9 @@ required.
 from __future__ import annotations
 
 import re
-from html import escape
+from html import escape, unescape
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, get_args
+from urllib.parse import unquote
 
 from zenovay_async.exceptions import MAX_BODY_CHARS, ConfigurationError, ZenovayError
 
@@ -41,6 +42,8 @@ _NAMED = re.compile(r"[\w-]*key[=:].*", re.IGNORECASE)
 _PART = 8
 # What JSON and URLs may spell in another way.
 _SPELLED = re.compile(r"[^\w.~-]", re.ASCII)
+_LETTERS = re.compile(r"[^\W_]+", re.ASCII)
+_ESCAPED = re.compile(r"\\(?:u00([0-9a-f]{2})|([^\w\s]))", re.ASCII | re.IGNORECASE)
 _REDACTED = "<secret>"
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _GET_A_KEY = "Create one in the Zenovay dashboard under Settings > API keys"
@@ -117,11 +120,17 @@ class Auth:
             body: The body.
             headers: Values of the headers.
         """
-        key = self._key
+        key, values = self._key, "\n".join(headers)
+        # What is spelled alike in all of them; without it there is nothing to look for.
+        part = key if self._has_one_spelling else max(_LETTERS.findall(key), key=len, default="")
+        if part.encode() not in body and part not in values:
+            return False
         if self._has_one_spelling:
-            return key.encode() in body or any(key in value for value in headers)
-        text = "\n".join((body.decode("latin-1"), *headers)).lower()
-        return any(one in text for one in _spellings(key))
+            return True
+        text = f"{body.decode('latin-1')}\n{values}"
+        # One may be inside of another, as a URL in JSON.
+        readings = [text, unquote(text), text := _unescape(text), text := unescape(text), unquote(text)]
+        return any(key in reading for reading in readings)
 
     def redact(self, error: ZenovayError) -> None:
         """Redact the key in an error, as a server may have echoed it or a part of it, and cut the body only then.
@@ -220,6 +229,11 @@ def _spellings(key: str) -> set[str]:
         for form in ("\\u{:04x}", "%{:02x}", "&#{};", "&#x{:x};")
     }
     return {lower, escaped, escaped.replace("/", "\\/"), lower.replace("/", "\\/"), escape(lower), *spelled}
+
+
+def _unescape(text: str) -> str:
+    """A text without the escapes of JSON."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
 
 
 def doubt_about_key(key: Secret) -> str:

@@ -1,4 +1,12 @@
-"""CachingCaller: responses that are kept, in front of the requests; a Caller around a Session and its Coalescer."""
+"""CachingCaller: responses that are kept, in front of the requests; a Caller around a Session and its Coalescer.
+
+A response that is **fresh** ends the call. One that is **stale** ends it as well, and is refreshed in the background.
+Whatever else is requested goes through the coalescer, so that what many need at once is requested and kept once; who
+joins a request keeps the response too, if the one who leads it has another cache.
+
+An invalidation counts against a response by when its request began. A call that joins a request takes its own
+beginning for that: after an invalidation no call joins a request from before.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.kept_responses import CONCLUSIVE, MIN_PAUSE, NOT_FOUND
-from zenovay_async.exceptions import ClientClosedError, NotFoundError, ZenovayError
+from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
     from zenovay_async._cache.entry import CachedResponse
+    from zenovay_async._cache.invalidation import Scope
     from zenovay_async._cache.memory import Account, Key, Record
     from zenovay_async._cache.options import CacheParts
     from zenovay_async._cache.shared import Lease
@@ -107,6 +116,18 @@ class CachingCaller:
         now, entry = self._clock(), record.entry
         return now < entry.fresh_until and now - entry.stored_at < self._max_age
 
+    def invalidate(self, scope: Scope) -> Awaitable[None] | None:
+        """Invalidate the responses of this account within a scope, in this process at once.
+
+        Returns:
+            To be awaited by whoever needs to know that all processes see it; ``None`` if there are no others.
+
+        Raises:
+            ClientClosedError: There are others, and no event loop is running.
+        """
+        self._memory.invalidate(self._account, scope, self._clock())
+        return None
+
     async def aclose(self) -> None:
         """Close what this client has of the cache: in memory, nothing."""
 
@@ -185,8 +206,8 @@ class CachingCaller:
             try:
                 response = await self._coalescer.send(call, timeout, carry_out)
             except ZenovayError as error:
-                if isinstance(error, NotFoundError) and not leads:
-                    self._keep_joined_error(key, error, since)
+                if isinstance(error, CONCLUSIVE) and not leads:
+                    self._record_joined_failure(key, error, since)
                 stale = self._use_instead(error, call, key)
                 if stale is None:
                     raise
@@ -203,9 +224,9 @@ class CachingCaller:
                 return response
             timeout = None if begun.deadline is None else max(MIN_TIMEOUT, begun.remaining())
 
-    def _keep_joined_error(self, key: Key, error: NotFoundError, since: float) -> None:
+    def _record_joined_failure(self, key: Key, error: ZenovayError, since: float) -> None:
         if not self._is_kept_since(key, since):
-            self._kept.keep_error(key, error, since)
+            self._kept.record_failure(key, error, since, None)
 
     def _is_kept_since(self, key: Key, since: float) -> bool:
         """Whether a response that came since then is kept, as by a caller with the same cache who led."""
@@ -213,24 +234,33 @@ class CachingCaller:
         return record is not None and record.entry.stored_at >= since
 
     async def _fetch(self, key: Key, state: CallState[Any], lease: Lease | None = None) -> Response[Any]:
+        """Request a response, and keep it."""
         began_at = self._clock()
         try:
             response = await self._session.run(state)
+            self._kept.keep(key, response, began_at, lease)
         except ZenovayError as error:
             self._kept.record_failure(key, error, began_at, lease)
             raise
-        except BaseException:
-            if lease is not None:
-                lease.release_soon()
+        except Exception:
+            # Of the caller's own code, such as a limiter.
+            self._kept.put_off_refresh(key, MIN_PAUSE)
             raise
-        self._kept.keep(key, response, began_at, lease)
+        finally:
+            if lease is not None:
+                # Without effect if it ended with what is kept.
+                lease.release_soon()
         return response
 
-    async def _refresh(self, key: Key, state: CallState[Any], lease: Lease | None = None, /) -> Response[Any]:
+    async def _refresh(self, key: Key, state: CallState[Any]) -> Response[Any]:
+        """Request a response in the background, in place of a stale one."""
+        return await self._fetch_anew(key, state)
+
+    async def _fetch_anew(self, key: Key, state: CallState[Any], lease: Lease | None = None) -> Response[Any]:
         self._counters.refreshes += 1
         try:
             return await self._fetch(key, state, lease)
-        except ZenovayError as error:
+        except Exception as error:
             if not isinstance(error, (*CONCLUSIVE, ClientClosedError)):
                 self._counters.errors += 1
             raise

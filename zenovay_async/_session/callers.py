@@ -77,29 +77,28 @@ def make_callers(
         listener: Gets the events of the client.
     """
     session = Session(transport, auth, base_url, budget, options, drift)
-    account, cache = entry_of(auth, base_url, limits).account, reuse.cache
-    counters = Counters() if cache is None else parts_of(cache).counters
-    if cache is None and not reuse.coalesce:
-        return Callers(session, ClientCache(None, account, None, counters))
+    cache = reuse.cache
+    parts = None if cache is None else parts_of(cache)
+    counters = Counters() if parts is None else parts.counters
+    if parts is None and not reuse.coalesce:
+        return Callers(session, ClientCache(budget, counters))
     # What decides how a request is sent. Those who join have the other options, such as their timeouts, for themselves.
     kind = (
         *(options.attempt_timeout, options.max_attempts, options.strict),
         *(limits.quota_reserve, limits.batch_headroom),
     )
     coalescer = Coalescer(session, budget, kind, counters, enabled=reuse.coalesce)
-    handle = ClientCache(cache, account, coalescer, counters)
-    if cache is None:
-        return Callers(coalescer, handle, coalescer)
-    parts, kept = parts_of(cache), KeptResponses(cache, auth, strict=options.strict)
+    if cache is None or parts is None:
+        return Callers(coalescer, ClientCache(budget, counters), coalescer)
     make = CachingCaller if parts.tiers is None else partial(SharedCachingCaller, tiers=parts.tiers, listener=listener)
     caching = make(
         parts,
-        kept,
-        account,
+        KeptResponses(cache, auth, strict=options.strict),
+        entry_of(auth, base_url, limits).account,
         max_age=reuse.max_age,
         session=session,
         coalescer=coalescer,
         transport=transport,
         budget=budget,
     )
-    return Callers(caching, handle, coalescer, caching)
+    return Callers(caching, ClientCache(budget, counters, parts.memory, caching), coalescer, caching)

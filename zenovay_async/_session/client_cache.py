@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zenovay_async._cache.invalidation import Scope
-from zenovay_async._cache.memory import account_name
-from zenovay_async._cache.options import parts_of
 from zenovay_async._cache.stats import CacheStats, Counters
 from zenovay_async._protocol.parameters import optional_str
+from zenovay_async._session.flight import forget_flights
 from zenovay_async.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
 
-    from zenovay_async._cache.memory import Account
-    from zenovay_async._cache.options import Cache
-    from zenovay_async._session.coalescing import Coalescer
+    from zenovay_async._cache.memory import Memory
+    from zenovay_async._limits.budget import Budget
+    from zenovay_async._session.cache import CachingCaller
 
 
 class _Done:
@@ -37,15 +34,16 @@ class ClientCache:
     flight at one time are one request all the same.
     """
 
-    def __init__(self, cache: Cache | None, account: Account, coalescer: Coalescer | None, counters: Counters) -> None:
-        self._cache = cache
-        self._parts = None if cache is None else parts_of(cache)
-        self._account = account
-        self._coalescer = coalescer
+    def __init__(
+        self, budget: Budget, counters: Counters, memory: Memory | None = None, caching: CachingCaller | None = None
+    ) -> None:
+        self._budget = budget
         self._counters = counters
+        self._memory = memory
+        self._caching = caching
 
     def __repr__(self) -> str:
-        return f"<ClientCache of {self._cache!r}: {self.stats!r}>"
+        return f"<ClientCache: {self.stats!r}>"
 
     def clear(self) -> Awaitable[None]:
         """Invalidate all responses of the client's key; as :meth:`invalidate`."""
@@ -79,7 +77,7 @@ class ClientCache:
     @property
     def stats(self) -> CacheStats:
         """What the cache has done since it was made, for all clients that have it, and what it has now."""
-        counters, memory = self._counters, None if self._parts is None else self._parts.memory
+        counters, memory = self._counters, self._memory
         return CacheStats(
             hits=counters.hits,
             stale=counters.stale,
@@ -92,12 +90,6 @@ class ClientCache:
         )
 
     def _invalidate(self, scope: Scope) -> Awaitable[None]:
-        parts = self._parts
-        if parts is not None:
-            parts.memory.invalidate(self._account, scope, parts.clock())
-        if self._coalescer is not None:
-            self._coalescer.forget(scope)
-        if parts is None or parts.tiers is None:
-            return _Done()
-        of_account = msgspec.structs.replace(scope, account=account_name(self._account))
-        return parts.tiers.here().tier.invalidate_soon(of_account)
+        forget_flights(self._budget, scope)
+        recorded = None if self._caching is None else self._caching.invalidate(scope)
+        return _Done() if recorded is None else recorded

@@ -16,7 +16,6 @@ from zenovay_async.exceptions import ClientClosedError
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from zenovay_async._cache.invalidation import Scope
     from zenovay_async._cache.stats import Counters
     from zenovay_async._limits.budget import Budget
     from zenovay_async._protocol.call import Call
@@ -64,21 +63,23 @@ class Coalescer:
             ZenovayError: The call failed; each caller has an error of its own.
         """
         session, endpoint = self._session, call.endpoint
-        if carry_out is None:
-            carry_out = session.run
+        carry_out = carry_out or session.run
         # As Call.is_cacheable, and Coalescer._key(), without two calls on the path of every call.
         if not self._enabled or call.body is not None or not endpoint.idempotent or endpoint.method != "GET":
             return await carry_out(session.begin(call, timeout))
         key = endpoint.decoder, call.path, call.query, self._kind
         watcher: asyncio.Future[None] | None = None
         caller: Caller | None
+        has_joined = False
         while True:
             flight: Flight[T] | None = self._budget.flights.get(key)
             if flight is not None and flight.is_of_running_loop:
                 session.check_open()
                 caller = flight.join(session.timeout_of(timeout), current_scope())
                 watcher = self._watch(flight, caller)
-                self._counters.joined += 1
+                if not has_joined:
+                    has_joined = True
+                    self._counters.joined += 1
                 _logger.debug("%s: joined an equal call in flight", call)
             else:
                 flight = Flight(session.begin(call, timeout), self, self._budget, key)
@@ -126,11 +127,10 @@ class Coalescer:
         flight.task.add_done_callback(self._refreshes.discard)
         return flight.task
 
-    def forget(self, scope: Scope) -> None:
-        """Let no further call join those in flight within a scope; those who wait for them get their response."""
+    def forget_call(self, call: Call[Any]) -> None:
+        """Let no further call join an equal one in flight."""
         for flight in list(self._budget.flights.values()):
-            call = flight.state.call
-            if scope.covers(call.operation, call.path, call.query):
+            if (flight.state.call.path, flight.state.call.query) == (call.path, call.query):
                 flight.forget()
 
     def _watch(self, flight: Flight[Any], caller: Caller) -> asyncio.Future[None] | None:

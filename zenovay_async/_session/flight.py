@@ -1,7 +1,8 @@
 """One call in flight for which several callers wait.
 
-Each caller has a deadline and a cancellation of its own. The call runs in a task, which no caller's end touches: it
-lives to the latest deadline of those who wait, and is canceled with the last of them. A caller whose time is over, or
+Each caller has a deadline and a cancellation of its own. The call runs in a task, which no caller's end touches, as
+canceling a task cancels whatever it awaits: it lives to the latest deadline of those who wait, and is canceled with the
+last of them. A caller whose time is over, or
 will not suffice for the wait that the call begins, fails alone. A direct call that joins one of a batch makes it
 direct.
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
     from contextvars import Context
 
+    from zenovay_async._cache.invalidation import Scope
     from zenovay_async._limits.budget import Budget
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.call import Call
@@ -198,7 +200,13 @@ class Flight(Generic[T]):
             await self.leave(caller)
             raise
         if caller is not None and caller.error is not None:
-            await self._until_canceled()
+            canceled = await self._until_canceled()
+            if canceled is not None:
+                try:
+                    raise canceled
+                finally:
+                    # Or its traceback would refer to this frame, which refers to it.
+                    del canceled
         return self._result_for(caller, call)
 
     def time_left(self, caller: Caller | None) -> float | None:
@@ -238,10 +246,9 @@ class Flight(Generic[T]):
         return msgspec.structs.replace(response, data=parse_response(call, raw, time.time()).data)
 
     def forget(self) -> None:
-        """Let nobody join any more."""
-        registered = self._flights.pop(self._key, self)
-        if registered is not self:
-            self._flights[self._key] = registered
+        """Let nobody join any more; may be called in another thread."""
+        if self._flights.get(self._key) is self:
+            self._flights.pop(self._key, None)
 
     def on_wait(self, seconds: float, outage: ServerUnavailable | None = None) -> None:
         """Fail the direct callers for whom the wait that begins is too long."""
@@ -250,6 +257,14 @@ class Flight(Generic[T]):
         for caller in list(self._callers or ()):
             if caller.scope is None and caller.deadline < until:
                 self._fail(caller, state.expire(caller.deadline, caller.timeout, outage=outage, wait=seconds))
+
+    def on_acquire(self) -> None:
+        """Fail the direct callers whose time does not suffice for the wait for a permit that begins."""
+        for caller in list(self._callers or ()):
+            if caller.scope is None:
+                error = self._foreseen_error(caller)
+                if error is not None:
+                    self._fail(caller, error)
 
     def on_permit(self, began_at: float) -> None:
         """Let the time of background callers count from now, as they wait for permits as long as it takes."""
@@ -284,7 +299,7 @@ class Flight(Generic[T]):
         except asyncio.CancelledError as error:
             # From within, as of a custom limiter, unless somebody else canceled the task.
             task = asyncio.current_task()
-            self._error = Aborted() if task is not None and task.cancelling() else error
+            self._error = Aborted() if task is not None and task.cancelling() else error.with_traceback(None)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self._error = error
         self._end()
@@ -330,19 +345,26 @@ class Flight(Generic[T]):
             self._is_canceled = True
             self.task.cancel()
 
-    async def _until_canceled(self) -> None:
-        """Wait for the end of a call that was canceled with its last caller, whatever comes."""
+    async def _until_canceled(self) -> asyncio.CancelledError | None:
+        """Wait for the end of a call that was canceled with its last caller, whatever comes.
+
+        Returns:
+            What came: a cancellation of the caller itself, to be raised unless one is raised already.
+        """
+        canceled: asyncio.CancelledError | None = None
         while self._is_canceled and not self.task.done():
             try:
                 await asyncio.wait([self.task])
-            except asyncio.CancelledError:
-                # The caller raises the first one.
-                continue
+            except asyncio.CancelledError as error:
+                canceled = error.with_traceback(None)
+        return canceled
 
     def close(self, caller: Caller, _: asyncio.Future[None]) -> None:
         """End the wait of a caller whose client was closed; the call itself goes on for the others."""
         if not self.is_done and caller in (self._callers or ()):
-            self._fail(caller, copy.copy(self.state).final_error(ClientClosedError(CLOSED)))
+            error = ClientClosedError(CLOSED)
+            error.sent = self.state.attempt is not None
+            self._fail(caller, copy.copy(self.state).final_error(error))
 
     def _fail(self, caller: Caller, error: ZenovayError) -> None:
         caller.error = error
@@ -391,7 +413,7 @@ class Flight(Generic[T]):
         if not state.is_acquiring:
             return None
         outage, wait = self._budget.outage_until(caller.deadline), self._expected_wait()
-        if outage is None and caller.joined_at + wait <= caller.deadline:
+        if outage is None and state.loop.time() + wait <= caller.deadline:
             return None
         return state.expire(caller.deadline, caller.timeout, outage=outage, wait=wait)
 
@@ -405,17 +427,31 @@ class Flight(Generic[T]):
 
     def _error_for(self, caller: Caller | None) -> BaseException | None:
         if caller is not None and caller.error is not None:
-            return caller.error
+            # Not kept, as the frames of the caller, to which its traceback refers, refer to this.
+            own, caller.error = caller.error, None
+            return own
         error, scope = self._error, self.state.scope if caller is None else caller.scope
         if isinstance(error, asyncio.CancelledError):
             return asyncio.CancelledError(*error.args)
         if not isinstance(error, ZenovayError):
             # Of the caller's own code, such as a limiter.
-            return error if error is None or caller is self.leader else _copy_of(error)
+            if error is None or caller is not self.leader:
+                return error and _copy_of(error)
+            if caller is None:
+                self._error = None
+            return error
         own = copy.copy(error)
         if scope is not None:
             scope.record_rejection(self.state.call, own)
         return own
+
+
+def forget_flights(budget: Budget, scope: Scope) -> None:
+    """Let no further call of a key join those in flight within a scope; who waits for them gets their response."""
+    for flight in budget.all_flights():
+        call = flight.state.call
+        if scope.covers(call.operation, call.path, call.query):
+            flight.forget()
 
 
 def _copy_of(error: BaseException) -> BaseException:

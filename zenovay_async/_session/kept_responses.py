@@ -135,11 +135,16 @@ class KeptResponses:
         if isinstance(error, CONCLUSIVE):
             self._store(key, None, began_at, lease)
             return
-        record = self._memory.find(key)
-        if record is not None and not isinstance(error, ClientClosedError):
-            record.refresh_at = self._clock() + min(max(error.retry_after or 0.0, MIN_PAUSE), _MAX_PAUSE)
+        if not isinstance(error, ClientClosedError):
+            self.put_off_refresh(key, min(max(error.retry_after or 0.0, MIN_PAUSE), _MAX_PAUSE))
         if lease is not None:
             lease.release_soon()
+
+    def put_off_refresh(self, key: Key, seconds: float) -> None:
+        """Refresh a stale response not before so many seconds."""
+        record = self._memory.find(key)
+        if record is not None:
+            record.refresh_at = self._clock() + seconds
 
     def _decode(self, record: Record, call: Call[Any]) -> Decoded | None:
         entry, decoder = record.entry, call.endpoint.decoder

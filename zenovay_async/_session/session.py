@@ -316,6 +316,8 @@ class Session:
         if not state.background:
             state.expected_at = state.loop.time() + budget.expected_wait(endpoint.cost)
         state.is_acquiring = True
+        if state.observer is not None:
+            state.observer.on_acquire()
         try:
             return await budget.acquire(
                 endpoint.cost,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from zenovay_async._cache.entry import CachedResponse
 from zenovay_async._cache.memory import Key, Record, account_name
@@ -12,9 +15,12 @@ from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._session.cache import MIN_TIMEOUT, CachingCaller
 from zenovay_async._session.connection_pool import headers_view
 from zenovay_async._session.kept_responses import MIN_PAUSE, NOT_FOUND
-from zenovay_async.exceptions import APITimeoutError
+from zenovay_async.exceptions import APITimeoutError, ZenovayError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from zenovay_async._cache.invalidation import Scope
     from zenovay_async._cache.memory import Account
     from zenovay_async._cache.options import CacheParts
     from zenovay_async._cache.shared import Lease, SharedTier
@@ -87,24 +93,31 @@ class SharedCachingCaller(CachingCaller):
         state = self._session.begin(call, timeout)
         self._transport.check_open()
         key, tier = self._key_of(call), self._tier()
+        name = self._name_of(key)
         whole = state.remaining()
         try:
             async with asyncio.timeout_at(state.deadline):
-                entry = await tier.find(self._name_of(key), call)
+                entry = await tier.find(name, call)
         except TimeoutError:
-            error = APITimeoutError("The deadline passed before the store of the cache responded")
-            error.sent = False
-            raise state.final_error(error) from None
+            raise _deadline_error(state) from None
         # What the store does not have is gone for all.
         record = self._remember(key, entry) if entry is not None else self._memory.find(key) if tier.is_lost else None
         if record is not None:
             response = self._use(record, call, key)
             if response is not None:
                 return response
+        if tier.is_outdated(name, call):
+            # Invalidated by another process.
+            self._coalescer.forget_call(call)
         left = state.remaining()
         if whole - left > _NEGLIGIBLE * whole:
             timeout = max(MIN_TIMEOUT, left)
         return await self._request(call, timeout, key, state)
+
+    def invalidate(self, scope: Scope) -> Awaitable[None]:
+        """Invalidate the responses of this account within a scope; see :meth:`CachingCaller.invalidate`."""
+        super().invalidate(scope)
+        return self._tier().invalidate_soon(msgspec.structs.replace(scope, account=self._account_name))
 
     async def aclose(self) -> None:
         """Close the cache's store, if no other client uses it in this thread."""
@@ -122,12 +135,23 @@ class SharedCachingCaller(CachingCaller):
             now = self._clock()
             return entry.stored_at >= since or (now < entry.fresh_until and now - entry.stored_at < self._max_age)
 
-        found = await self._tier().acquire(self._name_of(key), call, state, accept)
+        found = await self._acquire(key, state, accept)
         if not isinstance(found, CachedResponse):
             return await super()._fetch(key, state, found)
         return self._respond(key, call, found) or await super()._fetch(key, state)
 
-    async def _refresh(self, key: Key, state: CallState[Any], _: Lease | None = None, /) -> Response[Any]:
+    async def _acquire(
+        self, key: Key, state: CallState[Any], accept: Callable[[CachedResponse], bool]
+    ) -> CachedResponse | Lease:
+        """Acquire the lease of a response, or wait for it, until the deadline, which others may put off meanwhile."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(state.deadline):
+                    return await self._tier().acquire(self._name_of(key), state.call, state, accept)
+            if state.remaining() <= 0:
+                raise _deadline_error(state)
+
+    async def _refresh(self, key: Key, state: CallState[Any]) -> Response[Any]:
         """Refresh a response, unless another process does."""
         name, call, tier = self._name_of(key), state.call, self._tier()
         lease = await tier.try_acquire(name)
@@ -150,7 +174,7 @@ class SharedCachingCaller(CachingCaller):
             response = self._respond(key, call, entry)
             if response is not None:
                 return response
-        return await super()._refresh(key, state, lease)
+        return await self._fetch_anew(key, state, lease)
 
     def _respond(self, key: Key, call: Call[Any], entry: CachedResponse) -> Response[Any] | None:
         """Make a response of one that another process kept; ``None`` if this client does not accept it.
@@ -168,7 +192,9 @@ class SharedCachingCaller(CachingCaller):
         record = self._memory.find(key)
         if record is not None:
             known = record.entry
-            if known.stamp == entry.stamp or known.stored_at > entry.stored_at:
+            # One that began before may have been invalidated by another process since.
+            is_later = known.stored_at > entry.stored_at and known.began_at >= entry.began_at
+            if is_later or known.stamp == entry.stamp:
                 return record
         record = Record(entry, headers_view(entry.headers))
         self._memory.keep(key, record)
@@ -186,3 +212,9 @@ class SharedCachingCaller(CachingCaller):
             members.join(self, self._listener)
             self._members = members
         return members.tier
+
+
+def _deadline_error(state: CallState[Any]) -> ZenovayError:
+    error = APITimeoutError("The deadline passed before the store of the cache responded")
+    error.sent = False
+    return state.final_error(error)

@@ -48,6 +48,10 @@ class Observer(Protocol):
         """Note that the call begins to wait for so long, for a permit, a retry or a server that is away."""
         ...
 
+    def on_acquire(self) -> None:
+        """Note that the call begins to wait for a permit."""
+        ...
+
     def on_permit(self, began_at: float) -> None:
         """Note that the call has a permit, for which it had waited since then, in the time of the loop."""
         ...

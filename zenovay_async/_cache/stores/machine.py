@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from zenovay_async._cache.store import Found
 from zenovay_async._cache.stores import lease_file, response_file
+from zenovay_async._cache.stores.invalidations import add_invalidation, read_invalidations
 from zenovay_async._cache.stores.lease_file import LeaseFile, find_holder
-from zenovay_async._cache.stores.records import add_record, read_records
 from zenovay_async._cache.stores.response_file import remove, stat_file, write_temporary
-from zenovay_async._cache.stores.tally import SeenFile, Tally, select_kept
+from zenovay_async._cache.stores.tally import LARGEST_BOUND, SeenFile, Tally, select_kept
 from zenovay_async._limits.stores.private_file import PrivateFile
 from zenovay_async._limits.stores.private_folder import PrivateFolder, wait_for_lock
 from zenovay_async.rate_limits import StoreWrite
@@ -46,13 +46,14 @@ class MachineCacheStore:
     Args:
         root: Folder in which the private one is; ``None`` for memory where the system has a folder for that, else a
             temporary one.
-        max_entries: Responses kept at most; those that expire first go first.
+        max_entries: Responses kept at most; those go first that were used least recently. Of processes with different
+            bounds, the largest one counts.
         max_bytes: Bytes of their files.
     """
 
     def __init__(self, root: Path | None = None, *, max_entries: int = 1024, max_bytes: int = 1 << 26) -> None:
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
+        self._max_entries = min(max_entries, LARGEST_BOUND)
+        self._max_bytes = min(max_bytes, LARGEST_BOUND)
         self._folder = PrivateFolder(root, _FOLDER)
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._tally: PrivateFile | None = None
@@ -100,7 +101,7 @@ class MachineCacheStore:
             lease = self._leases.get(name)
             if lease is not None and lease.is_current():
                 lease.set_background(background=background)
-            elif steal or find_holder(path) is None:
+            elif (holder := find_holder(path)) is None or (steal and holder == "background"):
                 self._leases[name] = LeaseFile(self._folder.open(), path, background=background)
             else:
                 return
@@ -129,11 +130,10 @@ class MachineCacheStore:
             old = stat_file(path)
             Path(temporary).replace(path)
             self._release(name)
-            tally = Tally.decode(encoded).add(1, size)
+            tally = Tally.decode(encoded).add(1, size).widen(self._max_entries, self._max_bytes, now + seconds, now)
             if old is not None:
                 tally = tally.add(-1, -old.st_size)
-            is_full = tally.entries > self._max_entries or tally.size > self._max_bytes
-            must_sweep = (is_full or now - tally.swept_at > _SWEEP) and now > tally.claimed_until
+            must_sweep = (tally.is_full or now - tally.swept_at > _SWEEP) and now > tally.claimed_until
             if must_sweep:
                 tally = tally._replace(claimed_until=now + _CLAIM)
             return StoreWrite(tally.encode())
@@ -190,7 +190,7 @@ class MachineCacheStore:
         """
 
         def change(encoded: bytes | None, now: float) -> StoreWrite:
-            return StoreWrite(add_record(encoded, scope, now, seconds))
+            return StoreWrite(add_invalidation(encoded, scope, now, seconds))
 
         await wait_for_lock(lambda: self._change_file(self._open_invalidations(), change), self._folder)
 
@@ -275,7 +275,7 @@ class MachineCacheStore:
         except BlockingIOError:
             return False
         if encoded != self._encoded:
-            self._invalidated = read_records(encoded)
+            self._invalidated = read_invalidations(encoded)
             self._encoded = encoded
         return True
 
@@ -323,11 +323,13 @@ class MachineCacheStore:
                     responses.append(SeenFile(entry.path, found))
                 elif entry.name.endswith((response_file.TEMPORARY, lease_file.SUFFIX)) and found.st_mtime < now - _LEFT:
                     left.append(SeenFile(entry.path, found))
-        kept = select_kept(responses, self._max_entries, self._max_bytes, now)
-        removed = responses[kept:] + [file for file in left if _is_left(file.path)]
+        kept = select_kept(responses, before.max_entries.limit, before.max_bytes.limit, now)
+        remaining = {file.path for file in kept}
+        removed = [file for file in responses if file.path not in remaining]
+        removed += [file for file in left if _is_left(file.path)]
         for at in range(0, len(removed), _STEP):
             await self._remove_files(removed[at : at + _STEP])
-        await self._count(responses[:kept], before)
+        await self._count(kept, before)
 
     async def _read_tally(self) -> Tally:
         read: list[Tally] = []
@@ -350,7 +352,8 @@ class MachineCacheStore:
         def change(encoded: bytes | None, now: float) -> StoreWrite:
             after = Tally.decode(encoded)
             entries, size_now = len(kept) + after.entries - before.entries, size + after.size - before.size
-            return StoreWrite(Tally(max(0, entries), max(0, size_now), now, 0.0).encode())
+            counted = after._replace(entries=max(0, entries), size=max(0, size_now), swept_at=now, claimed_until=0.0)
+            return StoreWrite(counted.encode())
 
         await self._change(change)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from zenovay_async._cache.invalidation import Scope
 from zenovay_async._cache.store import Found
-from zenovay_async._cache.stores.records import MAX_SCOPES
-from zenovay_async._limits.stores.redis_connection import RedisConnection, Script, make_key
+from zenovay_async._cache.stores.invalidations import MAX_SCOPES
+from zenovay_async._limits.stores.redis_connection import TRIES, RedisConnection, Script, make_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +28,12 @@ _FIND = Script(b"""
 local now = redis.call('TIME')
 return {now[1], now[2], redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]), redis.call('HGETALL', KEYS[3])}
 """)
-# KEYS: lease. ARGV: token, kind, milliseconds, whether to take it from whoever has it.
+# KEYS: lease. ARGV: token, kind, milliseconds, the kind that is taken from whoever has it.
 _ACQUIRE = Script(b"""
 local now = redis.call('TIME')
 local old = redis.call('GET', KEYS[1])
-if old and ARGV[4] == '0' and string.sub(old, 1, #ARGV[1]) ~= ARGV[1] then return {now[1], now[2], 0} end
+local is_mine = old and string.sub(old, 1, #ARGV[1]) == ARGV[1]
+if old and not is_mine and string.sub(old, #ARGV[1] + 1) ~= ARGV[4] then return {now[1], now[2], 0} end
 redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
 return {now[1], now[2], 1}
 """)
@@ -57,26 +58,41 @@ if old and string.sub(old, 1, #ARGV[1]) == ARGV[1] then redis.call('DEL', KEYS[2
 return {now[1], now[2]}
 """)
 # KEYS: invalidations. ARGV: scope, seconds, scopes at most, the scope of all. A field has two times: when it was
-# invalidated, and until when that is known.
+# invalidated, and until when that is known. If there are too many, those of the account that has most of them are
+# merged; a scope ends with its account, and so does the one of all, with none.
 _INVALIDATE = Script(b"""
 local now = redis.call('TIME')
 local at = now[1] + now[2] / 1000000
-local last, count = at + ARGV[2], 1
+local function account(scope) return string.match(scope, ',([^,]*)%]$') or 'null' end
+local most = account(ARGV[1])
+local last, count, counts = at + ARGV[2], 1, {[most] = 1}
 local fields = redis.call('HGETALL', KEYS[1])
 for i = 1, #fields, 2 do
     local known = tonumber(string.match(fields[i + 1], ' (.*)')) or 0
     if known <= at then redis.call('HDEL', KEYS[1], fields[i])
     else
         last = math.max(last, known)
-        if fields[i] ~= ARGV[1] then count = count + 1 end
+        if fields[i] ~= ARGV[1] then
+            local of = account(fields[i])
+            count, counts[of] = count + 1, (counts[of] or 0) + 1
+            if counts[of] > counts[most] then most = of end
+        end
     end
 end
-local scope, known = ARGV[1], at + ARGV[2]
-if count > tonumber(ARGV[3]) then
-    redis.call('DEL', KEYS[1])
-    scope, known = ARGV[4], last
+local function record(scope, known)
+    redis.call('HSET', KEYS[1], scope, string.format('%d.%06d %.6f', now[1], now[2], known))
 end
-redis.call('HSET', KEYS[1], scope, string.format('%d.%06d %.6f', now[1], now[2], known))
+if count <= tonumber(ARGV[3]) then record(ARGV[1], at + ARGV[2])
+elseif counts[most] == 1 then
+    redis.call('DEL', KEYS[1])
+    record(ARGV[4], last)
+else
+    for i = 1, #fields, 2 do
+        if account(fields[i]) == most then redis.call('HDEL', KEYS[1], fields[i]) end
+    end
+    record('[null,null,' .. most .. ']', last)
+    if account(ARGV[1]) ~= most then record(ARGV[1], at + ARGV[2]) end
+end
 redis.call('PEXPIRE', KEYS[1], math.ceil((last - at) * 1000))
 return {now[1], now[2]}
 """)
@@ -123,10 +139,7 @@ class RedisCacheStore(RedisConnection):
         value, lease, fields = await self._send(_FIND, keys, tries=1)
         return Found(
             value=value,
-            invalidations={
-                scope.decode("utf-8", "replace"): float(times.partition(b" ")[0])
-                for scope, times in zip(fields[::2], fields[1::2], strict=True)
-            },
+            invalidations=_read_invalidations(fields),
             lease=None if lease is None else "background" if lease.endswith(_KINDS[True]) else "direct",
             offset=self._clock.offset,
         )
@@ -138,7 +151,7 @@ class RedisCacheStore(RedisConnection):
             StoreError: There is no response, or an error.
         """
         self._check_owner()
-        arguments = self._token, _KINDS[background], int(_LEASE * 1000), int(steal)
+        arguments = self._token, _KINDS[background], int(_LEASE * 1000), _KINDS[True] if steal else b""
         (is_acquired,) = await self._send(_ACQUIRE, [_lease_key(name)], arguments, tries=1)
         if is_acquired:
             self._leases.add(name)
@@ -236,9 +249,25 @@ class RedisCacheStore(RedisConnection):
         self._leases.discard(name)
         await self._send(_SETTLE, [make_key(_SLOT, name), _lease_key(name)], [self._token, *keep])
 
-    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def _send(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = (), *, tries: int = TRIES
+    ) -> Any:
+        self._check_owner()
+        # Outside of the timeout, and of the time from which the server's clock is learned.
         async with self._connections:
-            return await super()._run(script, keys, arguments)
+            return await super()._send(script, keys, arguments, tries=tries)
+
+
+def _read_invalidations(fields: Sequence[bytes]) -> dict[str, float]:
+    """When each scope was invalidated."""
+    try:
+        return {
+            scope.decode(): float(times.partition(b" ")[0])
+            for scope, times in zip(fields[::2], fields[1::2], strict=True)
+        }
+    except ValueError:
+        # Another version's.
+        return {}
 
 
 def _lease_key(name: str) -> str:

@@ -28,8 +28,8 @@ TIMEOUT = 0.5
 """Seconds for one try."""
 OPEN_TIMEOUT = 1.5
 """Seconds for the first one, which connects: with TLS and a password it takes some seven round trips."""
-# Tries until the store counts as lost: one may be lost in a busy moment.
-_TRIES = 2
+TRIES = 2
+"""Tries until the store counts as lost: one may be lost in a busy moment."""
 # Seconds between looks at a connection that is idle.
 _HEALTH_CHECK = 30.0
 # Seconds that the fastest round trip tells the server's time best.
@@ -122,7 +122,7 @@ class RedisConnection:
         return self._redis
 
     async def _send(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = (), *, tries: int = _TRIES
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = (), *, tries: int = TRIES
     ) -> Any:
         """Run a script; returns the list that it returns, without the time.
 
@@ -139,7 +139,7 @@ class RedisConnection:
         self._check_owner()
         reason = ""
         timeout, tries = (TIMEOUT, tries) if self._is_open else (OPEN_TIMEOUT, 1)
-        for number in range(_TRIES if self._is_open else 1):
+        for number in range(TRIES if self._is_open else 1):
             began = time.monotonic()
             try:
                 async with asyncio.timeout(timeout):

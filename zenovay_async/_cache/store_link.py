@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,7 +38,7 @@ _SHORTEST_SHARE = 0.8
 _SEND_TIMEOUT, _CLOSE_TIMEOUT = 0.75, 1.0
 SHORTEST_SLEEP = 1e-3
 """Seconds; a shorter sleep may end before its time on a coarse clock, and again."""
-# Scopes that are remembered while the store is lost; beyond these, everything counts as invalidated.
+# Scopes that are remembered while the store is lost; beyond these, everything of their accounts is invalidated.
 _MAX_SCOPES = 256
 
 _logger = logging.getLogger("zenovay_async")
@@ -93,6 +94,9 @@ class StoreLink:
         self._trial: asyncio.Task[Found | None] | None = None
         self._in_progress: set[asyncio.Timeout] = set()
         self._closings = 0
+        self._has_fault = False
+        # A name that no response has.
+        self._trial_name = f"trial-{secrets.token_hex(16)}"
 
     @property
     def is_lost(self) -> bool:
@@ -137,6 +141,7 @@ class StoreLink:
         except Exception as error:  # noqa: BLE001 - whatever a store raises, calls go on without it
             # One that is closed meanwhile may fail for that reason.
             if not bound.expired() and closings == self._closings:
+                self._report_fault(error)
                 self._lose(error)
         raise StoreLost
 
@@ -165,10 +170,9 @@ class StoreLink:
             ClientClosedError: No event loop is running.
         """
         self.bind()
-        if len(self.unrecorded) >= _MAX_SCOPES:
-            self.unrecorded.clear()
-            scope = Scope()
         self.unrecorded[scope] = self._clock()
+        if self._lost_since is not None:
+            self._merge_unrecorded()
         return self.start(lambda: self._record_or_remember(scope))
 
     def flush_soon(self) -> None:
@@ -210,6 +214,14 @@ class StoreLink:
         found = await self.use(lambda: self.store.find(name))
         self.offset = found.offset
         return found
+
+    def _merge_unrecorded(self) -> None:
+        """Bound what is remembered while the store is lost: of many scopes, one for each account remains."""
+        if len(self.unrecorded) > _MAX_SCOPES:
+            accounts = {scope.account for scope in self.unrecorded}
+            merged = [Scope()] if len(accounts) > _MAX_SCOPES else [Scope(account=account) for account in accounts]
+            self.unrecorded.clear()
+            self.unrecorded.update(dict.fromkeys(merged, self._clock()))
 
     async def _record_or_remember(self, scope: Scope) -> None:
         if self._lost_since is None:
@@ -263,6 +275,7 @@ class StoreLink:
                 await self._send()
             else:
                 found = await self._look_up(name)
+            await self.use(self._try_change)
         except StoreLost:
             return None
         if self.unrecorded or self.unreleased:
@@ -271,9 +284,21 @@ class StoreLink:
         self._come_back()
         return found
 
+    async def _try_change(self) -> None:
+        """Change something, as one that is full, or a replica, can be looked at all the same."""
+        await self.store.acquire_lease(self._trial_name, background=True, steal=True)
+        await self.store.release_lease(self._trial_name)
+
+    def _report_fault(self, error: Exception) -> None:
+        """Log an error, once, that says nothing of the store, but that there is a fault in this package."""
+        if not isinstance(error, OSError) and not self._has_fault:
+            self._has_fault = True
+            _logger.error("Unexpected %s of the store of the cache", type(error).__name__, exc_info=error)
+
     def _lose(self, error: Exception) -> None:
         if self._lost_since is None:
             self._lost_since, self._pause = self._clock(), _FIRST_PAUSE
+            self._merge_unrecorded()
             self._counters.errors += 1
             event = CacheStoreLost(reason=one_line(str(error)) or type(error).__name__)
             _logger.warning(
@@ -282,8 +307,8 @@ class StoreLink:
                 extra={"event": event},
             )
             # Nobody waits longer for what is lost.
-            for bound in self._in_progress:
-                bound.reschedule(-math.inf)
+            while self._in_progress:
+                self._in_progress.pop().reschedule(-math.inf)
             self._emit(event)
         else:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
