@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from zenovay_async._cache.store import CacheStore
 
-TIMES = 200
+TIMES = 100
 
 # Seconds until a lease ends that is not renewed, and between renewals: shorter here, as tests wait for it.
-LEASE = 2.0
-_RENEWAL = 0.2
+LEASE = 1.0
+_RENEWAL = 0.1
 
 
 def make_store(where: str) -> CacheStore:

@@ -30,6 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long examples take depends on the machine, above all the first ones, for which hypothesis makes tables of Unicode.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("any machine"))
 settings.load_profile("any machine")
 
 # looptime asks for the current loop around every test. If none was ever set, Python makes one, which is never closed;

@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import settings
 from looptime import LoopTimeEventLoop
 
 from zenovay_async import Batch, Zenovay
@@ -44,6 +45,11 @@ async def double(item: int) -> int:
     """Fetch an item, in place of a call."""
     await asyncio.sleep(0)
     return item * 2
+
+
+def examples(count: int) -> int:
+    """How many examples a hypothesis test has: all with ``--hypothesis-profile=thorough``, else a tenth."""
+    return count if settings.get_current_profile_name() == "thorough" else max(1, count // 10)
 
 
 async def until(condition: Callable[[], bool]) -> None:

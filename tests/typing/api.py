@@ -86,6 +86,17 @@ if TYPE_CHECKING:
         assert_type(change(None, 0.0), z.StoreWrite | None)
         assert_type(store.update_nowait("name", change), bool)
 
+    async def caches() -> None:
+        zenovay = z.Zenovay(cache=z.Cache(ttl=60, stale=600, store="machine"), coalesce=True)
+        assert_type(zenovay.cache, z.ClientCache)
+        assert_type(zenovay.cache.stats, z.CacheStats)
+        assert_type(zenovay.cache.stats.hits, int)
+        assert_type(await zenovay.cache.invalidate("x", operation="heatmaps.pages"), None)
+        assert_type(zenovay.with_options(max_age=0), z.Zenovay)
+        assert_type(zenovay.with_options(max_age=None, cache=None, coalesce=False), z.Zenovay)
+        response = await zenovay.with_raw_response(zenovay.heatmaps.pages)("x")
+        assert_type((response.from_cache, response.age), tuple[bool, float])
+
     def events(event: z.Event) -> None:
         if isinstance(event, z.SharedBudgetLost):
             assert_type(event.limit, int)

@@ -12,7 +12,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import now
+from helpers import examples, now
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from looptime import new_event_loop
@@ -550,15 +550,15 @@ async def test_a_store_that_stays_away_is_tried_ever_more_rarely() -> None:
     processes = Processes(1)
     processes.place.is_down = True
     tried: list[float] = []
-    for _ in range(12000):
+    for _ in range(1300):
         known = len(processes.place.operations)
         await processes[0].find(NAME, CALL)
         if len(processes.place.operations) > known:
             tried.append(now())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
     pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
     for pause, longest in zip(pauses, [1.0, 2.0, 4.0, 8.0, *[15.0] * 20], strict=False):
-        assert longest * 0.8 <= pause <= longest + 0.02
+        assert longest * 0.8 <= pause <= longest + 0.11
     assert processes.kinds() == [CacheStoreLost]
     assert processes.counters[0].errors == 1
     await processes.close()
@@ -582,19 +582,21 @@ async def test_a_store_that_can_be_read_alone_is_lost_once_and_stays_lost() -> N
     await processes.close()
 
 
-async def test_a_store_is_not_back_while_it_is_down_and_a_lease_is_to_be_released() -> None:
+async def test_a_store_is_not_back_while_it_is_down_and_a_lease_is_to_be_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One that the store has let go by itself, so that releasing it says nothing."""
     processes = Processes(1)
 
-    async def release(name: str) -> None:
-        assert name
+    async def release(_: str) -> None:
+        """As a store that has no such lease."""
 
     lease = await processes[0].try_acquire(NAME)
     assert lease is not None
     processes.place.is_down = True
     lease.keep_soon(response())
     await settle()
-    processes.stores[0].release_lease = release  # type: ignore[method-assign] # as a store without that lease
+    monkeypatch.setattr(processes.stores[0], "release_lease", release)
     await asyncio.sleep(30.0)
     assert processes.kinds() == [CacheStoreLost]
     processes.place.is_down = False
@@ -643,6 +645,27 @@ async def test_of_many_scopes_that_the_store_does_not_know_yet_none_is_lost() ->
         processes.place.is_down = False
         await asyncio.sleep(15.0)
         assert [await processes.stamp(1, name, CALL) is None for name in kept] == [True, False]
+    await processes.close()
+
+
+async def test_many_operations_that_fail_at_once_are_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those on connections that break together; so the store is tried again after a second, and not much later."""
+    processes = Processes(1)
+
+    async def fail(_: str) -> Any:
+        await broken.wait()
+        raise ConnectionResetError("connection reset")
+
+    broken = asyncio.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(processes.stores[0], "find", fail)
+        tasks = [asyncio.create_task(processes[0].find(NAME, CALL)) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        broken.set()
+        await asyncio.gather(*tasks)
+    await asyncio.sleep(1.0)
+    await processes[0].find(NAME, CALL)
+    assert processes.kinds() == [CacheStoreLost, CacheStoreBack]
     await processes.close()
 
 
@@ -975,7 +998,7 @@ class Schedule:
 
 
 @given(st.sampled_from([0.0, 0.002]), STEPS)
-@settings(max_examples=200)
+@settings(max_examples=examples(500))
 def test_any_schedule(round_trip: float, steps: list[tuple[Any, ...]]) -> None:
     """Whatever three processes and their store do, nobody waits for ever, gets what is invalid, or leaves a lease."""
 
@@ -997,7 +1020,7 @@ def test_any_schedule(round_trip: float, steps: list[tuple[Any, ...]]) -> None:
     ),
     st.data(),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(500))
 def test_there_is_one_request_at_a_time_while_the_store_works(
     round_trip: float, calls: list[tuple[int, float, bool]], data: st.DataObject
 ) -> None:

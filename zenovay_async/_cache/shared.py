@@ -333,10 +333,8 @@ class SharedTier:
                 direct_since = now
                 continue
             pause = min(_PAUSE_SHARE * waited, _MAX_PAUSE) * self._rng.uniform(_SHORTEST_SHARE, 1.0)
-            pause = min(max(pause, _MIN_PAUSE), spare)
-            if found.lease == "background":
-                pause = min(pause, patience)
-            await asyncio.sleep(max(pause, SHORTEST_SLEEP))
+            longest = min(spare, patience) if found.lease == "background" else spare
+            await asyncio.sleep(max(min(max(pause, _MIN_PAUSE), longest), SHORTEST_SLEEP))
 
     def _read(
         self, name: str, found: Found, call: Call[Any], unrecorded: Mapping[Scope, float]

@@ -310,6 +310,9 @@ class StoreLink:
             while self._in_progress:
                 self._in_progress.pop().reschedule(-math.inf)
             self._emit(event)
+        elif self._clock() < self._retry_at:
+            # One of many operations that failed at once, which says nothing new.
+            return
         else:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         self._retry_at = self._clock() + self._pause * self._rng.uniform(_SHORTEST_SHARE, 1.0)

@@ -206,8 +206,8 @@ class CachingCaller:
             try:
                 response = await self._coalescer.send(call, timeout, carry_out)
             except ZenovayError as error:
-                if isinstance(error, CONCLUSIVE) and not leads:
-                    self._record_joined_failure(key, error, since)
+                if isinstance(error, CONCLUSIVE) and not (leads or self._is_kept_since(key, since)):
+                    self._kept.record_failure(key, error, since, None)
                 stale = self._use_instead(error, call, key)
                 if stale is None:
                     raise
@@ -223,10 +223,6 @@ class CachingCaller:
             if begun is None or response.age < max(self._max_age, self._clock() - since):
                 return response
             timeout = None if begun.deadline is None else max(MIN_TIMEOUT, begun.remaining())
-
-    def _record_joined_failure(self, key: Key, error: ZenovayError, since: float) -> None:
-        if not self._is_kept_since(key, since):
-            self._kept.record_failure(key, error, since, None)
 
     def _is_kept_since(self, key: Key, since: float) -> bool:
         """Whether a response that came since then is kept, as by a caller with the same cache who led."""
