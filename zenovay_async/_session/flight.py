@@ -2,9 +2,8 @@
 
 Each caller has a deadline and a cancellation of its own. The call runs in a task, which no caller's end touches, as
 canceling a task cancels whatever it awaits: it lives to the latest deadline of those who wait, and is canceled with the
-last of them. A caller whose time is over, or
-will not suffice for the wait that the call begins, fails alone. A direct call that joins one of a batch makes it
-direct.
+last of them. A caller whose time is over, or will not suffice for the wait that the call begins, fails alone. A direct
+call that joins one of a batch makes it direct.
 
 The first caller is bounded by the call's own deadline, as if there was no flight. Only where others have more time does
 a caller need a timer.
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from zenovay_async._session.state import CallState
 
 T = TypeVar("T")
-
 
 CarryOut: TypeAlias = "Callable[[CallState[Any]], Awaitable[Response[Any]]]"
 """Carries out a call that was begun, as ``Session.run`` does."""
