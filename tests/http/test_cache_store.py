@@ -317,3 +317,25 @@ async def test_the_last_client_of_a_cache_closes_its_store(
 def test_an_invalidation_for_other_processes_needs_an_event_loop() -> None:
     with pytest.raises(ClientClosedError):
         Zenovay(unique_key(), cache=Cache(store="machine")).cache.clear()
+
+
+async def test_a_store_that_is_frozen_holds_up_no_lookup_beyond_the_deadline(
+    process: Callable[..., Zenovay], place: CachePlace
+) -> None:
+    async with process() as one:
+        place.is_frozen = True
+        began = now()
+        with pytest.raises(APITimeoutError, match="store of the cache") as caught:
+            await one.heatmaps.pages("x", timeout=0.2)
+        assert now() - began == pytest.approx(0.2, abs=0.01)
+        assert caught.value.sent is False
+
+
+async def test_what_is_not_get_asks_no_store(
+    canned: aioresponses, process: Callable[..., Zenovay], place: CachePlace
+) -> None:
+    canned.post(URL.replace("heatmaps/x/pages", "query/x"), payload={"success": True, "data": {}}, repeat=True)
+    async with process() as one:
+        for _ in range(2):
+            await one.request("POST", "query/x", json={"question": "?"})
+    assert not place.operations

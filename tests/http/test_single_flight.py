@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import until
+from helpers import unique_key, until
 
 from zenovay_async import (
     APIConnectionError,
@@ -20,6 +20,7 @@ from zenovay_async import (
     Zenovay,
     ZenovayError,
 )
+from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._session.flight import Caller, Flight
 from zenovay_async.sandbox import Fault, Sandbox
 
@@ -392,6 +393,11 @@ async def test_a_wait_for_a_permit_that_is_too_long_for_one_caller_fails_it_at_o
     assert sandbox.count() == 3
 
 
+def flights_and_callers() -> list[Any]:
+    """Those of all event loops of this process."""
+    return [found for found in gc.get_objects() if isinstance(found, (Flight, Caller))]
+
+
 async def test_errors_of_callers_are_freed_with_their_last_references(zenovay: Zenovay, sandbox: Sandbox) -> None:
     """No garbage collection is needed, also where the time of some is over and the others are canceled."""
     held, site = Held(), sandbox.website_ids[0]
@@ -405,6 +411,8 @@ async def test_errors_of_callers_are_freed_with_their_last_references(zenovay: Z
 
     sandbox.fault(held.fault)
     gc.collect()
+    # An event loop of another test may have been closed with calls in flight.
+    before = flights_and_callers()
     gc.disable()
     try:
         calls = [asyncio.create_task(call(timeout)) for timeout in (0.05, 0.06, 30, 30)]
@@ -415,7 +423,7 @@ async def test_errors_of_callers_are_freed_with_their_last_references(zenovay: Z
         calls.clear()
         await asyncio.sleep(0.01)
         assert [error() for error in errors] == [None] * 2
-        assert not [found for found in gc.get_objects() if isinstance(found, (Flight, Caller))]
+        assert not [one for one in flights_and_callers() if not any(one is other for other in before)]
     finally:
         gc.enable()
 
@@ -501,3 +509,40 @@ async def test_each_thread_makes_calls_of_its_own(sandbox: Sandbox) -> None:
     await release(held, 4)
     await asyncio.gather(own, *threads)
     assert sandbox.count() == 4
+
+
+async def test_who_cancels_the_task_of_a_flight_cancels_no_caller(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    """As a framework may that cancels all tasks: each caller who is not canceled goes on, with one more request."""
+    held, site = Held(), sandbox.website_ids[0]
+    sandbox.fault(held.fault)
+    calls = [asyncio.create_task(zenovay.heatmaps.pages(site, timeout=timeout)) for timeout in (20, None, 10)]
+    await until(lambda: held.arrived == 1)
+    (flight,) = zenovay._budget.flights.values()
+    flight.task.cancel()
+    await release(held, 2)
+    assert len(await asyncio.gather(*calls)) == 3
+    assert sandbox.count() == 2
+    check_nothing_left(zenovay)
+
+
+@pytest.mark.parametrize("joins", [False, True], ids=["alone", "joined"])
+def test_an_interrupt_during_a_call_ends_the_program(joins: bool) -> None:  # noqa: FBT001 - a table's column
+    """As Ctrl-C does that comes while Python runs the code of a call."""
+
+    class Interrupted(WindowLimiter):
+        def acquire_nowait(self, **_: Any) -> None:
+            raise KeyboardInterrupt
+
+    async def call() -> None:
+        zenovay = Zenovay(unique_key(), base_url="http://127.0.0.1:9", rate_limit=Interrupted())
+        await asyncio.wait([asyncio.create_task(zenovay.heatmaps.pages("x")) for _ in range(1 + joins)])
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(call())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert not asyncio.all_tasks(loop)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

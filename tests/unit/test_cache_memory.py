@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zenovay_async import Cache
+from zenovay_async._cache import memory as memory_module
+from zenovay_async._cache import tiers as tiers_module
 from zenovay_async._cache.entry import VERSION, CachedResponse, decode, encode, kept_headers
 from zenovay_async._cache.invalidation import Scope
 from zenovay_async._cache.memory import Key, Memory, Record
+from zenovay_async._cache.options import parts_of
 
 ONE, TWO = (b"1", "https://a"), (b"2", "https://a")
 
@@ -160,3 +164,18 @@ def test_an_entry_survives_a_store_with_another_clock() -> None:
     assert shifted is not None
     assert (shifted.began_at, shifted.expires_at) == (11.0, 14.0)
     assert decode(b"garbage", 0.0) is None
+
+
+def test_what_memory_and_stores_know_is_their_own_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a forked process runs first; here without the fork."""
+    monkeypatch.setattr("zenovay_async._cache.tiers._inherited", [])
+    cache = Cache(store="machine")
+    memory, tiers = parts_of(cache).memory, parts_of(cache).tiers
+    assert tiers is not None
+    before = tiers.here()
+    memory.keep(key_of("a"), record())
+    size = memory.bytes
+    memory_module._restart()
+    tiers_module._restart()
+    assert tiers.here() is not before
+    assert (len(memory), memory.bytes) == (1, size)
