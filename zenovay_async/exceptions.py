@@ -6,6 +6,8 @@
     ├── APIConnectionError          no complete response
     │   └── APITimeoutError         ... within the time allowed
     ├── ResponseDecodeError         a response that is not what the API documents
+    ├── BatchStoppedError           a batch reached a bound of its own
+    ├── JournalError                the journal of a batch cannot be read or written
     └── APIStatusError              an error response
         ├── BadRequestError         400, 422
         ├── AuthenticationError     401
@@ -21,7 +23,7 @@ Every error carries what is known of its call, pickles and copies, and never sho
 from __future__ import annotations
 
 import re
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 MAX_BODY_CHARS = 4096
 # An API key gets into an argument's message where two arguments or variables are swapped.
@@ -156,6 +158,20 @@ class ResponseDecodeError(ZenovayError):
 
     path: str | None = None
     truncated: bool = False
+
+
+class BatchStoppedError(ZenovayError):
+    """A batch reached a bound of its own: ``max_failures`` or ``max_requests``. Its results until then are whole.
+
+    Attributes:
+        reason: The bound: ``"max_failures"`` or ``"max_requests"``.
+    """
+
+    reason: Literal["max_failures", "max_requests"] = "max_failures"
+
+
+class JournalError(ZenovayError):
+    """The journal of a batch cannot be read or written: the disk is full, or the file is damaged."""
 
 
 class APIStatusError(ZenovayError):
