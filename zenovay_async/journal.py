@@ -45,9 +45,9 @@ class Journal:
     The batch opens and closes it. Open it with ``with`` to read it yourself, or to keep it open for several batches, on
     one thread. While it is open, no other process and no other ``Journal`` can open the file.
 
-    The file is one of SQLite, made for its owner alone. A record survives the end of the process, whatever ends it; after
-    a kill, the file beside it that ends with ``-wal`` is a part of it. Once a second a record is also written through to
-    the disk, with those before it: a power failure loses at most those of the second that follows.
+    The file is one of SQLite, made for its owner alone. A record survives the end of the process, whatever ends it; the
+    file beside it that ends with ``-wal``, as a kill leaves it, is a part of it. Once a second a record is also written
+    through to the disk, with those before it: a power failure loses at most those of the second that follows.
 
     Args:
         path: The file: a journal, an empty file, or none, which makes one.
