@@ -52,6 +52,7 @@ from zenovay_async.exceptions import (
     ZenovayError,
     is_fatal,
 )
+from zenovay_async.journal import Journal, JournalEntry
 from zenovay_async.rate_limits import (
     Estimate,
     Outcome,
@@ -139,6 +140,8 @@ __all__ = [
     "InsightPage",
     "InsightType",
     "Insights",
+    "Journal",
+    "JournalEntry",
     "JournalError",
     "LTVCohort",
     "LTVPeriod",
