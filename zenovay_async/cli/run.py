@@ -19,7 +19,7 @@ from zenovay_async._protocol.parameters import NOT_GIVEN
 from zenovay_async.cli.destination import is_replaced, open_destination
 from zenovay_async.cli.ids import StreamedIds, is_file, is_valid_id, open_ids, read_ids, validate_id
 from zenovay_async.cli.messages import MessageReporter
-from zenovay_async.cli.output import is_data, make_writer
+from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
 from zenovay_async.cli.shown import shown
 from zenovay_async.cli.streams import discard_stdout
@@ -124,10 +124,12 @@ async def _run(job: Job, listed: FileIO | None, file: IO[str]) -> int:
             operation.result,
             file,
             per_website=operation.is_per_website,
+            name=".".join(operation.path),
+            path=options.output,
             csv_safe=options.csv_safe,
         )
         if not operation.is_per_website:
-            writer.add("", await job.request.send(zenovay))
+            writer.add("", plain_values(await job.request.send(zenovay)))
             writer.close()
             return OK
         # A pipe is read as it comes; of a list, the batch requests each ID once.
@@ -210,13 +212,13 @@ class _Run:
         async with batch as results:
             async for result in results:
                 if result.error is None:
-                    writer.add(result.item, result.value)
+                    writer.add(result.item, plain_values(result.value))
                     reporter.advance()
                 elif isinstance(result.error, ConfigurationError):
                     # An argument, which is invalid for every website.
                     raise result.error
                 else:
-                    writer.record_missing()
+                    writer.add_failure({"website_id": result.item, "error": type(result.error).__name__})
                     reporter.record_failure(result.item, result.error)
                 if not self._has_estimate:
                     await self._show_estimate()
@@ -262,7 +264,7 @@ class _Run:
         """Write the results so far, which were paid for, unless the destination is a file that is replaced."""
         reporter, writer, output = self._reporter, self._writer, self._job.options.output
         reporter.clear()
-        writer.record_missing()
+        writer.record_early_end()
         replaced = is_replaced(output)
         if reporter.done and not replaced:
             writer.close()
