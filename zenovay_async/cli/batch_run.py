@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, ZenovayError
 from zenovay_async.cli.exit_codes import FAILED, OK
+from zenovay_async.cli.failures import describe_failure
 from zenovay_async.cli.ids import is_valid_id, validate_id
-from zenovay_async.tables import plain_values
+from zenovay_async.cli.output import plain_values
 
 if TYPE_CHECKING:
     from zenovay_async import Zenovay
@@ -103,7 +104,7 @@ class BatchRun:
                     # An argument, which is invalid for every website.
                     raise result.error
                 else:
-                    writer.record_missing()
+                    writer.add_failure(describe_failure(result.item, result.error))
                     reporter.record_failure(result.item, result.error)
                 if not self._has_estimate:
                     await self._show_estimate()
@@ -150,7 +151,7 @@ class BatchRun:
         """Write the results so far, which were paid for, and say where they are."""
         reporter, writer, resumable = self._reporter, self._writer, self._resumable
         reporter.clear()
-        writer.record_missing()
+        writer.record_early_end()
         # What could not be written once is not written now.
         if reporter.done and not isinstance(error, OSError):
             writer.close()

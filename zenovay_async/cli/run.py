@@ -21,13 +21,12 @@ from zenovay_async.cli.destination import can_write_beside, is_replaced, open_de
 from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, exit_code_of
 from zenovay_async.cli.ids import StreamedIds, is_file, open_ids, read_ids
 from zenovay_async.cli.messages import MessageReporter
-from zenovay_async.cli.output import is_data, make_writer
+from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
 from zenovay_async.cli.resumable import open_resumable
 from zenovay_async.cli.shown import redact_keys, shown
 from zenovay_async.cli.signals import ended_by_signals
 from zenovay_async.cli.streams import discard_stdout
-from zenovay_async.tables import plain_values
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -172,6 +171,8 @@ async def _send(job: Job, listed: FileIO | None, file: IO[str], resumable: Resum
             operation.result,
             file,
             per_website=operation.is_per_website,
+            name=".".join(operation.path),
+            path=options.output,
             csv_safe=options.csv_safe,
         )
         if not operation.is_per_website:
