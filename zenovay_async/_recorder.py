@@ -27,7 +27,7 @@ class Recorder(Generic[ItemT]):
     def __init__(self, journal: Journal, key: Callable[[ItemT], str]) -> None:
         self._journal = journal
         self._key = key
-        self.keeps_values = journal.result_type is not None
+        self.keeps_values = journal.keeps_values
         # Fetched, and not handled yet; and what each consumer has.
         self._pending: set[str] = set()
         self._handed_out: dict[asyncio.Task[Any] | None, str] = {}

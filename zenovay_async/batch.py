@@ -11,7 +11,7 @@ import copy
 import logging
 from collections import Counter, deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -404,7 +404,8 @@ class Batch(Generic[ItemT, T]):
 
     def _record(self, record: Callable[[], None]) -> None:
         """Record something in the journal. Where that fails, the batch takes no further item, and what was paid for is
-        handed out."""
+        handed out.
+        """
         try:
             record()
         except ZenovayError as error:

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from zenovay_async._protocol.response import Response
     from zenovay_async._batch_report import BatchReport
+    from zenovay_async._protocol.response import Response
     from zenovay_async._session.callers import Callers
     from zenovay_async.events import OnEvent
     from zenovay_async.journal import Journal
@@ -464,9 +464,9 @@ class Zenovay(ClientMethods):
             on_progress: Called with the ``batch.report`` once a second, and at the end. It must not block.
 
         Returns:
-            The batch, with a ``report`` of what was done and what it took. Iterating over it raises an error that holds for every item (an invalid key, no paid plan, an
-            exhausted quota, an outage, a parameter that is invalid for every website), a ``BatchStoppedError`` at a
-            bound, a ``JournalError``, and any error of the source of items.
+            The batch, with a ``report`` of what was done and what it took. Iterating over it raises an error that holds
+            for every item (an invalid key, no paid plan, an exhausted quota, an outage, a parameter that is invalid for
+            every website), a ``BatchStoppedError`` at a bound, a ``JournalError``, and any error of the source of items.
 
         Raises:
             ConfigurationError: An argument is invalid; on entering the batch, the journal is of another run, no

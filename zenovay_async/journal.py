@@ -99,6 +99,11 @@ class Journal:
         return self._path
 
     @property
+    def keeps_values(self) -> bool:
+        """Whether it keeps results, as with a ``result_type``, for a later run to replay."""
+        return self._type_name is not None
+
+    @property
     def done(self) -> int:
         """Items that are done; of a closed journal, when it was last open."""
         return self._done if self._file is None else self._file.done

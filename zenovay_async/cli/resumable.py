@@ -56,10 +56,13 @@ def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) 
     partial, kept = _beside(target, ".partial"), _beside(target, ".journal")
     _check_start(start, partial, kept, path)
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
-    is_published = keeps_journal = False
-    with journal:
+    keeps_journal = True
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
+        stack.enter_context(journal)
         file = open_text(partial, _beside(path, ".partial"), "w")
         run = Resumable(file, path if in_place else _beside(path, ".partial"), journal)
+        is_published = False
         try:
             with file:
                 yield run
@@ -70,8 +73,6 @@ def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) 
             keeps_journal = run.has_failures if is_published else run.is_complete or journal.done > 0
             if is_published or not keeps_journal:
                 partial.unlink(missing_ok=True)
-    if not keeps_journal:
-        kept.unlink(missing_ok=True)
 
 
 def _check_start(start: Start, partial: Path, kept: Path, given: Path) -> None:

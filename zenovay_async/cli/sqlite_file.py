@@ -6,21 +6,12 @@ open only meanwhile: another program reads and writes in between.
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import sqlite3
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from zenovay_async import ConfigurationError
-from zenovay_async.cli.json_encoding import encode_json, valid_unicode
 from zenovay_async.cli.writer import KEY_NAME, Writer
-from zenovay_async.tables import WEBSITE_ID, column_types, table_of, unique_name
+from zenovay_async.tables import WEBSITE_ID, column_types, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from zenovay_async.tables import ColumnType, Row
@@ -71,7 +62,10 @@ class SqliteFile(Writer):
             given[WEBSITE_ID] = website_id
         columns = [*given, *(self._types or names)]
         values = [
-            [_value(value, self._types.get(column)) for column, value in zip(columns, _cells(given, row, self._types or names), strict=True)]
+            [
+                _value(value, self._types.get(column))
+                for column, value in zip(columns, _cells(given, row, self._types or names), strict=True)
+            ]
             for row in rows
         ]
         with self._transaction() as connection:
