@@ -292,11 +292,11 @@ def test_runs_that_end_anywhere_hand_out_each_item_and_fetch_none_again_that_is_
         source: Any = iter(items) if is_lazy else items
         async with batch(source, fetch, concurrency, journal=journal) as results:
             async for result in results:
-                if len(handled) == end:
-                    if fails:
-                        raise OSError("disk")
-                    break
+                if len(handled) == end and fails:
+                    raise OSError("disk")
                 handled.append(result.item)
+                if len(handled) == end:
+                    break
 
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "run.db", result_type=int if keeps else None)
