@@ -404,7 +404,8 @@ def test_a_fork_neither_uses_nor_closes_the_journal_of_its_parent(path: Path) ->
         assert [journal.find(key) is not None for key in ("before", "child", "after")] == [True, False, True]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_in_the_middle_of_a_block_leaves_it_without_harm(path: Path) -> None:
     with Journal(path) as journal:
         journal.record_success("a", None)
@@ -690,6 +691,22 @@ def test_what_was_recorded_survives_kills_at_random_moments(path: Path) -> None:
                 assert found.value["number"] == number
             most = journal.done
         assert names(path.parent) == ["run.journal"]
+
+
+def test_a_kill_while_the_file_grows_by_what_is_beside_it_loses_nothing(path: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    with Journal(path, result_type=Any) as journal:
+        size = path.stat().st_size
+        for number in range(100):
+            journal.record_success(f"item {number}", "x" * 1000)
+        assert path.stat().st_size == size
+        beside = path.with_name(f"{path.name}-wal").read_bytes()
+    # One page of what is to come, and the first, which says how many there are to be.
+    killed.write_bytes(path.read_bytes()[: size + 4096])
+    killed.with_name("killed-wal").write_bytes(beside)
+    with Journal(killed, result_type=Any) as journal:
+        assert journal.done == 100
+        assert all(journal.find(f"item {number}") for number in range(100))
 
 
 @needs_posix
