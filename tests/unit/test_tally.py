@@ -13,7 +13,7 @@ from helpers import examples, now, unique_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from looptime import new_event_loop
-from simulated_session import BASE_URL, SimulatedServer, SimulatedTransport
+from simulated_session import BASE_URL, SimulatedResponse, SimulatedServer, SimulatedTransport
 
 from zenovay_async import BatchStoppedError, RateLimitError, ServerError, ZenovayError
 from zenovay_async._cache.stats import Counters
@@ -102,20 +102,19 @@ def test_the_error_says_how_many_requests_there_were(bound: int, charged: int, c
 
 
 class Server(SimulatedServer):
-    """A server that may also be away, or rate limit; it knows the requests that reached it."""
+    """A server that may also be away, or rate limit; its requests are those that reached it."""
 
     def __init__(self, script: Script) -> None:
         super().__init__([(seconds, "200") for seconds, _ in script])
         self._kinds = [kind for _, kind in script]
         self._numbers = 0
 
-    async def request(self, method: str, url: Any, **options: Any) -> Any:
+    async def request(self, _: str, url: Any, **__: Any) -> SimulatedResponse:
         kind = self._kinds[self._numbers % len(self._kinds)]
         self._numbers += 1
         if kind == "refused":
-            await asyncio.sleep(0.05)
             raise aiohttp.ClientConnectorError(KEY_OF_CONNECTION, OSError("refused"))
-        response: Any = await super().request(method, url, **options)
+        response = await super().request("GET", url)
         if kind == "reset":
             raise aiohttp.ServerDisconnectedError
         if kind == "429":
