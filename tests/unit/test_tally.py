@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from helpers import examples, now, unique_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,7 +126,9 @@ class Server(SimulatedServer):
         return response
 
 
-KEY_OF_CONNECTION: Any = aiohttp.client_reqrep.ConnectionKey("api.example", 443, True, True, None, None, None)  # noqa: FBT003 - fields of a tuple
+KEY_OF_CONNECTION = ConnectionKey(
+    "api.example", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+)
 
 
 class World:
