@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgspec
+from msgspec import inspect as shapes
 
 from zenovay_async._protocol.results import Result
 from zenovay_async.resources.analytics import AnalyticsOverview, CountryList, VisitorPage
@@ -26,7 +27,7 @@ from zenovay_async.resources.usage import Usage
 from zenovay_async.resources.websites import WebsiteDetail, WebsiteList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
 __all__ = ["Row", "Table", "table_of"]
 
@@ -35,6 +36,9 @@ WEBSITE_ID = "website_id"
 
 Row: TypeAlias = dict[str, Any]
 """A row: its values by column."""
+
+ColumnType: TypeAlias = Literal["integer", "number", "boolean", "text", "time", "date", "json"]
+"""What the values of a column are, if not ``None``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +88,41 @@ def table_of(result_type: Any) -> Table | None:
     return _TABLES.get(result_type)
 
 
+def column_types(result_type: Any) -> dict[str, ColumnType]:
+    """The columns of a result type and what their values are, as its Structs declare them; empty if it has none."""
+    table = table_of(result_type)
+    if table is None:
+        return {}
+    root = shapes.type_info(result_type)
+    if isinstance(table.rows, str):
+        root = next(field.type for name, field in _fields(root) if name == table.rows)
+    declared = dict(reversed([(name, _column_type(field.type)) for name, field in _fields(root)]))
+    return {column: declared[column] for column in table.columns}
+
+
 def unique_name(name: str, taken: Container[str]) -> str:
     """The name, or else the first of ``name_2``, ``name_3`` and so on that is not taken."""
     names = (name if number == 1 else f"{name}_{number}" for number in count(1))
     return next(found for found in names if found not in taken)
+
+
+def _fields(kind: shapes.Type) -> Iterator[tuple[str, shapes.Field]]:
+    """The fields of a type's Structs, by their names in the API; those of a Struct before those inside them."""
+    if isinstance(kind, shapes.StructType):
+        yield from ((field.encode_name, field) for field in kind.fields)
+        for field in kind.fields:
+            yield from _fields(field.type)
+    elif isinstance(kind, (shapes.VarTupleType, shapes.ListType)):
+        yield from _fields(kind.item_type)
+    elif isinstance(kind, shapes.UnionType):
+        for member in kind.types:
+            yield from _fields(member)
+
+
+def _column_type(kind: shapes.Type) -> ColumnType:
+    members = kind.types if isinstance(kind, shapes.UnionType) else (kind,)
+    found = {_COLUMN_TYPES.get(type(member), "json") for member in members if not isinstance(member, shapes.NoneType)}
+    return found.pop() if len(found) == 1 else "json"
 
 
 def _usage_row(usage: Any) -> list[Row]:
@@ -143,6 +178,15 @@ def _column_names(columns: Sequence[str], rows: list[dict[int | str, Any]]) -> d
         taken[names[key]] = None
     return names
 
+
+_COLUMN_TYPES: dict[type[shapes.Type], ColumnType] = {
+    shapes.IntType: "integer",
+    shapes.FloatType: "number",
+    shapes.BoolType: "boolean",
+    shapes.StrType: "text",
+    shapes.DateTimeType: "time",
+    shapes.DateType: "date",
+}
 
 _WEBSITE_COLUMNS = ("id", "domain", "name", "tracking_code", "is_active", "created_at", "team_id")
 

@@ -26,7 +26,7 @@ DAY = datetime(2026, 5, 1, tzinfo=UTC)
 
 def written(*results: tuple[str, Any], safe: bool = False) -> str:
     file = io.StringIO()
-    writer = make_writer("csv", type(results[0][1]), file, per_website=True, csv_safe=safe)
+    writer = make_writer("csv", type(results[0][1]), file, per_website=True, name="query", csv_safe=safe)
     for website_id, result in results:
         writer.add(website_id, result)
     writer.close()

@@ -201,7 +201,7 @@ def test_half_a_surrogate_is_a_mark_in_every_format(kind: Format) -> None:
     page = {**PAGE, "url": "/\ud800\udfff/"}
     # What writes to any file but standard output.
     with io.TextIOWrapper(written, "utf-8", errors="zenovay_async.cli") as file:
-        writer = make_writer(kind, HeatmapPages, file, per_website=True)
+        writer = make_writer(kind, HeatmapPages, file, per_website=True, name="heatmaps.pages")
         writer.add("x", {"pages": [page]})
         writer.close()
         file.flush()

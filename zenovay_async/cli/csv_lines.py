@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async._protocol.text import is_printable, printable
 from zenovay_async.cli.json_encoding import encode_json
-from zenovay_async.cli.writer import Writer
+from zenovay_async.cli.writer import KEY_NAME, Writer
 from zenovay_async.tables import WEBSITE_ID
 
 if TYPE_CHECKING:
@@ -41,20 +41,22 @@ class CsvLines(Writer):
     """
 
     def __init__(self, table: Table, file: IO[str], *, per_website: bool, safe: bool) -> None:
+        super().__init__()
         self.streams = bool(table.columns)
         self._table = table
         self._file = file
-        self._first = (WEBSITE_ID,) if per_website else ()
         self._safe = safe
         self._on_terminal = file.isatty()
         self._has_header = False
         # An ordered set.
-        self._columns: dict[str, None] = dict.fromkeys((*self._first, *table.columns))
+        self._columns: dict[str, None] = dict.fromkeys(((WEBSITE_ID,) if per_website else ()) + table.columns)
         self._rows: list[Row] = []
 
-    def add(self, website_id: str, result: Any) -> None:
+    def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
         # A row may have a website_id of its own, which is the same.
-        rows = [{WEBSITE_ID: website_id, **row} for row in self._table.rows_of(result)]
+        rows = [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in self._table.rows_of(result)]
+        if key_name is not None and KEY_NAME not in self._columns:
+            self._columns = {KEY_NAME: None, **self._columns}
         if self.streams:
             self._write(rows)
         else:

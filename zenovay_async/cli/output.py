@@ -1,19 +1,27 @@
-"""Results as a table, JSON, NDJSON or CSV."""
+"""Results in the format that a command asks for."""
 
 from __future__ import annotations
 
-from typing import IO, Any, Literal, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgspec
 
 from zenovay_async import ConfigurationError, Usage
 from zenovay_async.cli.csv_lines import CsvLines
-from zenovay_async.cli.json_encoding import encode_json_for
+from zenovay_async.cli.json_encoding import encode_json, encode_json_for
 from zenovay_async.cli.table import Rows, UsageSummary
-from zenovay_async.cli.writer import Writer
+from zenovay_async.cli.writer import KEY_NAME, Writer
 from zenovay_async.tables import WEBSITE_ID, Row, table_of, unique_name
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 Format: TypeAlias = Literal["table", "json", "ndjson", "csv"]
+
+
+def plain_values(result: Any) -> Any:
+    """A result as values of JSON alone, which every format takes and a journal keeps."""
+    return msgspec.json.decode(encode_json(msgspec.to_builtins(result)))
 
 
 def is_data(kind: Format, result_type: Any) -> bool:
@@ -21,18 +29,30 @@ def is_data(kind: Format, result_type: Any) -> bool:
     return kind != "table" or table_of(result_type) is None
 
 
-def make_writer(kind: Format, result_type: Any, file: IO[str], *, per_website: bool, csv_safe: bool = False) -> Writer:
+def make_writer(
+    kind: Format,
+    result_type: Any,
+    file: IO[str],
+    *,
+    per_website: bool,
+    name: str,  # noqa: ARG001 - same
+    path: Path | None = None,  # noqa: ARG001 - for sqlite, which the next commit brings
+    csv_safe: bool = False,
+) -> Writer:
     """Make the writer of a format.
 
     Args:
         kind: The format.
         result_type: Type of the results.
-        file: Where to write.
+        file: Where to write; a format of bytes writes to its ``buffer``.
         per_website: Whether there is a result for each website, and not a single one.
+        name: Name of the operation, such as ``heatmaps.pages``.
+        path: The database, for ``sqlite``, which does not write to ``file``.
         csv_safe: Whether to keep spreadsheets from running cells.
 
     Raises:
-        ConfigurationError: The format needs columns, and the results have none; or it has no ``csv_safe``.
+        ConfigurationError: The format needs columns, and the results have none; or a file, and there is none; or it has
+            no ``csv_safe``; or the file is not one that it can write.
     """
     table = table_of(result_type)
     if csv_safe and kind != "csv":
@@ -54,10 +74,14 @@ class _Lines(Writer):
     streams = True
 
     def __init__(self, file: IO[str]) -> None:
+        super().__init__()
         self._file = file
 
-    def add(self, website_id: str, result: Any) -> None:
-        self._file.write(encode_json_for(self._file, _object(website_id, result)) + "\n")
+    def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
+        self.add_failure(_object(website_id, result, key_name))
+
+    def add_failure(self, failure: dict[str, Any]) -> None:
+        self._file.write(encode_json_for(self._file, failure) + "\n")
         self._file.flush()
 
 
@@ -65,23 +89,30 @@ class _Json(Writer):
     """One JSON array with an object for each website, or the single object."""
 
     def __init__(self, file: IO[str], *, per_website: bool) -> None:
+        super().__init__()
         self._file = file
         self._per_website = per_website
         self._objects: list[Any] = []
 
-    def add(self, website_id: str, result: Any) -> None:
-        self._objects.append(_object(website_id, result))
+    def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
+        self._objects.append(_object(website_id, result, key_name))
+
+    def add_failure(self, failure: dict[str, Any]) -> None:
+        self._objects.append(failure)
 
     def close(self) -> None:
         document = self._objects if self._per_website or not self._objects else self._objects[0]
         self._file.write(msgspec.json.format(encode_json_for(self._file, document), indent=2) + "\n")
 
 
-def _object(website_id: str, result: Any) -> Any:
+def _object(website_id: str, result: Any, key_name: str | None) -> Any:
     plain = msgspec.to_builtins(result)
-    if not website_id:
+    given = {name: value for name, value in ((KEY_NAME, key_name), (WEBSITE_ID, website_id)) if value}
+    if not given:
         return plain
     fields = cast("Row", plain) if isinstance(plain, dict) else {"data": plain}
-    own = fields.get(WEBSITE_ID, website_id)
-    named = {WEBSITE_ID: website_id} | {name: value for name, value in fields.items() if name != WEBSITE_ID}
-    return named if own == website_id else {**named, unique_name(WEBSITE_ID, named): own}
+    named = given | {name: value for name, value in fields.items() if name not in given}
+    for name, value in given.items():
+        if name in fields and fields[name] != value:
+            named[unique_name(name, named)] = fields[name]
+    return named

@@ -5,19 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
+import msgspec
 from rich.cells import cell_len
 from rich.table import Table as Grid
 from rich.text import Text
 
+from zenovay_async import Usage
 from zenovay_async._protocol.text import printable
 from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.streams import OutputConsole
-from zenovay_async.cli.writer import Writer
+from zenovay_async.cli.writer import KEY_NAME, Writer
+from zenovay_async.tables import WEBSITE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from zenovay_async import Usage
     from zenovay_async.tables import Row, Table
 
 # Widths in characters: of a table that is no terminal's, of a full bar, between columns, of text that may be cut.
@@ -34,17 +36,22 @@ class Rows(Writer):
     """The rows of one website, or a line for each of many, the busiest first."""
 
     def __init__(self, table: Table, file: IO[str]) -> None:
+        super().__init__()
         self._table = table
         self._console = _console(file)
-        self._websites: dict[str, list[Row]] = {}
+        # Two keys may reach the same website.
+        self._websites: dict[tuple[str | None, str], list[Row]] = {}
         self._columns: tuple[str, ...] = ()
         self._missing = False
 
-    def add(self, website_id: str, result: Any) -> None:
-        self._websites[website_id] = self._table.rows_of(result)
+    def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
+        self._websites[key_name, website_id] = self._table.rows_of(result)
         self._columns = self._table.columns_of(result)
 
-    def record_missing(self) -> None:
+    def add_failure(self, failure: dict[str, Any]) -> None:  # noqa: ARG002 - stderr has the failure
+        self._missing = True
+
+    def record_early_end(self) -> None:
         self._missing = True
 
     def close(self) -> None:
@@ -52,23 +59,38 @@ class Rows(Writer):
         one = len(self._websites) == 1 and not self._missing
         # Those of the only website, where each has its own.
         columns = self._table.columns[: self._table.shown] or self._columns
+        named = [({KEY_NAME: key_name} if key_name is not None else {}, site) for key_name, site in self._websites]
         if one:
-            self._print([row for found in self._websites.values() for row in found], columns)
+            ((first, _),) = named
+            rows = [{**first, **row} for found in self._websites.values() for row in found]
+            self._print(rows, (*first, *columns))
         elif self._table.noun is None:
-            rows = [{**row, "website_id": site} for site, found in self._websites.items() for row in found]
-            # Only the rows that are websites have their IDs.
-            if "id" not in columns or any(row["id"] != row["website_id"] for row in rows):
-                columns = ("website_id", *columns)
-            self._print(rows, columns)
+            rows = [
+                {**self._names(site), **row, **first, WEBSITE_ID: site}
+                for (first, site), found in zip(named, self._websites.values(), strict=True)
+                for row in found
+            ]
+            # Only the rows that are websites have their IDs, and their domains.
+            if "id" not in columns or any(row["id"] != row[WEBSITE_ID] for row in rows):
+                columns = (*self._names(""), *(column for column in columns if column not in self._names("")))
+            has_key = any(KEY_NAME in row for row in rows)
+            self._print(rows, (KEY_NAME, *columns) if has_key else columns)
         elif self._websites:
-            self._print([self._summary(site, rows) for site, rows in self._websites.items()], ())
+            found = zip(named, self._websites.values(), strict=True)
+            self._print([{**first, **self._summary(site, rows)} for (first, site), rows in found], ())
+
+    def _names(self, website_id: str) -> Row:
+        """What names a website: its domain, in a table where one is known, and its ID."""
+        has_domains = any(site in self.domains for _, site in self._websites)
+        named = {"domain": self.domains.get(website_id)} if has_domains else {}
+        return {**named, WEBSITE_ID: website_id}
 
     def _summary(self, website_id: str, rows: list[Row]) -> Row:
         measure, label = self._table.measure, self._table.label
         top: Row = {}
         if rows:
             top = max(rows, key=lambda row: row[measure] or 0) if measure else rows[0]
-        summary: Row = {"website_id": website_id, self._table.noun or "rows": len(rows)}
+        summary: Row = {**self._names(website_id), self._table.noun or "rows": len(rows)}
         if measure:
             summary[measure] = sum(row[measure] or 0 for row in rows)
         if label:
@@ -137,17 +159,19 @@ class UsageSummary(Writer):
     """The key, the plan, the rate limit and the monthly quota."""
 
     def __init__(self, file: IO[str]) -> None:
+        super().__init__()
         self._console = _console(file)
 
-    def add(self, website_id: str, result: Usage) -> None:  # noqa: ARG002 - it belongs to no website
-        key, quota = result.api_key, result.usage
+    def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:  # noqa: ARG002 - of no website
+        usage = msgspec.convert(result, Usage)
+        key, quota = usage.api_key, usage.usage
         limit, resets_at = quota.monthly_limit, quota.monthly_reset_at
         used = f"{quota.monthly_requests:,}"
-        per_minute = result.rate_limits.requests_per_minute
+        per_minute = usage.rate_limits.requests_per_minute
         grid = Grid.grid(padding=(0, 2))
         name, permission = key.name or key.id or "unknown", key.permission or "permission unknown"
         grid.add_row("key", Text(printable(f"{name}, {permission}")))
-        grid.add_row("plan", Text(printable(result.subscription.tier or "unknown")))
+        grid.add_row("plan", Text(printable(usage.subscription.tier or "unknown")))
         grid.add_row("rate limit", Text("unknown" if per_minute is None else f"{per_minute:,} requests a minute"))
         if limit and limit > 0:
             bar = _bar(min(quota.monthly_requests, limit), limit)

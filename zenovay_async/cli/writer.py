@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY_NAME = "key_name"
+"""The first column or field of results of several keys: the name of the key."""
 
 
 class Writer(ABC):
@@ -11,16 +17,30 @@ class Writer(ABC):
 
     Attributes:
         streams: Whether it writes each result as it comes, not all at the end.
+        domains: Domains of websites, by ID, as far as they are known.
     """
 
     streams: bool = False
+    domains: Mapping[str, str]
+
+    def __init__(self) -> None:
+        self.domains = {}
 
     @abstractmethod
-    def add(self, website_id: str, result: Any) -> None:
-        """Add the result of a website; ``""`` for a result that belongs to none."""
+    def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
+        """Add a result.
 
-    def record_missing(self) -> None:  # noqa: B027 - most formats do not depend on it
-        """Record that a requested result is missing."""
+        Args:
+            website_id: ID of its website; ``""`` for a result that belongs to none.
+            result: The result, or its plain values.
+            key_name: Name of the key that requested it, of a run with several keys.
+        """
+
+    def add_failure(self, failure: dict[str, Any]) -> None:  # noqa: B027 - most formats have results alone
+        """Add a website that failed: its ID and the error, as plain values."""
+
+    def record_early_end(self) -> None:  # noqa: B027 - most formats do not depend on it
+        """Record that the run ended before all results came."""
 
     def close(self) -> None:  # noqa: B027 - a format that streams has nothing left
         """Write the results that are not written yet."""
