@@ -6,6 +6,7 @@
 Every error is a :class:`ZenovayError`; ``zenovay_async.exceptions`` draws the tree.
 """
 
+from zenovay_async._batch.report import BatchReport
 from zenovay_async._cache.options import Cache
 from zenovay_async._cache.stats import CacheStats
 from zenovay_async._limits.options import BatchHeadroom, RateLimitOption, RateLimitStoreOption
@@ -52,6 +53,7 @@ from zenovay_async.exceptions import (
     ZenovayError,
     is_fatal,
 )
+from zenovay_async.journal import Journal, JournalEntry
 from zenovay_async.rate_limits import (
     Estimate,
     Outcome,
@@ -111,6 +113,7 @@ __all__ = [
     "BadRequestError",
     "Batch",
     "BatchHeadroom",
+    "BatchReport",
     "BatchResult",
     "BatchStoppedError",
     "Cache",
@@ -139,6 +142,8 @@ __all__ = [
     "InsightPage",
     "InsightType",
     "Insights",
+    "Journal",
+    "JournalEntry",
     "JournalError",
     "LTVCohort",
     "LTVPeriod",

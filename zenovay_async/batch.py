@@ -7,32 +7,34 @@ a worker is free and its last result has a slot. Ten million items take the memo
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections import deque
-from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar, cast
+import logging
+from collections import Counter, deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
 
-from zenovay_async._item_source import End, ItemSource, is_canceled_from_outside, key_of
+from zenovay_async._batch.fetcher import Fetcher
+from zenovay_async._batch.recorder import Recorder
+from zenovay_async._batch.report import BatchReport
+from zenovay_async._batch.results import BatchResult, Failure, Success
+from zenovay_async._batch.source import End, ItemSource, key_of
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope
 from zenovay_async._session.slots import Slots
-from zenovay_async.exceptions import (
-    BadRequestError,
-    ClientClosedError,
-    ConfigurationError,
-    QuotaExceededError,
-    is_fatal_itself,
-    parts_and_causes,
-)
+from zenovay_async.events import is_listener
+from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ConfigurationError, QuotaExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from zenovay_async._item_source import Key
+    from zenovay_async.journal import Journal
+    from zenovay_async.rate_limits import Quota
+
+__all__ = ["Batch", "BatchResult", "Failure", "Success"]
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
@@ -43,38 +45,14 @@ _WORKER_CANCELED = (
     "A task of the batch was canceled by something else, and its item has no result: fetch canceled its own task, or "
     "the source of items holds a timeout or a task group across a yield"
 )
+# Of a source without a length, so many items are done before a share of them may be too many failures.
+_FEWEST_DONE = 20
+# Seconds between two reports of the progress.
+_PROGRESS = 1.0
+# Items of a journal that are skipped before others on the event loop go on.
+_SKIPPED_AT_ONCE = 100
 
-
-class Success(msgspec.Struct, Generic[ItemT, T], frozen=True):
-    """An item whose call succeeded.
-
-    Attributes:
-        item: The item, as it came from the source.
-        value: What ``fetch`` returned for it.
-        error: Always ``None``; distinguishes it from a :class:`Failure`.
-    """
-
-    item: ItemT
-    value: T
-    error: None = None
-
-
-class Failure(msgspec.Struct, Generic[ItemT], frozen=True):
-    """An item whose call failed; the others are not affected.
-
-    Attributes:
-        item: The item, as it came from the source.
-        error: What ``fetch`` raised for it: a ``ZenovayError``, or whatever else the caller's function raised.
-        value: Always ``None``.
-    """
-
-    item: ItemT
-    error: Exception
-    value: None = None
-
-
-BatchResult: TypeAlias = Success[ItemT, T] | Failure[ItemT]
-"""The outcome for one item: ``error`` is ``None`` where ``value`` is the result."""
+_logger = logging.getLogger("zenovay_async")
 
 
 class Batch(Generic[ItemT, T]):
@@ -95,7 +73,13 @@ class Batch(Generic[ItemT, T]):
             also those of tasks that it starts.
         concurrency: Calls in flight at once, 1 or more.
         max_outage: Seconds that calls wait for a server that is away; ``None`` for no bound.
+        journal: Keeps what is done, so that a later run goes on from there; ``None`` keeps nothing.
+        key: Called with an item; returns the text by which the journal knows it.
+        max_failures: Failed items after which the next one stops the batch: a number, or a share of all items.
+        max_requests: Requests, in those that the quota is charged for, that the calls of the batch may send.
+        on_progress: Called with the report once a second, and at the end.
         watch_client: Makes a future that is done when the client is closed, which stops the batch.
+        quota: Returns the monthly quota, for the report.
 
     Attributes:
         succeeded: Items done without an error so far.
@@ -109,13 +93,24 @@ class Batch(Generic[ItemT, T]):
         *,
         concurrency: int,
         max_outage: float | None = MAX_OUTAGE,
+        journal: Journal | None = None,
+        key: Callable[[ItemT], str] = str,
+        max_failures: float | None = None,
+        max_requests: int | None = None,
+        on_progress: Callable[[BatchReport], None] | None = None,
         watch_client: Callable[[], asyncio.Future[None]] | None = None,
+        quota: Callable[[], Quota] | None = None,
     ) -> None:
         # repr needs these, and a traceback with variables calls it even on a batch that rejected an argument.
         self.succeeded = 0
         self.failed = 0
         self._workers: set[asyncio.Task[None]] = set()
         require_int("concurrency", concurrency)
+        _check_bounds(max_failures, max_requests)
+        if journal is None and key is not str:
+            raise ConfigurationError(f"key={key!r}: it is what a journal knows an item by; pass journal=, too")
+        if on_progress is not None and not is_listener(on_progress):
+            raise ConfigurationError(f"on_progress={on_progress!r}: expected a plain function of one report, or None")
         is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
         if max_outage is not None and not (is_number and max_outage >= 0):
             raise ConfigurationError(f"max_outage={max_outage!r}: expected seconds, 0 or more, or None for no limit")
@@ -126,13 +121,23 @@ class Batch(Generic[ItemT, T]):
         if not callable(fetch):
             raise ConfigurationError(f"fetch={fetch!r}: expected a function of one item")
         self._source = ItemSource(items)
-        self._fetch = fetch
         self._concurrency = concurrency
-        self._scope = BackgroundScope(Background(max_outage))
+        self._scope = BackgroundScope(Background(max_outage, max_requests))
+        self._fetcher = Fetcher(fetch, self._scope.background, self._stop)
+        self._recorder = None if journal is None else Recorder(journal, key, self._fetcher, self._fail)
+        self._max_failures = max_failures
+        self._on_progress = on_progress
+        self._quota = quota
+        self._started = datetime.now(UTC)
+        self._ended: datetime | None = None
+        self._failed_by_class: Counter[str] = Counter()
+        self._replayed = 0
+        self._skipped = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
         # Each result with the items that it is for besides its own, the last one first.
         self._results: deque[tuple[BatchResult[ItemT, T], list[ItemT] | None]] = deque()
         self._result_slots = Slots(2 * concurrency)
-        self._in_flight: dict[Key, asyncio.Future[BatchResult[ItemT, T] | None] | None] = {}
         self._changed = asyncio.Event()
         self._watch_client = watch_client
         self._client_closed: asyncio.Future[None] | None = None
@@ -147,8 +152,13 @@ class Batch(Generic[ItemT, T]):
     async def __aenter__(self) -> Self:
         if self._entered:
             raise RuntimeError("A batch is used once; create another with zenovay.batch(...)")
-        loop = running_loop()
+        self._loop = loop = running_loop()
+        if self._recorder is not None:
+            self._recorder.open()
         self._entered = True
+        self._started = datetime.now(UTC)
+        if self._on_progress is not None:
+            self._timer = loop.call_later(_PROGRESS, self._report_progress)
         if self._watch_client is not None:
             self._client_closed = self._watch_client()
             self._client_closed.add_done_callback(self._stop_with_client)
@@ -171,10 +181,17 @@ class Batch(Generic[ItemT, T]):
         canceled = await _wait_for(set(self._workers))
         self._scope.ended = True
         self._results.clear()
+        self._ended = datetime.now(UTC)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._report_progress()
         # In a task of its own, which no cancellation of this one reaches.
         closing = asyncio.create_task(self._source.close())
         canceled = await _wait_for({closing}) or canceled
-        failure = closing.exception() or canceled
+        failure = closing.exception()
+        if self._recorder is not None:
+            failure = self._recorder.close(is_handled=error is None) or failure
+        failure = failure or canceled
         try:
             if canceled is not None and not isinstance(error, asyncio.CancelledError):
                 raise canceled
@@ -199,6 +216,8 @@ class Batch(Generic[ItemT, T]):
             RuntimeError: Something else than the batch canceled the task of a call, as ``fetch`` itself may.
             Exception: What the source of items raised.
         """
+        if self._recorder is not None:
+            self._recorder.record_handled()
         results = self._results
         while not results:
             if not self._entered:
@@ -218,11 +237,34 @@ class Batch(Generic[ItemT, T]):
             return result
         results.popleft()
         self._result_slots.release()
+        if self._recorder is not None:
+            self._recorder.hand_out(result.item)
         return result
 
+    @property
+    def report(self) -> BatchReport:
+        """What was done so far, what it took, and what is left of the quota."""
+        tally = self._scope.background.tally
+        return BatchReport(
+            started=self._started,
+            ended=self._ended,
+            done=self.succeeded + self.failed,
+            succeeded=self.succeeded,
+            failed=dict(self._failed_by_class),
+            replayed=self._replayed,
+            skipped=self._skipped,
+            requests=tally.requests,
+            retries=tally.retries,
+            rate_limited=tally.rate_limited,
+            waited=0.0 if self._loop is None else tally.waited(self._loop.time()),
+            p50=tally.quantile(0.5),
+            p95=tally.quantile(0.95),
+            quota_remaining=None if self._quota is None else self._quota().remaining,
+        )
+
     async def _work(self) -> None:
-        slots, source, results = self._result_slots, self._source, self._results
-        waits, has_copies, is_lazy = source.waits, source.has_copies, source.is_lazy
+        slots, source, results, recorder = self._result_slots, self._source, self._results, self._recorder
+        waits, has_copies, fetch = source.waits, source.has_copies, self._choose_fetch()
         while not source.ended:
             # The slot first: a result never waits for one, and so is never lost when the batch stops.
             if not slots.acquire_nowait():
@@ -235,96 +277,80 @@ class Batch(Generic[ItemT, T]):
             if item is End.END:
                 return
             copies = source.take_copies(item) if has_copies else None
-            result = await (self._fetch_or_join(item) if is_lazy else self._fetch_one(item))
+            done = 1 if copies is None else 1 + len(copies)
+            if recorder is not None and recorder.is_skipped(item):
+                slots.release()
+                await self._count_skipped(done)
+                continue
+            result = await fetch(item)
             if result is None:
                 return
-            done = 1 if copies is None else 1 + len(copies)
-            if result.error is None:
-                self.succeeded += done
+            if result.error is not None:
+                self._count_failure(result.error, done)
             else:
-                self.failed += done
+                self.succeeded += done
+                self._replayed += done * result.replayed
             results.append((result, copies))
             # A consumer waits only while there are no results.
             if len(results) == 1:
                 self._changed.set()
 
-    async def _fetch_or_join(self, item: ItemT) -> BatchResult[ItemT, T] | None:
-        """Fetch an item, or wait for an equal one in flight; ``None`` if that one stopped the batch."""
-        key, in_flight = key_of(item), self._in_flight
-        if key is None:
-            return await self._fetch_one(item)
-        try:
-            is_in_flight = key in in_flight
-        except Exception:  # noqa: BLE001 - code of the caller's, and no reason to fail
-            return await self._fetch_one(item)
-        if is_in_flight:
-            future = in_flight[key]
-            if future is None:
-                future = in_flight[key] = asyncio.get_running_loop().create_future()
-            result = await asyncio.shield(future)
-            return None if result is None else msgspec.structs.replace(result, item=item)
-        in_flight[key] = result = None
-        try:
-            result = await self._fetch_one(item)
-        finally:
-            future = in_flight.pop(key)
-            if future is not None:
-                future.set_result(result)
-        return result
+    def _choose_fetch(self) -> Callable[[ItemT], Coroutine[Any, Any, BatchResult[ItemT, T] | None]]:
+        """What makes the result of an item; ``None`` if an equal one stopped the batch."""
+        fetcher = self._fetcher
+        if self._recorder is not None:
+            return self._recorder.replay_or_fetch
+        if self._source.is_lazy:
+            return lambda item: fetcher.fetch_or_join(item, key_of(item), fetcher.fetch)
+        return fetcher.fetch
 
-    async def _fetch_one(self, item: ItemT) -> BatchResult[ItemT, T]:
-        failure: Exception
-        scope = BackgroundScope(self._scope.background)
-        SCOPE.set(scope)
-        try:
-            return Success(item, await self._fetch(item))
-        except Exception as error:  # noqa: BLE001 - whatever the caller's function raised is the failure of its item
-            self._stop_if_fatal(item, error)
-            failure = error
-        except (asyncio.CancelledError, BaseExceptionGroup) as error:
-            if is_canceled_from_outside() or not _is_harmless(error):
-                raise
-            self._stop_if_fatal(item, error)
-            # Something inside fetch was canceled, not this batch: a failure of that item.
-            failure = RuntimeError("fetch was canceled from within")
-            failure.__cause__ = error
-        finally:
-            scope.ended = True
-        return Failure(item, failure)
+    async def _count_skipped(self, done: int) -> None:
+        self._skipped += done
+        if self._skipped % _SKIPPED_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
-    def _stop_if_fatal(self, item: ItemT, error: BaseException) -> None:
-        """Stop the batch and raise the error, if every item would meet it; from another that has it in or under it."""
-        fatal = next((part for part in parts_and_causes(error) if self._is_fatal(item, part)), None)
-        if fatal is None:
+    def _count_failure(self, error: Exception, done: int) -> None:
+        self.failed += done
+        self._failed_by_class[type(error).__name__] += done
+        bound = self._max_failures
+        if bound is None or self._stopped:
             return
-        self._stop(fatal)
-        if fatal is error:
-            raise fatal
-        # A copy, as the other refers to the error itself, which may have another cause.
-        raise copy.copy(fatal) from error
+        if isinstance(bound, float):
+            size = self._source.size
+            bound *= max(self.succeeded + self.failed, _FEWEST_DONE) if size is None else size
+        if self.failed > bound:
+            given = f"max_failures={self._max_failures!r}"
+            stopped = BatchStoppedError(f"Stopped after {self.failed:,} failures ({given}); the last one: {error}")
+            stopped.__cause__ = error
+            self._fail(stopped)
 
-    def _is_fatal(self, item: ItemT, error: BaseException) -> bool:
-        background = self._scope.background
-        if is_fatal_itself(error) or (isinstance(error, BadRequestError) and error in background.repeated):
-            return True
-        if not isinstance(error, ConfigurationError) or self.succeeded:
-            return False
-        # No request was sent. A message that names the item is another one for each.
-        key = key_of(item) or id(item)
-        return background.rejections.reject(ConfigurationError, error.message, item=key, path=key)
+    def _fail(self, error: BaseException) -> None:
+        """Take no further item, and raise an error once the results are handed out; calls in flight go on."""
+        self._failure = self._failure or error
+        self._end_items()
+
+    def _report_progress(self) -> None:
+        if self._on_progress is None:
+            return
+        if self._ended is None and self._loop is not None:
+            self._timer = self._loop.call_later(_PROGRESS, self._report_progress)
+        try:
+            self._on_progress(self.report)
+        except Exception:
+            _logger.exception("on_progress failed")
 
     def _stop(self, error: BaseException) -> None:
         """Take no further item; called before another worker can get the next permit."""
         self._end_items()
         # Where no request was sent, as with quota_reserve, calls in flight may succeed, and are paid for.
-        if not isinstance(error, QuotaExceededError) or error.status is not None:
+        is_bound = isinstance(error, BatchStoppedError) or (isinstance(error, QuotaExceededError) and not error.status)
+        if not is_bound:
             self._cancel_workers()
 
     def _stop_with_client(self, _: asyncio.Future[None]) -> None:
         # Calls in flight fail by themselves, but no call says so to a worker that waits for an item.
         if self._workers and not self._stopped:
-            self._failure = self._failure or ClientClosedError("The client was closed during the batch")
-            self._end_items()
+            self._fail(ClientClosedError("The client was closed during the batch"))
 
     def _end_items(self) -> None:
         self._stopped = True
@@ -341,8 +367,7 @@ class Batch(Generic[ItemT, T]):
         error = worker.exception()
         if error is None:
             return
-        self._failure = self._failure or error
-        self._end_items()
+        self._fail(error)
         # After a failure of the source, calls in flight go on; after a BaseException, such as Ctrl-C, they do not.
         if not isinstance(error, Exception):
             self._cancel_workers()
@@ -354,6 +379,18 @@ class Batch(Generic[ItemT, T]):
                 worker.cancel()
 
 
+def _check_bounds(max_failures: float | None, max_requests: int | None) -> None:
+    is_count = isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0
+    is_share = isinstance(max_failures, float) and 0 < max_failures < 1
+    if max_failures is not None and not (is_count or is_share):
+        raise ConfigurationError(
+            f"max_failures={max_failures!r}: expected a number of items, 0 or more, a share of them, such as 0.05, or "
+            "None for no bound"
+        )
+    if max_requests is not None:
+        require_int("max_requests", max_requests)
+
+
 async def _wait_for(tasks: set[asyncio.Task[None]]) -> asyncio.CancelledError | None:
     """Wait until tasks are done, whatever comes; returns the last cancellation that came."""
     canceled: asyncio.CancelledError | None = None
@@ -363,17 +400,3 @@ async def _wait_for(tasks: set[asyncio.Task[None]]) -> asyncio.CancelledError | 
         except asyncio.CancelledError as error:
             canceled = error
     return canceled
-
-
-def _parts(error: BaseException) -> Iterator[BaseException]:
-    """The errors of a group, also of groups in it; of any other error, itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from _parts(part)
-    else:
-        yield error
-
-
-def _is_harmless(error: BaseException) -> bool:
-    """Whether there is nothing in it but errors and cancellations, neither Ctrl-C nor an exit."""
-    return all(isinstance(part, (Exception, asyncio.CancelledError)) for part in _parts(error))

@@ -54,9 +54,11 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from zenovay_async._batch.report import BatchReport
     from zenovay_async._protocol.response import Response
     from zenovay_async._session.callers import Callers
     from zenovay_async.events import OnEvent
+    from zenovay_async.journal import Journal
     from zenovay_async.rate_limits import Estimate, Quota, RateLimit
 
 ItemT = TypeVar("ItemT")
@@ -429,6 +431,11 @@ class Zenovay(ClientMethods):
         *,
         concurrency: int = 8,
         max_outage: float | None = MAX_OUTAGE,
+        journal: Journal | None = None,
+        key: Callable[[ItemT], str] = str,
+        max_failures: float | None = None,
+        max_requests: int | None = None,
+        on_progress: Callable[[BatchReport], None] | None = None,
     ) -> Batch[ItemT, T]:
         """Call ``fetch`` for each item, ``concurrency`` at a time, and yield results as they complete.
 
@@ -444,16 +451,40 @@ class Zenovay(ClientMethods):
             concurrency: Calls in flight at once, 1 or more.
             max_outage: Seconds of an outage, 0 or more, after which the batch ends with the connection's error;
                 ``None`` for no bound.
+            journal: A ``Journal``, in which what is done survives the end of the process: a later run does not fetch it
+                again. With its ``result_type``, it returns what is kept as results that are ``replayed``; else it skips
+                what the code in the loop had handled. Failures are tried again. ``None`` keeps nothing.
+            key: Called with an item; returns the text by which the journal knows it, such as its ID. With a journal,
+                items of one key are one.
+            max_failures: The batch stops when more items than these have failed: an int, 0 or more, or a share of all
+                items, such as 0.05 (where their number is not known, of those done, from the 20th on). ``None`` for no
+                bound.
+            max_requests: Requests of the monthly quota that the batch may take, retries included, 1 or more; it stops
+                before the next one. ``None`` for no bound.
+            on_progress: Called with the ``batch.report`` once a second, and at the end. It must not block.
 
         Returns:
-            The batch. Iterating over it raises an error that holds for every item (an invalid key, no paid plan, an
-            exhausted quota, an outage, a parameter that is invalid for every website), and any error of the source of
-            items.
+            The batch, with a ``report`` of what was done and what it took. Iterating over it raises an error that holds
+            for every item (an invalid key, no paid plan, an exhausted quota, an outage, a parameter that is invalid for
+            every website), a ``BatchStoppedError`` at a bound, a ``JournalError``, any error of the source of items.
 
         Raises:
-            ConfigurationError: An argument is invalid.
+            ConfigurationError: An argument is invalid; on entering the batch, the journal is of another run, no
+                journal, or in use by another process.
         """
-        return Batch(items, fetch, concurrency=concurrency, max_outage=max_outage, watch_client=self._transport.watch)
+        return Batch(
+            items,
+            fetch,
+            concurrency=concurrency,
+            max_outage=max_outage,
+            journal=journal,
+            key=key,
+            max_failures=max_failures,
+            max_requests=max_requests,
+            on_progress=on_progress,
+            watch_client=self._transport.watch,
+            quota=self._budget.quota,
+        )
 
     def with_raw_response(self, method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, Response[T]]]:
         """Change a method of this client to return the whole response: headers, request ID, attempts, and data.

@@ -25,7 +25,7 @@ PACKAGE = Path(zenovay_async.__file__).parent
 
 _PROTOCOL = {"exceptions", "events", "rate_limits", "_protocol"}
 _CALLS = _PROTOCOL | {"_limits", "_cache", "_session", "resources"}
-_PUBLIC = _CALLS | {"batch", "client", "telemetry", ""}
+_PUBLIC = _CALLS | {"batch", "client", "journal", "telemetry", ""}
 MAY_IMPORT: dict[str, set[str]] = {
     "exceptions": set(),
     "rate_limits": {"exceptions"},
@@ -35,12 +35,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_cache": _PROTOCOL | {"_limits"},
     "_session": _PROTOCOL | {"_limits", "_cache"},
     "resources": _PROTOCOL,
-    "_item_source": {"exceptions"},
-    "batch": _CALLS | {"_item_source"},
-    "_methods": _PROTOCOL | {"resources", "_item_source"},
-    "client": _CALLS | {"batch", "_methods"},
+    "_batch": _CALLS | {"journal"},
+    "journal": _PROTOCOL | {"_batch"},
+    "batch": _CALLS | {"_batch", "journal"},
+    "_methods": _PROTOCOL | {"resources", "_batch"},
+    "client": _CALLS | {"batch", "journal", "_batch", "_methods"},
     "telemetry": {"events"},
-    "": _CALLS | {"batch", "client"},
+    "": _CALLS | {"batch", "client", "journal", "_batch"},
     "tables": _PUBLIC,
     "testing": _PUBLIC | {"tables", "sandbox"},
     "cli": _PUBLIC | {"tables", "sandbox"},

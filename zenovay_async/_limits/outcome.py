@@ -68,6 +68,13 @@ def outcome_of(raw: RawResponse | None, error: BaseException | None, usage: Usag
     )
 
 
+def is_sent(outcome: Outcome, error: BaseException) -> bool:
+    """Whether an attempt that failed sent its request, or may have."""
+    if outcome.kind in {"unsent", "unreachable"}:
+        return False
+    return outcome.status is not None or not isinstance(error, APIConnectionError) or error.sent
+
+
 def _without_response(error: BaseException | None) -> Outcome:
     if isinstance(error, ClientClosedError):
         return _NO_RESPONSE if error.sent else UNSENT

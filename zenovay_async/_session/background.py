@@ -9,7 +9,8 @@ from weakref import WeakSet
 import msgspec
 
 from zenovay_async._limits.patience import MAX_OUTAGE
-from zenovay_async.exceptions import BadRequestError, ZenovayError
+from zenovay_async._session.tally import Tally
+from zenovay_async.exceptions import BadRequestError, BatchStoppedError, ZenovayError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -63,6 +64,8 @@ class Background(msgspec.Struct):
 
     Attributes:
         max_outage: Seconds of an outage after which they give up; ``None`` for no bound.
+        max_requests: Requests, as charged to the monthly quota, that they may send at most; ``None`` for no bound.
+        tally: What they have sent so far.
         waits_since: When the first of them had to wait, in the time of the event loop; ``None`` if none had to.
         rejections: Their errors that may hold for every item.
         repeated: Those that do, by these.
@@ -70,10 +73,37 @@ class Background(msgspec.Struct):
     """
 
     max_outage: float | None = MAX_OUTAGE
+    max_requests: int | None = None
+    tally: Tally = msgspec.field(default_factory=Tally)
     waits_since: float | None = None
     rejections: Rejections = msgspec.field(default_factory=Rejections)
     repeated: WeakSet[ZenovayError] = msgspec.field(default_factory=WeakSet[ZenovayError])
     has_failed: bool = False
+
+    def reserve(self, cost: int, last_error: ZenovayError | None) -> int:
+        """Reserve the requests that an attempt is charged for, until it ends.
+
+        Args:
+            cost: How many.
+            last_error: Error of the attempt before it; ``None`` for the first one.
+
+        Returns:
+            How many.
+
+        Raises:
+            BatchStoppedError: They exceed ``max_requests``.
+        """
+        tally, bound = self.tally, self.max_requests
+        if bound is not None and tally.charged + cost > bound:
+            requests = f"{tally.charged:,} request{'' if tally.charged == 1 else 's'}"
+            needed = "" if cost == 1 else f"; the next call is charged {cost}"
+            error = BatchStoppedError(
+                f"Stopped after {requests} (max_requests={bound}){needed}; no further request was sent"
+            )
+            error.reason = "max_requests"
+            raise error from last_error
+        tally.charged += cost
+        return cost
 
 
 class BackgroundScope(msgspec.Struct, eq=False):

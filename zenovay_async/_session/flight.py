@@ -25,7 +25,7 @@ from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import RawResponse
 from zenovay_async._session.deadlines import CLOSED
 from zenovay_async._session.state import MIN_ATTEMPT
-from zenovay_async.exceptions import ClientClosedError, ZenovayError
+from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
@@ -429,6 +429,8 @@ class Flight(Generic[T]):
             own, caller.error = caller.error, None
             return own
         error, scope = self._error, self.state.scope if caller is None else caller.scope
+        if isinstance(error, BatchStoppedError) and not _is_same_batch(scope, self.state.scope):
+            return Aborted()
         if isinstance(error, asyncio.CancelledError):
             return asyncio.CancelledError(*error.args)
         if not isinstance(error, ZenovayError):
@@ -450,6 +452,10 @@ def forget_flights(budget: Budget, scope: Scope) -> None:
         call = flight.state.call
         if scope.covers(call.operation, call.path, call.query):
             flight.forget()
+
+
+def _is_same_batch(scope: BackgroundScope | None, other: BackgroundScope | None) -> bool:
+    return scope is not None and other is not None and scope.background is other.background
 
 
 def _copy_of(error: BaseException) -> BaseException:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
-from zenovay_async._limits.outcome import outcome_of
+from zenovay_async._limits.outcome import is_sent, outcome_of
 from zenovay_async._limits.patience import ServerUnavailable
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
@@ -181,12 +181,12 @@ class Session:
         raw: RawResponse | None = None
         try:
             self._budget.check(endpoint.cost, background=state.background, states_usage=endpoint.usage_of is not None)
+            if state.scope is not None:
+                state.reserved = state.scope.background.reserve(endpoint.cost, state.last_error)
             permit, pool = self._acquire_nowait(state) or await self._acquire(state)
             now, trip = state.loop.time(), self._budget.round_trip
             if state.deadline is not None and state.deadline - now < trip.fastest and trip.is_too_late(now):
-                pool.slots.release()
-                permit.refund()
-                raise state.too_late(trip.fastest)
+                self._end_late(state, permit, pool)
             try:
                 state.begin_attempt(now)
                 raw = await pool.send(
@@ -203,23 +203,17 @@ class Session:
                 find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, date)
                 result = parse_response(call, raw, date, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
-                if isinstance(error, ZenovayError):
-                    self._auth.redact(error)
-                outcome = outcome_of(raw, error)
-                path = state.record_attempt(error, no_connection=outcome.kind == "unreachable")
-                permit.settle(outcome, path)
-                if isinstance(error, QuotaExceededError) and error.retry_after is None:
-                    # Another response may have stated the reset.
-                    error.retry_after = self._budget.seconds_to_quota_reset()
+                self._settle_failure(state, permit, raw, error)
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
             ended_at = state.loop.time()
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
             if state.scope is not None:
+                state.record_request(state.scope.background, "succeeded", has_response=True)
                 state.scope.record_success(call)
-        except ZenovayError as error:
-            self._record_failure(state, error)
+        except BaseException as error:
+            self._end_failed(state, error)
             raise
         if result.drifts:
             self._drift.report(call, result.drifts, self._auth)
@@ -233,7 +227,33 @@ class Session:
             waits=state.waits,
         )
 
-    def _record_failure(self, state: CallState[T], error: ZenovayError) -> None:
+    def _end_late(self, state: CallState[T], permit: BudgetPermit, pool: ConnectionPool) -> NoReturn:
+        """Return what was acquired for a request that has no time to come back, and raise its error."""
+        pool.slots.release()
+        permit.refund()
+        raise state.too_late(self._budget.round_trip.fastest)
+
+    def _settle_failure(
+        self, state: CallState[T], permit: BudgetPermit, raw: RawResponse | None, error: BaseException
+    ) -> None:
+        """Settle the permit of an attempt that failed."""
+        if isinstance(error, ZenovayError):
+            self._auth.redact(error)
+        outcome = outcome_of(raw, error)
+        path = state.record_attempt(error, no_connection=outcome.kind == "unreachable")
+        permit.settle(outcome, path)
+        if state.scope is not None and is_sent(outcome, error):
+            state.record_request(state.scope.background, outcome.kind, has_response=raw is not None)
+        if isinstance(error, QuotaExceededError) and error.retry_after is None:
+            # Another response may have stated the reset.
+            error.retry_after = self._budget.seconds_to_quota_reset()
+
+    def _end_failed(self, state: CallState[T], error: BaseException) -> None:
+        """Keep the error of an attempt, and release what was reserved for it, if it sent nothing."""
+        if state.scope is not None:
+            state.release(state.scope.background)
+        if not isinstance(error, ZenovayError):
+            return
         if isinstance(error, QuotaExceededError) and error.status is None:
             # A client that is closed says so in the first place.
             self._transport.check_open()
@@ -316,6 +336,8 @@ class Session:
         if not state.background:
             state.expected_at = state.loop.time() + budget.expected_wait(endpoint.cost)
         state.is_acquiring = True
+        if state.scope is not None:
+            state.scope.background.tally.begin_wait(state.loop.time())
         if state.observer is not None:
             state.observer.on_acquire()
         try:
@@ -328,6 +350,8 @@ class Session:
             )
         finally:
             state.is_acquiring = False
+            if state.scope is not None:
+                state.scope.background.tally.end_wait(state.loop.time())
 
     def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
         request_id = self._auth.redact_text(one_line(raw.headers.get("x-request-id", "without ID")))

@@ -24,7 +24,9 @@ from zenovay_async.exceptions import (
 if TYPE_CHECKING:
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.call import Call
+    from zenovay_async._session.background import Background
     from zenovay_async.exceptions import ZenovayError
+    from zenovay_async.rate_limits import OutcomeKind
 
 T = TypeVar("T")
 
@@ -92,6 +94,8 @@ class CallState(Bounds, Generic[T]):
         gave_up: Whether the call ended while it waited for an attempt.
         no_connection: Whether the last attempt made no connection.
         resends: Whether the last attempt, and not the one before it, met a connection that was dead.
+        reserved: Requests that the attempt in progress is charged for, of those of its batch.
+        has_sent: Whether it sent a request, if it belongs to a batch.
     """
 
     # Class attributes, which cost no assignment in a call that succeeds at once.
@@ -104,6 +108,8 @@ class CallState(Bounds, Generic[T]):
     gave_up = False
     no_connection = False
     resends = False
+    reserved = 0
+    has_sent = False
     began_at = 0.0
     is_acquiring = False
     expected_at = 0.0
@@ -286,6 +292,25 @@ class CallState(Bounds, Generic[T]):
         call = self.call
         # One website may be asked with several queries. Without its ID in the path, it may be in the query.
         return call.path if "{website_id}" in call.endpoint.template else f"{call.path}?{call.query}"
+
+    def record_request(self, background: Background, kind: OutcomeKind, *, has_response: bool) -> None:
+        """Record a request that was sent, for the batch of the call.
+
+        Args:
+            background: The batch.
+            kind: How the request ended.
+            has_response: Whether a response came, whole and just now.
+        """
+        tally = background.tally
+        tally.record_request(kind, is_retry=self.has_sent)
+        self.has_sent, self.reserved = True, 0
+        if has_response:
+            tally.record_response(self.loop.time() - self.began_at)
+
+    def release(self, background: Background) -> None:
+        """Release what was reserved for an attempt, unless it sent its request."""
+        background.tally.charged -= self.reserved
+        self.reserved = 0
 
     def _name_timeout(self, error: APITimeoutError) -> None:
         """Say in the error how long the timeout was, if it was the call's own, and what was left of it."""

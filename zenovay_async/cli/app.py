@@ -6,13 +6,15 @@ from cyclopts import App, CycloptsError
 
 from zenovay_async import ConfigurationError, __version__
 from zenovay_async.cli.commands import add_commands
-from zenovay_async.cli.run import INTERRUPTED, USAGE, end_output, print_error
+from zenovay_async.cli.exit_codes import INTERRUPTED, USAGE
+from zenovay_async.cli.run import end_output, print_error
 from zenovay_async.cli.streams import OutputConsole, prepared_streams
 
 _HELP = """Zenovay web analytics from a terminal or a script. The API key comes from ZENOVAY_API_KEY.
 
 Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 something failed, 2 invalid
-usage or configuration, 3 rejected for every website (key, plan or quota), 130 interrupted."""
+usage or configuration, 3 rejected for every website (key or plan), 4 stopped early (quota, outage, disk, a bound of the
+run), which --resume goes on from, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM."""
 
 
 def make_app() -> App:

@@ -24,6 +24,13 @@ def is_replaced(path: Path | None) -> bool:
     return path is not None and (path.is_file() or not path.exists())
 
 
+def can_write_beside(path: Path) -> bool:
+    """Whether another file can be written beside a file."""
+    folder = Path(os.path.realpath(path)).parent
+    # Where there is no folder, to write there fails with a reason.
+    return os.access(folder, os.W_OK) or not folder.exists()
+
+
 @contextlib.contextmanager
 def open_destination(path: Path | None, *, is_data: bool) -> Generator[IO[str]]:
     """Open standard output, a stream, or a temporary file that replaces ``path`` once all is written.
@@ -49,7 +56,7 @@ def open_destination(path: Path | None, *, is_data: bool) -> Generator[IO[str]]:
         # A name that is too long, a directory that cannot be searched, or a working directory that is gone.
         raise ConfigurationError(f"--output {path}: {error.strerror}") from error
     if not replaced:
-        with _open(path, path, "w") as file:
+        with open_text(path, path, "w") as file:
             if file.isatty():
                 file.reconfigure(encoding=locale.getpreferredencoding(do_setlocale=False))
             yield file
@@ -61,10 +68,24 @@ def open_destination(path: Path | None, *, is_data: bool) -> Generator[IO[str]]:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        _publish(draft, target, path)
+        try:
+            publish(draft, target)
+        except OSError as error:
+            kept = _make_visible(draft, target)
+            raise OSError(f"--output {path}: {error.strerror}; the results are in {kept}") from error
 
 
-def _open(path: Path, given: Path, mode: str) -> TextIOWrapper:
+def open_text(path: Path, given: Path, mode: str) -> TextIOWrapper:
+    """Open a file for results in UTF-8.
+
+    Args:
+        path: The file.
+        given: The file that the user named, for an error.
+        mode: As for ``open``.
+
+    Raises:
+        ConfigurationError: It cannot be opened.
+    """
     try:
         return cast("TextIOWrapper", path.open(mode, encoding="utf-8", errors=ENCODING_ERRORS, newline=""))
     except OSError as error:
@@ -74,18 +95,22 @@ def _open(path: Path, given: Path, mode: str) -> TextIOWrapper:
 def _open_draft(target: Path, given: Path) -> tuple[Path, TextIOWrapper]:
     draft = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
     try:
-        return draft, _open(draft, given, "x")
+        return draft, open_text(draft, given, "x")
     except ConfigurationError:
         # The file may be one that can be written, in a directory that cannot.
         if not (target.exists() and os.access(target, os.W_OK)):
             raise
     handle, name = tempfile.mkstemp(prefix="zenovay-async-")
     os.close(handle)
-    return Path(name), _open(Path(name), given, "w")
+    return Path(name), open_text(Path(name), given, "w")
 
 
-def _publish(draft: Path, target: Path, given: Path) -> None:
-    """Let the draft replace the target, or else copy it there; keep it if neither works."""
+def publish(draft: Path, target: Path) -> None:
+    """Let the draft replace the target, or else copy it there.
+
+    Raises:
+        OSError: Neither works; the draft is as it was.
+    """
     try:
         if target.exists():
             # Some file systems have no modes.
@@ -96,8 +121,7 @@ def _publish(draft: Path, target: Path, given: Path) -> None:
         try:
             shutil.copyfile(draft, target)
         except OSError:
-            kept = _make_visible(draft, target)
-            raise OSError(f"--output {given}: {error.strerror}; the results are in {kept}") from error
+            raise error from None
         draft.unlink(missing_ok=True)
 
 

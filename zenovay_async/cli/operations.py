@@ -15,6 +15,7 @@ import msgspec
 
 from zenovay_async import Paged, Response, Zenovay
 from zenovay_async._protocol.parameters import encode_query
+from zenovay_async.cli.shown import redact_keys
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.client_methods import ClientMethods
 
@@ -88,6 +89,13 @@ class Request:
     def is_one_call(self) -> bool:
         """Whether it is one call for each website, not one for each page."""
         return self.take is None and not self.all
+
+    @property
+    def description(self) -> str:
+        """What is requested of each website, in words, by which one run is told from another."""
+        given = {**self.arguments, **self.parameters, "take": self.take, "all": self.all or None}
+        values = (f"{name}={value}" for name, value in given.items() if value is not None)
+        return redact_keys(" ".join([".".join(self.operation.path), *values]))
 
     async def send(self, zenovay: Zenovay, website_id: str = "") -> Any:
         """Call the method.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -38,6 +39,17 @@ def _file(_type: Any, tokens: Sequence[Token]) -> Path | None:
     return Path(name)
 
 
+def _bound(_type: Any, tokens: Sequence[Token]) -> float:
+    """Convert the value of ``--max-failures``."""
+    text = tokens[0].value
+    with contextlib.suppress(ValueError):
+        if not text.endswith("%") and (count := int(text)) >= 0:
+            return count
+        if text.endswith("%") and 0 < (share := float(text[:-1]) / 100) < 1:
+            return share
+    raise CycloptsError(msg=f"--max-failures {text}: expected a number, 0 or more, or a share below 100%, such as 5%")
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common:
@@ -50,7 +62,7 @@ class Common:
             name=["--output", "-o"],
             converter=_file,
             allow_leading_hyphen=True,
-            help="File to write, replaced when the run completes; - for standard output.",
+            help="File to write, replaced when the run is whole; - for standard output.",
         ),
     ] = None
     csv_safe: Annotated[
@@ -72,6 +84,9 @@ class Common:
             help="Where to share the rate limit: machine, or the URL of a Redis; omitted, ZENOVAY_RATE_LIMIT_STORE."
         ),
     ] = None
+    rate_limit: Annotated[
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="Requests a minute at most; omitted, what the API allows.")
+    ] = None
     sandbox: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key.")
     ] = None
@@ -90,3 +105,17 @@ class PerWebsite(Common):
     max_outage: Annotated[
         float, Parameter(validator=validators.Number(gte=0), help="Seconds to wait for a server that is away.")
     ] = MAX_OUTAGE
+    max_failures: Annotated[
+        int | float | None,
+        Parameter(converter=_bound, help="Stop when more websites than these failed: a number, or a share such as 5%."),
+    ] = None
+    max_requests: Annotated[
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more requests of the month.")
+    ] = None
+    quota_reserve: Annotated[
+        int, Parameter(validator=validators.Number(gte=0), help="Requests of the month to leave to others.")
+    ] = 0
+    resume: Annotated[
+        bool, Parameter(negative=(), help="Go on where the run that wrote FILE.partial ended; anew if none did.")
+    ] = False
+    restart: Annotated[bool, Parameter(negative=(), help="Discard what such a run kept, and begin anew.")] = False

@@ -1,0 +1,30 @@
+"""What a run ends with, for schedulers to act on."""
+
+from __future__ import annotations
+
+from zenovay_async import (
+    APIStatusError,
+    BadRequestError,
+    BatchStoppedError,
+    ConfigurationError,
+    JournalError,
+    QuotaExceededError,
+    ZenovayError,
+    is_fatal,
+)
+
+OK, FAILED, USAGE, REJECTED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+OF_SIGNALS = 128
+"""What the number of the signal that ended a run is added to, as shells do."""
+
+
+def exit_code_of(error: ZenovayError) -> int:
+    """The exit code of a run that an error ended."""
+    # The server rejects what is invalid as well.
+    if isinstance(error, (ConfigurationError, BadRequestError)):
+        return USAGE
+    # What time, or room on a disk, will mend.
+    if isinstance(error, (QuotaExceededError, BatchStoppedError, JournalError)) or error.outage is not None:
+        return STOPPED
+    return REJECTED if isinstance(error, APIStatusError) and is_fatal(error) else FAILED

@@ -1,0 +1,102 @@
+"""A file of results that survives the end of its run: ``FILE.partial``, and ``FILE.journal`` to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+
+from zenovay_async import ConfigurationError, Journal
+from zenovay_async.cli.destination import open_text, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+Start: TypeAlias = Literal["new", "resume", "restart"]
+"""How a run begins: where none was interrupted, from where one was, or anew all the same."""
+
+
+@dataclass
+class Resumable:
+    """The files of a run.
+
+    Attributes:
+        file: The partial file.
+        kept_in: The name of the file that has what came so far, for messages.
+        journal: What is done; the partial file is made of it.
+        is_complete: Whether every website was tried, so that the partial file becomes the whole one.
+        has_failures: Whether some of them failed, so that the journal is kept to try them again.
+    """
+
+    file: IO[str]
+    kept_in: Path
+    journal: Journal
+    is_complete: bool = False
+    has_failures: bool = False
+
+
+@contextlib.contextmanager
+def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) -> Generator[Resumable]:
+    """Open the files of a run; at its end they become ``path``, or are kept for the next run.
+
+    Args:
+        path: The file of the results.
+        describes: What is requested, which has to be the same in the next run.
+        start: How the run begins.
+        in_place: Whether the results are written to ``path`` itself, and the partial file only marks that some lack.
+
+    Raises:
+        ConfigurationError: A run was interrupted, and ``start`` says neither to go on nor to begin anew; or it was
+            another one; or it is going on; or a file cannot be written.
+        OSError: The file could neither be replaced nor written at the end; the error says where the results are.
+    """
+    target = Path(os.path.realpath(path))
+    partial, kept = _beside(target, ".partial"), _beside(target, ".journal")
+    _check_start(start, partial, kept, path)
+    journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
+    keeps_journal = True
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
+        stack.enter_context(journal)
+        file = open_text(partial, _beside(path, ".partial"), "w")
+        run = Resumable(file, path if in_place else _beside(path, ".partial"), journal)
+        is_published = False
+        try:
+            with file:
+                yield run
+            if run.is_complete and not in_place:
+                _publish(partial, target, path)
+            is_published = run.is_complete
+        finally:
+            keeps_journal = run.has_failures if is_published else run.is_complete or journal.done > 0
+            if is_published or not keeps_journal:
+                partial.unlink(missing_ok=True)
+
+
+def _check_start(start: Start, partial: Path, kept: Path, given: Path) -> None:
+    if start == "restart" or not partial.exists():
+        return
+    shown = _beside(given, ".partial")
+    if start == "new" and (kept.exists() or partial.stat().st_size):
+        raise ConfigurationError(
+            f"{shown} is of a run that ended early: go on with --resume, or discard it and begin anew with --restart"
+        )
+    if partial.stat().st_size and not kept.exists():
+        raise ConfigurationError(
+            f"{_beside(given, '.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
+            "discard it with --restart"
+        )
+
+
+def _publish(partial: Path, target: Path, given: Path) -> None:
+    try:
+        publish(partial, target)
+    except OSError as error:
+        kept = _beside(given, ".partial")
+        raise OSError(f"--output {given}: {error.strerror}; the results are in {kept}") from error
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
