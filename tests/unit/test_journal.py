@@ -434,7 +434,7 @@ def test_importing_the_package_imports_no_sqlite3() -> None:
 
 def test_a_python_without_sqlite3_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlite3", None)
-    monkeypatch.delitem(sys.modules, "zenovay_async._journal_file", raising=False)
+    monkeypatch.delitem(sys.modules, "zenovay_async._batch.journal_file", raising=False)
     assert "needs the module sqlite3, without which this Python was built" in refusal(path)
 
 
@@ -775,7 +775,7 @@ def test_at_most_one_record_a_second_waits_for_the_disk(path: Path, monkeypatch:
 
     clock = [100.0]
     use_connection(monkeypatch, Traced)
-    monkeypatch.setattr("zenovay_async._journal_file.monotonic", lambda: clock[0])
+    monkeypatch.setattr("zenovay_async._batch.journal_file.monotonic", lambda: clock[0])
     synced: list[float] = []
     with Journal(path) as journal:
         for tenth in range(35):

@@ -92,7 +92,7 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
         raise ConfigurationError("--resume --restart: expected one of them")
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
     if is_resumable and options.output is not None:
-        with open_resumable(options.output, _description(job), start, in_place=False) as resumable:
+        with open_resumable(options.output, _description(job), start, in_place=options.format == "sqlite") as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
