@@ -288,7 +288,7 @@ _VALUES = st.recursive(
 _ACTIONS = st.tuples(st.sampled_from(["done", "failed", "find", "reopen"]), st.sampled_from(KEYS[:12]), _VALUES)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(_ACTIONS, max_size=30))
 def test_whatever_is_recorded_a_journal_is_what_a_dictionary_is(actions: list[tuple[str, str, Any]]) -> None:
     model: dict[str, JournalEntry] = {}
@@ -432,7 +432,7 @@ def test_importing_the_package_imports_no_sqlite3() -> None:
     assert done.stdout == "False\n"
 
 
-def test_a_python_without_sqlite3_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_sqlite3_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlite3", None)
     monkeypatch.delitem(sys.modules, "zenovay_async._batch.journal_file", raising=False)
     assert "needs the module sqlite3, without which this Python was built" in refusal(path)
@@ -675,7 +675,7 @@ def test_a_kept_result_that_the_type_no_longer_fits_is_named(path: Path) -> None
 @needs_posix
 def test_what_was_recorded_survives_kills_at_random_moments(path: Path) -> None:
     chance, most = random.Random(), 0
-    for _ in range(6):
+    for _ in range(4):
         worker = start("record", path)
         lines = [read_line(worker) for _ in range(chance.randint(1, 300))]
         worker.kill()
