@@ -35,7 +35,7 @@ async def many() -> AsyncIterator[Sandbox]:
 
 def client(sandbox: Sandbox, **options: Any) -> Zenovay:
     """A client that is not paced."""
-    return Zenovay(sandbox.api_key, base_url=sandbox.url, **{"rate_limit": None, **options})
+    return Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None, **options)
 
 
 async def run(

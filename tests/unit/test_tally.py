@@ -200,7 +200,7 @@ SCRIPT = st.lists(st.tuples(TENTHS, KINDS), min_size=1, max_size=6)
     bound=st.none() | st.integers(1, 12),
     max_outage=st.sampled_from([0.5, 20.0]),
 )
-@settings(max_examples=examples(1000))
+@settings(max_examples=examples(500))
 def test_whatever_happens_the_batch_is_charged_no_more_than_its_bound(
     limit: int | None,
     max_attempts: int,
@@ -242,6 +242,57 @@ def test_whatever_happens_the_batch_is_charged_no_more_than_its_bound(
                 assert bound is not None
                 assert error.operation == "request"
                 assert isinstance(error.__cause__, ZenovayError) is (error.attempts > 0)
+
+    run(main())
+
+
+class Equal(NamedTuple):
+    """A call that may equal another: when it is made, what is called, for whom, and when it is canceled, if it is."""
+
+    at: float
+    path: str
+    caller: str
+    patience: float | None
+
+
+EQUAL = st.builds(
+    Equal, TENTHS, st.sampled_from("ab"), st.sampled_from(["bounded", "free", "direct"]), st.none() | TENTHS
+)
+
+
+@pytest.mark.parametrize("limit", [None, 4])
+@given(script=SCRIPT, schedule=st.lists(EQUAL, min_size=1, max_size=12), bound=st.integers(1, 4))
+@settings(max_examples=examples(500))
+def test_whoever_joins_the_bound_of_a_batch_stops_nobody_else(
+    limit: int | None, script: Script, schedule: list[Equal], bound: int
+) -> None:
+    """Equal calls of two batches and of none are one request, which is one batch's at most."""
+
+    async def main() -> None:
+        world, free = World(script, Background(20.0, bound), limit=limit), Background(20.0)
+        stopped: list[str] = []
+
+        async def make(equal: Equal) -> None:
+            await asyncio.sleep(equal.at)
+            try:
+                async with asyncio.timeout(equal.patience):
+                    if equal.caller == "direct":
+                        await world.direct_call(equal.path)
+                    else:
+                        await world.call(equal.path, background=free if equal.caller == "free" else None)
+            except BatchStoppedError:
+                stopped.append(equal.caller)
+            except (TimeoutError, ZenovayError):
+                pass
+
+        async with asyncio.timeout(3000):
+            await asyncio.gather(*map(make, schedule))
+        world.close()
+        assert set(stopped) <= {"bounded"}
+        assert world.tally.charged == world.tally.requests <= bound
+        assert free.tally.charged == free.tally.requests
+        others = len(world.server.requests) - world.tally.requests - free.tally.requests
+        assert others == 0 if all(equal.caller != "direct" for equal in schedule) else others >= 0
 
     run(main())
 
