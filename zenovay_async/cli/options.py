@@ -110,10 +110,10 @@ class PerWebsite(Common):
         Parameter(converter=_bound, help="Stop when more websites than these failed: a number, or a share such as 5%."),
     ] = None
     max_requests: Annotated[
-        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more requests of the month.")
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more requests of the monthly quota.")
     ] = None
     quota_reserve: Annotated[
-        int, Parameter(validator=validators.Number(gte=0), help="Requests of the month to leave to others.")
+        int, Parameter(validator=validators.Number(gte=0), help="Requests of the monthly quota to leave to others.")
     ] = 0
     resume: Annotated[
         bool, Parameter(negative=(), help="Go on where the run that wrote FILE.partial ended; anew if none did.")
