@@ -269,9 +269,9 @@ async def test_a_batch_stops_at_a_fault_that_all_items_meet_and_goes_on_later(
 
 @settings(max_examples=examples(200))
 @given(
-    st.lists(st.integers(0, 12), max_size=20),
-    st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),
-    st.integers(1, 5),
+    items=st.lists(st.integers(0, 12), max_size=20),
+    ends=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),
+    concurrency=st.integers(1, 5),
     keeps=st.booleans(),
     is_lazy=st.booleans(),
 )

@@ -110,7 +110,7 @@ class PerWebsite(Common):
         Parameter(converter=_bound, help="Stop when more websites than these failed: a number, or a share such as 5%."),
     ] = None
     max_requests: Annotated[
-        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more requests of the monthly quota.")
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more of the monthly quota.")
     ] = None
     quota_reserve: Annotated[
         int, Parameter(validator=validators.Number(gte=0), help="Requests of the monthly quota to leave to others.")
