@@ -19,6 +19,7 @@ from proxy_server import ProxyServer
 
 from zenovay_async import RateLimited, ServerUnreachable
 from zenovay_async.cli import main
+from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.sandbox import Fault, Sandbox
 
@@ -177,18 +178,20 @@ def test_a_max_outage_that_makes_no_sense_is_exit_code_2(value: str, capsys: pyt
 
 
 def test_a_reason_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = MessageReporter(5.0)
+    reporter = MessageReporter(5.0, LogLines())
     reporter.on_event(ServerUnreachable(kind="failing", reason="\x1b[2J", status=502))
     assert capsys.readouterr().err == "Server failing: HTTP 502: \ufffd[2J; waiting up to 5 s\n"
 
 
 def test_a_wait_without_a_bound_names_none(capsys: pytest.CaptureFixture[str]) -> None:
-    MessageReporter(float("inf")).on_event(ServerUnreachable(kind="unreachable", reason="Refused", status=None))
+    MessageReporter(float("inf"), LogLines()).on_event(
+        ServerUnreachable(kind="unreachable", reason="Refused", status=None)
+    )
     assert capsys.readouterr().err == "Server unreachable: Refused; waiting\n"
 
 
 def test_a_long_wait_for_the_rate_limit_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = MessageReporter(5.0)
+    reporter = MessageReporter(5.0, LogLines())
     for seconds in (9.0, 45.0, 45.5, 44.0):
         reporter.on_event(RateLimited(seconds=seconds, from_server=True))
     printed = capsys.readouterr().err
@@ -286,7 +289,7 @@ async def test_a_proxy_is_an_option(
 
 def test_a_warning_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("zenovay_async")
-    with MessageReporter(5.0):
+    with MessageReporter(5.0, LogLines()):
         logger.warning("one\n\x1b[2J")
         logger.info("two")
     assert capsys.readouterr().err == "one\n\ufffd[2J\n"

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, ZenovayError
 from zenovay_async.cli.exit_codes import FAILED, OK
-from zenovay_async.cli.failures import describe_failure
 from zenovay_async.cli.ids import is_valid_id, validate_id
 from zenovay_async.cli.output import plain_values
+from zenovay_async.cli.shown import redact_keys
 
 if TYPE_CHECKING:
     from zenovay_async import Zenovay
     from zenovay_async.cli.ids import StreamedIds
+    from zenovay_async.cli.log_lines import LogLines
     from zenovay_async.cli.messages import MessageReporter
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.progress import ProgressReporter
+    from zenovay_async.cli.report_file import ReportFile
     from zenovay_async.cli.resumable import Resumable
     from zenovay_async.cli.writer import Writer
 
@@ -36,7 +38,9 @@ class BatchRun:
         writer: Writes the results.
         reporter: Shows the progress and the failures.
         messages: Reports waits.
+        lines: Where to say what is kept.
         resumable: The files that keep what is done; ``None`` if nothing does.
+        report_file: Reports what the run did.
     """
 
     def __init__(
@@ -49,7 +53,9 @@ class BatchRun:
         writer: Writer,
         reporter: ProgressReporter,
         messages: MessageReporter,
+        lines: LogLines,
         resumable: Resumable | None,
+        report_file: ReportFile,
     ) -> None:
         self._request = request
         self._options = options
@@ -58,7 +64,9 @@ class BatchRun:
         self._writer = writer
         self._reporter = reporter
         self._messages = messages
+        self._lines = lines
         self._resumable = resumable
+        self._report_file = report_file
         self._running = 0
         self._has_estimate = False
 
@@ -92,20 +100,22 @@ class BatchRun:
             concurrency=options.concurrency,
             max_outage=options.max_outage,
             journal=None if self._resumable is None else self._resumable.journal,
+            # What is no ID may be a key, which no file has.
+            key=str if self._resumable is None else redact_keys,
             max_failures=options.max_failures,
             max_requests=options.max_requests,
         )
+        self._report_file.report = lambda: batch.report
         async with batch as results:
             async for result in results:
                 if result.error is None:
                     writer.add(result.item, result.value)
-                    reporter.advance()
+                    reporter.advance(replayed=result.replayed)
                 elif isinstance(result.error, ConfigurationError):
                     # An argument, which is invalid for every website.
                     raise result.error
                 else:
-                    writer.add_failure(describe_failure(result.item, result.error))
-                    reporter.record_failure(result.item, result.error)
+                    writer.add_failure(reporter.record_failure(result.item, result.error))
                 if not self._has_estimate:
                     await self._show_estimate()
 
@@ -151,20 +161,19 @@ class BatchRun:
         """Write the results so far, which were paid for, and say where they are."""
         reporter, writer, resumable = self._reporter, self._writer, self._resumable
         reporter.clear()
+        if isinstance(error, ConfigurationError) and reporter.done == reporter.failed:
+            # Nothing was requested.
+            return
         writer.record_early_end()
         # What could not be written once is not written now.
         if reporter.done and not isinstance(error, OSError):
             writer.close()
-        if isinstance(error, ConfigurationError) and not reporter.done:
-            return
         if not isinstance(error, BrokenPipeError):
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
-            kept, total = resumable.journal.done, reporter.total
-            of = "" if total is None else f" of {total:,}"
-            reporter.print(
-                f"kept {kept:,}{of} in {resumable.kept_in}; go on with --resume"
-                if kept
-                else f"nothing was written to {self._options.output}"
-            )
+            kept, source = resumable.journal.done, self._source
+            # Of IDs that occur twice, the journal has one.
+            of = f" of {len(set(source)):,}" if isinstance(source, list) else ""
+            text = f"kept {kept:,}{of} in {resumable.kept_in}; go on with --resume"
+            self._lines.write(text if kept else f"nothing was written to {self._options.output}", kept=kept)

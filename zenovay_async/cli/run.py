@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,13 +18,17 @@ from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, OR_ALLOW_HTTP
 from zenovay_async._protocol.parameters import NOT_GIVEN
 from zenovay_async.cli.batch_run import BatchRun
 from zenovay_async.cli.destination import can_write_beside, is_replaced, open_destination
-from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, exit_code_of
+from zenovay_async.cli.distinct_files import check_distinct
+from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, USAGE, exit_code_of
+from zenovay_async.cli.failures import open_failures
 from zenovay_async.cli.ids import StreamedIds, is_file, open_ids, read_ids
+from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.report_file import ReportFile
 from zenovay_async.cli.resumable import open_resumable
-from zenovay_async.cli.shown import redact_keys, shown
+from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals
 from zenovay_async.cli.streams import discard_stdout
 
@@ -57,19 +60,38 @@ class Job:
 
 
 def run(job: Job) -> int:
-    """Run a job; returns the exit code."""
+    """Run a job and write its report; returns the exit code."""
+    options = job.options
+    lines = LogLines(options.log_format)
+    try:
+        check_distinct(options)
+        report_file = ReportFile(options.report)
+    except ConfigurationError as error:
+        return print_error(error, USAGE, lines)
+    code = FAILED
+    try:
+        code = _run_job(job, lines, report_file)
+    finally:
+        try:
+            report_file.write(code)
+        except OSError as error:
+            code = print_error(error, code or FAILED, lines)
+    return code
+
+
+def _run_job(job: Job, lines: LogLines, report_file: ReportFile) -> int:
     options = job.options
     is_resumable = False
     try:
         is_resumable = _is_resumable(job)
         with open_ids(options.ids_from) as listed, _open_output(job, is_resumable=is_resumable) as output:
-            return asyncio.run(_run(job, listed, *output))
+            return asyncio.run(_run(job, lines, report_file, listed, *output))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ZenovayError as error:
-        return print_error(error, exit_code_of(error))
+        return print_error(error, exit_code_of(error), lines)
     except OSError as error:
-        return end_output(error, options.output, STOPPED if is_resumable else FAILED)
+        return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
 
 
 def _is_resumable(job: Job) -> bool:
@@ -113,42 +135,62 @@ def _description(job: Job) -> str:
     return job.request.description if server is None else f"{job.request.description} from {redact_keys(server)}"
 
 
-def print_error(error: Exception, code: int) -> int:
+def print_error(error: Exception, code: int, lines: LogLines | None = None) -> int:
     """Print an error to standard error; returns the exit code."""
-    # On one line, and otherwise as it is: spaces may belong to the name of a file.
-    line = " ".join(str(error).splitlines())
-    sys.stderr.write(f"zenovay-async: {shown(line)}\n")
+    known = error if isinstance(error, ZenovayError) else ZenovayError("")
+    (lines or LogLines()).write_error(
+        error,
+        error=type(error).__name__,
+        status=known.status,
+        code=known.code,
+        request_id=known.request_id,
+        exit_code=code,
+    )
     return code
 
 
-def end_output(error: OSError, output: Path | None = None, code: int = FAILED) -> int:
+def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
     """Print why the output ended; returns the exit code, which is ``code`` if the disk is full."""
     discard_stdout()
     if isinstance(error, BrokenPipeError):
         # The reader, such as head, has read enough.
         return OK
     if error.errno not in _FULL:
-        return print_error(error, FAILED)
+        return print_error(error, FAILED, lines)
     where = "standard output" if output is None else f"--output {output}"
-    return print_error(OSError(f"{where}: {error.strerror}"), code)
+    return print_error(OSError(f"{where}: {error.strerror}"), code, lines)
 
 
-async def _run(job: Job, listed: FileIO | None, file: IO[str], resumable: Resumable | None) -> int:
+async def _run(
+    job: Job,
+    lines: LogLines,
+    report_file: ReportFile,
+    listed: FileIO | None,
+    file: IO[str],
+    resumable: Resumable | None,
+) -> int:
     with ended_by_signals() as ended:
         try:
-            return await _send(job, listed, file, resumable)
+            return await _send(job, lines, report_file, listed, file, resumable)
         except asyncio.CancelledError:
             if ended.by is None:
                 raise
             return OF_SIGNALS + ended.by
 
 
-async def _send(job: Job, listed: FileIO | None, file: IO[str], resumable: Resumable | None) -> int:
+async def _send(
+    job: Job,
+    lines: LogLines,
+    report_file: ReportFile,
+    listed: FileIO | None,
+    file: IO[str],
+    resumable: Resumable | None,
+) -> int:
     options, operation = job.options, job.request.operation
     async with contextlib.AsyncExitStack() as stack:
         ids = list(job.ids)
         max_wait = options.max_outage if operation.is_per_website else options.timeout
-        messages = stack.enter_context(MessageReporter(max_wait))
+        messages = stack.enter_context(MessageReporter(max_wait, lines))
         if options.sandbox is None:
             zenovay = _make_client(options, messages.on_event)
         else:
@@ -189,8 +231,11 @@ async def _send(job: Job, listed: FileIO | None, file: IO[str], resumable: Resum
             source = ids + read_ids(listed) if is_file(listed) else StreamedIds(ids, listed)
         typed = listed is not None and listed.isatty()
         total = len(source) if isinstance(source, list) else None
-        with ProgressReporter(total, bar=not typed and not (writer.streams and file.isatty())) as reporter:
-            messages.print = reporter.print
+        fits = not typed and not (writer.streams and file.isatty())
+        with (
+            open_failures(options.failures, lines) as failures,
+            ProgressReporter(total, kind=options.progress, bar=fits, lines=lines, failures=failures) as reporter,
+        ):
             run = BatchRun(
                 job.request,
                 options,
@@ -199,7 +244,9 @@ async def _send(job: Job, listed: FileIO | None, file: IO[str], resumable: Resum
                 writer=writer,
                 reporter=reporter,
                 messages=messages,
+                lines=lines,
                 resumable=resumable,
+                report_file=report_file,
             )
             return await run.fetch()
 
