@@ -41,13 +41,24 @@ class MessageReporter(logging.Handler):
 
     Attributes:
         print: Prints a line, above the progress if there is one.
+        max_wait: As given; may be set.
     """
 
     def __init__(self, max_wait: float) -> None:
         super().__init__(logging.WARNING)
         self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{shown(line)}\n")
-        self._max_wait = max_wait
+        self.max_wait = max_wait
         self._reported_until = -math.inf
+        self._is_away = False
+        # Who reports what concerns the server.
+        self._of_server = self
+
+    def of_key(self, name: str) -> MessageReporter:
+        """Make the reporter of one key of several: its lines have the name, but those on the server, which is one."""
+        own = MessageReporter(self.max_wait)
+        own.print = lambda line: self.print(f"{name}: {line}")
+        own._of_server = self
+        return own
 
     def __enter__(self) -> Self:
         _logger.addHandler(self)
@@ -60,12 +71,8 @@ class MessageReporter(logging.Handler):
 
     def on_event(self, event: Event) -> None:
         """Print the line of an event, if it has one; a listener of a client."""
-        if isinstance(event, ServerUnreachable):
-            status = "" if event.status is None else f"HTTP {event.status}: "
-            bound = f" up to {self._max_wait:g} s" if math.isfinite(self._max_wait) else ""
-            self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
-        elif isinstance(event, ServerReachable):
-            self.print(f"Server reachable again after {event.seconds:.0f} s")
+        if isinstance(event, (ServerUnreachable, ServerReachable)):
+            self._of_server.report_server(event)
         elif isinstance(event, QuotaThresholdReached):
             self.print(f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests")
         elif isinstance(event, SharedBudgetLost):
@@ -76,6 +83,19 @@ class MessageReporter(logging.Handler):
         elif isinstance(event, RateLimited):
             asked = "the server asked to wait" if event.from_server else "waiting"
             self._report_wait(event.seconds, f"Rate limited: {asked} {event.seconds:.0f} s, until")
+
+    def report_server(self, event: ServerUnreachable | ServerReachable) -> None:
+        """Print that the server is away or back, unless the client of another key has found out before."""
+        is_away = isinstance(event, ServerUnreachable)
+        if is_away == self._is_away:
+            return
+        self._is_away = is_away
+        if isinstance(event, ServerReachable):
+            self.print(f"Server reachable again after {event.seconds:.0f} s")
+        else:
+            status = "" if event.status is None else f"HTTP {event.status}: "
+            bound = f" up to {self.max_wait:g} s" if math.isfinite(self.max_wait) else ""
+            self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
 
     def report_pacing(self, limit: RateLimit) -> bool:
         """Print that calls wait for the rate limit, if they wait long; returns whether a line says so."""
