@@ -288,7 +288,7 @@ _VALUES = st.recursive(
 _ACTIONS = st.tuples(st.sampled_from(["done", "failed", "find", "reopen"]), st.sampled_from(KEYS[:12]), _VALUES)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(_ACTIONS, max_size=30))
 def test_whatever_is_recorded_a_journal_is_what_a_dictionary_is(actions: list[tuple[str, str, Any]]) -> None:
     model: dict[str, JournalEntry] = {}
@@ -404,7 +404,8 @@ def test_a_fork_neither_uses_nor_closes_the_journal_of_its_parent(path: Path) ->
         assert [journal.find(key) is not None for key in ("before", "child", "after")] == [True, False, True]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_in_the_middle_of_a_block_leaves_it_without_harm(path: Path) -> None:
     with Journal(path) as journal:
         journal.record_success("a", None)
@@ -431,9 +432,9 @@ def test_importing_the_package_imports_no_sqlite3() -> None:
     assert done.stdout == "False\n"
 
 
-def test_a_python_without_sqlite3_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_sqlite3_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlite3", None)
-    monkeypatch.delitem(sys.modules, "zenovay_async._journal_file", raising=False)
+    monkeypatch.delitem(sys.modules, "zenovay_async._batch.journal_file", raising=False)
     assert "needs the module sqlite3, without which this Python was built" in refusal(path)
 
 
@@ -674,7 +675,7 @@ def test_a_kept_result_that_the_type_no_longer_fits_is_named(path: Path) -> None
 @needs_posix
 def test_what_was_recorded_survives_kills_at_random_moments(path: Path) -> None:
     chance, most = random.Random(), 0
-    for _ in range(6):
+    for _ in range(4):
         worker = start("record", path)
         lines = [read_line(worker) for _ in range(chance.randint(1, 300))]
         worker.kill()
@@ -690,6 +691,22 @@ def test_what_was_recorded_survives_kills_at_random_moments(path: Path) -> None:
                 assert found.value["number"] == number
             most = journal.done
         assert names(path.parent) == ["run.journal"]
+
+
+def test_a_kill_while_the_file_grows_by_what_is_beside_it_loses_nothing(path: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    with Journal(path, result_type=Any) as journal:
+        size = path.stat().st_size
+        for number in range(100):
+            journal.record_success(f"item {number}", "x" * 1000)
+        assert path.stat().st_size == size
+        beside = path.with_name(f"{path.name}-wal").read_bytes()
+    # One page of what is to come, and the first, which says how many there are to be.
+    killed.write_bytes(path.read_bytes()[: size + 4096])
+    killed.with_name("killed-wal").write_bytes(beside)
+    with Journal(killed, result_type=Any) as journal:
+        assert journal.done == 100
+        assert all(journal.find(f"item {number}") for number in range(100))
 
 
 @needs_posix
@@ -758,7 +775,7 @@ def test_at_most_one_record_a_second_waits_for_the_disk(path: Path, monkeypatch:
 
     clock = [100.0]
     use_connection(monkeypatch, Traced)
-    monkeypatch.setattr("zenovay_async._journal_file.monotonic", lambda: clock[0])
+    monkeypatch.setattr("zenovay_async._batch.journal_file.monotonic", lambda: clock[0])
     synced: list[float] = []
     with Journal(path) as journal:
         for tenth in range(35):
