@@ -11,7 +11,7 @@ from zenovay_async.cli import main
 from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.options import PerWebsite
-from zenovay_async.cli.run import _make_client
+from zenovay_async.cli.clients import _make_client
 
 if TYPE_CHECKING:
     from zenovay_async._limits.options import Limits
@@ -25,7 +25,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def limits(**options: Any) -> Limits:
-    return _make_client(PerWebsite(**options), lambda _event: None)._limits
+    return _make_client(PerWebsite(**options), None, lambda _event: None)._limits
 
 
 def test_a_run_alone_leaves_nothing_to_direct_calls_as_it_has_none() -> None:

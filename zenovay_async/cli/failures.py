@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from zenovay_async import ConfigurationError, ZenovayError
 from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.shown import redact_keys
-from zenovay_async.tables import WEBSITE_ID
+from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,15 +23,17 @@ _SHOWN_LENGTH = 60
 _KEPT_LENGTH = 1000
 
 
-def describe_failure(website_id: str, error: Exception) -> dict[str, Any]:
+def describe_failure(website_id: str, error: Exception, key_name: str | None = None) -> dict[str, Any]:
     """A failed website and its error as plain values, without an API key.
 
     Args:
         website_id: The ID, which may be any text; a long one is cut.
         error: The error.
+        key_name: Name of the key, of a run with several.
     """
     known = error if isinstance(error, ZenovayError) else ZenovayError(str(error))
     return {
+        **({} if key_name is None else {KEY_NAME: key_name}),
         WEBSITE_ID: redact_keys(website_id)[:_KEPT_LENGTH],
         "error": type(error).__name__,
         "status": known.status,
@@ -67,15 +69,15 @@ class FailureReporter:
         self._first: list[tuple[str, dict[str, Any]]] = []
         self._named = 0
 
-    def add(self, website_id: str, error: Exception) -> dict[str, Any]:
+    def add(self, website_id: str, error: Exception, key_name: str | None = None) -> dict[str, Any]:
         """Count a website as failed; returns its failure as plain values."""
-        failure = describe_failure(website_id, error)
+        failure = describe_failure(website_id, error, key_name)
         self.count += 1
         self._keep(failure)
         if self._at_once and (self._file is None or self._named < _NAMED):
-            self._name(_line(website_id, error), failure)
+            self._name(_line(website_id, error, key_name), failure)
         elif not self._at_once and len(self._first) < _NAMED:
-            self._first.append((_line(website_id, error), failure))
+            self._first.append((_line(website_id, error, key_name), failure))
         return failure
 
     def summarize(self) -> None:
@@ -130,10 +132,11 @@ def open_failures(path: Path | None, lines: LogLines) -> Generator[FailureReport
             file.close()
 
 
-def _line(website_id: str, error: Exception) -> str:
+def _line(website_id: str, error: Exception, key_name: str | None) -> str:
     # Redacted before it is cut, as nobody recognizes half a key.
     short = redact_keys(website_id)
     if len(short) > _SHOWN_LENGTH:
         short = f"{short[:_SHOWN_LENGTH]}..."
     # On one line, as an ID may have line breaks, and so may an error that is not of this package.
-    return " ".join(f"{short if short.strip() else repr(short)}: {error}".splitlines())
+    of = "" if key_name is None else f"{key_name}: "
+    return " ".join(f"{of}{short if short.strip() else repr(short)}: {error}".splitlines())

@@ -77,7 +77,7 @@ def read_ids(file: FileIO) -> list[str]:
         ConfigurationError: It is no text.
     """
     content = file.readall()
-    text = content.decode(_encoding_of(content), "replace")
+    text = content.decode(encoding_of(content), "replace")
     return [website_id for line in re.split(r"\r\n|\r|\n", text) if (website_id := _id_in(line))]
 
 
@@ -168,17 +168,23 @@ def _is_json(line: str) -> bool:
     return line.removeprefix(_BOM).lstrip().startswith("{")
 
 
-def _encoding_of(start: bytes) -> str:
-    """The encoding that a text starts like."""
+def encoding_of(start: bytes, given: str = "--ids-from") -> str:
+    """The encoding that a text starts like.
+
+    Args:
+        start: Its first bytes.
+        given: The option that named the file, for an error.
+
+    Raises:
+        ConfigurationError: It is no text.
+    """
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         # What PowerShell 5 writes.
         return "utf-16"
     if 0 in start[:_LONGEST_MARK]:
-        raise ConfigurationError(
-            "--ids-from: zero bytes, as in UTF-16 without a byte order mark; expected UTF-8 with one ID per line"
-        )
+        raise ConfigurationError(f"{given}: zero bytes, as in UTF-16 without a byte order mark; expected UTF-8")
     return "utf-8-sig"
 
 
@@ -187,7 +193,7 @@ async def _lines(file: FileIO) -> AsyncGenerator[str]:
     start = b""
     while len(start) < _LONGEST_MARK and not start.endswith(b"\n") and (chunk := await _read(file)):
         start += chunk
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(_encoding_of(start))("replace"), translate=True)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding_of(start))("replace"), translate=True)
     rest, chunk = "", start
     while chunk:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")

@@ -112,6 +112,16 @@ class PerWebsite(Common):
         Path | None,
         Parameter(allow_leading_hyphen=True, help="File with further IDs, one per line; - for standard input."),
     ] = None
+    all_websites: Annotated[
+        bool, Parameter(negative=(), help="All websites of the key, in place of IDs; they are listed once.")
+    ] = False
+    keys_from: Annotated[
+        Path | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="File with several keys, a line of NAME,KEY for each; - for standard input. Results carry the name.",
+        ),
+    ] = None
     concurrency: Annotated[int, Parameter(validator=_AT_LEAST_ONE, help="Calls in flight at once.")] = 8
     max_outage: Annotated[
         float, Parameter(validator=validators.Number(gte=0), help="Seconds to wait for a server that is away.")

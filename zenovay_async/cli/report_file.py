@@ -31,15 +31,15 @@ class ReportFile:
         path: The file; ``None`` for none.
 
     Attributes:
-        report: Returns what was done so far.
+        reports: Returns what was done so far, by name of the key, which is ``None`` for the only one.
 
     Raises:
         ConfigurationError: It cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
-        started = datetime.now(UTC)
-        self.report: Callable[[], BatchReport] = lambda: BatchReport(started=started)
+        self._started = datetime.now(UTC)
+        self.reports: Callable[[], dict[str | None, BatchReport | None]] = lambda: {None: None}
         self._path = path
         if path is None:
             return
@@ -66,11 +66,16 @@ class ReportFile:
             raise OSError(f"--report {self._path}: {error.strerror}") from error
 
     def _write(self, path: Path, exit_code: int | None) -> None:
-        report = self.report()
-        if exit_code is not None and report.ended is None:
-            # It ended before the first request.
-            report = msgspec.structs.replace(report, ended=datetime.now(UTC))
-        document = encode_json(report.to_dict() | {"exit_code": exit_code})
+        # A batch that did not begin, and one that did not end, end here.
+        ended = None if exit_code is None else datetime.now(UTC)
+        found = {
+            name: msgspec.structs.replace(
+                report or BatchReport(started=self._started), ended=ended if report is None else report.ended or ended
+            ).to_dict()
+            for name, report in self.reports().items()
+        }
+        only = found.get(None)
+        document = encode_json((only if only is not None else {"keys": found}) | {"exit_code": exit_code})
         text = msgspec.json.format(document, indent=2) + "\n"
         if is_replaced(path):
             _replace(Path(os.path.realpath(path)), text)
