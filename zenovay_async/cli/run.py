@@ -141,7 +141,8 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
         raise ConfigurationError("--resume --restart: expected one of them")
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
     if is_resumable and options.output is not None:
-        with open_resumable(options.output, _description(job), start, in_place=options.format == "sqlite") as resumable:
+        table = _name(request) if options.format == "sqlite" else None
+        with open_resumable(options.output, _description(job), start, table=table) as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
@@ -153,6 +154,10 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
         return
     with open_destination(options.output, is_data=is_data(options.format, request.operation.result)) as file:
         yield file, None
+
+
+def _name(request: Request) -> str:
+    return ".".join(request.operation.path)
 
 
 def _description(job: Job) -> str:
@@ -210,7 +215,7 @@ async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: 
             operation.result,
             outputs.file,
             per_website=operation.is_per_website,
-            name=".".join(operation.path),
+            name=_name(job.request),
             path=options.output,
             csv_safe=options.csv_safe,
         )
