@@ -6,7 +6,7 @@
 Every error is a :class:`ZenovayError`; ``zenovay_async.exceptions`` draws the tree.
 """
 
-from zenovay_async._batch_report import BatchReport
+from zenovay_async._batch.report import BatchReport
 from zenovay_async._cache.options import Cache
 from zenovay_async._cache.stats import CacheStats
 from zenovay_async._limits.options import BatchHeadroom, RateLimitOption, RateLimitStoreOption

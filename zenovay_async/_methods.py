@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import msgspec
 
-from zenovay_async._item_source import End, ItemSource, is_collection
+from zenovay_async._batch.source import End, ItemSource, is_collection
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.resources.base import Resource

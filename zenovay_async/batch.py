@@ -7,41 +7,34 @@ a worker is free and its last result has a slot. Ten million items take the memo
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections import Counter, deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
 
-from zenovay_async._batch_report import BatchReport
-from zenovay_async._item_source import End, ItemSource, is_canceled_from_outside, key_of
+from zenovay_async._batch.fetcher import Fetcher
+from zenovay_async._batch.recorder import Recorder
+from zenovay_async._batch.report import BatchReport
+from zenovay_async._batch.results import BatchResult, Failure, Success
+from zenovay_async._batch.source import End, ItemSource, key_of
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
-from zenovay_async._recorder import Recorder
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope
 from zenovay_async._session.slots import Slots
 from zenovay_async.events import is_listener
-from zenovay_async.exceptions import (
-    BadRequestError,
-    BatchStoppedError,
-    ClientClosedError,
-    ConfigurationError,
-    QuotaExceededError,
-    ZenovayError,
-    is_fatal_itself,
-    parts_and_causes,
-)
+from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ConfigurationError, QuotaExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from zenovay_async._item_source import Key
     from zenovay_async.journal import Journal
     from zenovay_async.rate_limits import Quota
+
+__all__ = ["Batch", "BatchResult", "Failure", "Success"]
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
@@ -60,42 +53,6 @@ _PROGRESS = 1.0
 _SKIPPED_AT_ONCE = 100
 
 _logger = logging.getLogger("zenovay_async")
-
-
-class Success(msgspec.Struct, Generic[ItemT, T], frozen=True):
-    """An item whose call succeeded.
-
-    Attributes:
-        item: The item, as it came from the source.
-        value: What ``fetch`` returned for it.
-        error: Always ``None``; distinguishes it from a :class:`Failure`.
-        replayed: Whether it comes from the journal of an earlier run.
-    """
-
-    item: ItemT
-    value: T
-    error: None = None
-    replayed: bool = False
-
-
-class Failure(msgspec.Struct, Generic[ItemT], frozen=True):
-    """An item whose call failed; the others are not affected.
-
-    Attributes:
-        item: The item, as it came from the source.
-        error: What ``fetch`` raised for it: a ``ZenovayError``, or whatever else the caller's function raised.
-        value: Always ``None``.
-        replayed: Always false, as failures are tried again.
-    """
-
-    item: ItemT
-    error: Exception
-    value: None = None
-    replayed: bool = False
-
-
-BatchResult: TypeAlias = Success[ItemT, T] | Failure[ItemT]
-"""The outcome for one item: ``error`` is ``None`` where ``value`` is the result."""
 
 
 class Batch(Generic[ItemT, T]):
@@ -164,14 +121,15 @@ class Batch(Generic[ItemT, T]):
         if not callable(fetch):
             raise ConfigurationError(f"fetch={fetch!r}: expected a function of one item")
         self._source = ItemSource(items)
-        self._fetch = fetch
         self._concurrency = concurrency
         self._scope = BackgroundScope(Background(max_outage, max_requests))
-        self._recorder = None if journal is None else Recorder(journal, key)
+        self._fetcher = Fetcher(fetch, self._scope.background, self._stop)
+        self._recorder = None if journal is None else Recorder(journal, key, self._fetcher, self._fail)
         self._max_failures = max_failures
         self._on_progress = on_progress
         self._quota = quota
-        self._started, self._ended = datetime.now(UTC), cast("datetime | None", None)
+        self._started = datetime.now(UTC)
+        self._ended: datetime | None = None
         self._failed_by_class: Counter[str] = Counter()
         self._replayed = 0
         self._skipped = 0
@@ -180,7 +138,6 @@ class Batch(Generic[ItemT, T]):
         # Each result with the items that it is for besides its own, the last one first.
         self._results: deque[tuple[BatchResult[ItemT, T], list[ItemT] | None]] = deque()
         self._result_slots = Slots(2 * concurrency)
-        self._in_flight: dict[Key, asyncio.Future[BatchResult[ItemT, T] | None] | None] = {}
         self._changed = asyncio.Event()
         self._watch_client = watch_client
         self._client_closed: asyncio.Future[None] | None = None
@@ -231,7 +188,10 @@ class Batch(Generic[ItemT, T]):
         # In a task of its own, which no cancellation of this one reaches.
         closing = asyncio.create_task(self._source.close())
         canceled = await _wait_for({closing}) or canceled
-        failure = closing.exception() or self._close_journal(is_whole=error is None) or canceled
+        failure = closing.exception()
+        if self._recorder is not None:
+            failure = self._recorder.close(is_handled=error is None) or failure
+        failure = failure or canceled
         try:
             if canceled is not None and not isinstance(error, asyncio.CancelledError):
                 raise canceled
@@ -257,7 +217,7 @@ class Batch(Generic[ItemT, T]):
             Exception: What the source of items raised.
         """
         if self._recorder is not None:
-            self._record(self._recorder.record_handled)
+            self._recorder.record_handled()
         results = self._results
         while not results:
             if not self._entered:
@@ -304,7 +264,7 @@ class Batch(Generic[ItemT, T]):
 
     async def _work(self) -> None:
         slots, source, results, recorder = self._result_slots, self._source, self._results, self._recorder
-        waits, has_copies, is_lazy = source.waits, source.has_copies, source.is_lazy
+        waits, has_copies, fetch = source.waits, source.has_copies, self._choose_fetch()
         while not source.ended:
             # The slot first: a result never waits for one, and so is never lost when the batch stops.
             if not slots.acquire_nowait():
@@ -318,112 +278,36 @@ class Batch(Generic[ItemT, T]):
                 return
             copies = source.take_copies(item) if has_copies else None
             done = 1 if copies is None else 1 + len(copies)
-            if recorder is None:
-                result = await (self._fetch_or_join(item, key_of(item)) if is_lazy else self._fetch_one(item))
-            elif self._is_skipped(item, recorder):
+            if recorder is not None and recorder.is_skipped(item):
                 slots.release()
-                self._skipped += done
-                if self._skipped % _SKIPPED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+                await self._count_skipped(done)
                 continue
-            else:
-                result = await self._replay_or_fetch(item, recorder)
+            result = await fetch(item)
             if result is None:
                 return
-            if result.error is None:
-                self.succeeded += done
-                if result.replayed:
-                    self._replayed += done
-            else:
+            if result.error is not None:
                 self._count_failure(result.error, done)
+            else:
+                self.succeeded += done
+                self._replayed += done * result.replayed
             results.append((result, copies))
             # A consumer waits only while there are no results.
             if len(results) == 1:
                 self._changed.set()
 
-    def _is_skipped(self, item: ItemT, recorder: Recorder[ItemT]) -> bool:
-        if recorder.keeps_values:
-            return False
-        key = recorder.key_of(item)
-        return recorder.is_pending(key) or recorder.find_done(key) is not None
+    def _choose_fetch(self) -> Callable[[ItemT], Coroutine[Any, Any, BatchResult[ItemT, T] | None]]:
+        """What makes the result of an item; ``None`` if an equal one stopped the batch."""
+        fetcher = self._fetcher
+        if self._recorder is not None:
+            return self._recorder.replay_or_fetch
+        if self._source.is_lazy:
+            return lambda item: fetcher.fetch_or_join(item, key_of(item), fetcher.fetch)
+        return fetcher.fetch
 
-    async def _replay_or_fetch(self, item: ItemT, recorder: Recorder[ItemT]) -> BatchResult[ItemT, T] | None:
-        key = recorder.key_of(item)
-        entry = recorder.find_done(key) if recorder.keeps_values else None
-        if entry is not None:
-            return Success(item, cast("T", entry.value), replayed=True)
-        # By the key of the journal, as two items with one key are one row.
-        return await self._fetch_or_join(item, (str, key))
-
-    async def _fetch_or_join(self, item: ItemT, key: Key | None) -> BatchResult[ItemT, T] | None:
-        """Fetch an item, or wait for an equal one in flight; ``None`` if that one stopped the batch."""
-        in_flight = self._in_flight
-        if key is None:
-            return await self._fetch_one(item)
-        try:
-            is_in_flight = key in in_flight
-        except Exception:  # noqa: BLE001 - code of the caller's, and no reason to fail
-            return await self._fetch_one(item)
-        if is_in_flight:
-            future = in_flight[key]
-            if future is None:
-                future = in_flight[key] = asyncio.get_running_loop().create_future()
-            result = await asyncio.shield(future)
-            return None if result is None else msgspec.structs.replace(result, item=item)
-        in_flight[key] = result = None
-        try:
-            result = await self._fetch_one(item)
-            if self._recorder is not None:
-                value, error, recorder = result.value, result.error, self._recorder
-                self._record(lambda: recorder.record(recorder.key_of(item), value, error))
-        finally:
-            future = in_flight.pop(key)
-            if future is not None:
-                future.set_result(result)
-        return result
-
-    async def _fetch_one(self, item: ItemT) -> BatchResult[ItemT, T]:
-        failure: Exception
-        scope = BackgroundScope(self._scope.background)
-        SCOPE.set(scope)
-        try:
-            return Success(item, await self._fetch(item))
-        except Exception as error:  # noqa: BLE001 - whatever the caller's function raised is the failure of its item
-            self._stop_if_fatal(item, error)
-            failure = error
-        except (asyncio.CancelledError, BaseExceptionGroup) as error:
-            if is_canceled_from_outside() or not _is_harmless(error):
-                raise
-            self._stop_if_fatal(item, error)
-            # Something inside fetch was canceled, not this batch: a failure of that item.
-            failure = RuntimeError("fetch was canceled from within")
-            failure.__cause__ = error
-        finally:
-            scope.ended = True
-        return Failure(item, failure)
-
-    def _record(self, record: Callable[[], None]) -> None:
-        """Record something in the journal. Where that fails, the batch takes no further item, and what was paid for is
-        handed out.
-        """
-        try:
-            record()
-        except ZenovayError as error:
-            self._fail(error)
-
-    def _close_journal(self, *, is_whole: bool) -> BaseException | None:
-        """Close the journal; returns the error, if it fails."""
-        if self._recorder is None:
-            return None
-        try:
-            try:
-                if is_whole:
-                    self._recorder.record_all_handled()
-            finally:
-                self._recorder.close()
-        except ZenovayError as error:
-            return error
-        return None
+    async def _count_skipped(self, done: int) -> None:
+        self._skipped += done
+        if self._skipped % _SKIPPED_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
     def _count_failure(self, error: Exception, done: int) -> None:
         self.failed += done
@@ -454,29 +338,6 @@ class Batch(Generic[ItemT, T]):
             self._on_progress(self.report)
         except Exception:
             _logger.exception("on_progress failed")
-
-    def _stop_if_fatal(self, item: ItemT, error: BaseException) -> None:
-        """Stop the batch and raise the error, if every item would meet it; from another that has it in or under it."""
-        fatal = next((part for part in parts_and_causes(error) if self._is_fatal(item, part)), None)
-        if fatal is None:
-            return
-        self._stop(fatal)
-        if fatal is error:
-            raise fatal
-        # A copy, as the other refers to the error itself, which may have another cause.
-        raise copy.copy(fatal) from error
-
-    def _is_fatal(self, item: ItemT, error: BaseException) -> bool:
-        background = self._scope.background
-        if is_fatal_itself(error) or (isinstance(error, BadRequestError) and error in background.repeated):
-            return True
-        if isinstance(error, BatchStoppedError) and background.max_requests is not None:
-            return True
-        if not isinstance(error, ConfigurationError) or self.succeeded:
-            return False
-        # No request was sent. A message that names the item is another one for each.
-        key = key_of(item) or id(item)
-        return background.rejections.reject(ConfigurationError, error.message, item=key, path=key)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further item; called before another worker can get the next permit."""
@@ -539,17 +400,3 @@ async def _wait_for(tasks: set[asyncio.Task[None]]) -> asyncio.CancelledError | 
         except asyncio.CancelledError as error:
             canceled = error
     return canceled
-
-
-def _parts(error: BaseException) -> Iterator[BaseException]:
-    """The errors of a group, also of groups in it; of any other error, itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from _parts(part)
-    else:
-        yield error
-
-
-def _is_harmless(error: BaseException) -> bool:
-    """Whether there is nothing in it but errors and cancellations, neither Ctrl-C nor an exit."""
-    return all(isinstance(part, (Exception, asyncio.CancelledError)) for part in _parts(error))

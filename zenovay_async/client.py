@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from zenovay_async._batch_report import BatchReport
+    from zenovay_async._batch.report import BatchReport
     from zenovay_async._protocol.response import Response
     from zenovay_async._session.callers import Callers
     from zenovay_async.events import OnEvent
@@ -466,7 +466,7 @@ class Zenovay(ClientMethods):
         Returns:
             The batch, with a ``report`` of what was done and what it took. Iterating over it raises an error that holds
             for every item (an invalid key, no paid plan, an exhausted quota, an outage, a parameter that is invalid for
-            every website), a ``BatchStoppedError`` at a bound, a ``JournalError``, and any error of the source of items.
+            every website), a ``BatchStoppedError`` at a bound, a ``JournalError``, any error of the source of items.
 
         Raises:
             ConfigurationError: An argument is invalid; on entering the batch, the journal is of another run, no

@@ -16,7 +16,7 @@ from zenovay_async.exceptions import ConfigurationError, ZenovayError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from zenovay_async._journal_file import JournalFile
+    from zenovay_async._batch.journal_file import JournalFile
 
 _LONGEST_KEY = 200
 _LONGEST_MESSAGE = 2000
@@ -208,7 +208,7 @@ class Journal:
 
     def _open(self) -> JournalFile:
         try:
-            from zenovay_async._journal_file import JournalFile  # noqa: PLC0415 - sqlite3 is not for all programs
+            from zenovay_async._batch.journal_file import JournalFile  # noqa: PLC0415 - sqlite3 is not for all programs
         except ImportError as error:
             raise ConfigurationError(
                 f"{self._name} needs the module sqlite3, without which this Python was built; use another Python"

@@ -34,6 +34,9 @@ __all__ = ["Row", "Table", "table_of"]
 WEBSITE_ID = "website_id"
 """The column for the ID of a row's website, which the rows of a table leave free unless they have that ID."""
 
+KEY_NAME = "key_name"
+"""The column for the name of the key that requested a row, of a run with several keys; no row has it."""
+
 Row: TypeAlias = dict[str, Any]
 """A row: its values by column."""
 
@@ -172,7 +175,7 @@ def _column_names(columns: Sequence[str], rows: list[dict[int | str, Any]]) -> d
     for row in rows:
         for key in row:
             names.setdefault(key, key if isinstance(key, str) else "")
-    taken: dict[str, None] = {WEBSITE_ID: None}
+    taken: dict[str, None] = {WEBSITE_ID: None, KEY_NAME: None}
     for number, (key, name) in enumerate(names.items(), 1):
         names[key] = unique_name(name or f"column_{number}", taken)
         taken[names[key]] = None

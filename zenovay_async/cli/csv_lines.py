@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async._protocol.text import is_printable, printable
 from zenovay_async.cli.json_encoding import encode_json
-from zenovay_async.cli.writer import KEY_NAME, Writer
-from zenovay_async.tables import WEBSITE_ID
+from zenovay_async.cli.writer import Writer
+from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

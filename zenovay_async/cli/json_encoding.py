@@ -18,7 +18,12 @@ def encode_json(value: Any) -> str:
     try:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
-        return _HALF_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        return replace_half_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def replace_half_surrogates(text: str) -> str:
+    """Text as every encoding takes it: half surrogates become U+FFFD."""
+    return _HALF_SURROGATE.sub("\ufffd", text)
 
 
 def encode_json_for(file: IO[str], value: Any) -> str:

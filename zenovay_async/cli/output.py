@@ -9,14 +9,15 @@ import msgspec
 from zenovay_async import ConfigurationError, Usage
 from zenovay_async.cli.csv_lines import CsvLines
 from zenovay_async.cli.json_encoding import encode_json, encode_json_for
+from zenovay_async.cli.parquet_file import ParquetFile
 from zenovay_async.cli.table import Rows, UsageSummary
-from zenovay_async.cli.writer import KEY_NAME, Writer
-from zenovay_async.tables import WEBSITE_ID, Row, table_of, unique_name
+from zenovay_async.cli.writer import Writer
+from zenovay_async.tables import KEY_NAME, WEBSITE_ID, Row, table_of, unique_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Format: TypeAlias = Literal["table", "json", "ndjson", "csv"]
+Format: TypeAlias = Literal["table", "json", "ndjson", "csv", "sqlite", "parquet"]
 
 
 def plain_values(result: Any) -> Any:
@@ -35,8 +36,8 @@ def make_writer(
     file: IO[str],
     *,
     per_website: bool,
-    name: str,  # noqa: ARG001 - same
-    path: Path | None = None,  # noqa: ARG001 - for sqlite, which the next commit brings
+    name: str,
+    path: Path | None = None,
     csv_safe: bool = False,
 ) -> Writer:
     """Make the writer of a format.
@@ -57,15 +58,28 @@ def make_writer(
     table = table_of(result_type)
     if csv_safe and kind != "csv":
         raise ConfigurationError("--csv-safe: only --format csv has cells to make safe")
-    if kind == "csv":
+    if kind == "sqlite":
+        return _open_database(result_type, path, name, per_website=per_website)
+    if kind in {"csv", "parquet"}:
         if table is None:
-            raise ConfigurationError("--format csv: this result has no documented columns; use ndjson or json")
+            raise ConfigurationError(f"--format {kind}: this result has no documented columns; use ndjson or json")
+        if kind == "parquet":
+            return ParquetFile(result_type, table, file, per_website=per_website)
         return CsvLines(table, file, per_website=per_website, safe=csv_safe)
     if kind == "ndjson":
         return _Lines(file)
     if kind == "json" or table is None:
         return _Json(file, per_website=per_website)
     return UsageSummary(file) if result_type is Usage else Rows(table, file)
+
+
+def _open_database(result_type: Any, path: Path | None, name: str, *, per_website: bool) -> Writer:
+    if path is None:
+        raise ConfigurationError("--format sqlite: needs -o FILE")
+    # Some Pythons are built without SQLite.
+    from zenovay_async.cli.sqlite_file import SqliteFile  # noqa: PLC0415 - few runs need it
+
+    return SqliteFile(result_type, path, name, per_website=per_website)
 
 
 class _Lines(Writer):

@@ -59,7 +59,6 @@ class Job:
 def run(job: Job) -> int:
     """Run a job; returns the exit code."""
     options = job.options
-    data = is_data(options.format, job.request.operation.result)
     is_resumable = False
     try:
         is_resumable = _is_resumable(job)

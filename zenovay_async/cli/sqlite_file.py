@@ -1,72 +1,207 @@
 """Results in a SQLite database: a table for each operation, whose rows of a website are replaced as a whole.
 
-Each result is one transaction, so whatever ends the program, a website has the rows of one result. The connection is
-open only meanwhile: another program reads and writes in between.
+Each result is one transaction, so that whatever ends the program, a website has the rows of one result. The file is
+open only meanwhile, so other programs read and write it in between.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from zenovay_async.cli.writer import KEY_NAME, Writer
-from zenovay_async.tables import WEBSITE_ID, column_types, table_of
+import msgspec
+
+from zenovay_async import ConfigurationError
+from zenovay_async.cli.json_encoding import encode_json, replace_half_surrogates
+from zenovay_async.cli.writer import Writer
+from zenovay_async.tables import KEY_NAME, WEBSITE_ID, column_types, table_of, unique_name
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
     from pathlib import Path
 
-    from zenovay_async.tables import ColumnType, Row
+    from zenovay_async.tables import ColumnType
 
 # Seconds to wait for another program that writes to the file.
-_PATIENCE = 5.0
+_MAX_WAIT = 5.0
 
-_SQL_TYPES: dict[ColumnType, str] = {"integer": "INTEGER", "boolean": "INTEGER", "number": "REAL"}
-_TEXT = "TEXT"
-# As SQLite takes names for equal.
-_LOWER = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
-_INT64 = range(-(2**63), 2**63)
+_TYPES: dict[ColumnType | None, str] = {"integer": " INTEGER", "boolean": " INTEGER", "number": " REAL", None: ""}
+_TEXT = " TEXT"
+_INTEGERS = range(-(2**63), 2**63)
 
 
 class SqliteFile(Writer):
-    """The rows of each result in a table of the operation, in place of the rows that its website had there.
+    """The rows of each result in a table of the operation, instead of those that its website had there.
 
     A table that lacks a column gets it. A website that failed keeps the rows of an earlier run.
 
     Args:
         result_type: Type of the results; one without columns is kept as JSON, in a column ``data``.
-        path: The database; made if there is none.
+        path: The database; created if there is none.
         name: Name of the operation.
         per_website: Whether there is a result for each website, and not a single one, which replaces all rows.
 
     Raises:
-        ConfigurationError: The file is no database that can be written, or its table is another program's.
+        ConfigurationError: The file is no database that can be written, or has a table of this name that another
+            program created.
     """
 
     streams = True
 
     def __init__(self, result_type: Any, path: Path, name: str, *, per_website: bool) -> None:
         super().__init__()
-        self._rows = table_of(result_type)
-        self._types = column_types(result_type) or ({"data": "json"} if self._rows is None else {})
+        self._table = table_of(result_type)
+        # Without columns of the type, each result has its own.
+        self._types: dict[str, ColumnType | None] = {"data": "json"} if self._table is None else {}
+        self._types |= column_types(result_type)
         self._path = path
         self._name = name.replace(".", "_")
-        self._first = {WEBSITE_ID: _TEXT} if per_website else {}
-        self._mark = f"CREATE TABLE {_quoted(self._name)} (/* {name} by zenovay-async */ "
+        self._per_website = per_website
+        self._has_table = False
+        # Tells this table from one of another program; SQLite keeps the text with which a table was created.
+        self._mark = f"CREATE TABLE {_quoted(self._name)} (/* zenovay-async: {name} */ "
         self._check()
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
-        rows = [{"data": result}] if self._rows is None else self._rows.rows_of(result)
-        own = () if self._rows is None else self._rows.columns_of(result)
-        names = _distinct(own)
-        given: Row = {} if key_name is None else {KEY_NAME: key_name}
-        if self._first:
-            given[WEBSITE_ID] = website_id
-        columns = [*given, *(self._types or names)]
-        values = [
-            [
-                _value(value, self._types.get(column))
-                for column, value in zip(columns, _cells(given, row, self._types or names), strict=True)
-            ]
-            for row in rows
-        ]
+        types, rows = self._types, [{"data": msgspec.to_builtins(result)}]
+        if self._table is not None:
+            types, rows = types or dict.fromkeys(self._table.columns_of(result)), self._table.rows_of(result)
+        first = {} if key_name is None else {KEY_NAME: key_name}
+        if self._per_website:
+            first[WEBSITE_ID] = website_id
+        columns = dict.fromkeys(first, _TEXT) | _declared(types, first)
+        own = [_cell(value, None) for value in first.values()]
+        cells = [[*own, *(_cell(row.get(name), kind) for name, kind in types.items())] for row in rows]
+        condition, values = _same_source(first)
+        table = _quoted(self._name)
         with self._transaction() as connection:
-            self._grow(connection, key_name, self._types or names.values())
+            self._ensure_table(connection, columns)
+            connection.execute(f"DELETE FROM {table} WHERE {condition}", values)  # noqa: S608 - quoted names
+            names, marks = ", ".join(map(_quoted, columns)), ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", cells)  # noqa: S608 - same
+        self._has_table = True
+
+    def close(self) -> None:
+        if not self._has_table:
+            first = {WEBSITE_ID: _TEXT} if self._per_website else {}
+            with self._transaction() as connection:
+                self._ensure_table(connection, first | _declared(self._types, first))
+
+    def _check(self) -> None:
+        """Raise before a request is sent, rather than when its result cannot be kept."""
+        try:
+            if self._path.exists():
+                if not self._path.is_file():
+                    raise ConfigurationError(f"--output {self._path}: --format sqlite needs a file")
+                with self._transaction() as connection:
+                    self._find_table(connection)
+            elif not os.access(self._path.absolute().parent, os.W_OK):
+                raise ConfigurationError(f"--output {self._path}: its directory cannot be written")
+        except OSError as error:
+            message = f"--output {self._path}: {error.strerror}" if error.strerror else str(error)
+            raise ConfigurationError(message) from error
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        """Open the database; what is done in the block is done as a whole or not at all.
+
+        Raises:
+            OSError: It cannot be written; one of a full disk has its ``errno``.
+        """
+        try:
+            # A relative path may look like a URI or be ":memory:".
+            connection = sqlite3.connect(self._path.absolute(), timeout=_MAX_WAIT, isolation_level=None)
+            # To close it rolls back.
+            with closing(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            is_locked = code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+            reason = f"locked by another program for {_MAX_WAIT:g} s" if is_locked else error
+            raise OSError(f"--output {self._path}: {reason}") from error
+
+    def _ensure_table(self, connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
+        """Create the table, or add the columns that it lacks.
+
+        Args:
+            connection: The database.
+            columns: Names of the columns, and what declares their types.
+        """
+        if not self._find_table(connection):
+            connection.execute(self._mark + ", ".join(_quoted(name) + kind for name, kind in columns.items()) + ")")
+            if self._per_website:
+                index = _quoted(f"{self._name}_{WEBSITE_ID}")
+                connection.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {_quoted(self._name)} ({WEBSITE_ID})")
+        found = connection.execute(f"PRAGMA table_info({_quoted(self._name)})").fetchall()
+        taken = {_as_compared(name) for _, name, *_ in found}
+        for name, kind in columns.items():
+            if _as_compared(name) not in taken:
+                connection.execute(f"ALTER TABLE {_quoted(self._name)} ADD COLUMN {_quoted(name)}{kind}")
+
+    def _find_table(self, connection: sqlite3.Connection) -> bool:
+        query = "SELECT sql FROM sqlite_master WHERE name = ? COLLATE NOCASE"
+        found = connection.execute(query, (self._name,)).fetchone()
+        if found is None:
+            return False
+        if not str(found[0]).startswith(self._mark):
+            raise ConfigurationError(
+                f"--output {self._path}: has a table {self._name} that another program created; use another file"
+            )
+        return True
+
+
+def _same_source(first: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """The condition of the rows that a result replaces, and its values."""
+    # Rows of a run with one key have no name of it.
+    conditions = {KEY_NAME: f"({KEY_NAME} = ? OR {KEY_NAME} IS NULL)", WEBSITE_ID: f"{WEBSITE_ID} = ?"}
+    condition = " AND ".join(conditions[column] for column in first)
+    return condition or "TRUE", [_cell(value, None) for value in first.values()]
+
+
+def _declared(types: Mapping[str, ColumnType | None], first: Iterable[str]) -> dict[str, str]:
+    """Names of columns that SQLite takes for different, and what declares their types."""
+    declared: dict[str, str] = {}
+    taken = set(map(_as_compared, first))
+    for name, kind in types.items():
+        # SQLite compares names without case.
+        lower = unique_name(_as_compared(name), taken)
+        taken.add(lower)
+        declared[name + lower.removeprefix(_as_compared(name))] = _TYPES.get(kind, _TEXT)
+    return declared
+
+
+def _as_compared(name: str) -> str:
+    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
+
+
+def _quoted(name: str) -> str:
+    text = replace_half_surrogates(name).replace("\0", "\ufffd").replace('"', '""')
+    return f'"{text}"'
+
+
+def _cell(value: Any, kind: ColumnType | None) -> Any:
+    """A value as SQLite keeps it: times in UTC, so that they compare as text; what is no number or text, as JSON."""
+    if value is None:
+        return None
+    if kind == "json":
+        return encode_json(value)
+    if isinstance(value, (int, float)):
+        return value if isinstance(value, float) or value in _INTEGERS else str(value)
+    if isinstance(value, str):
+        return _in_utc(value) if kind == "time" else replace_half_surrogates(value)
+    return encode_json(value)
+
+
+def _in_utc(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        return replace_half_surrogates(text)

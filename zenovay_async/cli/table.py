@@ -14,8 +14,8 @@ from zenovay_async import Usage
 from zenovay_async._protocol.text import printable
 from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.streams import OutputConsole
-from zenovay_async.cli.writer import KEY_NAME, Writer
-from zenovay_async.tables import WEBSITE_ID
+from zenovay_async.cli.writer import Writer
+from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEY_NAME = "key_name"
-"""The first column or field of results of several keys: the name of the key."""
-
 
 class Writer(ABC):
     """Writes results.

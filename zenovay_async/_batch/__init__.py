@@ -1,0 +1,1 @@
+"""What a batch is made of; ``zenovay_async.batch`` puts it together."""
