@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, ZenovayError
@@ -60,6 +61,7 @@ class BatchRun:
         self._messages = messages
         self._resumable = resumable
         self._running = 0
+        self._written: Counter[str] = Counter()
         self._has_estimate = False
 
     async def fetch(self) -> int:
@@ -72,13 +74,13 @@ class BatchRun:
         watch = asyncio.create_task(self._watch_rate_limit())
         try:
             await self._fetch()
+            self._reporter.clear()
+            self._writer.close()
         except (asyncio.CancelledError, ZenovayError, OSError) as error:
             self._end_early(error)
             raise
         finally:
             watch.cancel()
-        self._reporter.clear()
-        self._writer.close()
         if self._resumable is not None:
             self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
         self._reporter.summarize(self._skipped)
@@ -98,8 +100,7 @@ class BatchRun:
         async with batch as results:
             async for result in results:
                 if result.error is None:
-                    writer.add(result.item, result.value)
-                    reporter.advance()
+                    self._write(result.item, result.value)
                 elif isinstance(result.error, ConfigurationError):
                     # An argument, which is invalid for every website.
                     raise result.error
@@ -108,6 +109,11 @@ class BatchRun:
                     reporter.record_failure(result.item, result.error)
                 if not self._has_estimate:
                     await self._show_estimate()
+
+    def _write(self, website_id: str, value: Any) -> None:
+        self._writer.add(website_id, value)
+        self._written[website_id] += 1
+        self._reporter.advance()
 
     async def _send(self, website_id: str) -> Any:
         validate_id(website_id)
@@ -149,22 +155,42 @@ class BatchRun:
 
     def _end_early(self, error: BaseException) -> None:
         """Write the results so far, which were paid for, and say where they are."""
-        reporter, writer, resumable = self._reporter, self._writer, self._resumable
+        reporter, resumable = self._reporter, self._resumable
         reporter.clear()
-        writer.record_early_end()
+        self._writer.record_early_end()
         # What could not be written once is not written now.
-        if reporter.done and not isinstance(error, OSError):
-            writer.close()
+        is_written = not isinstance(error, OSError) and self._write_rest()
         if isinstance(error, ConfigurationError) and not reporter.done:
             return
         if not isinstance(error, BrokenPipeError):
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
-            kept, total = resumable.journal.done, reporter.total
-            of = "" if total is None else f" of {total:,}"
+            kept, file = (
+                (self._written.total(), resumable.kept_in)
+                if is_written
+                else (resumable.journal.done, resumable.journal_name)
+            )
+            of = "" if reporter.total is None else f" of {reporter.total:,}"
             reporter.print(
-                f"kept {kept:,}{of} in {resumable.kept_in}; go on with --resume"
+                f"kept {kept:,}{of} in {file}; go on with --resume"
                 if kept
                 else f"nothing was written to {self._options.output}"
             )
+
+    def _write_rest(self) -> bool:
+        """Write what is left of the results so far; returns whether the file has all of them."""
+        try:
+            if self._resumable is not None and isinstance(self._source, list):
+                # What was fetched and not handed out, or not replayed yet.
+                for website_id, times in (Counter(self._source) - self._written).items():
+                    entry = self._resumable.journal.find(website_id)
+                    for _ in range(times if entry is not None and entry.state == "done" else 0):
+                        self._write(website_id, entry.value)
+            if self._reporter.done:
+                self._writer.close()
+        except (ZenovayError, OSError):
+            if self._resumable is None:
+                raise
+            return False
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -91,12 +92,17 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
     if options.resume and options.restart:
         raise ConfigurationError("--resume --restart: expected one of them")
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
+    in_place = options.format == "sqlite"
     if is_resumable and options.output is not None:
-        with open_resumable(options.output, _description(job), start, in_place=False) as resumable:
+        with open_resumable(options.output, _description(job), start, in_place=in_place) as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
         raise ConfigurationError(f"--{start}: needs -o FILE, in a folder that can be written")
+    if in_place and options.output is not None:
+        # The writer opens it.
+        yield io.StringIO(), None
+        return
     with open_destination(options.output, is_data=is_data(options.format, request.operation.result)) as file:
         yield file, None
 
