@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError
@@ -61,6 +62,7 @@ class BatchRun:
         self._resumable = resumable
         self._batch: Batch[str, Any] | None = None
         self._running = 0
+        self._written: Counter[str] = Counter()
         self._has_estimate = False
 
     @property
@@ -107,8 +109,7 @@ class BatchRun:
         async with self._batch as results:
             async for result in results:
                 if result.error is None:
-                    writer.add(result.item, result.value, self.name)
-                    reporter.advance(replayed=result.replayed)
+                    self._write(result.item, result.value, replayed=result.replayed)
                 elif isinstance(result.error, ConfigurationError):
                     # An argument, which is invalid for every website.
                     raise result.error
@@ -116,6 +117,26 @@ class BatchRun:
                     writer.add_failure(reporter.record_failure(result.item, result.error, self.name))
                 if not self._has_estimate:
                     await self._show_estimate()
+
+    def write_rest(self) -> None:
+        """Write what is done and was not handed out: the batch ended before, or had not replayed it yet.
+
+        Raises:
+            JournalError: It cannot be read.
+            OSError: It cannot be written.
+        """
+        if self._resumable is None or not isinstance(self._source, list):
+            return
+        for website_id, times in (Counter(self._source) - self._written).items():
+            entry = self._resumable.journal.find(self._journal_key(website_id))
+            if entry is not None and entry.state == "done":
+                for _ in range(times):
+                    self._write(website_id, entry.value, replayed=True)
+
+    def _write(self, website_id: str, value: Any, *, replayed: bool) -> None:
+        self._writer.add(website_id, value, self.name)
+        self._written[website_id] += 1
+        self._reporter.advance(replayed=replayed)
 
     async def _send(self, website_id: str) -> Any:
         validate_id(website_id)

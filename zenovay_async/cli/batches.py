@@ -62,6 +62,9 @@ class Batches:
         """
         try:
             await self._fetch_together()
+            if not self._errors:
+                self._reporter.clear()
+                self._writer.close()
         except (asyncio.CancelledError, ZenovayError, OSError) as error:
             self._end_early(error)
             raise
@@ -69,8 +72,6 @@ class Batches:
             self._end_early(None)
             codes = set(map(exit_code_of, self._errors.values()))
             return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
-        self._reporter.clear()
-        self._writer.close()
         if self._resumable is not None:
             self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
         self._reporter.summarize(self._skipped)
@@ -109,8 +110,7 @@ class Batches:
             return
         writer.record_early_end()
         # What could not be written once is not written now.
-        if reporter.done and not isinstance(error, OSError):
-            writer.close()
+        is_written = not isinstance(error, OSError) and self._write_rest()
         if not isinstance(error, BrokenPipeError):
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             if error is None:
@@ -121,5 +121,19 @@ class Batches:
             sizes = [run.size for run in self._runs if run.size is not None]
             is_known = len(sizes) == self._keys
             of = f" of {sum(sizes):,}" if is_known else ""
-            text = f"kept {kept:,}{of} in {resumable.kept_in}; go on with --resume"
+            file = resumable.kept_in if is_written else resumable.journal_name
+            text = f"kept {kept:,}{of} in {file}; go on with --resume"
             self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)
+
+    def _write_rest(self) -> bool:
+        """Write what is left of the results so far; returns whether the file has all of them."""
+        try:
+            for run in self._runs:
+                run.write_rest()
+            if self._reporter.done:
+                self._writer.close()
+        except (JournalError, OSError):
+            if self._resumable is None:
+                raise
+            return False
+        return True

@@ -26,6 +26,7 @@ class Resumable:
         file: The partial file.
         kept_in: The name of the file that has what came so far, for messages.
         journal: What is done; the partial file is made of it.
+        journal_name: The name of its file, for messages.
         is_complete: Whether every website was tried, so that the partial file becomes the whole one.
         has_failures: Whether some of them failed, so that the journal is kept to try them again.
     """
@@ -33,6 +34,7 @@ class Resumable:
     file: IO[str]
     kept_in: Path
     journal: Journal
+    journal_name: Path
     is_complete: bool = False
     has_failures: bool = False
 
@@ -64,7 +66,8 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
         stack.enter_context(journal)
         file = open_text(partial, shown, "w")
-        run = Resumable(file, shown if table is None else path, journal)
+        kept_in = shown if table is None else path
+        run = Resumable(file, kept_in, journal, shown.with_suffix(".journal"))
         is_published = False
         try:
             with file:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from zenovay_async import ConfigurationError, ZenovayError
@@ -35,6 +35,7 @@ from zenovay_async.cli.websites import check_websites, find_websites
 if TYPE_CHECKING:
     from collections.abc import Generator
     from io import FileIO
+    from pathlib import Path
 
     from zenovay_async.cli.keys import NamedKey
     from zenovay_async.cli.operations import Request
@@ -140,17 +141,17 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
     if options.resume and options.restart:
         raise ConfigurationError("--resume --restart: expected one of them")
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
+    in_place = options.format == "sqlite"
     if is_resumable and options.output is not None:
-        table = _name(request) if options.format == "sqlite" else None
+        table = _name(request) if in_place else None
         with open_resumable(options.output, _description(job), start, table=table) as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
         raise ConfigurationError(f"--{start}: needs -o FILE, in a folder that can be written")
-    if options.format == "sqlite":
-        # Its writer opens the file, and leaves what else is in it.
-        with Path(os.devnull).open("w", encoding="utf-8") as file:
-            yield file, None
+    if in_place and options.output is not None:
+        # The writer opens it.
+        yield io.StringIO(), None
         return
     with open_destination(options.output, is_data=is_data(options.format, request.operation.result)) as file:
         yield file, None
