@@ -57,7 +57,7 @@ class ProgressReporter:
             transient=True,
             disable=not self._bar,
         )
-        self._task = self._progress.add_task("", total=total, rate="")
+        self._task = self._progress.add_task("", total=total, rate="0/s")
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._began = self._loop.time()
