@@ -8,9 +8,9 @@ import pytest
 
 from zenovay_async import SharedBudgetBack, SharedBudgetLost
 from zenovay_async.cli import main
+from zenovay_async.cli.clients import _make_client
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.options import PerWebsite
-from zenovay_async.cli.clients import _make_client
 
 if TYPE_CHECKING:
     from zenovay_async._limits.options import Limits

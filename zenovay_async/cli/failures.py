@@ -7,8 +7,7 @@ from typing import Any
 
 from zenovay_async import ZenovayError
 from zenovay_async.cli.shown import redact_keys
-from zenovay_async.cli.writer import KEY_NAME
-from zenovay_async.tables import WEBSITE_ID
+from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 
 def describe_failure(website_id: str, error: Exception, key_name: str | None = None) -> dict[str, Any]:
