@@ -72,6 +72,7 @@ class JournalFile:
 
     Raises:
         ConfigurationError: It cannot be opened, is in use, is no journal, or says something else. It is as it was.
+        JournalError: The disk is full, or fails.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class JournalFile:
             self.close()
             if not isinstance(error, sqlite3.Error):
                 raise
-            raise ConfigurationError(f"{name} {_explain(error)}") from error
+            # A disk without room, or that fails, is nothing that the caller chose.
+            is_disk = _error_name(error).startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+            raise (JournalError if is_disk else ConfigurationError)(f"{name} {_explain(error)}") from error
         _OPEN.add(self)
 
     def read(self, key: str) -> tuple[State, int, bytes | None] | None:
