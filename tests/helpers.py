@@ -36,9 +36,9 @@ def make_client(**options: Any) -> Zenovay:
     return Zenovay(unique_key(), **options)
 
 
-def batch(items: Any, fetch: Any, concurrency: int = 4) -> Batch[Any, Any]:
+def batch(items: Any, fetch: Any, concurrency: int = 4, **options: Any) -> Batch[Any, Any]:
     """A batch of a client that sends nothing."""
-    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency)
+    return Zenovay("zv_test").batch(items, fetch, concurrency=concurrency, **options)
 
 
 async def double(item: int) -> int:

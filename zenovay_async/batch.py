@@ -123,7 +123,7 @@ class Batch(Generic[ItemT, T]):
         self._source = ItemSource(items)
         self._concurrency = concurrency
         self._scope = BackgroundScope(Background(max_outage, max_requests))
-        self._fetcher = Fetcher(fetch, self._scope.background, self._stop)
+        self._fetcher = Fetcher(fetch, self._scope.background, self._stop, lambda: self.succeeded > self._replayed)
         self._recorder = None if journal is None else Recorder(journal, key, self._fetcher, self._fail)
         self._max_failures = max_failures
         self._on_progress = on_progress
@@ -289,7 +289,8 @@ class Batch(Generic[ItemT, T]):
                 self._count_failure(result.error, done)
             else:
                 self.succeeded += done
-                self._replayed += done * result.replayed
+                if result.replayed:
+                    self._replayed += done
             results.append((result, copies))
             # A consumer waits only while there are no results.
             if len(results) == 1:

@@ -124,7 +124,8 @@ def _fields(kind: shapes.Type) -> Iterator[tuple[str, shapes.Field]]:
 
 def _column_type(kind: shapes.Type) -> ColumnType:
     members = kind.types if isinstance(kind, shapes.UnionType) else (kind,)
-    found = {_COLUMN_TYPES.get(type(member), "json") for member in members if not isinstance(member, shapes.NoneType)}
+    values = [type(member) for member in members if not isinstance(member, shapes.NoneType)]
+    found: set[ColumnType] = {_COLUMN_TYPES.get(value, "json") for value in values}
     return found.pop() if len(found) == 1 else "json"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import sys
@@ -13,14 +14,17 @@ import pytest
 from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
 from helpers import unique_key
 
-from zenovay_async import HeatmapPage, HeatmapPages, tables
+from zenovay_async import AnomalyPage, HeatmapPage, HeatmapPages, MonthlyUsage, Usage, WebsiteDetail, tables
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.cli import main
+from zenovay_async.cli.output import make_writer, plain_values
 from zenovay_async.cli.table import Rows
 from zenovay_async.tables import Table
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
+
+    from zenovay_async.cli.output import Format
 
 
 @pytest.fixture(autouse=True)
@@ -248,3 +252,100 @@ def test_visitors_cannot_control_a_terminal(
     shown = capsys.readouterr().out
     assert "/\ufffd[2J\ufffd]0;mine\ufffd\ufffd/" in shown
     assert not {"\x1b", "\x07", "\x9b"} & set(shown)
+
+
+def written(
+    kind: Format,
+    result_type: Any,
+    *results: tuple[str, Any],
+    key_names: tuple[str, ...] = (),
+    domains: dict[str, str] | None = None,
+    failure: dict[str, Any] | None = None,
+    ended_early: bool = False,
+) -> str:
+    """What a format makes of results, the first of which come from keys of these names."""
+    file = io.StringIO()
+    writer = make_writer(kind, result_type, file, per_website=result_type is not Usage, name="any")
+    writer.domains = domains or {}
+    for number, (website_id, result) in enumerate(results):
+        writer.add(website_id, result, *key_names[number : number + 1])
+    if failure is not None:
+        writer.add_failure(failure)
+    if ended_early:
+        writer.record_early_end()
+    writer.close()
+    return file.getvalue()
+
+
+FOUND = HeatmapPages(
+    pages=(HeatmapPage(url="/a", total_interactions=2, last_updated=datetime(2026, 5, 1, tzinfo=UTC)),)
+)
+NONE = HeatmapPages(pages=())
+FAILURE = {"website_id": "b", "error": "NotFoundError", "status": 404, "code": None}
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "ndjson", "csv"])
+@pytest.mark.parametrize(
+    "result",
+    [
+        FOUND,
+        AnomalyPage(anomalies=()),
+        WebsiteDetail(id="a", domain="example.com"),
+        Usage(usage=MonthlyUsage(monthly_requests=1)),
+        {"pages": list(FOUND.pages)},
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_a_result_and_what_a_journal_keeps_of_it_are_written_alike(kind: Format, result: Any) -> None:
+    result_type = HeatmapPages if isinstance(result, dict) else type(result)
+    replayed = json.loads(json.dumps(plain_values(result)))
+    assert written(kind, result_type, ("a", result)) == written(kind, result_type, ("a", replayed)) != ""
+
+
+def test_a_website_that_failed_differs_from_one_without_rows() -> None:
+    assert written("ndjson", HeatmapPages, ("a", NONE), failure=FAILURE).splitlines() == [
+        '{"website_id":"a","pages":[]}',
+        '{"website_id":"b","error":"NotFoundError","status":404,"code":null}',
+    ]
+    assert json.loads(written("json", HeatmapPages, ("a", NONE), failure=FAILURE)) == [
+        {"website_id": "a", "pages": []},
+        FAILURE,
+    ]
+    assert written("csv", HeatmapPages, ("a", FOUND), failure=FAILURE).count("\n") == 2
+    # The table of one names no website.
+    assert "website id" not in written("table", HeatmapPages, ("a", FOUND))
+    assert "website id" in written("table", HeatmapPages, ("a", FOUND), failure=FAILURE)
+    assert "website id" in written("table", HeatmapPages, ("a", FOUND), ended_early=True)
+
+
+def test_the_name_of_a_key_comes_first_in_every_format() -> None:
+    names = ("x", "y")
+    results = (("a", FOUND), ("a", FOUND))
+    lines = written("ndjson", HeatmapPages, *results, key_names=names).splitlines()
+    assert [list(json.loads(line)) for line in lines] == [["key_name", "website_id", "pages"]] * 2
+    objects = json.loads(written("json", HeatmapPages, *results, key_names=names))
+    assert [found["key_name"] for found in objects] == ["x", "y"]
+    titles, *rows = written("csv", HeatmapPages, *results, key_names=names).splitlines()
+    assert titles.startswith("key_name,website_id,url,")
+    assert [row[:6] for row in rows] == ["x,a,/a", "y,a,/a"]
+    titles, *rows = written("table", HeatmapPages, *results, key_names=names).splitlines()
+    assert titles.split()[:4] == ["key", "name", "website", "id"]
+    assert sorted(row.split()[0] for row in rows) == ["x", "y"]
+    titles, row = written("table", HeatmapPages, ("a", FOUND), key_names=names).splitlines()
+    assert (titles.split()[:3], row.split()[:2]) == (["key", "name", "url"], ["x", "/a"])
+    sites = (("a", WebsiteDetail(id="a")), ("b", WebsiteDetail(id="b")))
+    titles, *rows = written("table", WebsiteDetail, *sites, key_names=names).splitlines()
+    assert titles.split()[:3] == ["key", "name", "id"]
+    assert [row.split()[:2] for row in rows] == [["x", "a"], ["y", "b"]]
+
+
+def test_a_table_of_many_shows_the_domains_that_are_known() -> None:
+    domains = {"a": "example.com", "other": "example.org"}
+    titles, *rows = written("table", HeatmapPages, ("a", FOUND), ("b", NONE), domains=domains).splitlines()
+    assert titles.split()[:3] == ["domain", "website", "id"]
+    assert [row.split()[:2] for row in rows] == [["example.com", "a"], ["b", "0"]]
+    assert "domain" not in written("table", HeatmapPages, ("c", FOUND), ("b", NONE), domains=domains)
+    sites = (("a", WebsiteDetail(id="a")), ("b", WebsiteDetail(id="c", domain="own.example")))
+    titles, *rows = written("table", WebsiteDetail, *sites, domains=domains).splitlines()
+    assert titles.split()[:4] == ["domain", "website", "id", "id"]
+    assert rows[1].split()[:3] == ["own.example", "b", "c"]

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from aiohttp import ClientSession, web
+from cli_helpers import IDS, freeze_sandbox
 from helpers import ROOT, until
 
 import zenovay_async
 from zenovay_async import Zenovay
+from zenovay_async.cli import main
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from zenovay_async.sandbox import Sandbox
 
@@ -211,6 +214,36 @@ async def test_frames(zenovay: Zenovay, site: str) -> None:
     for frame in (names["pages"], names["days"]):
         frame.to_parquet(io.BytesIO())
     names["pages_too"].write_parquet(io.BytesIO())
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory, with pages of three websites in each format that a recipe reads; a fourth one failed."""
+    for package in ("duckdb", "polars", "pyarrow"):
+        pytest.importorskip(package, reason=f"{package}: pip install --group frames")
+    freeze_sandbox(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for kind, name in (("parquet", "pages.parquet"), ("ndjson", "pages.ndjson"), ("sqlite", "zenovay.db")):
+        assert main(["heatmaps", "pages", *IDS, "nobody", "--sandbox", "3", "--format", kind, "-o", name]) == 1
+
+
+@pytest.mark.usefixtures("files")
+def test_duckdb() -> None:
+    names = asyncio.run(run("DuckDB"))
+    rows = set(names["pages"].project("website_id, url, total_interactions").fetchall())
+    assert len(rows) == len(names["pages"])
+    assert set(names["top"].project("website_id, url").fetchall()) < {row[:2] for row in rows}
+    kept = names["duckdb"].sql("from 'pages-by-duckdb.parquet' select website_id, url, total_interactions")
+    assert set(kept.fetchall()) == rows
+
+
+@pytest.mark.usefixtures("files")
+def test_files_in_polars() -> None:
+    names = asyncio.run(run("Files in polars"))
+    frames = [names[name].sort("website_id", "url") for name in ("from_parquet", "from_ndjson", "from_database")]
+    assert set(frames[0]["website_id"]) == set(IDS)
+    assert frames[0].schema == frames[1].schema == frames[2].schema
+    assert all(frame.equals(frames[0]) for frame in frames)
 
 
 async def test_notebooks(site: str) -> None:

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from zenovay_async import Outcome, UsageHeaders, ZenovayError
 from zenovay_async import exceptions as errors
-from zenovay_async._limits.outcome import outcome_of
+from zenovay_async._limits.outcome import is_sent, outcome_of
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import UNTYPED
 from zenovay_async._protocol.parsing import parse_response
@@ -57,6 +57,8 @@ KINDS: list[tuple[BaseException, OutcomeKind, OutcomeKind]] = [
     (errors.APITimeoutError("m"), "no_response", "failed"),
     (unreachable(errors.APITimeoutError("m")), "unreachable", "failed"),
     (errors.ResponseDecodeError("m"), "no_response", "failed"),
+    (errors.BatchStoppedError("m"), "no_response", "failed"),
+    (errors.JournalError("m"), "no_response", "failed"),
     (errors.APIStatusError("m"), "no_response", "failed"),
     (errors.BadRequestError("m"), "no_response", "failed"),
     (errors.AuthenticationError("m"), "no_response", "failed"),
@@ -80,6 +82,27 @@ def test_the_error_and_whether_a_response_came_decide_the_kind(
     assert outcome_of(None, error) == Outcome(kind=without, reason=None if without == "unsent" else reason)
     outcome = outcome_of(response(), error)
     assert (outcome.kind, outcome.status, outcome.reason) == (with_response, 200, reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (errors.APIConnectionError("m"), True),
+        (errors.APITimeoutError("m"), True),
+        (asyncio.CancelledError(), True),
+        (unreachable(errors.APIConnectionError("m")), False),
+        (unsent(errors.APIConnectionError("m")), False),
+        (unsent(errors.APIConnectionError("m"), stale=True), False),
+        (unsent(errors.APIConnectionError("m"), final=True), False),
+        (errors.ConfigurationError("m"), False),
+        (errors.ClientClosedError("m"), False),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_a_request_that_may_have_left_counts_as_sent(error: BaseException, expected: bool) -> None:  # noqa: FBT001 - a table's column
+    """Without a response, the error says so; with one, the request was sent."""
+    assert is_sent(outcome_of(None, error), error) is expected
+    assert is_sent(outcome_of(response(), error), error)
 
 
 def test_the_table_has_every_class_of_the_tree() -> None:

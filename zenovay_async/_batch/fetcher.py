@@ -36,15 +36,20 @@ class Fetcher(Generic[ItemT, T]):
         fetch: Called with an item; returns the awaitable of its result.
         background: What the calls of the batch have in common.
         stop: Stops the batch with an error.
+        has_succeeded: Whether an item was fetched without an error.
     """
 
     def __init__(
-        self, fetch: Callable[[ItemT], Awaitable[T]], background: Background, stop: Callable[[BaseException], None]
+        self,
+        fetch: Callable[[ItemT], Awaitable[T]],
+        background: Background,
+        stop: Callable[[BaseException], None],
+        has_succeeded: Callable[[], bool],
     ) -> None:
         self._fetch = fetch
         self._background = background
         self._stop = stop
-        self._has_succeeded = False
+        self._has_succeeded = has_succeeded
         self._in_flight: dict[Key, asyncio.Future[BatchResult[ItemT, T] | None] | None] = {}
 
     async def fetch(self, item: ItemT) -> BatchResult[ItemT, T]:
@@ -57,7 +62,7 @@ class Fetcher(Generic[ItemT, T]):
         scope = BackgroundScope(self._background)
         SCOPE.set(scope)
         try:
-            success = Success(item, await self._fetch(item))
+            return Success(item, await self._fetch(item))
         except Exception as error:  # noqa: BLE001 - whatever the caller's function raised is the failure of its item
             self._stop_if_fatal(item, error)
             failure = error
@@ -68,9 +73,6 @@ class Fetcher(Generic[ItemT, T]):
             # Something inside fetch was canceled, not this batch: a failure of that item.
             failure = RuntimeError("fetch was canceled from within")
             failure.__cause__ = error
-        else:
-            self._has_succeeded = True
-            return success
         finally:
             scope.ended = True
         return Failure(item, failure)
@@ -125,9 +127,9 @@ class Fetcher(Generic[ItemT, T]):
         background = self._background
         if is_fatal_itself(error) or (isinstance(error, BadRequestError) and error in background.repeated):
             return True
-        if isinstance(error, BatchStoppedError) and background.max_requests is not None:
+        if isinstance(error, BatchStoppedError) and background.has_stopped:
             return True
-        if not isinstance(error, ConfigurationError) or self._has_succeeded:
+        if not isinstance(error, ConfigurationError) or self._has_succeeded():
             return False
         # No request was sent. A message that names the item is another one for each.
         key = key_of(item) or id(item)

@@ -260,7 +260,7 @@ def _make(path: str) -> bool:
     """Make a file if there is none; returns whether it is empty.
 
     Raises:
-        OSError: It cannot be made, or is no plain file.
+        OSError: It cannot be made or written, or is no plain file.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
@@ -268,6 +268,9 @@ def _make(path: str) -> bool:
         found = os.stat(path)  # noqa: PTH116 - as SQLite gets it
         if not stat.S_ISREG(found.st_mode):
             raise OSError("it is a folder" if stat.S_ISDIR(found.st_mode) else "it is no plain file") from None
+        # SQLite would open it all the same, and fail at the lock.
+        if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError("it cannot be written; check its permissions") from None
         return found.st_size == 0
     return True
 

@@ -57,9 +57,9 @@ class Tally:
 
     def record_response(self, seconds: float) -> None:
         """Record how many seconds a request took until its whole response."""
-        seconds = min(max(seconds, _SHORTEST), _LONGEST)
-        bucket = int(_log2(seconds / _SHORTEST) * _PER_DOUBLING)
-        buckets = self._buckets
+        if not _SHORTEST <= seconds <= _LONGEST:
+            seconds = min(max(seconds, _SHORTEST), _LONGEST)
+        bucket, buckets = int(_log2(seconds / _SHORTEST) * _PER_DOUBLING), self._buckets
         buckets[bucket] = buckets.get(bucket, 0) + 1
 
     def begin_wait(self, now: float) -> None:

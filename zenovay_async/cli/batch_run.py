@@ -6,16 +6,15 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from zenovay_async import ConfigurationError, ZenovayError
-from zenovay_async.cli.exit_codes import FAILED, OK
-from zenovay_async.cli.failures import describe_failure
+from zenovay_async import ConfigurationError
 from zenovay_async.cli.ids import is_valid_id, validate_id
 from zenovay_async.cli.output import plain_values
+from zenovay_async.cli.shown import redact_keys
 
 if TYPE_CHECKING:
-    from zenovay_async import Zenovay
+    from zenovay_async import Batch, BatchReport
+    from zenovay_async.cli.clients import Client
     from zenovay_async.cli.ids import StreamedIds
-    from zenovay_async.cli.messages import MessageReporter
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.progress import ProgressReporter
@@ -32,88 +31,112 @@ class BatchRun:
     Args:
         request: What to request of each website.
         options: The options of the command.
-        zenovay: The client.
+        client: The client.
         source: The IDs.
         writer: Writes the results.
         reporter: Shows the progress and the failures.
-        messages: Reports waits.
         resumable: The files that keep what is done; ``None`` if nothing does.
+
+    Attributes:
+        name: Name of the key, which the results carry; ``None`` for the only one.
+        messages: Reports waits.
     """
 
     def __init__(
         self,
         request: Request,
         options: PerWebsite,
-        zenovay: Zenovay,
+        client: Client,
         *,
         source: list[str] | StreamedIds,
         writer: Writer,
         reporter: ProgressReporter,
-        messages: MessageReporter,
         resumable: Resumable | None,
     ) -> None:
         self._request = request
         self._options = options
-        self._zenovay = zenovay
+        self.name, self._zenovay, self.messages = client
         self._source = source
         self._writer = writer
         self._reporter = reporter
-        self._messages = messages
         self._resumable = resumable
+        self._batch: Batch[str, Any] | None = None
         self._running = 0
         self._written: Counter[str] = Counter()
         self._has_estimate = False
 
-    async def fetch(self) -> int:
-        """Fetch all; returns the exit code.
+    @property
+    def report(self) -> BatchReport | None:
+        """What the batch has done; ``None`` before it began."""
+        return None if self._batch is None else self._batch.report
+
+    @property
+    def size(self) -> int | None:
+        """How many IDs there are, of those that occur twice one; ``None`` if that is unknown."""
+        return len(set(self._source)) if isinstance(self._source, list) else None
+
+    @property
+    def skipped(self) -> int:
+        """IDs of a pipe that were left out, as they came before."""
+        return 0 if isinstance(self._source, list) else self._source.skipped
+
+    async def fetch(self) -> None:
+        """Fetch all.
 
         Raises:
-            ZenovayError: An error that ends the run; what came until then is written, and reported.
+            ZenovayError: An error that ends the batch.
             OSError: A result cannot be written.
         """
         watch = asyncio.create_task(self._watch_rate_limit())
         try:
             await self._fetch()
-            self._reporter.clear()
-            self._writer.close()
-        except (asyncio.CancelledError, ZenovayError, OSError) as error:
-            self._end_early(error)
-            raise
         finally:
             watch.cancel()
-        if self._resumable is not None:
-            self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
-        self._reporter.summarize(self._skipped)
-        return FAILED if self._reporter.failed else OK
 
     async def _fetch(self) -> None:
         options, reporter, writer = self._options, self._reporter, self._writer
-        batch = self._zenovay.batch(
+        journal = None if self._resumable is None else self._resumable.journal
+        self._batch = self._zenovay.batch(
             self._source,
             self._send,
             concurrency=options.concurrency,
             max_outage=options.max_outage,
-            journal=None if self._resumable is None else self._resumable.journal,
+            journal=journal,
+            key=str if journal is None else self._journal_key,
             max_failures=options.max_failures,
             max_requests=options.max_requests,
         )
-        async with batch as results:
+        async with self._batch as results:
             async for result in results:
                 if result.error is None:
-                    self._write(result.item, result.value)
+                    self._write(result.item, result.value, replayed=result.replayed)
                 elif isinstance(result.error, ConfigurationError):
                     # An argument, which is invalid for every website.
                     raise result.error
                 else:
-                    writer.add_failure(describe_failure(result.item, result.error))
-                    reporter.record_failure(result.item, result.error)
+                    writer.add_failure(reporter.record_failure(result.item, result.error, self.name))
                 if not self._has_estimate:
                     await self._show_estimate()
 
-    def _write(self, website_id: str, value: Any) -> None:
-        self._writer.add(website_id, value)
+    def write_rest(self) -> None:
+        """Write what is done and was not handed out: the batch ended before, or had not replayed it yet.
+
+        Raises:
+            JournalError: It cannot be read.
+            OSError: It cannot be written.
+        """
+        if self._resumable is None or not isinstance(self._source, list):
+            return
+        for website_id, times in (Counter(self._source) - self._written).items():
+            entry = self._resumable.journal.find(self._journal_key(website_id))
+            if entry is not None and entry.state == "done":
+                for _ in range(times):
+                    self._write(website_id, entry.value, replayed=True)
+
+    def _write(self, website_id: str, value: Any, *, replayed: bool) -> None:
+        self._writer.add(website_id, value, self.name)
         self._written[website_id] += 1
-        self._reporter.advance()
+        self._reporter.advance(replayed=replayed)
 
     async def _send(self, website_id: str) -> Any:
         validate_id(website_id)
@@ -124,9 +147,9 @@ class BatchRun:
         finally:
             self._running -= 1
 
-    @property
-    def _skipped(self) -> int:
-        return 0 if isinstance(self._source, list) else self._source.skipped
+    def _journal_key(self, website_id: str) -> str:
+        # A name has no comma. An ID may be any text, a key even.
+        return redact_keys(website_id if self.name is None else f"{self.name},{website_id}")
 
     async def _show_estimate(self) -> None:
         """Show how long the run takes, once a response has stated the rate limit."""
@@ -150,47 +173,5 @@ class BatchRun:
             if self._running and limit is not None:
                 cost = await self._request.cost()
                 is_waiting = self._running * cost > budget.statistics().in_flight
-                if is_waiting and self._messages.report_pacing(limit):
+                if is_waiting and self.messages.report_pacing(limit):
                     return
-
-    def _end_early(self, error: BaseException) -> None:
-        """Write the results so far, which were paid for, and say where they are."""
-        reporter, resumable = self._reporter, self._resumable
-        reporter.clear()
-        self._writer.record_early_end()
-        # What could not be written once is not written now.
-        is_written = not isinstance(error, OSError) and self._write_rest()
-        if isinstance(error, ConfigurationError) and not reporter.done:
-            return
-        if not isinstance(error, BrokenPipeError):
-            reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
-            reporter.summarize_early_end(reason, self._skipped)
-        if resumable is not None:
-            kept, file = (
-                (self._written.total(), resumable.kept_in)
-                if is_written
-                else (resumable.journal.done, resumable.journal_name)
-            )
-            of = "" if reporter.total is None else f" of {reporter.total:,}"
-            reporter.print(
-                f"kept {kept:,}{of} in {file}; go on with --resume"
-                if kept
-                else f"nothing was written to {self._options.output}"
-            )
-
-    def _write_rest(self) -> bool:
-        """Write what is left of the results so far; returns whether the file has all of them."""
-        try:
-            if self._resumable is not None and isinstance(self._source, list):
-                # What was fetched and not handed out, or not replayed yet.
-                for website_id, times in (Counter(self._source) - self._written).items():
-                    entry = self._resumable.journal.find(website_id)
-                    for _ in range(times if entry is not None and entry.state == "done" else 0):
-                        self._write(website_id, entry.value)
-            if self._reporter.done:
-                self._writer.close()
-        except (ZenovayError, OSError):
-            if self._resumable is None:
-                raise
-            return False
-        return True

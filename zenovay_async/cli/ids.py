@@ -16,6 +16,8 @@ from concurrent.futures import Future
 from io import FileIO
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.parameters import quote_segment
 from zenovay_async.cli.shown import redact_keys
@@ -31,7 +33,15 @@ _TITLES = {"id", "ids", "uuid", "websiteid", "websiteids", "siteid", "siteids"}
 # What jq, pandas and JavaScript write where there is none.
 _NULLS = {"nan", "none", "null", "undefined"}
 _BOM = "\ufeff"
-_NOT_IN_IDS = re.compile(r"[\s,;\"'`/\\|]")
+_NOT_IN_IDS = re.compile(r"[\s,;\"'`/\\|<>\[\]{}]")
+# Characters of a line of a pipe, such as a result of another command.
+_LONGEST_JSON = 1 << 20
+
+
+class _Line(msgspec.Struct):
+    """A line in JSON: a failure, or a result."""
+
+    website_id: str
 
 
 @contextlib.contextmanager
@@ -61,13 +71,13 @@ def is_file(file: FileIO) -> bool:
 
 
 def read_ids(file: FileIO) -> list[str]:
-    """The IDs of a file, one per line, without blank lines and comments.
+    """The IDs of a file, one per line, without blank lines and comments; of a line in JSON, its ``website_id``.
 
     Raises:
         ConfigurationError: It is no text.
     """
     content = file.readall()
-    text = content.decode(_encoding_of(content), "replace")
+    text = content.decode(encoding_of(content), "replace")
     return [website_id for line in re.split(r"\r\n|\r|\n", text) if (website_id := _id_in(line))]
 
 
@@ -112,6 +122,8 @@ def validate_id(website_id: str) -> str:
     Raises:
         ValueError: It is invalid; no request is spent on it.
     """
+    if _is_json(website_id):
+        raise ValueError("expected an ID, or a JSON object with a website_id")
     if len(website_id) > _MAX_LENGTH:
         raise ValueError(f"more than {_MAX_LENGTH} characters; expected an ID")
     if "\ufffd" in website_id:
@@ -142,20 +154,37 @@ def is_valid_id(website_id: str) -> bool:
 
 def _id_in(line: str) -> str:
     # Files that were joined have a byte order mark each.
-    return line.removeprefix(_BOM).partition("#")[0].strip()
+    text = line.removeprefix(_BOM).strip()
+    if not _is_json(text):
+        return text.partition("#")[0].strip()
+    try:
+        return msgspec.json.decode(text, type=_Line).website_id.strip() or text
+    except (msgspec.DecodeError, RecursionError):
+        # No ID, which is a failure of its own.
+        return text
 
 
-def _encoding_of(start: bytes) -> str:
-    """The encoding that a text starts like."""
+def _is_json(line: str) -> bool:
+    return line.removeprefix(_BOM).lstrip().startswith("{")
+
+
+def encoding_of(start: bytes, given: str = "--ids-from") -> str:
+    """The encoding that a text starts like.
+
+    Args:
+        start: Its first bytes.
+        given: The option that named the file, for an error.
+
+    Raises:
+        ConfigurationError: It is no text.
+    """
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         # What PowerShell 5 writes.
         return "utf-16"
     if 0 in start[:_LONGEST_MARK]:
-        raise ConfigurationError(
-            "--ids-from: zero bytes, as in UTF-16 without a byte order mark; expected UTF-8 with one ID per line"
-        )
+        raise ConfigurationError(f"{given}: zero bytes, as in UTF-16 without a byte order mark; expected UTF-8")
     return "utf-8-sig"
 
 
@@ -164,14 +193,14 @@ async def _lines(file: FileIO) -> AsyncGenerator[str]:
     start = b""
     while len(start) < _LONGEST_MARK and not start.endswith(b"\n") and (chunk := await _read(file)):
         start += chunk
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(_encoding_of(start))("replace"), translate=True)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding_of(start))("replace"), translate=True)
     rest, chunk = "", start
     while chunk:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")
         for line in lines:
             yield line
         # A line may never end. What is left of this one is still too long for an ID, or a comment.
-        rest = rest[:_CHUNK]
+        rest = rest[: _LONGEST_JSON if _is_json(rest) else _CHUNK]
         chunk = await _read(file)
     yield rest + decoder.decode(b"", final=True)
 

@@ -92,10 +92,13 @@ class _Lines(Writer):
         self._file = file
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
-        self.add_failure(_object(website_id, result, key_name))
+        self._write(_object(website_id, result, key_name))
 
     def add_failure(self, failure: dict[str, Any]) -> None:
-        self._file.write(encode_json_for(self._file, failure) + "\n")
+        self._write(failure)
+
+    def _write(self, found: Any) -> None:
+        self._file.write(encode_json_for(self._file, found) + "\n")
         self._file.flush()
 
 

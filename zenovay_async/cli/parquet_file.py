@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 _NEEDS_EXTRA = "--format parquet: needs an extra: pip install 'zenovay-async[parquet]'"
 
-_READ: dict[ColumnType | None, Callable[[str], Any]] = {"time": datetime.fromisoformat, "date": date.fromisoformat}
+_READ: dict[ColumnType | None, Callable[[str], Any]] = {
+    # Readers fail where a time has no year in UTC.
+    "time": lambda text: datetime.fromisoformat(text).astimezone(UTC),
+    "date": date.fromisoformat,
+}
 
 
 class ParquetFile(Writer):

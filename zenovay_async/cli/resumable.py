@@ -40,14 +40,15 @@ class Resumable:
 
 
 @contextlib.contextmanager
-def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) -> Generator[Resumable]:
+def open_resumable(path: Path, describes: str, start: Start, *, table: str | None) -> Generator[Resumable]:
     """Open the files of a run; at its end they become ``path``, or are kept for the next run.
 
     Args:
         path: The file of the results.
         describes: What is requested, which has to be the same in the next run.
         start: How the run begins.
-        in_place: Whether the results are written to ``path`` itself, and the partial file only marks that some lack.
+        table: Name of what is written to ``path`` itself as it comes, so that the partial file only marks that some
+            lacks; ``None`` if nothing is. Other commands may write something else there.
 
     Raises:
         ConfigurationError: A run was interrupted, and ``start`` says neither to go on nor to begin anew; or it was
@@ -55,21 +56,23 @@ def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) 
         OSError: The file could neither be replaced nor written at the end; the error says where the results are.
     """
     target = Path(os.path.realpath(path))
-    partial, kept = _beside(target, ".partial"), _beside(target, ".journal")
-    _check_start(start, partial, kept, path)
+    suffix = "" if table is None else f".{table}"
+    partial, kept = _beside(target, f"{suffix}.partial"), _beside(target, f"{suffix}.journal")
+    shown = _beside(path, f"{suffix}.partial")
+    _check_start(start, partial, kept, shown)
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
     keeps_journal = True
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
         stack.enter_context(journal)
-        file = open_text(partial, _beside(path, ".partial"), "w")
-        kept_in = path if in_place else _beside(path, ".partial")
-        run = Resumable(file, kept_in, journal, _beside(path, ".journal"))
+        file = open_text(partial, shown, "w")
+        kept_in = shown if table is None else path
+        run = Resumable(file, kept_in, journal, shown.with_suffix(".journal"))
         is_published = False
         try:
             with file:
                 yield run
-            if run.is_complete and not in_place:
+            if run.is_complete and table is None:
                 _publish(partial, target, path)
             is_published = run.is_complete
         finally:
@@ -78,17 +81,16 @@ def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) 
                 partial.unlink(missing_ok=True)
 
 
-def _check_start(start: Start, partial: Path, kept: Path, given: Path) -> None:
+def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:
     if start == "restart" or not partial.exists():
         return
-    shown = _beside(given, ".partial")
     if start == "new" and (kept.exists() or partial.stat().st_size):
         raise ConfigurationError(
             f"{shown} is of a run that ended early: go on with --resume, or discard it and begin anew with --restart"
         )
     if partial.stat().st_size and not kept.exists():
         raise ConfigurationError(
-            f"{_beside(given, '.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
+            f"{shown.with_suffix('.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
             "discard it with --restart"
         )
 

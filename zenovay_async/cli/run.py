@@ -7,40 +7,60 @@ import contextlib
 import errno
 import io
 import os
-import re
-import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from zenovay_async import ConfigurationError, Zenovay, ZenovayError
-from zenovay_async._limits.options import STORE_VARIABLE
-from zenovay_async._protocol.auth import KEY_VARIABLE
-from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, OR_ALLOW_HTTP
-from zenovay_async._protocol.parameters import NOT_GIVEN
+from zenovay_async import ConfigurationError, ZenovayError
+from zenovay_async._protocol.base_url import BASE_URL_VARIABLE
 from zenovay_async.cli.batch_run import BatchRun
+from zenovay_async.cli.batches import Batches
+from zenovay_async.cli.clients import open_clients
 from zenovay_async.cli.destination import can_write_beside, is_replaced, open_destination
-from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, exit_code_of
-from zenovay_async.cli.ids import StreamedIds, is_file, open_ids, read_ids
+from zenovay_async.cli.distinct_files import check_distinct
+from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, USAGE, exit_code_of
+from zenovay_async.cli.failures import open_failures
+from zenovay_async.cli.ids import open_ids
+from zenovay_async.cli.keys import open_keys
+from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.report_file import ReportFile
 from zenovay_async.cli.resumable import open_resumable
-from zenovay_async.cli.shown import redact_keys, shown
+from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals
 from zenovay_async.cli.streams import discard_stdout
+from zenovay_async.cli.websites import check_websites, find_websites
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from io import FileIO
     from pathlib import Path
 
-    from zenovay_async import OnEvent
+    from zenovay_async.cli.keys import NamedKey
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.resumable import Resumable, Start
 
 # Of a disk that is full, or fails.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run writes.
+
+    Attributes:
+        file: The results.
+        resumable: What keeps those of many websites if the run ends early; ``None`` if nothing does.
+        lines: What it says.
+        report_file: What it did.
+    """
+
+    file: IO[str]
+    resumable: Resumable | None
+    lines: LogLines
+    report_file: ReportFile
 
 
 @dataclass(frozen=True)
@@ -59,19 +79,48 @@ class Job:
 
 
 def run(job: Job) -> int:
-    """Run a job; returns the exit code."""
+    """Run a job and write its report; returns the exit code."""
+    options, lines = job.options, LogLines(job.options.log_format)
+    try:
+        check_distinct(options)
+        if job.request.operation.is_per_website:
+            check_websites(options, job.ids)
+        with open_keys(options.keys_from) as keys:
+            report_file, code = ReportFile(options.report), FAILED
+            try:
+                code = _run_to_end(job, keys, lines, report_file)
+            finally:
+                code = _write_report(report_file, code, lines)
+            return code
+    except ConfigurationError as error:
+        return print_error(error, USAGE, lines)
+
+
+def _write_report(report_file: ReportFile, code: int, lines: LogLines) -> int:
+    """Write the report; returns the exit code of the run, in which that may fail."""
+    try:
+        report_file.write(code)
+    except OSError as error:
+        return print_error(error, code or FAILED, lines)
+    return code
+
+
+def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: ReportFile) -> int:
     options = job.options
     is_resumable = False
     try:
         is_resumable = _is_resumable(job)
-        with open_ids(options.ids_from) as listed, _open_output(job, is_resumable=is_resumable) as output:
-            return asyncio.run(_run(job, listed, *output))
+        with (
+            open_ids(options.ids_from) as listed,
+            _open_output(job, is_resumable=is_resumable) as (file, resumable),
+        ):
+            return asyncio.run(_run(job, keys, listed, Outputs(file, resumable, lines, report_file)))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ZenovayError as error:
-        return print_error(error, exit_code_of(error))
+        return print_error(error, exit_code_of(error), lines)
     except OSError as error:
-        return end_output(error, options.output, STOPPED if is_resumable else FAILED)
+        return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
 
 
 def _is_resumable(job: Job) -> bool:
@@ -95,7 +144,8 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
     in_place = options.format == "sqlite"
     if is_resumable and options.output is not None:
-        with open_resumable(options.output, _description(job), start, in_place=in_place) as resumable:
+        table = _name(request) if in_place else None
+        with open_resumable(options.output, _description(job), start, table=table) as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
@@ -108,123 +158,105 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
         yield file, None
 
 
+def _name(request: Request) -> str:
+    return ".".join(request.operation.path)
+
+
 def _description(job: Job) -> str:
     """What a run requests, by which it is told from another: results of two servers are not mixed."""
     base_url = job.options.base_url or os.environ.get(BASE_URL_VARIABLE)
     server = "sandbox" if job.options.sandbox is not None else base_url
-    return job.request.description if server is None else f"{job.request.description} from {redact_keys(server)}"
+    described = job.request.description if job.options.keys_from is None else f"{job.request.description} for each key"
+    return described if server is None else f"{described} from {redact_keys(server)}"
 
 
-def print_error(error: Exception, code: int) -> int:
+def print_error(error: Exception, code: int, lines: LogLines | None = None) -> int:
     """Print an error to standard error; returns the exit code."""
-    # On one line, and otherwise as it is: spaces may belong to the name of a file.
-    line = " ".join(str(error).splitlines())
-    sys.stderr.write(f"zenovay-async: {shown(line)}\n")
+    known = error if isinstance(error, ZenovayError) else ZenovayError("")
+    (lines or LogLines()).write_error(
+        error,
+        error=type(error).__name__,
+        status=known.status,
+        code=known.code,
+        request_id=known.request_id,
+        exit_code=code,
+    )
     return code
 
 
-def end_output(error: OSError, output: Path | None = None, code: int = FAILED) -> int:
+def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
     """Print why the output ended; returns the exit code, which is ``code`` if it is the disk's."""
     discard_stdout()
     if isinstance(error, BrokenPipeError):
         # The reader, such as head, has read enough.
         return OK
     if error.errno not in _DISK:
-        return print_error(error, FAILED)
+        return print_error(error, FAILED, lines)
     where = "standard output" if output is None else f"--output {output}"
-    return print_error(OSError(f"{where}: {error.strerror}"), code)
+    return print_error(OSError(f"{where}: {error.strerror}"), code, lines)
 
 
-async def _run(job: Job, listed: FileIO | None, file: IO[str], resumable: Resumable | None) -> int:
+async def _run(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: Outputs) -> int:
     with ended_by_signals() as ended:
         try:
-            return await _send(job, listed, file, resumable)
+            return await _send(job, keys, listed, outputs)
         except asyncio.CancelledError:
             if ended.by is None:
                 raise
             return OF_SIGNALS + ended.by
 
 
-async def _send(job: Job, listed: FileIO | None, file: IO[str], resumable: Resumable | None) -> int:
-    options, operation = job.options, job.request.operation
+async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: Outputs) -> int:
+    options, operation, lines = job.options, job.request.operation, outputs.lines
     async with contextlib.AsyncExitStack() as stack:
-        ids = list(job.ids)
-        max_wait = options.max_outage if operation.is_per_website else options.timeout
-        messages = stack.enter_context(MessageReporter(max_wait))
-        if options.sandbox is None:
-            zenovay = _make_client(options, messages.on_event)
-        else:
-            from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - slow to import, and few runs need it
-
-            sandbox = await stack.enter_async_context(Sandbox(websites=options.sandbox))
-            zenovay = Zenovay(
-                sandbox.api_key,
-                base_url=sandbox.url,
-                timeout=options.timeout,
-                on_event=messages.on_event,
-                rate_limit="auto" if options.rate_limit is None else options.rate_limit,
-                rate_limit_store=None,
-                batch_headroom=0,
-                quota_reserve=options.quota_reserve,
-            )
-            if not ids and listed is None:
-                ids = list(sandbox.website_ids)
-        if operation.is_per_website and not ids and listed is None:
-            raise ConfigurationError("no website IDs: pass IDs or --ids-from FILE, or try --sandbox 200")
-        await stack.enter_async_context(zenovay)
+        # A command without IDs, as the list of websites, is a direct call.
+        messages = stack.enter_context(MessageReporter(options.timeout, lines))
+        clients = await stack.enter_async_context(open_clients(options, keys, messages))
         writer = make_writer(
             options.format,
             operation.result,
-            file,
+            outputs.file,
             per_website=operation.is_per_website,
-            name=".".join(operation.path),
+            name=_name(job.request),
             path=options.output,
             csv_safe=options.csv_safe,
         )
         if not operation.is_per_website:
-            writer.add("", plain_values(await job.request.send(zenovay)))
+            (client,) = clients.all
+            writer.add("", plain_values(await job.request.send(client.zenovay)))
             writer.close()
             return OK
-        # A pipe is read as it comes; of a list, the batch requests each ID once.
-        source: list[str] | StreamedIds = ids
-        if listed is not None:
-            source = ids + read_ids(listed) if is_file(listed) else StreamedIds(ids, listed)
+        sources = await find_websites(options, job.ids, listed, clients)
+        writer.domains = sources.domains
+        messages.max_wait = options.max_outage
         typed = listed is not None and listed.isatty()
-        total = len(source) if isinstance(source, list) else None
-        with ProgressReporter(total, bar=not typed and not (writer.streams and file.isatty())) as reporter:
-            messages.print = reporter.print
-            run = BatchRun(
-                job.request,
-                options,
-                zenovay,
-                source=source,
+        fits = not typed and not (writer.streams and outputs.file.isatty())
+        with (
+            open_failures(options.failures, lines) as failures,
+            ProgressReporter(
+                sources.total, kind=options.progress, bar=fits, lines=lines, failures=failures
+            ) as reporter,
+        ):
+            runs = [
+                BatchRun(
+                    job.request,
+                    options,
+                    client,
+                    source=source,
+                    writer=writer,
+                    reporter=reporter,
+                    resumable=outputs.resumable,
+                )
+                for client, source in sources.of.items()
+            ]
+            outputs.report_file.reports = lambda: {run.name: run.report for run in runs}
+            batches = Batches(
+                runs,
+                sources.errors,
                 writer=writer,
                 reporter=reporter,
-                messages=messages,
-                resumable=resumable,
+                lines=lines,
+                resumable=outputs.resumable,
+                output=options.output,
             )
-            return await run.fetch()
-
-
-def _make_client(options: PerWebsite, on_event: OnEvent) -> Zenovay:
-    if not os.environ.get(KEY_VARIABLE):
-        raise ConfigurationError(f"{KEY_VARIABLE} is not set; export {KEY_VARIABLE}=zv_..., or try --sandbox 3")
-    store = options.rate_limit_store
-    is_shared = bool(os.environ.get(STORE_VARIABLE) if store is None else store)
-    try:
-        return Zenovay(
-            base_url=options.base_url,
-            timeout=options.timeout,
-            on_event=on_event,
-            proxy=options.proxy,
-            allow_http=options.allow_http,
-            rate_limit="auto" if options.rate_limit is None else options.rate_limit,
-            quota_reserve=options.quota_reserve,
-            rate_limit_store=NOT_GIVEN if store is None else store,
-            # A run alone has no direct calls beside its batch.
-            batch_headroom="auto" if is_shared else 0,
-        )
-    except ConfigurationError as error:
-        # The command line has them as options.
-        message = error.message.replace(OR_ALLOW_HTTP, OR_ALLOW_HTTP.replace("allow_http=True", "--allow-http"))
-        raise ConfigurationError(re.sub("^rate_limit_store", "--rate-limit-store", message)) from error
+            return await batches.fetch()

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from typing import TYPE_CHECKING
 
 from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.text import printable
 
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
 _KEY = re.compile(r"zv_\w{4,}", re.ASCII)
 _REDACTED = "<secret>"
-# What is shorter may be a part of other words.
-_LEAST = 8
+LEAST_KEY = 8
+"""Characters of a key at least; what is shorter may be a part of other words."""
+
+# Further keys of the run, the longest first, as one may be a part of another.
+_keys: list[str] = []
+
+
+@contextlib.contextmanager
+def redacted(keys: Iterable[str]) -> Generator[None]:
+    """Redact further keys until the end, besides that of the environment."""
+    before = list(_keys)
+    _keys[:] = sorted({*before, *keys}, key=len, reverse=True)
+    try:
+        yield
+    finally:
+        _keys[:] = before
 
 
 def shown(text: str) -> str:
@@ -20,6 +39,8 @@ def shown(text: str) -> str:
 
 
 def redact_keys(text: str) -> str:
-    """Redact the key of the environment, and what looks like another one."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    return _KEY.sub(_REDACTED, text.replace(key, _REDACTED) if len(key) >= _LEAST else text)
+    """Redact the keys of the run, and what looks like another one."""
+    for key in (*_keys, os.environ.get(KEY_VARIABLE, "").strip()):
+        if len(key) >= LEAST_KEY:
+            text = text.replace(key, _REDACTED)
+    return _KEY.sub(_REDACTED, text)

@@ -1,0 +1,139 @@
+"""The batches of a run: one, or one for each key, all at once; what becomes of what came, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from zenovay_async import ConfigurationError, JournalError, ZenovayError
+from zenovay_async.cli.exit_codes import FAILED, OK, exit_code_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zenovay_async.cli.batch_run import BatchRun
+    from zenovay_async.cli.log_lines import LogLines
+    from zenovay_async.cli.progress import ProgressReporter
+    from zenovay_async.cli.resumable import Resumable
+    from zenovay_async.cli.writer import Writer
+
+
+class Batches:
+    """Fetches all websites of a run.
+
+    Args:
+        runs: A batch for each key.
+        errors: What ended a key before its batch began, by name of the key.
+        writer: Writes the results.
+        reporter: Shows the progress and the failures.
+        lines: Where to say what is kept.
+        resumable: The files that keep what is done; ``None`` if nothing does.
+        output: The file of the results.
+    """
+
+    def __init__(
+        self,
+        runs: list[BatchRun],
+        errors: dict[str, ZenovayError],
+        *,
+        writer: Writer,
+        reporter: ProgressReporter,
+        lines: LogLines,
+        resumable: Resumable | None,
+        output: Path | None,
+    ) -> None:
+        self._runs = runs
+        self._errors = errors
+        self._keys = len(runs) + len(errors)
+        self._writer = writer
+        self._reporter = reporter
+        self._lines = lines
+        self._resumable = resumable
+        self._output = output
+
+    async def fetch(self) -> int:
+        """Fetch all; returns the exit code.
+
+        An error that ends the batch of one key of several ends no other: the run goes on, and has ended early.
+
+        Raises:
+            ZenovayError: An error that ends the run; what came until then is written, and reported.
+            OSError: A result cannot be written.
+        """
+        try:
+            await self._fetch_together()
+            if not self._errors:
+                self._reporter.clear()
+                self._writer.close()
+        except (asyncio.CancelledError, ZenovayError, OSError) as error:
+            self._end_early(error)
+            raise
+        if self._errors:
+            self._end_early(None)
+            codes = set(map(exit_code_of, self._errors.values()))
+            return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
+        if self._resumable is not None:
+            self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
+        self._reporter.summarize(self._skipped)
+        return FAILED if self._reporter.failed else OK
+
+    async def _fetch_together(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for run in self._runs:
+                    group.create_task(self._fetch_one(run))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _fetch_one(self, run: BatchRun) -> None:
+        try:
+            await run.fetch()
+        except (ConfigurationError, JournalError):
+            # Those of every key.
+            raise
+        except ZenovayError as error:
+            if run.name is None:
+                raise
+            self._errors[run.name] = error
+            run.messages.lines.write(str(error), "error")
+
+    @property
+    def _skipped(self) -> int:
+        return sum(run.skipped for run in self._runs)
+
+    def _end_early(self, error: BaseException | None) -> None:
+        """Write the results so far, which were paid for, and say where they are."""
+        reporter, writer, resumable = self._reporter, self._writer, self._resumable
+        reporter.clear()
+        if isinstance(error, ConfigurationError) and reporter.done == reporter.failed:
+            # Nothing was requested.
+            return
+        writer.record_early_end()
+        # What could not be written once is not written now.
+        is_written = not isinstance(error, OSError) and self._write_rest()
+        if not isinstance(error, BrokenPipeError):
+            reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
+            if error is None:
+                reason = f"{len(self._errors)} of {self._keys} keys failed"
+            reporter.summarize_early_end(reason, self._skipped)
+        if resumable is not None:
+            kept = resumable.journal.done
+            sizes = [run.size for run in self._runs if run.size is not None]
+            is_known = len(sizes) == self._keys
+            of = f" of {sum(sizes):,}" if is_known else ""
+            file = resumable.kept_in if is_written else resumable.journal_name
+            text = f"kept {kept:,}{of} in {file}; go on with --resume"
+            self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)
+
+    def _write_rest(self) -> bool:
+        """Write what is left of the results so far; returns whether the file has all of them."""
+        try:
+            for run in self._runs:
+                run.write_rest()
+            if self._reporter.done:
+                self._writer.close()
+        except (JournalError, OSError):
+            if self._resumable is None:
+                raise
+            return False
+        return True

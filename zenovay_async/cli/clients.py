@@ -1,0 +1,123 @@
+"""The clients of a run: one, or one for each key of ``--keys-from``, over the same connections."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from zenovay_async import ConfigurationError, Zenovay
+from zenovay_async._limits.options import STORE_VARIABLE
+from zenovay_async._protocol.auth import KEY_VARIABLE
+from zenovay_async._protocol.base_url import OR_ALLOW_HTTP
+from zenovay_async._protocol.parameters import NOT_GIVEN
+from zenovay_async.cli.keys import doubt_about_file
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from zenovay_async import OnEvent
+    from zenovay_async.cli.keys import NamedKey
+    from zenovay_async.cli.messages import MessageReporter
+    from zenovay_async.cli.options import PerWebsite
+
+
+class Client(NamedTuple):
+    """A client of a run.
+
+    Attributes:
+        name: Name of its key; ``None`` for the only one.
+        zenovay: The client.
+        messages: Reports its waits.
+    """
+
+    name: str | None
+    zenovay: Zenovay
+    messages: MessageReporter
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The clients of a run.
+
+    Attributes:
+        all: All of them, at least one.
+        sandbox_ids: IDs of the websites of its sandbox, if it has one.
+    """
+
+    all: list[Client]
+    sandbox_ids: tuple[str, ...] = ()
+
+
+@contextlib.asynccontextmanager
+async def open_clients(options: PerWebsite, keys: list[NamedKey], messages: MessageReporter) -> AsyncGenerator[Clients]:
+    """Open the clients.
+
+    Args:
+        options: The options.
+        keys: The keys; empty for that of the environment, or of a sandbox.
+        messages: Reports the waits of all of them.
+
+    Raises:
+        ConfigurationError: There is no key, or an option is invalid.
+    """
+    if options.sandbox is not None:
+        from zenovay_async.sandbox import Sandbox  # noqa: PLC0415 - slow to import, and few runs need it
+
+        async with Sandbox(websites=options.sandbox) as sandbox:
+            zenovay = Zenovay(
+                sandbox.api_key,
+                base_url=sandbox.url,
+                timeout=options.timeout,
+                on_event=messages.on_event,
+                rate_limit="auto" if options.rate_limit is None else options.rate_limit,
+                rate_limit_store=None,
+                batch_headroom=0,
+                quota_reserve=options.quota_reserve,
+            )
+            async with zenovay:
+                yield Clients([Client(None, zenovay, messages)], tuple(sandbox.website_ids))
+        return
+    if not keys:
+        if not os.environ.get(KEY_VARIABLE):
+            raise ConfigurationError(f"{KEY_VARIABLE} is not set; export {KEY_VARIABLE}=zv_..., or try --sandbox 3")
+        async with _make_client(options, None, messages.on_event) as zenovay:
+            yield Clients([Client(None, zenovay, messages)])
+        return
+    if options.keys_from is not None and (doubt := doubt_about_file(options.keys_from)):
+        messages.lines.write(doubt, "warning")
+    async with contextlib.AsyncExitStack() as stack:
+        clients: list[Client] = []
+        for name, key, _ in keys:
+            own = messages.of_key(name)
+            if clients:
+                zenovay = clients[0].zenovay.with_options(api_key=key, on_event=own.on_event)
+            else:
+                zenovay = _make_client(options, key, own.on_event)
+            clients.append(Client(name, await stack.enter_async_context(zenovay), own))
+        yield Clients(clients)
+
+
+def _make_client(options: PerWebsite, key: str | None, on_event: OnEvent) -> Zenovay:
+    store = options.rate_limit_store
+    is_shared = bool(os.environ.get(STORE_VARIABLE) if store is None else store)
+    try:
+        return Zenovay(
+            key,
+            base_url=options.base_url,
+            timeout=options.timeout,
+            on_event=on_event,
+            proxy=options.proxy,
+            allow_http=options.allow_http,
+            rate_limit="auto" if options.rate_limit is None else options.rate_limit,
+            quota_reserve=options.quota_reserve,
+            rate_limit_store=NOT_GIVEN if store is None else store,
+            # A run alone has no direct calls beside its batch.
+            batch_headroom="auto" if is_shared else 0,
+        )
+    except ConfigurationError as error:
+        # The command line has them as options.
+        message = error.message.replace(OR_ALLOW_HTTP, OR_ALLOW_HTTP.replace("allow_http=True", "--allow-http"))
+        raise ConfigurationError(re.sub("^rate_limit_store", "--rate-limit-store", message)) from error
