@@ -117,7 +117,9 @@ class Night:
         self.sandbox = sandbox
         self.kind = kind
         self.file = folder / output
-        self.partial, self.journal = (self.file.with_name(self.file.name + end) for end in (".partial", ".journal"))
+        # Other commands may write to the same database.
+        name = f"{self.file.name}.heatmaps.pages" if kind == "sqlite" else self.file.name
+        self.partial, self.journal = self.file.with_name(f"{name}.partial"), self.file.with_name(f"{name}.journal")
         self.interruptions = 0
         self._worker = worker
         self._folder = folder
@@ -162,7 +164,7 @@ class Night:
 
         if kill is not None:
             self.sandbox.fault(_at(kill[1], lambda: end(kill[0])))
-        options = ["--limit", "5", "--format", self.kind, "-o", self._output, "--ids-from", "ids"]
+        options = ["--limit", "5", "--format", self.kind, "-o", self._output, "--ids-from", "ids", "--progress", "none"]
         environment = {"ZENOVAY_API_KEY": KEY, "ZENOVAY_BASE_URL": self.sandbox.url, "ZENOVAY_RATE_LIMIT_STORE": ""}
         process = await self._worker.start(
             {

@@ -33,5 +33,5 @@ async def test_a_run_that_is_ended_in_every_way_goes_on_to_the_same_file(
         for _ in range(chains):
             seed = random.randrange(2**32)
             # Shown if it fails: python -m tests.benchmarks.nightly --seed SEED tries the same moments again.
-            print(f"seed={seed}")
+            print(f"seed={seed}")  # noqa: T201 - pytest shows it where the test fails
             await check_chain(sandbox, worker, tmp_path, kind, ways, seed)
