@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-from helpers import ROOT
+from helpers import ROOT, until
 
 from zenovay_async.sandbox import Fault, Sandbox
 
@@ -144,13 +144,20 @@ class Night:
         """What a file of results says, whatever the order of its websites."""
         return content(self.file if file is None else file, self.kind)
 
-    async def run(self, *arguments: str, file_size: int | None = None, kill: tuple[int, int] | None = None) -> Ended:
+    async def run(
+        self,
+        *arguments: str,
+        file_size: int | None = None,
+        kill: tuple[int, int] | None = None,
+        kill_at_size: int | None = None,
+    ) -> Ended:
         """Run the command.
 
         Args:
             arguments: Further arguments.
             file_size: Bytes that a file may have.
             kill: A signal that ends it, and after how many requests.
+            kill_at_size: Bytes of the partial file from which on it is killed.
         """
         stderr = self._folder / "stderr"
         started = asyncio.Event()
@@ -176,6 +183,9 @@ class Night:
             }
         )
         started.set()
+        if kill_at_size is not None:
+            await until(lambda: self.partial.stat().st_size >= kill_at_size)
+            os.kill(process, signal.SIGKILL)
         code = await self._worker.wait()
         self.sandbox.clear_faults()
         return Ended(code, stderr.read_text(encoding="utf-8"))
