@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from endpoints import OPERATIONS
 
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
+from zenovay_async.cli import main
 from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     import pytest
 
@@ -109,6 +111,19 @@ async def run_at(
 ) -> subprocess.CompletedProcess[str]:
     env = {"ZENOVAY_API_KEY": key or sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
     return await asyncio.to_thread(run, *arguments, stdin=stdin, env=env)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+async def main_at(sandbox: Sandbox, *arguments: object, monkeypatch: pytest.MonkeyPatch, key: str | None = None) -> int:
+    """The command in this process, at a sandbox; with a key of the environment only if one is given."""
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    if key is not None:
+        monkeypatch.setenv("ZENOVAY_API_KEY", key)
+    return await asyncio.to_thread(main, [*PAGES, *map(str, arguments)])
 
 
 @contextlib.contextmanager

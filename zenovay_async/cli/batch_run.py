@@ -63,7 +63,8 @@ class BatchRun:
         self._batch: Batch[str, Any] | None = None
         self._running = 0
         self._written: Counter[str] = Counter()
-        self._has_estimate = False
+        # One for each of many keys would be no help.
+        self._has_estimate = self.name is not None
 
     @property
     def report(self) -> BatchReport | None:

@@ -23,7 +23,7 @@ class Batches:
 
     Args:
         runs: A batch for each key.
-        errors: What ended a key before its batch began, by name of the key.
+        errors: What ended a key before its batch began, by its name; ``None`` is the only key.
         writer: Writes the results.
         reporter: Shows the progress and the failures.
         lines: Where to say what is kept.
@@ -34,7 +34,7 @@ class Batches:
     def __init__(
         self,
         runs: list[BatchRun],
-        errors: dict[str, ZenovayError],
+        errors: dict[str | None, ZenovayError],
         *,
         writer: Writer,
         reporter: ProgressReporter,
@@ -78,12 +78,15 @@ class Batches:
         return FAILED if self._reporter.failed else OK
 
     async def _fetch_together(self) -> None:
+        if None in self._errors:
+            raise self._errors[None]
         try:
             async with asyncio.TaskGroup() as group:
                 for run in self._runs:
                     group.create_task(self._fetch_one(run))
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            first = errors.exceptions[0]
+            raise first from first.__cause__
 
     async def _fetch_one(self, run: BatchRun) -> None:
         try:

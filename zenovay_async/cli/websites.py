@@ -47,13 +47,13 @@ class Sources:
     Attributes:
         of: The IDs of each client, a stream of unknown length among them.
         domains: Domains of websites, by ID, as far as they are known.
-        errors: Why there are none, for clients of named keys.
+        errors: Why there are none, by the name of the client.
     """
 
     def __init__(self) -> None:
         self.of: dict[Client, list[str] | StreamedIds] = {}
         self.domains: dict[str, str] = {}
-        self.errors: dict[str, ZenovayError] = {}
+        self.errors: dict[str | None, ZenovayError] = {}
 
     @property
     def total(self) -> int | None:
@@ -71,15 +71,10 @@ class Sources:
             client.messages.lines.write("No websites: the key reaches none", "warning")
 
     def add_error(self, client: Client, error: ZenovayError) -> None:
-        """Record that the websites of a key could not be listed, which ends no other key.
-
-        Raises:
-            ZenovayError: It is the only key.
-        """
-        if client.name is None:
-            raise error
+        """Record that the websites of a key could not be listed."""
         self.errors[client.name] = error
-        client.messages.lines.write(str(error), "error")
+        if client.name is not None:
+            client.messages.lines.write(str(error), "error")
 
 
 async def find_websites(options: PerWebsite, ids: tuple[str, ...], listed: FileIO | None, clients: Clients) -> Sources:
@@ -93,7 +88,6 @@ async def find_websites(options: PerWebsite, ids: tuple[str, ...], listed: FileI
 
     Raises:
         ConfigurationError: The file is no text.
-        ZenovayError: The websites of the only key could not be listed.
     """
     sources = Sources()
     if options.all_websites:
