@@ -64,7 +64,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     keeps_journal = True
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
-        stack.enter_context(journal)
+        _enter(stack, journal)
         file = open_text(partial, shown, "w")
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown.with_suffix(".journal"))
@@ -79,6 +79,18 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
             keeps_journal = run.has_failures if is_published else run.is_complete or journal.done > 0
             if is_published or not keeps_journal:
                 partial.unlink(missing_ok=True)
+
+
+def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
+    try:
+        stack.enter_context(journal)
+    except ConfigurationError as error:
+        # It is there, or it could not have been opened.
+        from zenovay_async._batch.journal_file import ADVICE  # noqa: PLC0415 - some Pythons have no SQLite
+
+        # The command line has it as an option.
+        message = error.message.replace(ADVICE, "go on with what that run had, or begin anew with --restart")
+        raise ConfigurationError(message) from error
 
 
 def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:

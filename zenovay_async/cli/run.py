@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.resumable import Resumable, Start
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Of a disk that is full, or fails.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -184,12 +185,12 @@ def print_error(error: Exception, code: int, lines: LogLines | None = None) -> i
 
 
 def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
-    """Print why the output ended; returns the exit code, which is ``code`` if the disk is full."""
+    """Print why the output ended; returns the exit code, which is ``code`` if it is the disk's."""
     discard_stdout()
     if isinstance(error, BrokenPipeError):
         # The reader, such as head, has read enough.
         return OK
-    if error.errno not in _FULL:
+    if error.errno not in _DISK:
         return print_error(error, FAILED, lines)
     where = "standard output" if output is None else f"--output {output}"
     return print_error(OSError(f"{where}: {error.strerror}"), code, lines)
