@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pty
 import re
@@ -14,7 +15,7 @@ import termios
 import time
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from endpoints import OPERATIONS
 
@@ -71,6 +72,17 @@ def controls_in(shown: str) -> set[str]:
     """The characters that control a terminal, but for line ends and what the progress bar itself needs."""
     own = re.compile(r"\x1b\[(?:\?25[lh]|[0-9;]*m|2K|1A)|\r*\n|\r(?=$|[\x1b\u2501\u257a])")
     return set(re.findall(r"[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f]", own.sub("", shown)))
+
+
+def results_in(lines: str) -> list[Any]:
+    """The results among lines of NDJSON, without the websites that failed."""
+    return [result for line in lines.splitlines() if "error" not in (result := json.loads(line))]
+
+
+def is_summary(line: str, websites: int, failed: int = 0) -> bool:
+    """Whether a line is the last one of a run off a terminal."""
+    what = f"{websites:,} {'website' if websites == 1 else 'websites'}"
+    return re.fullmatch(rf"{what} in [\d,]+\.\d s, [\d,]+/(s|min), {failed:,} failed\n?", line) is not None
 
 
 def api_url(path: str) -> str:

@@ -29,27 +29,34 @@ if TYPE_CHECKING:
 
     from zenovay_async.sandbox import Sandbox
 
-COMMON = "--format --output/-o --csv-safe --timeout --base-url --allow-http --proxy --rate-limit-store --sandbox"
+COMMON = (
+    "--format --output/-o --csv-safe --timeout --base-url --allow-http --proxy --rate-limit-store --rate-limit "
+    "--log-format --sandbox"
+)
+MANY = (
+    f"{COMMON} --ids-from --all-websites --keys-from --concurrency --max-outage --max-failures --max-requests --progress --failures --report "
+    "--quota-reserve --resume --restart"
+)
 COMMANDS = f"""
-analytics countries IDS --range --limit {COMMON} --ids-from --concurrency --max-outage
-analytics overview IDS --range {COMMON} --ids-from --concurrency --max-outage
-analytics pages IDS --param {COMMON} --ids-from --concurrency --max-outage
-analytics technology IDS --param {COMMON} --ids-from --concurrency --max-outage
-analytics visitors IDS --range --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage
+analytics countries IDS --range --limit {MANY}
+analytics overview IDS --range {MANY}
+analytics pages IDS --param {MANY}
+analytics technology IDS --param {MANY}
+analytics visitors IDS --range --limit --offset --take --all {MANY}
 anomalies list IDS --range --severity --metric --resolved/--no-resolved --limit --offset --take --all \
-{COMMON} --ids-from --concurrency --max-outage
-errors groups IDS --status --limit {COMMON} --ids-from --concurrency --max-outage
-heatmaps pages IDS --limit {COMMON} --ids-from --concurrency --max-outage
-insights list IDS --range --type --severity --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage
-query --question! IDS --time-range --compare-to {COMMON} --ids-from --concurrency --max-outage
-replays sessions IDS --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage
-retention cohorts IDS --range --granularity --periods {COMMON} --ids-from --concurrency --max-outage
-revenue ltv IDS --range --granularity {COMMON} --ids-from --concurrency --max-outage
+{MANY}
+errors groups IDS --status --limit {MANY}
+heatmaps pages IDS --limit {MANY}
+insights list IDS --range --type --severity --limit --offset --take --all {MANY}
+query --question! IDS --time-range --compare-to {MANY}
+replays sessions IDS --limit --offset --take --all {MANY}
+retention cohorts IDS --range --granularity --periods {MANY}
+revenue ltv IDS --range --granularity {MANY}
 stats aggregate --param {COMMON}
 stats breakdown --param {COMMON}
 stats timeseries --param {COMMON}
 usage {COMMON}
-websites get IDS {COMMON} --ids-from --concurrency --max-outage
+websites get IDS {MANY}
 websites list {COMMON}
 """
 """Every command with its arguments; ``!`` marks a required one."""
@@ -143,9 +150,7 @@ async def test_a_new_method_is_a_new_command(
     monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
     monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
     monkeypatch.setattr(Heatmaps, "click_pages", click_pages, raising=False)
-    assert f"heatmaps click-pages --kind! IDS --max-pages {COMMON} --ids-from --concurrency --max-outage" in listed(
-        make_app()
-    )
+    assert f"heatmaps click-pages --kind! IDS --max-pages {MANY}" in listed(make_app())
     text = help_of("heatmaps", "click-pages", capsys=capsys)
     assert "List pages by clicks." in text
     assert "Kind of click, such as rage." in text
@@ -160,7 +165,7 @@ def test_a_new_list_in_pages_has_take_and_all_and_is_json_until_it_has_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Heatmaps, "funnel", funnel, raising=False)
-    options = f"IDS --limit --offset --take --all {COMMON} --ids-from --concurrency --max-outage"
+    options = f"IDS --limit --offset --take --all {MANY}"
     assert f"heatmaps funnel {options}" in listed(make_app())
     assert main(["heatmaps", "funnel", IDS[0], "--sandbox", "1", "--format", "csv"]) == 2
     assert "--format csv: this result has no documented columns" in capsys.readouterr().err

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from cli_helpers import COMMAND, IDS, PAGES, on_terminal, read_terminal, run, run_at
+from cli_helpers import COMMAND, IDS, PAGES, is_summary, on_terminal, read_terminal, results_in, run, run_at
 from helpers import unique_key
 from proxy_server import ProxyServer
 
 from zenovay_async import RateLimited, ServerUnreachable
 from zenovay_async.cli import main
+from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.sandbox import Fault, Sandbox
 
@@ -70,7 +71,7 @@ def test_a_key_in_the_place_of_another_argument_is_not_shown(
 async def test_a_key_among_the_ids_is_no_id_and_ends_no_run(sandbox: Sandbox) -> None:
     done = await run_at(sandbox, IDS[0], sandbox.api_key, f"ZENOVAY_API_KEY={sandbox.api_key}", "--format", "ndjson")
     assert done.returncode == 1
-    assert len(done.stdout.splitlines()) == sandbox.count() == 1
+    assert len(results_in(done.stdout)) == sandbox.count() == 1
     assert done.stderr.count("<secret>: contains an API key; expected an ID\n") == 2
 
 
@@ -101,15 +102,17 @@ async def test_a_rejected_key_is_exit_code_3_and_not_shown(sandbox: Sandbox) -> 
 
 
 @pytest.mark.parametrize("kind", ["table", "json", "ndjson", "csv"])
-async def test_paid_results_are_printed_when_the_quota_is_exhausted_in_the_middle(kind: str, sandbox: Sandbox) -> None:
+async def test_a_quota_exhausted_in_the_middle_is_exit_code_4_and_what_was_paid_is_printed(
+    kind: str, sandbox: Sandbox
+) -> None:
     key = sandbox.add_key("small", monthly_limit=2)
     done = await run_at(sandbox, "nobody", *IDS, "--format", kind, "--limit", "1", "--concurrency", "1", key=key)
-    assert done.returncode == 3
+    assert done.returncode == 4
     assert IDS[0] in done.stdout
     assert IDS[1] not in done.stdout
     if kind == "json":
-        assert len(json.loads(done.stdout)) == 1
-    warned, failed, stopped, why = done.stderr.splitlines()
+        assert [found.get("error") for found in json.loads(done.stdout)] == ["NotFoundError", None]
+    failed, warned, stopped, why = done.stderr.splitlines()
     assert warned == "95 % of the monthly quota used: 2 of 2 requests"
     assert failed.startswith("nobody: Website not found")
     assert stopped == "stopped: 2 of 4 done, 1 failed"
@@ -126,10 +129,10 @@ async def test_a_response_that_does_not_come_in_time_is_exit_code_1(
     assert "zenovay-async: " in capsys.readouterr().err
 
 
-def test_no_server_is_exit_code_1_and_ends_the_run(unused_tcp_port: int) -> None:
+def test_no_server_is_exit_code_4_and_ends_the_run(unused_tcp_port: int) -> None:
     env = {"ZENOVAY_API_KEY": "zv_x", "ZENOVAY_BASE_URL": f"http://127.0.0.1:{unused_tcp_port}"}
     done = run("x", "y", "--max-outage", "0.1", env=env)
-    assert done.returncode == 1
+    assert done.returncode == 4
     away, stopped, why = done.stderr.splitlines()
     assert re.fullmatch(r"Server unreachable: No connection could be made: .*; waiting up to 0.1 s", away)
     assert stopped == "stopped: 0 of 2 done, 0 failed"
@@ -148,7 +151,7 @@ def test_a_single_call_without_a_server_is_exit_code_1(
     assert why.startswith("zenovay-async: No connection could be made")
 
 
-async def test_a_server_that_is_away_and_back_is_two_lines_on_standard_error(unused_tcp_port: int) -> None:
+async def test_a_server_that_is_away_and_back_is_a_line_each_on_standard_error(unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}/api/external/v1"
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
@@ -167,7 +170,9 @@ async def test_a_server_that_is_away_and_back_is_two_lines_on_standard_error(unu
         out, back = await process.communicate()
     assert process.returncode == 0
     assert len(out.splitlines()) == 3
-    assert re.fullmatch(rb"Server reachable again after \d+ s\n", back)
+    reachable, summary = back.decode().splitlines()
+    assert re.fullmatch(r"Server reachable again after \d+ s", reachable)
+    assert is_summary(summary, 3)
 
 
 @pytest.mark.parametrize("value", ["-1", "x"])
@@ -177,18 +182,20 @@ def test_a_max_outage_that_makes_no_sense_is_exit_code_2(value: str, capsys: pyt
 
 
 def test_a_reason_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = MessageReporter(5.0)
+    reporter = MessageReporter(5.0, LogLines())
     reporter.on_event(ServerUnreachable(kind="failing", reason="\x1b[2J", status=502))
     assert capsys.readouterr().err == "Server failing: HTTP 502: \ufffd[2J; waiting up to 5 s\n"
 
 
 def test_a_wait_without_a_bound_names_none(capsys: pytest.CaptureFixture[str]) -> None:
-    MessageReporter(float("inf")).on_event(ServerUnreachable(kind="unreachable", reason="Refused", status=None))
+    MessageReporter(float("inf"), LogLines()).on_event(
+        ServerUnreachable(kind="unreachable", reason="Refused", status=None)
+    )
     assert capsys.readouterr().err == "Server unreachable: Refused; waiting\n"
 
 
 def test_a_long_wait_for_the_rate_limit_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = MessageReporter(5.0)
+    reporter = MessageReporter(5.0, LogLines())
     for seconds in (9.0, 45.0, 45.5, 44.0):
         reporter.on_event(RateLimited(seconds=seconds, from_server=True))
     printed = capsys.readouterr().err
@@ -286,7 +293,7 @@ async def test_a_proxy_is_an_option(
 
 def test_a_warning_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("zenovay_async")
-    with MessageReporter(5.0):
+    with MessageReporter(5.0, LogLines()):
         logger.warning("one\n\x1b[2J")
         logger.info("two")
     assert capsys.readouterr().err == "one\n\ufffd[2J\n"

@@ -9,6 +9,7 @@ import pytest
 from zenovay_async import SharedBudgetBack, SharedBudgetLost
 from zenovay_async.cli import main
 from zenovay_async.cli.clients import _make_client
+from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.options import PerWebsite
 
@@ -54,7 +55,7 @@ def test_another_store_is_rejected_by_the_name_of_the_option(store: str, capsys:
 
 
 def test_a_store_that_is_lost_and_back_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = MessageReporter(5.0)
+    reporter = MessageReporter(5.0, LogLines())
     reporter.on_event(SharedBudgetLost(reason="Redis: Connection refused", members=4, limit=7))
     reporter.on_event(SharedBudgetBack(seconds=12.3))
     assert capsys.readouterr().err.splitlines() == [

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zenovay_async.cli.batch_run import BatchRun
+    from zenovay_async.cli.log_lines import LogLines
     from zenovay_async.cli.progress import ProgressReporter
     from zenovay_async.cli.resumable import Resumable
     from zenovay_async.cli.writer import Writer
@@ -27,6 +28,7 @@ class Batches:
         reporter: Shows the progress and the failures.
         resumable: The files that keep what is done; ``None`` if nothing does.
         output: The file of the results.
+        lines: Where to say what is kept.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Batches:
         reporter: ProgressReporter,
         resumable: Resumable | None,
         output: Path | None,
+        lines: LogLines,
     ) -> None:
         self._runs = runs
         self._errors = errors
@@ -46,6 +49,7 @@ class Batches:
         self._reporter = reporter
         self._resumable = resumable
         self._output = output
+        self._lines = lines
 
     async def fetch(self) -> int:
         """Fetch all; returns the exit code.
@@ -93,32 +97,35 @@ class Batches:
             if run.name is None:
                 raise
             self._errors[run.name] = error
-            run.messages.print(str(error))
+            run.lines.write_error(error)
 
     @property
     def _skipped(self) -> int:
         return sum(run.skipped for run in self._runs)
 
+    @property
+    def _total(self) -> int | None:
+        """How many websites the journal would have; ``None`` if that is unknown."""
+        sizes = [run.distinct for run in self._runs if run.distinct is not None]
+        return sum(sizes) if len(sizes) == self._keys else None
+
     def _end_early(self, error: BaseException | None) -> None:
         """Write the results so far, which were paid for, and say where they are."""
         reporter, writer, resumable = self._reporter, self._writer, self._resumable
         reporter.clear()
+        if isinstance(error, ConfigurationError) and reporter.done == reporter.failed:
+            # Nothing was requested.
+            return
         writer.record_early_end()
         # What could not be written once is not written now.
         if reporter.done and not isinstance(error, OSError):
             writer.close()
-        if isinstance(error, ConfigurationError) and not reporter.done:
-            return
         if not isinstance(error, BrokenPipeError):
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             if error is None:
                 reason = f"{len(self._errors)} of {self._keys} keys failed"
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
-            kept, total = resumable.journal.done, reporter.total
-            of = "" if total is None else f" of {total:,}"
-            reporter.print(
-                f"kept {kept:,}{of} in {resumable.kept_in}; go on with --resume"
-                if kept
-                else f"nothing was written to {self._output}"
-            )
+            kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
+            text = f"kept {kept:,}{of} in {resumable.kept_in}; go on with --resume"
+            self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)

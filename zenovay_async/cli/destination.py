@@ -26,9 +26,7 @@ def is_replaced(path: Path | None) -> bool:
 
 def can_write_beside(path: Path) -> bool:
     """Whether another file can be written beside a file."""
-    folder = Path(os.path.realpath(path)).parent
-    # Where there is no folder, to write there fails with a reason.
-    return os.access(folder, os.W_OK) or not folder.exists()
+    return os.access(Path(os.path.realpath(path)).parent, os.W_OK)
 
 
 @contextlib.contextmanager

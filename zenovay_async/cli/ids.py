@@ -16,6 +16,8 @@ from concurrent.futures import Future
 from io import FileIO
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.parameters import quote_segment
 from zenovay_async.cli.shown import redact_keys
@@ -31,7 +33,15 @@ _TITLES = {"id", "ids", "uuid", "websiteid", "websiteids", "siteid", "siteids"}
 # What jq, pandas and JavaScript write where there is none.
 _NULLS = {"nan", "none", "null", "undefined"}
 _BOM = "\ufeff"
-_NOT_IN_IDS = re.compile(r"[\s,;\"'`/\\|]")
+_NOT_IN_IDS = re.compile(r"[\s,;\"'`/\\|<>\[\]{}]")
+# Characters of a line of a pipe, such as a result of another command.
+_LONGEST_JSON = 1 << 20
+
+
+class _Line(msgspec.Struct):
+    """A line in JSON: a failure, or a result."""
+
+    website_id: str
 
 
 @contextlib.contextmanager
@@ -61,7 +71,7 @@ def is_file(file: FileIO) -> bool:
 
 
 def read_ids(file: FileIO) -> list[str]:
-    """The IDs of a file, one per line, without blank lines and comments.
+    """The IDs of a file, one per line, without blank lines and comments; of a line in JSON, its ``website_id``.
 
     Raises:
         ConfigurationError: It is no text.
@@ -112,6 +122,8 @@ def validate_id(website_id: str) -> str:
     Raises:
         ValueError: It is invalid; no request is spent on it.
     """
+    if _is_json(website_id):
+        raise ValueError("expected an ID, or a JSON object with a website_id")
     if len(website_id) > _MAX_LENGTH:
         raise ValueError(f"more than {_MAX_LENGTH} characters; expected an ID")
     if "\ufffd" in website_id:
@@ -142,7 +154,18 @@ def is_valid_id(website_id: str) -> bool:
 
 def _id_in(line: str) -> str:
     # Files that were joined have a byte order mark each.
-    return line.removeprefix(_BOM).partition("#")[0].strip()
+    text = line.removeprefix(_BOM).strip()
+    if not _is_json(text):
+        return text.partition("#")[0].strip()
+    try:
+        return msgspec.json.decode(text, type=_Line).website_id.strip() or text
+    except (msgspec.DecodeError, RecursionError):
+        # No ID, which is a failure of its own.
+        return text
+
+
+def _is_json(line: str) -> bool:
+    return line.removeprefix(_BOM).lstrip().startswith("{")
 
 
 def encoding_of(start: bytes, given: str = "--ids-from") -> str:
@@ -177,7 +200,7 @@ async def _lines(file: FileIO) -> AsyncGenerator[str]:
         for line in lines:
             yield line
         # A line may never end. What is left of this one is still too long for an ID, or a comment.
-        rest = rest[:_CHUNK]
+        rest = rest[: _LONGEST_JSON if _is_json(rest) else _CHUNK]
         chunk = await _read(file)
     yield rest + decoder.decode(b"", final=True)
 

@@ -28,8 +28,11 @@ def replace_half_surrogates(text: str) -> str:
 
 def encode_json_for(file: IO[str], value: Any) -> str:
     """The same for a file; for a terminal, with escapes for what would control it or what its encoding lacks."""
-    if not file.isatty():
-        return encode_json(value)
+    return encode_json_escaped(file, value) if file.isatty() else encode_json(value)
+
+
+def encode_json_escaped(file: IO[str], value: Any) -> str:
+    """The same as for a terminal, whatever the file is."""
     encoding: str = getattr(file, "encoding", None) or "utf-8"
     is_unicode = encoding.lower().startswith("utf")
     return escape_json(encode_json(value) if is_unicode else json.dumps(value, separators=(",", ":")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
@@ -18,13 +17,12 @@ from zenovay_async import (
     SharedBudgetLost,
 )
 from zenovay_async._limits.gate import LONG_PAUSE
-from zenovay_async.cli.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from zenovay_async import Event, RateLimit
+    from zenovay_async.cli.log_lines import Level, LogLines
 
 _logger = logging.getLogger("zenovay_async")
 
@@ -34,29 +32,28 @@ _SAME_WAIT = 2.0
 
 
 class MessageReporter(logging.Handler):
-    """Prints lines to standard error: a server that goes away or is back, a long wait, a low quota, warnings.
+    """Writes lines to standard error: a server that goes away or is back, a long wait, a low quota, warnings.
 
     Args:
         max_wait: Seconds that calls wait for a server that is away.
+        lines: Where to write.
 
     Attributes:
-        print: Prints a line, above the progress if there is one.
         max_wait: As given; may be set.
     """
 
-    def __init__(self, max_wait: float) -> None:
+    def __init__(self, max_wait: float, lines: LogLines) -> None:
         super().__init__(logging.WARNING)
-        self.print: Callable[[str], object] = lambda line: sys.stderr.write(f"{shown(line)}\n")
+        self._lines = lines
         self.max_wait = max_wait
         self._reported_until = -math.inf
         self._is_away = False
-        # Who reports what concerns the server.
+        # Who writes what concerns the server.
         self._of_server = self
 
     def of_key(self, name: str) -> MessageReporter:
         """Make the reporter of one key of several: its lines have the name, but those on the server, which is one."""
-        own = MessageReporter(self.max_wait)
-        own.print = lambda line: self.print(f"{name}: {line}")
+        own = MessageReporter(self.max_wait, self._lines.of_key(name))
         own._of_server = self
         return own
 
@@ -70,57 +67,61 @@ class MessageReporter(logging.Handler):
         _logger.removeHandler(self)
 
     def on_event(self, event: Event) -> None:
-        """Print the line of an event, if it has one; a listener of a client."""
+        """Write the line of an event, if it has one; a listener of a client."""
+        write = self._lines.write
         if isinstance(event, (ServerUnreachable, ServerReachable)):
             self._of_server.report_server(event)
         elif isinstance(event, QuotaThresholdReached):
-            self.print(f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests")
+            text = f"{event.percent} % of the monthly quota used: {event.used:,} of {event.limit:,} requests"
+            write(text, "warning", event=type(event).__name__, used=event.used, limit=event.limit)
         elif isinstance(event, SharedBudgetLost):
             share = f"continuing with {event.limit:,} requests per window"
-            self.print(f"Store of the shared rate limit lost: {event.reason}; {share}")
+            text = f"Store of the shared rate limit lost: {event.reason}; {share}"
+            write(text, "warning", event=type(event).__name__)
         elif isinstance(event, SharedBudgetBack):
-            self.print(f"Store of the shared rate limit reachable again after {event.seconds:.0f} s")
+            text = f"Store of the shared rate limit reachable again after {event.seconds:.0f} s"
+            write(text, event=type(event).__name__)
         elif isinstance(event, RateLimited):
             asked = "the server asked to wait" if event.from_server else "waiting"
-            self._report_wait(event.seconds, f"Rate limited: {asked} {event.seconds:.0f} s, until")
+            self._report_wait(event.seconds, f"Rate limited: {asked} {event.seconds:.0f} s, until", "warning")
 
     def report_server(self, event: ServerUnreachable | ServerReachable) -> None:
-        """Print that the server is away or back, unless the client of another key has found out before."""
+        """Write that the server is away or back, unless the client of another key has found out before."""
         is_away = isinstance(event, ServerUnreachable)
         if is_away == self._is_away:
             return
         self._is_away = is_away
         if isinstance(event, ServerReachable):
-            self.print(f"Server reachable again after {event.seconds:.0f} s")
-        else:
-            status = "" if event.status is None else f"HTTP {event.status}: "
-            bound = f" up to {self.max_wait:g} s" if math.isfinite(self.max_wait) else ""
-            self.print(f"Server {event.kind}: {status}{event.reason}; waiting{bound}")
+            self._lines.write(f"Server reachable again after {event.seconds:.0f} s", event=type(event).__name__)
+            return
+        status = "" if event.status is None else f"HTTP {event.status}: "
+        bound = f" up to {self.max_wait:g} s" if math.isfinite(self.max_wait) else ""
+        text = f"Server {event.kind}: {status}{event.reason}; waiting{bound}"
+        self._lines.write(text, "warning", event=type(event).__name__, status=event.status)
 
     def report_pacing(self, limit: RateLimit) -> bool:
-        """Print that calls wait for the rate limit, if they wait long; returns whether a line says so."""
+        """Write that calls wait for the rate limit, if they wait long; returns whether a line says so."""
         what = f"Rate limit of {limit.limit:,} in {limit.window:g} s reached: waiting {limit.reset_after:.0f} s, until"
         return self._report_wait(limit.reset_after, what)
 
-    def _report_wait(self, seconds: float, what: str) -> bool:
+    def _report_wait(self, seconds: float, what: str, level: Level = "info") -> bool:
         if seconds < _LONG_WAIT:
             return False
         until = time.monotonic() + seconds
         if until > self._reported_until + _SAME_WAIT:
             self._reported_until = until
-            self.print(f"{what} {_clock_time(seconds)}")
+            self._lines.write(f"{what} {_clock_time(seconds)}", level, seconds=round(seconds, 1))
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a log record, unless it is about an event, which has a line of its own."""
+        """Write a log record, unless it is about an event, which has a line of its own."""
         if record.msg == LONG_PAUSE and isinstance(record.args, tuple):
             # Of an event that follows, this is the whole story: what the server asked for, and what is done.
             pause = float(str(record.args[-1]))
-            if not self._report_wait(pause, f"{record.getMessage()}, at"):
-                self.print(record.getMessage())
+            if not self._report_wait(pause, f"{record.getMessage()}, at", "warning"):
+                self._lines.write(record.getMessage(), "warning")
         elif not hasattr(record, "event"):
-            for line in self.format(record).splitlines():
-                self.print(line)
+            self._lines.write(self.format(record), "error" if record.levelno >= logging.ERROR else "warning")
 
 
 def _clock_time(seconds: float) -> str:

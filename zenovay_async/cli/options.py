@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from cyclopts import CycloptsError, Parameter, validators
 
 from zenovay_async._limits.patience import MAX_OUTAGE
-from zenovay_async.cli.output import Format  # noqa: TC001 - cyclopts reads the annotations
+from zenovay_async.cli.log_lines import LogFormat  # noqa: TC001 - cyclopts reads the annotations
+from zenovay_async.cli.output import Format  # noqa: TC001 - same
+from zenovay_async.cli.progress import ProgressKind  # noqa: TC001 - same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,14 @@ def _file(_type: Any, tokens: Sequence[Token]) -> Path | None:
         return None
     if not name or name.startswith("-"):
         raise CycloptsError(msg=f"--output {name!r}: expected a file, or - for standard output")
+    return Path(name)
+
+
+def _path(_type: Any, tokens: Sequence[Token]) -> Path:
+    """Convert the name of a file, which is never a standard stream."""
+    name = tokens[0].value
+    if not name or name.startswith("-"):
+        raise CycloptsError(msg=f"--{tokens[0].keyword} {name!r}: expected a file".replace("----", "--"))
     return Path(name)
 
 
@@ -87,6 +97,7 @@ class Common:
     rate_limit: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="Requests a minute at most; omitted, what the API allows.")
     ] = None
+    log_format: Annotated[LogFormat, Parameter(help="Format of the lines on standard error; json has no bar.")] = "text"
     sandbox: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key.")
     ] = None
@@ -121,6 +132,19 @@ class PerWebsite(Common):
     ] = None
     max_requests: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more requests of the month.")
+    ] = None
+    progress: Annotated[
+        ProgressKind, Parameter(help="How to show the progress; auto is a bar on a terminal, and a log elsewhere.")
+    ] = "auto"
+    failures: Annotated[
+        Path | None,
+        Parameter(
+            converter=_path, allow_leading_hyphen=True, help="File for the websites that failed, fit for --ids-from."
+        ),
+    ] = None
+    report: Annotated[
+        Path | None,
+        Parameter(converter=_path, allow_leading_hyphen=True, help="File for what the run did, in JSON."),
     ] = None
     quota_reserve: Annotated[
         int, Parameter(validator=validators.Number(gte=0), help="Requests of the month to leave to others.")

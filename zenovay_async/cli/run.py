@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -17,14 +16,18 @@ from zenovay_async.cli.batch_run import BatchRun
 from zenovay_async.cli.batches import Batches
 from zenovay_async.cli.clients import open_clients
 from zenovay_async.cli.destination import can_write_beside, is_replaced, open_destination
-from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, exit_code_of
+from zenovay_async.cli.distinct_files import check_distinct
+from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, USAGE, exit_code_of
+from zenovay_async.cli.failures import open_failures
 from zenovay_async.cli.ids import open_ids
 from zenovay_async.cli.keys import open_keys
+from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.report_file import ReportFile
 from zenovay_async.cli.resumable import open_resumable
-from zenovay_async.cli.shown import redact_keys, shown
+from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals
 from zenovay_async.cli.streams import discard_stdout
 from zenovay_async.cli.websites import check_websites, find_websites
@@ -57,30 +60,42 @@ class Job:
 
 
 def run(job: Job) -> int:
-    """Run a job; returns the exit code.
+    """Run a job and write its report; returns the exit code."""
+    options = job.options
+    lines = LogLines(options.log_format)
+    with contextlib.ExitStack() as stack:
+        try:
+            if job.request.operation.is_per_website:
+                check_websites(options, job.ids)
+            check_distinct(options)
+            keys = stack.enter_context(open_keys(options.keys_from))
+            report_file = ReportFile(options.report, [key.name for key in keys])
+        except ConfigurationError as error:
+            return print_error(error, USAGE, lines)
+        code = FAILED
+        try:
+            code = _run_job(job, keys, lines, report_file)
+        finally:
+            try:
+                report_file.write(code)
+            except OSError as error:
+                code = print_error(error, code or FAILED, lines)
+        return code
 
-    Raises:
-        ConfigurationError: It is unclear which websites are meant, or the file of keys is invalid.
-    """
-    if job.request.operation.is_per_website:
-        check_websites(job.options, job.ids)
-    with open_keys(job.options.keys_from) as keys:
-        return _run_to_end(job, keys)
 
-
-def _run_to_end(job: Job, keys: list[NamedKey]) -> int:
+def _run_job(job: Job, keys: list[NamedKey], lines: LogLines, report_file: ReportFile) -> int:
     options = job.options
     is_resumable = False
     try:
         is_resumable = _is_resumable(job)
         with open_ids(options.ids_from) as listed, _open_output(job, is_resumable=is_resumable) as output:
-            return asyncio.run(_run(job, keys, listed, *output))
+            return asyncio.run(_run(job, keys, lines, report_file, listed, *output))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ZenovayError as error:
-        return print_error(error, exit_code_of(error))
+        return print_error(error, exit_code_of(error), lines)
     except OSError as error:
-        return end_output(error, options.output, STOPPED if is_resumable else FAILED)
+        return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
 
 
 def _is_resumable(job: Job) -> bool:
@@ -125,32 +140,36 @@ def _description(job: Job) -> str:
     return described if server is None else f"{described} from {redact_keys(server)}"
 
 
-def print_error(error: Exception, code: int) -> int:
+def print_error(error: Exception, code: int, lines: LogLines | None = None) -> int:
     """Print an error to standard error; returns the exit code."""
-    # On one line, and otherwise as it is: spaces may belong to the name of a file.
-    line = " ".join(str(error).splitlines())
-    sys.stderr.write(f"zenovay-async: {shown(line)}\n")
+    (lines or LogLines()).write_error(error, exit_code=code)
     return code
 
 
-def end_output(error: OSError, output: Path | None = None, code: int = FAILED) -> int:
+def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
     """Print why the output ended; returns the exit code, which is ``code`` if the disk is full."""
     discard_stdout()
     if isinstance(error, BrokenPipeError):
         # The reader, such as head, has read enough.
         return OK
     if error.errno not in _FULL:
-        return print_error(error, FAILED)
+        return print_error(error, FAILED, lines)
     where = "standard output" if output is None else f"--output {output}"
-    return print_error(OSError(f"{where}: {error.strerror}"), code)
+    return print_error(OSError(f"{where}: {error.strerror}"), code, lines)
 
 
 async def _run(
-    job: Job, keys: list[NamedKey], listed: FileIO | None, file: IO[str], resumable: Resumable | None
+    job: Job,
+    keys: list[NamedKey],
+    lines: LogLines,
+    report_file: ReportFile,
+    listed: FileIO | None,
+    file: IO[str],
+    resumable: Resumable | None,
 ) -> int:
     with ended_by_signals() as ended:
         try:
-            return await _send(job, keys, listed, file, resumable)
+            return await _send(job, keys, lines, report_file, listed, file, resumable)
         except asyncio.CancelledError:
             if ended.by is None:
                 raise
@@ -158,13 +177,19 @@ async def _run(
 
 
 async def _send(
-    job: Job, keys: list[NamedKey], listed: FileIO | None, file: IO[str], resumable: Resumable | None
+    job: Job,
+    keys: list[NamedKey],
+    lines: LogLines,
+    report_file: ReportFile,
+    listed: FileIO | None,
+    file: IO[str],
+    resumable: Resumable | None,
 ) -> int:
     options, operation = job.options, job.request.operation
     async with contextlib.AsyncExitStack() as stack:
         # A command without IDs, as the list of websites, is a direct call.
-        messages = stack.enter_context(MessageReporter(options.timeout))
-        clients = await stack.enter_async_context(open_clients(options, keys, messages))
+        messages = stack.enter_context(MessageReporter(options.timeout, lines))
+        clients = await stack.enter_async_context(open_clients(options, keys, lines, messages))
         writer = make_writer(
             options.format,
             operation.result,
@@ -183,15 +208,33 @@ async def _send(
         writer.domains = sources.domains
         messages.max_wait = options.max_outage
         typed = listed is not None and listed.isatty()
-        with ProgressReporter(sources.total, bar=not typed and not (writer.streams and file.isatty())) as reporter:
-            messages.print = reporter.print
+        fits = not typed and not (writer.streams and file.isatty())
+        with (
+            open_failures(options.failures, lines) as failures,
+            ProgressReporter(
+                sources.total, kind=options.progress, bar=fits, lines=lines, failures=failures
+            ) as reporter,
+        ):
             runs = [
                 BatchRun(
-                    job.request, options, client, source=source, writer=writer, reporter=reporter, resumable=resumable
+                    job.request,
+                    options,
+                    client,
+                    source=source,
+                    writer=writer,
+                    reporter=reporter,
+                    resumable=resumable,
+                    report_file=report_file,
                 )
                 for client, source in sources.of.items()
             ]
             batches = Batches(
-                runs, sources.errors, writer=writer, reporter=reporter, resumable=resumable, output=options.output
+                runs,
+                sources.errors,
+                writer=writer,
+                reporter=reporter,
+                resumable=resumable,
+                output=options.output,
+                lines=lines,
             )
             return await batches.fetch()
