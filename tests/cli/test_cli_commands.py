@@ -34,8 +34,8 @@ COMMON = (
     "--log-format --sandbox"
 )
 MANY = (
-    f"{COMMON} --ids-from --all-websites --keys-from --concurrency --max-outage --max-failures --max-requests --progress --failures --report "
-    "--quota-reserve --resume --restart"
+    f"{COMMON} --ids-from --all-websites --keys-from --concurrency --max-outage --max-failures --max-requests "
+    "--progress --failures --report --quota-reserve --resume --restart"
 )
 COMMANDS = f"""
 analytics countries IDS --range --limit {MANY}

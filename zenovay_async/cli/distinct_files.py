@@ -15,8 +15,7 @@ _STDIN, _STDOUT, _STDERR = Path("/dev/stdin"), Path("/dev/stdout"), Path("/dev/s
 
 
 def check_distinct(options: PerWebsite) -> None:
-    """Check that ``--failures`` and ``--report`` would overwrite neither each other nor what the run reads or writes,
-    and that the results would not overwrite the keys.
+    """Check that the files beside the results would overwrite no other file of the run, nor the results the keys.
 
     Raises:
         ConfigurationError: They would, also through a link.
