@@ -23,7 +23,6 @@ class LogLines:
 
     Args:
         kind: Whether a line is a text, or a JSON object with the time, the level and the message.
-        key_name: Name of the key that the lines are about, of a run with several.
 
     Attributes:
         is_json: Whether lines are JSON.
@@ -31,10 +30,8 @@ class LogLines:
         key_name: Name of the key that the lines are about, of a run with several.
     """
 
-    def __init__(self, kind: LogFormat = "text", key_name: str | None = None) -> None:
+    def __init__(self, kind: LogFormat = "text") -> None:
         self.is_json = kind == "json"
-        self._kind = kind
-        self._key_name = key_name
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.key_name: str | None = None
 
@@ -42,12 +39,6 @@ class LogLines:
         """Make what writes the lines of one key of several, which begin with its name."""
         own = copy.copy(self)
         own.key_name = name
-        return own
-
-    def of_key(self, name: str) -> LogLines:
-        """The lines of one key of several: each has its name."""
-        own = LogLines(self._kind, name)
-        own.console = self.console
         return own
 
     @property
@@ -68,12 +59,10 @@ class LogLines:
             message, fields = f"{self.key_name}: {message}", {KEY_NAME: self.key_name, **fields}
         if not self.is_json:
             for line in message.splitlines():
-                self.console.print(shown(line if self._key_name is None else f"{self._key_name}: {line}"))
+                self.console.print(shown(line))
             return
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         known = {name: redact_keys(value) if isinstance(value, str) else value for name, value in fields.items()}
-        if self._key_name is not None:
-            known = {KEY_NAME: self._key_name, **known}
         document = {"at": now, "level": level, "message": redact_keys(message), **known}
         sys.stderr.write(f"{encode_json_escaped(sys.stderr, document)}\n")
 

@@ -168,15 +168,7 @@ def _description(job: Job) -> str:
 
 def print_error(error: Exception, code: int, lines: LogLines | None = None) -> int:
     """Print an error to standard error; returns the exit code."""
-    known = error if isinstance(error, ZenovayError) else ZenovayError("")
-    (lines or LogLines()).write_error(
-        error,
-        error=type(error).__name__,
-        status=known.status,
-        code=known.code,
-        request_id=known.request_id,
-        exit_code=code,
-    )
+    (lines or LogLines()).write_error(error, exit_code=code)
     return code
 
 
