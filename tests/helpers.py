@@ -47,9 +47,14 @@ async def double(item: int) -> int:
     return item * 2
 
 
+def is_thorough() -> bool:
+    """Whether tests take their time: with ``--hypothesis-profile=thorough``."""
+    return settings.get_current_profile_name() == "thorough"
+
+
 def examples(count: int) -> int:
-    """How many examples a hypothesis test has: all with ``--hypothesis-profile=thorough``, else a tenth."""
-    return count if settings.get_current_profile_name() == "thorough" else max(1, count // 10)
+    """How many examples a hypothesis test has: all if it is thorough, else a tenth."""
+    return count if is_thorough() else max(1, count // 10)
 
 
 async def until(condition: Callable[[], bool]) -> None:

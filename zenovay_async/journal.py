@@ -119,6 +119,7 @@ class Journal:
         Raises:
             ConfigurationError: The file cannot be opened, is in use, is no journal, is damaged, or is of a run with
                 another ``describes`` or ``result_type``. It is as it was.
+            JournalError: The disk is full, or fails.
         """
         if self._file is None:
             self._file = self._open()

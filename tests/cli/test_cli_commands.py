@@ -35,7 +35,7 @@ COMMON = (
 )
 MANY = (
     f"{COMMON} --ids-from --all-websites --keys-from --concurrency --max-outage --max-failures --max-requests "
-    "--progress --failures --report --quota-reserve --resume --restart"
+    "--quota-reserve --resume --restart --failures --report --progress"
 )
 COMMANDS = f"""
 analytics countries IDS --range --limit {MANY}

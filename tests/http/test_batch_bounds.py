@@ -88,6 +88,16 @@ async def test_a_batch_stops_before_it_takes_more_requests_than_allowed(zenovay:
     assert sandbox.count() == results.report.requests == 2
 
 
+async def test_a_batch_in_a_batch_that_stops_is_the_failure_of_its_item(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    async def fetch(_: int) -> int:
+        async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, max_requests=1) as results:
+            return len([result async for result in results])
+
+    async with zenovay.batch(range(2), fetch, concurrency=1, max_requests=100) as results:
+        errors = [type(result.error) async for result in results]
+    assert errors == [BatchStoppedError, BatchStoppedError]
+
+
 @pytest.mark.looptime
 async def test_the_progress_comes_once_a_second_and_at_the_end() -> None:
     reports: list[BatchReport] = []

@@ -122,8 +122,7 @@ async def test_several_consumers_each_record_what_they_handled(path: Path) -> No
     with pytest.raises(ExceptionGroup):
         async with batch(range(6), Fetched(), journal=Journal(path)) as results, asyncio.TaskGroup() as tasks:
             consumers = [tasks.create_task(consume(results)) for _ in range(2)]
-            while sum(consumer.done() for consumer in consumers) == 0:
-                await asyncio.sleep(0)
+            await asyncio.wait(consumers, return_when=asyncio.FIRST_COMPLETED)
             raise OSError("disk")
     async with batch(range(6), Fetched(), journal=Journal(path)) as results:
         assert [result.item async for result in results] == [0]
@@ -270,14 +269,14 @@ async def test_a_batch_stops_at_a_fault_that_all_items_meet_and_goes_on_later(
 
 @settings(max_examples=examples(200))
 @given(
-    st.lists(st.integers(0, 12), max_size=20),
-    st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),
-    st.integers(1, 5),
-    st.booleans(),
-    st.booleans(),
+    items=st.lists(st.integers(0, 12), max_size=20),
+    ends=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),
+    concurrency=st.integers(1, 5),
+    keeps=st.booleans(),
+    is_lazy=st.booleans(),
 )
 def test_runs_that_end_anywhere_hand_out_each_item_and_fetch_none_again_that_is_done(
-    items: list[int], ends: list[tuple[int, bool]], concurrency: int, keeps: bool, is_lazy: bool
+    items: list[int], ends: list[tuple[int, bool]], concurrency: int, *, keeps: bool, is_lazy: bool
 ) -> None:
     fetched: list[int] = []
     handled: list[int] = []

@@ -127,7 +127,7 @@ class Fetcher(Generic[ItemT, T]):
         background = self._background
         if is_fatal_itself(error) or (isinstance(error, BadRequestError) and error in background.repeated):
             return True
-        if isinstance(error, BatchStoppedError) and background.max_requests is not None:
+        if isinstance(error, BatchStoppedError) and background.has_stopped:
             return True
         if not isinstance(error, ConfigurationError) or self._has_succeeded():
             return False

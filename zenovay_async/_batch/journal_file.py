@@ -54,7 +54,8 @@ _WRITE = """
 # Seconds between two commits that wait for the disk.
 _SYNC_INTERVAL = 1.0
 _LONGEST_SHOWN = 200
-_ADVICE = "choose another path, or pass restart=True to forget what is in it"
+ADVICE = "choose another path, or pass restart=True to forget what is in it"
+"""What to do with a file of another run, for those who use the package."""
 
 
 class JournalFile:
@@ -72,6 +73,7 @@ class JournalFile:
 
     Raises:
         ConfigurationError: It cannot be opened, is in use, is no journal, or says something else. It is as it was.
+        JournalError: The disk is full, or fails.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class JournalFile:
             self.close()
             if not isinstance(error, sqlite3.Error):
                 raise
-            raise ConfigurationError(f"{name} {_explain(error)}") from error
+            # A disk without room, or that fails, is nothing that the caller chose.
+            is_disk = _error_name(error).startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+            raise (JournalError if is_disk else ConfigurationError)(f"{name} {_explain(error)}") from error
         _OPEN.add(self)
 
     def read(self, key: str) -> tuple[State, int, bytes | None] | None:
@@ -236,7 +240,7 @@ class JournalFile:
             if before != now:
                 raise ConfigurationError(
                     f"{self._name} is of a run with {name}={_shown_beside(before, now)}, and this one has "
-                    f"{name}={_shown_beside(now, before)}; {_ADVICE}"
+                    f"{name}={_shown_beside(now, before)}; {ADVICE}"
                 )
 
 

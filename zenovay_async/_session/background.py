@@ -70,6 +70,7 @@ class Background(msgspec.Struct):
         rejections: Their errors that may hold for every item.
         repeated: Those that do, by these.
         has_failed: Whether one of them failed with an error that every further call would meet.
+        has_stopped: Whether one of them did not fit ``max_requests``.
     """
 
     max_outage: float | None = MAX_OUTAGE
@@ -79,6 +80,7 @@ class Background(msgspec.Struct):
     rejections: Rejections = msgspec.field(default_factory=Rejections)
     repeated: WeakSet[ZenovayError] = msgspec.field(default_factory=WeakSet[ZenovayError])
     has_failed: bool = False
+    has_stopped: bool = False
 
     def reserve(self, cost: int, last_error: ZenovayError | None) -> int:
         """Reserve the requests that an attempt is charged for, until it ends.
@@ -101,6 +103,7 @@ class Background(msgspec.Struct):
                 f"Stopped after {requests} (max_requests={bound}){needed}; no further request was sent"
             )
             error.reason = "max_requests"
+            self.has_stopped = True
             raise error from last_error
         tally.charged += cost
         return cost

@@ -26,9 +26,9 @@ class Batches:
         errors: What ended a key before its batch began, by its name; ``None`` is the only key.
         writer: Writes the results.
         reporter: Shows the progress and the failures.
+        lines: Where to say what is kept.
         resumable: The files that keep what is done; ``None`` if nothing does.
         output: The file of the results.
-        lines: Where to say what is kept.
     """
 
     def __init__(
@@ -38,18 +38,18 @@ class Batches:
         *,
         writer: Writer,
         reporter: ProgressReporter,
+        lines: LogLines,
         resumable: Resumable | None,
         output: Path | None,
-        lines: LogLines,
     ) -> None:
         self._runs = runs
         self._errors = errors
         self._keys = len(runs) + len(errors)
         self._writer = writer
         self._reporter = reporter
+        self._lines = lines
         self._resumable = resumable
         self._output = output
-        self._lines = lines
 
     async def fetch(self) -> int:
         """Fetch all; returns the exit code.
@@ -62,6 +62,9 @@ class Batches:
         """
         try:
             await self._fetch_together()
+            if not self._errors:
+                self._reporter.clear()
+                self._writer.close()
         except (asyncio.CancelledError, ZenovayError, OSError) as error:
             self._end_early(error)
             raise
@@ -69,8 +72,6 @@ class Batches:
             self._end_early(None)
             codes = set(map(exit_code_of, self._errors.values()))
             return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
-        self._reporter.clear()
-        self._writer.close()
         if self._resumable is not None:
             self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
         self._reporter.summarize(self._skipped)
@@ -97,17 +98,11 @@ class Batches:
             if run.name is None:
                 raise
             self._errors[run.name] = error
-            run.lines.write_error(error)
+            run.messages.lines.write_error(error)
 
     @property
     def _skipped(self) -> int:
         return sum(run.skipped for run in self._runs)
-
-    @property
-    def _total(self) -> int | None:
-        """How many websites the journal would have; ``None`` if that is unknown."""
-        sizes = [run.distinct for run in self._runs if run.distinct is not None]
-        return sum(sizes) if len(sizes) == self._keys else None
 
     def _end_early(self, error: BaseException | None) -> None:
         """Write the results so far, which were paid for, and say where they are."""
@@ -118,14 +113,30 @@ class Batches:
             return
         writer.record_early_end()
         # What could not be written once is not written now.
-        if reporter.done and not isinstance(error, OSError):
-            writer.close()
+        is_written = not isinstance(error, OSError) and self._write_rest()
         if not isinstance(error, BrokenPipeError):
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             if error is None:
                 reason = f"{len(self._errors)} of {self._keys} keys failed"
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
-            kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
-            text = f"kept {kept:,}{of} in {resumable.kept_in}; go on with --resume"
+            kept = resumable.journal.done
+            sizes = [run.size for run in self._runs if run.size is not None]
+            is_known = len(sizes) == self._keys
+            of = f" of {sum(sizes):,}" if is_known else ""
+            file = resumable.kept_in if is_written else resumable.journal_name
+            text = f"kept {kept:,}{of} in {file}; go on with --resume"
             self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)
+
+    def _write_rest(self) -> bool:
+        """Write what is left of the results so far; returns whether the file has all of them."""
+        try:
+            for run in self._runs:
+                run.write_rest()
+            if self._reporter.done:
+                self._writer.close()
+        except (JournalError, OSError):
+            if self._resumable is None:
+                raise
+            return False
+        return True

@@ -26,6 +26,7 @@ class Resumable:
         file: The partial file.
         kept_in: The name of the file that has what came so far, for messages.
         journal: What is done; the partial file is made of it.
+        journal_name: The name of its file, for messages.
         is_complete: Whether every website was tried, so that the partial file becomes the whole one.
         has_failures: Whether some of them failed, so that the journal is kept to try them again.
     """
@@ -33,19 +34,21 @@ class Resumable:
     file: IO[str]
     kept_in: Path
     journal: Journal
+    journal_name: Path
     is_complete: bool = False
     has_failures: bool = False
 
 
 @contextlib.contextmanager
-def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) -> Generator[Resumable]:
+def open_resumable(path: Path, describes: str, start: Start, *, table: str | None) -> Generator[Resumable]:
     """Open the files of a run; at its end they become ``path``, or are kept for the next run.
 
     Args:
         path: The file of the results.
         describes: What is requested, which has to be the same in the next run.
         start: How the run begins.
-        in_place: Whether the results are written to ``path`` itself, and the partial file only marks that some lack.
+        table: Name of what is written to ``path`` itself as it comes, so that the partial file only marks that some
+            lacks; ``None`` if nothing is. Other commands may write something else there.
 
     Raises:
         ConfigurationError: A run was interrupted, and ``start`` says neither to go on nor to begin anew; or it was
@@ -53,20 +56,23 @@ def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) 
         OSError: The file could neither be replaced nor written at the end; the error says where the results are.
     """
     target = Path(os.path.realpath(path))
-    partial, kept = _beside(target, ".partial"), _beside(target, ".journal")
-    _check_start(start, partial, kept, path)
+    suffix = "" if table is None else f".{table}"
+    partial, kept = _beside(target, f"{suffix}.partial"), _beside(target, f"{suffix}.journal")
+    shown = _beside(path, f"{suffix}.partial")
+    _check_start(start, partial, kept, shown)
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
     keeps_journal = True
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
-        stack.enter_context(journal)
-        file = open_text(partial, _beside(path, ".partial"), "w")
-        run = Resumable(file, path if in_place else _beside(path, ".partial"), journal)
+        _enter(stack, journal)
+        file = open_text(partial, shown, "w")
+        kept_in = shown if table is None else path
+        run = Resumable(file, kept_in, journal, shown.with_suffix(".journal"))
         is_published = False
         try:
             with file:
                 yield run
-            if run.is_complete and not in_place:
+            if run.is_complete and table is None:
                 _publish(partial, target, path)
             is_published = run.is_complete
         finally:
@@ -75,17 +81,28 @@ def open_resumable(path: Path, describes: str, start: Start, *, in_place: bool) 
                 partial.unlink(missing_ok=True)
 
 
-def _check_start(start: Start, partial: Path, kept: Path, given: Path) -> None:
+def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
+    try:
+        stack.enter_context(journal)
+    except ConfigurationError as error:
+        # It is there, or it could not have been opened.
+        from zenovay_async._batch.journal_file import ADVICE  # noqa: PLC0415 - some Pythons have no SQLite
+
+        # The command line has it as an option.
+        message = error.message.replace(ADVICE, "go on with what that run had, or begin anew with --restart")
+        raise ConfigurationError(message) from error
+
+
+def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:
     if start == "restart" or not partial.exists():
         return
-    shown = _beside(given, ".partial")
     if start == "new" and (kept.exists() or partial.stat().st_size):
         raise ConfigurationError(
             f"{shown} is of a run that ended early: go on with --resume, or discard it and begin anew with --restart"
         )
     if partial.stat().st_size and not kept.exists():
         raise ConfigurationError(
-            f"{_beside(given, '.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
+            f"{shown.with_suffix('.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
             "discard it with --restart"
         )
 

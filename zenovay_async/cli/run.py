@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from zenovay_async import ConfigurationError, ZenovayError
@@ -35,13 +35,32 @@ from zenovay_async.cli.websites import check_websites, find_websites
 if TYPE_CHECKING:
     from collections.abc import Generator
     from io import FileIO
+    from pathlib import Path
 
     from zenovay_async.cli.keys import NamedKey
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.resumable import Resumable, Start
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Of a disk that is full, or fails.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run writes.
+
+    Attributes:
+        file: The results.
+        resumable: What keeps those of many websites if the run ends early; ``None`` if nothing does.
+        lines: What it says.
+        report_file: What it did.
+    """
+
+    file: IO[str]
+    resumable: Resumable | None
+    lines: LogLines
+    report_file: ReportFile
 
 
 @dataclass(frozen=True)
@@ -61,35 +80,41 @@ class Job:
 
 def run(job: Job) -> int:
     """Run a job and write its report; returns the exit code."""
-    options = job.options
-    lines = LogLines(options.log_format)
-    with contextlib.ExitStack() as stack:
-        try:
-            if job.request.operation.is_per_website:
-                check_websites(options, job.ids)
-            check_distinct(options)
-            keys = stack.enter_context(open_keys(options.keys_from))
-            report_file = ReportFile(options.report, [key.name for key in keys])
-        except ConfigurationError as error:
-            return print_error(error, USAGE, lines)
-        code = FAILED
-        try:
-            code = _run_job(job, keys, lines, report_file)
-        finally:
+    options, lines = job.options, LogLines(job.options.log_format)
+    try:
+        check_distinct(options)
+        if job.request.operation.is_per_website:
+            check_websites(options, job.ids)
+        with open_keys(options.keys_from) as keys:
+            report_file, code = ReportFile(options.report), FAILED
             try:
-                report_file.write(code)
-            except OSError as error:
-                code = print_error(error, code or FAILED, lines)
-        return code
+                code = _run_to_end(job, keys, lines, report_file)
+            finally:
+                code = _write_report(report_file, code, lines)
+            return code
+    except ConfigurationError as error:
+        return print_error(error, USAGE, lines)
 
 
-def _run_job(job: Job, keys: list[NamedKey], lines: LogLines, report_file: ReportFile) -> int:
+def _write_report(report_file: ReportFile, code: int, lines: LogLines) -> int:
+    """Write the report; returns the exit code of the run, in which that may fail."""
+    try:
+        report_file.write(code)
+    except OSError as error:
+        return print_error(error, code or FAILED, lines)
+    return code
+
+
+def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: ReportFile) -> int:
     options = job.options
     is_resumable = False
     try:
         is_resumable = _is_resumable(job)
-        with open_ids(options.ids_from) as listed, _open_output(job, is_resumable=is_resumable) as output:
-            return asyncio.run(_run(job, keys, lines, report_file, listed, *output))
+        with (
+            open_ids(options.ids_from) as listed,
+            _open_output(job, is_resumable=is_resumable) as (file, resumable),
+        ):
+            return asyncio.run(_run(job, keys, listed, Outputs(file, resumable, lines, report_file)))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ZenovayError as error:
@@ -117,19 +142,24 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
     if options.resume and options.restart:
         raise ConfigurationError("--resume --restart: expected one of them")
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
+    in_place = options.format == "sqlite"
     if is_resumable and options.output is not None:
-        with open_resumable(options.output, _description(job), start, in_place=options.format == "sqlite") as resumable:
+        table = _name(request) if in_place else None
+        with open_resumable(options.output, _description(job), start, table=table) as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
         raise ConfigurationError(f"--{start}: needs -o FILE, in a folder that can be written")
-    if options.format == "sqlite":
-        # Its writer opens the file, and leaves what else is in it.
-        with Path(os.devnull).open("w", encoding="utf-8") as file:
-            yield file, None
+    if in_place and options.output is not None:
+        # The writer opens it.
+        yield io.StringIO(), None
         return
     with open_destination(options.output, is_data=is_data(options.format, request.operation.result)) as file:
         yield file, None
+
+
+def _name(request: Request) -> str:
+    return ".".join(request.operation.path)
 
 
 def _description(job: Job) -> str:
@@ -147,55 +177,39 @@ def print_error(error: Exception, code: int, lines: LogLines | None = None) -> i
 
 
 def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
-    """Print why the output ended; returns the exit code, which is ``code`` if the disk is full."""
+    """Print why the output ended; returns the exit code, which is ``code`` if it is the disk's."""
     discard_stdout()
     if isinstance(error, BrokenPipeError):
         # The reader, such as head, has read enough.
         return OK
-    if error.errno not in _FULL:
+    if error.errno not in _DISK:
         return print_error(error, FAILED, lines)
     where = "standard output" if output is None else f"--output {output}"
     return print_error(OSError(f"{where}: {error.strerror}"), code, lines)
 
 
-async def _run(
-    job: Job,
-    keys: list[NamedKey],
-    lines: LogLines,
-    report_file: ReportFile,
-    listed: FileIO | None,
-    file: IO[str],
-    resumable: Resumable | None,
-) -> int:
+async def _run(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: Outputs) -> int:
     with ended_by_signals() as ended:
         try:
-            return await _send(job, keys, lines, report_file, listed, file, resumable)
+            return await _send(job, keys, listed, outputs)
         except asyncio.CancelledError:
             if ended.by is None:
                 raise
             return OF_SIGNALS + ended.by
 
 
-async def _send(
-    job: Job,
-    keys: list[NamedKey],
-    lines: LogLines,
-    report_file: ReportFile,
-    listed: FileIO | None,
-    file: IO[str],
-    resumable: Resumable | None,
-) -> int:
-    options, operation = job.options, job.request.operation
+async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: Outputs) -> int:
+    options, operation, lines = job.options, job.request.operation, outputs.lines
     async with contextlib.AsyncExitStack() as stack:
         # A command without IDs, as the list of websites, is a direct call.
         messages = stack.enter_context(MessageReporter(options.timeout, lines))
-        clients = await stack.enter_async_context(open_clients(options, keys, lines, messages))
+        clients = await stack.enter_async_context(open_clients(options, keys, messages))
         writer = make_writer(
             options.format,
             operation.result,
-            file,
+            outputs.file,
             per_website=operation.is_per_website,
-            name=".".join(operation.path),
+            name=_name(job.request),
             path=options.output,
             csv_safe=options.csv_safe,
         )
@@ -208,7 +222,7 @@ async def _send(
         writer.domains = sources.domains
         messages.max_wait = options.max_outage
         typed = listed is not None and listed.isatty()
-        fits = not typed and not (writer.streams and file.isatty())
+        fits = not typed and not (writer.streams and outputs.file.isatty())
         with (
             open_failures(options.failures, lines) as failures,
             ProgressReporter(
@@ -223,18 +237,21 @@ async def _send(
                     source=source,
                     writer=writer,
                     reporter=reporter,
-                    resumable=resumable,
-                    report_file=report_file,
+                    resumable=outputs.resumable,
                 )
                 for client, source in sources.of.items()
             ]
+            outputs.report_file.reports = lambda: {
+                **dict.fromkeys(sources.errors),
+                **{run.name: run.report for run in runs},
+            }
             batches = Batches(
                 runs,
                 sources.errors,
                 writer=writer,
                 reporter=reporter,
-                resumable=resumable,
-                output=options.output,
                 lines=lines,
+                resumable=outputs.resumable,
+                output=options.output,
             )
             return await batches.fetch()

@@ -110,7 +110,7 @@ class SqliteFile(Writer):
         """Open the database; what is done in the block is done as a whole or not at all.
 
         Raises:
-            OSError: It cannot be written; one of a full disk has its ``errno``.
+            OSError: It cannot be written; one of a disk that is full or fails has its ``errno``.
         """
         try:
             # A relative path may look like a URI or be ":memory:".
@@ -122,8 +122,9 @@ class SqliteFile(Writer):
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_FULL:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            number = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}.get(code)
+            if number is not None:
+                raise OSError(number, os.strerror(number)) from error
             is_locked = code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
             reason = f"locked by another program for {_MAX_WAIT:g} s" if is_locked else error
             raise OSError(f"--output {self._path}: {reason}") from error
