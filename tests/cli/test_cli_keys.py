@@ -259,7 +259,7 @@ async def test_lines_for_programs_have_the_name_of_the_key(
     assert await at(sandbox, *given) == 1
     line = json.loads(capsys.readouterr().err.splitlines()[0])
     assert (line["key_name"], line["error"], line["status"]) == ("globex", "AuthenticationError", 401)
-    assert line["message"].startswith("Invalid API key")
+    assert line["message"].startswith("globex: Invalid API key")
 
 
 @pytest.mark.parametrize("option", ["--report", "--failures", "--output"])
