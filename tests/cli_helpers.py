@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from endpoints import OPERATIONS
 
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
+from zenovay_async.cli import main
 from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -144,3 +145,10 @@ def read_terminal(terminal: int, *, until: bytes) -> bytes:
         if select.select([terminal], [], [], 0.1)[0]:
             seen += os.read(terminal, 65536)
     return seen
+
+
+async def main_at(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The command in this process, in a thread, as the sandbox has the event loop of this one."""
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    return await asyncio.to_thread(main, [*PAGES, *arguments])

@@ -42,19 +42,23 @@ class LogLines:
         Args:
             message: The message; as text, each of its lines is one.
             level: How much it matters.
-            **fields: What it is about, for JSON alone.
+            **fields: What it is about, for JSON alone; without those that are ``None``.
         """
         if not self.is_json:
             for line in message.splitlines():
                 self.console.print(shown(line))
             return
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        known = {name: redact_keys(value) if isinstance(value, str) else value for name, value in fields.items()}
+        known = {
+            name: redact_keys(value) if isinstance(value, str) else value
+            for name, value in fields.items()
+            if value is not None
+        }
         document = {"at": now, "level": level, "message": redact_keys(message), **known}
         sys.stderr.write(f"{encode_json_escaped(sys.stderr, document)}\n")
 
-    def write_error(self, error: Exception, /, **fields: Any) -> None:
+    def write_error(self, text: str, **fields: Any) -> None:
         """Write the error that ends a run, on one line."""
         # Otherwise as it is: spaces may belong to the name of a file.
-        message = " ".join(str(error).splitlines())
+        message = " ".join(text.splitlines())
         self.write(message if self.is_json else f"zenovay-async: {message}", "error", **fields)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.resumable import Resumable, Start
 
+# Arguments of the library that are options here.
+_BOUND = re.compile(r"\b(max_failures|max_requests|quota_reserve)=([\d.]+)")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -134,7 +136,7 @@ def print_error(error: Exception, code: int, lines: LogLines | None = None) -> i
     """Print an error to standard error; returns the exit code."""
     known = error if isinstance(error, ZenovayError) else ZenovayError("")
     (lines or LogLines()).write_error(
-        error,
+        _BOUND.sub(_as_option, str(error)),
         error=type(error).__name__,
         status=known.status,
         code=known.code,
@@ -142,6 +144,11 @@ def print_error(error: Exception, code: int, lines: LogLines | None = None) -> i
         exit_code=code,
     )
     return code
+
+
+def _as_option(bound: re.Match[str]) -> str:
+    name, value = bound[1].replace("_", "-"), bound[2]
+    return f"--{name} {float(value) * 100:.4g}%" if "." in value else f"--{name} {value}"
 
 
 def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
