@@ -26,7 +26,7 @@ NOBODY = [f"nobody-{number}" for number in range(3)]
     ("bound", "stopped"),
     [("0", "--max-failures 0"), ("1", "--max-failures 1"), ("5%", "--max-failures 5%"), ("33.5%", "33.5%")],
 )
-async def test_too_many_failures_stop_a_run_and_a_later_one_goes_on(  # noqa: PLR0913 - fixtures
+async def test_too_many_failures_stop_a_run_and_a_later_one_goes_on(
     bound: str,
     stopped: str,
     sandbox: Sandbox,
@@ -97,7 +97,7 @@ async def test_requests_that_are_reserved_are_left_to_others(
 )
 def test_another_bound_that_makes_no_sense_is_invalid_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*PAGES, "--sandbox", "3", *option.split()]) == 2
-    assert option.split()[0] in capsys.readouterr().err
+    assert option.split(maxsplit=1)[0] in capsys.readouterr().err
 
 
 def test_bounds_of_the_key_are_those_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:

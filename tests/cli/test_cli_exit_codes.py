@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
+from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,8 +119,9 @@ async def test_a_run_under_nohup_does_not_end_with_its_terminal() -> None:
 
 async def start(command: list[str], *arguments: str, sandbox: Sandbox) -> asyncio.subprocess.Process:
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return await asyncio.create_subprocess_exec(*command, *arguments, env=env, **pipes)
+    return await asyncio.create_subprocess_exec(
+        *command, *arguments, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+    )
 
 
 def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

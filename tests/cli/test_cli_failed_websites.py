@@ -160,7 +160,7 @@ async def test_the_file_that_is_standard_input_is_not_emptied(sandbox: Sandbox, 
     file = tmp_path / "failed"
     file.write_text(IDS[0])
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    with file.open() as stdin:  # noqa: ASYNC230 - a few bytes
+    with file.open() as stdin:
         process = await asyncio.create_subprocess_exec(
             *COMMAND, "--ids-from", "-", "--failures", str(file), stdin=stdin, stderr=subprocess.PIPE, env=env
         )

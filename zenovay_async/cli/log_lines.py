@@ -36,7 +36,7 @@ class LogLines:
         # With FORCE_COLOR set, rich takes a pipe for a terminal.
         return sys.stderr.isatty() and not self.is_json
 
-    def write(self, message: str, level: Level = "info", **fields: Any) -> None:
+    def write(self, message: str, level: Level = "info", /, **fields: Any) -> None:
         """Write a message.
 
         Args:

@@ -121,7 +121,7 @@ class PerWebsite(Common):
         Parameter(converter=_bound, help="Stop when more websites than these failed: a number, or a share such as 5%."),
     ] = None
     max_requests: Annotated[
-        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more requests of the month.")
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more of the monthly quota.")
     ] = None
     progress: Annotated[
         ProgressKind, Parameter(help="How to show the progress; auto is a bar on a terminal, and a log elsewhere.")
@@ -137,7 +137,7 @@ class PerWebsite(Common):
         Parameter(converter=_path, allow_leading_hyphen=True, help="File for what the run did, in JSON."),
     ] = None
     quota_reserve: Annotated[
-        int, Parameter(validator=validators.Number(gte=0), help="Requests of the month to leave to others.")
+        int, Parameter(validator=validators.Number(gte=0), help="Requests of the monthly quota to leave to others.")
     ] = 0
     resume: Annotated[
         bool, Parameter(negative=(), help="Go on where the run that wrote FILE.partial ended; anew if none did.")
