@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -22,7 +21,10 @@ class Run(Protocol):
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Run:
-    return partial(main_at, monkeypatch=monkeypatch)
+    async def run(sandbox: Sandbox, *arguments: object, key: str | None = None) -> int:
+        return await main_at(sandbox, monkeypatch, *arguments, key=key)
+
+    return run
 
 
 @pytest.mark.parametrize("kind", ["ndjson", "json", "csv"])

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -29,12 +28,15 @@ OTHER = "sk-0123456789secret"
 
 
 class Run(Protocol):
-    async def __call__(self, sandbox: Sandbox, *arguments: object, key: str | None = None) -> int: ...
+    async def __call__(self, sandbox: Sandbox, *arguments: object, key: str = "") -> int: ...
 
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Run:
-    return partial(main_at, monkeypatch=monkeypatch)
+    async def run(sandbox: Sandbox, *arguments: object, key: str = "") -> int:
+        return await main_at(sandbox, monkeypatch, *arguments, key=key)
+
+    return run
 
 
 @pytest.fixture
