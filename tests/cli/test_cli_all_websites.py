@@ -139,6 +139,6 @@ async def test_what_was_kept_is_named_if_the_list_does_not_come(
     sandbox.fault(Fault.status(403, "No", "API_PAID_PLAN_REQUIRED"), times=1)
     capsys.readouterr()
     assert await at(sandbox, *given, "--resume", key=sandbox.api_key) == 3
-    assert f"kept 1 in {file}.partial; go on with --resume\n" in capsys.readouterr().err
+    assert f"kept 1 in {file}.journal; go on with --resume\n" in capsys.readouterr().err
     assert await at(sandbox, *given, "--resume", key=sandbox.api_key) == 0
     assert len(file.read_text().splitlines()) == len(IDS)

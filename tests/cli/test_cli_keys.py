@@ -294,6 +294,17 @@ async def test_a_run_goes_on_for_the_key_that_ended_and_repeats_nothing(
     assert set(contents(tmp_path)) == {"keys", "out"}
 
 
+async def test_what_came_is_kept_if_the_websites_of_one_key_could_not_be_listed(
+    at: Run, sandbox: Sandbox, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--keys-from", file, "--all-websites", "--format", "ndjson", "-o", tmp_path / "out"]
+    write(file, acme=sandbox.api_key, globex=WRONG)
+    assert await at(sandbox, *given) == 1
+    last = f"kept {len(IDS)} in {tmp_path}/out.partial; go on with --resume"
+    assert capsys.readouterr().err.splitlines()[-1] == last
+    assert named((tmp_path / "out.partial").read_text()) == each("acme")
+
+
 async def test_a_run_with_one_key_does_not_go_on_as_one_with_several(
     at: Run, sandbox: Sandbox, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
