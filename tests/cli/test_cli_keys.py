@@ -66,9 +66,10 @@ async def test_each_key_requests_its_own_websites_and_the_results_carry_its_name
     at: Run, sandbox: Sandbox, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(file, acme=sandbox.api_key, globex=sandbox.add_key("globex", website_id=IDS[0]))
-    assert await at(sandbox, "--keys-from", file, "--all-websites", "--format", "ndjson") == 0
+    given = ["--keys-from", file, "--all-websites", "--format", "ndjson", "--progress", "none"]
+    assert await at(sandbox, *given) == 0
     printed = capsys.readouterr()
-    assert len(printed.err.splitlines()) == 1
+    assert printed.err == ""
     assert named(printed.out) == sorted([*each("acme"), ("globex", IDS[0])])
     assert all(list(json.loads(line))[:2] == ["key_name", "website_id"] for line in printed.out.splitlines())
     assert sandbox.count() == 2 + len(IDS) + 1
@@ -187,7 +188,7 @@ async def test_a_file_that_everybody_may_read_is_warned_of_once(
     at: Run, sandbox: Sandbox, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_text(file, f"acme,{sandbox.api_key}\nglobex,{sandbox.add_key('globex')}\n", mode=0o644)
-    assert await at(sandbox, "--keys-from", file, IDS[0], "--format", "ndjson") == 0
+    assert await at(sandbox, "--keys-from", file, IDS[0], "--format", "ndjson", "--progress", "none") == 0
     warning = f"--keys-from {file}: every user of this machine may read it; chmod 600 protects it\n"
     assert capsys.readouterr().err.startswith(warning)
 
@@ -226,15 +227,47 @@ async def test_keys_that_fail_differently_are_exit_code_1(at: Run, sandbox: Sand
 
 
 async def test_a_failed_website_is_named_with_its_key(
-    at: Run, sandbox: Sandbox, file: Path, capsys: pytest.CaptureFixture[str]
+    at: Run, sandbox: Sandbox, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(file, acme=sandbox.api_key, globex=sandbox.add_key("globex", website_id=IDS[0]))
-    assert await at(sandbox, "--keys-from", file, IDS[1], "--format", "ndjson") == 1
+    given = ["--keys-from", file, IDS[1], "--format", "ndjson", "--failures", tmp_path / "failures"]
+    assert await at(sandbox, *given) == 1
     printed = capsys.readouterr()
     assert f"globex: {IDS[1]}: Access denied to this website" in printed.err
     failure: dict[str, Any] = next(found for found in map(json.loads, printed.out.splitlines()) if "error" in found)
     assert list(failure)[:3] == ["key_name", "website_id", "error"]
     assert (failure["key_name"], failure["website_id"]) == ("globex", IDS[1])
+    assert json.loads((tmp_path / "failures").read_text()) == failure
+
+
+async def test_the_report_has_what_was_done_for_each_key(at: Run, sandbox: Sandbox, file: Path, tmp_path: Path) -> None:
+    write(file, acme=sandbox.api_key, globex=sandbox.add_key("globex", website_id=IDS[0]), initech=WRONG)
+    report = tmp_path / "report"
+    assert await at(sandbox, "--keys-from", file, "--all-websites", "--format", "ndjson", "--report", report) == 1
+    reported = json.loads(report.read_text())
+    assert reported["exit_code"] == 1
+    done = {name: (found["done"], found["requests"]) for name, found in reported["keys"].items()}
+    assert done == {"acme": (len(IDS), len(IDS)), "globex": (1, 1), "initech": (0, 0)}
+    assert all(found["ended"] for found in reported["keys"].values())
+
+
+async def test_lines_for_programs_have_the_name_of_the_key(
+    at: Run, sandbox: Sandbox, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(file, acme=sandbox.api_key, globex=WRONG)
+    given = ["--keys-from", file, "--all-websites", "--format", "ndjson", "--log-format", "json"]
+    assert await at(sandbox, *given) == 1
+    line = json.loads(capsys.readouterr().err.splitlines()[0])
+    assert (line["key_name"], line["error"], line["status"]) == ("globex", "AuthenticationError", 401)
+    assert line["message"].startswith("globex: Invalid API key")
+
+
+@pytest.mark.parametrize("option", ["--report", "--failures", "--output"])
+def test_the_file_of_keys_is_not_overwritten(option: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(file, acme=WRONG)
+    assert main([*PAGES, "--keys-from", str(file), "--all-websites", option, str(file)]) == 2
+    assert "this is the file of --keys-from" in capsys.readouterr().err
+    assert file.read_text() == f"acme,{WRONG}\n"
 
 
 async def test_a_run_goes_on_for_the_key_that_ended_and_repeats_nothing(

@@ -489,7 +489,7 @@ async def test_the_command_line_obeys_the_environment(server: RawServer, authori
             "HTTPS_PROXY": proxy.url,
             "SSL_CERT_FILE": authority,
         }
-        done = await asyncio.to_thread(run, "x", "--format", "json", env=environment)
+        done = await asyncio.to_thread(run, "x", "--format", "json", "--progress", "none", env=environment)
         assert (done.returncode, done.stderr) == (0, "")
         assert proxy.connects == ["api.example:443"]
 

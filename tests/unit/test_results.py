@@ -149,6 +149,7 @@ REQUIRED = {
     "WebsiteList": {"websites"},
     "Website": {"id"},
     "WebsiteDetail": {"id"},
+    "BatchReport": {"started"},
     "AnalyticsOverview": {"website", "summary", "daily_stats"},
     "DailyStats": {"date"},
     "VisitorPage": {"visitors"},

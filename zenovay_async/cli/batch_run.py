@@ -12,12 +12,12 @@ from zenovay_async.cli.output import plain_values
 from zenovay_async.cli.shown import redact_keys
 
 if TYPE_CHECKING:
-    from zenovay_async import Batch, BatchReport
     from zenovay_async.cli.clients import Client
     from zenovay_async.cli.ids import StreamedIds
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.progress import ProgressReporter
+    from zenovay_async.cli.report_file import ReportFile
     from zenovay_async.cli.resumable import Resumable
     from zenovay_async.cli.writer import Writer
 
@@ -36,10 +36,11 @@ class BatchRun:
         writer: Writes the results.
         reporter: Shows the progress and the failures.
         resumable: The files that keep what is done; ``None`` if nothing does.
+        report_file: Reports what the run did.
 
     Attributes:
         name: Name of the key, which the results carry; ``None`` for the only one.
-        messages: Reports waits.
+        lines: Where to write.
     """
 
     def __init__(
@@ -52,28 +53,24 @@ class BatchRun:
         writer: Writer,
         reporter: ProgressReporter,
         resumable: Resumable | None,
+        report_file: ReportFile,
     ) -> None:
         self._request = request
         self._options = options
-        self.name, self._zenovay, self.messages = client
+        self.name, self._zenovay, self.lines, self._messages = client
         self._source = source
         self._writer = writer
         self._reporter = reporter
         self._resumable = resumable
-        self._batch: Batch[str, Any] | None = None
+        self._report_file = report_file
         self._running = 0
         self._written: Counter[str] = Counter()
         # One for each of many keys would be no help.
         self._has_estimate = self.name is not None
 
     @property
-    def report(self) -> BatchReport | None:
-        """What the batch has done; ``None`` before it began."""
-        return None if self._batch is None else self._batch.report
-
-    @property
-    def size(self) -> int | None:
-        """How many IDs there are, of those that occur twice one; ``None`` if that is unknown."""
+    def distinct(self) -> int | None:
+        """Number of distinct IDs; ``None`` if that is unknown."""
         return len(set(self._source)) if isinstance(self._source, list) else None
 
     @property
@@ -97,7 +94,7 @@ class BatchRun:
     async def _fetch(self) -> None:
         options, reporter, writer = self._options, self._reporter, self._writer
         journal = None if self._resumable is None else self._resumable.journal
-        self._batch = self._zenovay.batch(
+        batch = self._zenovay.batch(
             self._source,
             self._send,
             concurrency=options.concurrency,
@@ -107,7 +104,8 @@ class BatchRun:
             max_failures=options.max_failures,
             max_requests=options.max_requests,
         )
-        async with self._batch as results:
+        self._report_file.reports[self.name] = lambda: batch.report
+        async with batch as results:
             async for result in results:
                 if result.error is None:
                     self._write(result.item, result.value, replayed=result.replayed)
@@ -149,7 +147,7 @@ class BatchRun:
             self._running -= 1
 
     def _journal_key(self, website_id: str) -> str:
-        # A name has no comma. An ID may be any text, a key even.
+        # A name has no comma. What is no ID may be a key, which no file has.
         return redact_keys(website_id if self.name is None else f"{self.name},{website_id}")
 
     async def _show_estimate(self) -> None:
@@ -174,5 +172,5 @@ class BatchRun:
             if self._running and limit is not None:
                 cost = await self._request.cost()
                 is_waiting = self._running * cost > budget.statistics().in_flight
-                if is_waiting and self.messages.report_pacing(limit):
+                if is_waiting and self._messages.report_pacing(limit):
                     return

@@ -26,9 +26,9 @@ class Batches:
         errors: What ended a key before its batch began, by its name; ``None`` is the only key.
         writer: Writes the results.
         reporter: Shows the progress and the failures.
-        lines: Where to say what is kept.
         resumable: The files that keep what is done; ``None`` if nothing does.
         output: The file of the results.
+        lines: Where to say what is kept.
     """
 
     def __init__(
@@ -38,18 +38,18 @@ class Batches:
         *,
         writer: Writer,
         reporter: ProgressReporter,
-        lines: LogLines,
         resumable: Resumable | None,
         output: Path | None,
+        lines: LogLines,
     ) -> None:
         self._runs = runs
         self._errors = errors
         self._keys = len(runs) + len(errors)
         self._writer = writer
         self._reporter = reporter
-        self._lines = lines
         self._resumable = resumable
         self._output = output
+        self._lines = lines
 
     async def fetch(self) -> int:
         """Fetch all; returns the exit code.
@@ -98,11 +98,17 @@ class Batches:
             if run.name is None:
                 raise
             self._errors[run.name] = error
-            run.messages.lines.write(str(error), "error")
+            run.lines.write_error(error)
 
     @property
     def _skipped(self) -> int:
         return sum(run.skipped for run in self._runs)
+
+    @property
+    def _total(self) -> int | None:
+        """How many websites the journal would have; ``None`` if that is unknown."""
+        sizes = [run.distinct for run in self._runs if run.distinct is not None]
+        return sum(sizes) if len(sizes) == self._keys else None
 
     def _end_early(self, error: BaseException | None) -> None:
         """Write the results so far, which were paid for, and say where they are."""
@@ -120,10 +126,7 @@ class Batches:
                 reason = f"{len(self._errors)} of {self._keys} keys failed"
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
-            kept = resumable.journal.done
-            sizes = [run.size for run in self._runs if run.size is not None]
-            is_known = len(sizes) == self._keys
-            of = f" of {sum(sizes):,}" if is_known else ""
+            kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
             file = resumable.kept_in if is_written else resumable.journal_name
             text = f"kept {kept:,}{of} in {file}; go on with --resume"
             self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from zenovay_async import OnEvent
     from zenovay_async.cli.keys import NamedKey
+    from zenovay_async.cli.log_lines import LogLines
     from zenovay_async.cli.messages import MessageReporter
     from zenovay_async.cli.options import PerWebsite
 
@@ -30,11 +31,13 @@ class Client(NamedTuple):
     Attributes:
         name: Name of its key; ``None`` for the only one.
         zenovay: The client.
+        lines: Where to write.
         messages: Reports its waits.
     """
 
     name: str | None
     zenovay: Zenovay
+    lines: LogLines
     messages: MessageReporter
 
 
@@ -52,12 +55,15 @@ class Clients:
 
 
 @contextlib.asynccontextmanager
-async def open_clients(options: PerWebsite, keys: list[NamedKey], messages: MessageReporter) -> AsyncGenerator[Clients]:
+async def open_clients(
+    options: PerWebsite, keys: list[NamedKey], lines: LogLines, messages: MessageReporter
+) -> AsyncGenerator[Clients]:
     """Open the clients.
 
     Args:
         options: The options.
         keys: The keys; empty for that of the environment, or of a sandbox.
+        lines: Where to write.
         messages: Reports the waits of all of them.
 
     Raises:
@@ -78,16 +84,16 @@ async def open_clients(options: PerWebsite, keys: list[NamedKey], messages: Mess
                 quota_reserve=options.quota_reserve,
             )
             async with zenovay:
-                yield Clients([Client(None, zenovay, messages)], tuple(sandbox.website_ids))
+                yield Clients([Client(None, zenovay, lines, messages)], tuple(sandbox.website_ids))
         return
     if not keys:
         if not os.environ.get(KEY_VARIABLE):
             raise ConfigurationError(f"{KEY_VARIABLE} is not set; export {KEY_VARIABLE}=zv_..., or try --sandbox 3")
         async with _make_client(options, None, messages.on_event) as zenovay:
-            yield Clients([Client(None, zenovay, messages)])
+            yield Clients([Client(None, zenovay, lines, messages)])
         return
     if options.keys_from is not None and (doubt := doubt_about_file(options.keys_from)):
-        messages.lines.write(doubt, "warning")
+        lines.write(doubt, "warning")
     async with contextlib.AsyncExitStack() as stack:
         clients: list[Client] = []
         for name, key, _ in keys:
@@ -96,7 +102,7 @@ async def open_clients(options: PerWebsite, keys: list[NamedKey], messages: Mess
                 zenovay = clients[0].zenovay.with_options(api_key=key, on_event=own.on_event)
             else:
                 zenovay = _make_client(options, key, own.on_event)
-            clients.append(Client(name, await stack.enter_async_context(zenovay), own))
+            clients.append(Client(name, await stack.enter_async_context(zenovay), lines.of_key(name), own))
         yield Clients(clients)
 
 

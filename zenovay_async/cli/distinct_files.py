@@ -15,20 +15,23 @@ _STDIN, _STDOUT, _STDERR = Path("/dev/stdin"), Path("/dev/stdout"), Path("/dev/s
 
 
 def check_distinct(options: PerWebsite) -> None:
-    """Check that ``--failures`` and ``--report`` would overwrite neither each other nor what the run reads or writes.
+    """Check that the files beside the results would overwrite no other file of the run, nor the results the keys.
 
     Raises:
         ConfigurationError: They would, also through a link.
     """
-    ids = _STDIN if str(options.ids_from) == "-" else options.ids_from
+    ids, keys = (_STDIN if str(path) == "-" else path for path in (options.ids_from, options.keys_from))
     output = options.output or _STDOUT
     taken = [
         ("--ids-from", ids),
+        ("--keys-from", keys),
         ("--output", output),
         ("--output", output.with_name(f"{output.name}.partial")),
         ("--output", output.with_name(f"{output.name}.journal")),
         ("standard error", _STDERR),
     ]
+    if keys is not None and _is_same_file(keys, output):
+        raise ConfigurationError(f"--output {output}: this is the file of --keys-from; expected another one")
     for name, path in (("--failures", options.failures), ("--report", options.report)):
         if path is None:
             continue

@@ -72,12 +72,13 @@ class FailureReporter:
     def add(self, website_id: str, error: Exception, key_name: str | None = None) -> dict[str, Any]:
         """Count a website as failed; returns its failure as plain values."""
         failure = describe_failure(website_id, error, key_name)
+        line = _line(website_id, error, key_name)
         self.count += 1
         self._keep(failure)
         if self._at_once and (self._file is None or self._named < _NAMED):
-            self._name(_line(website_id, error, key_name), failure)
+            self._name(line, failure)
         elif not self._at_once and len(self._first) < _NAMED:
-            self._first.append((_line(website_id, error, key_name), failure))
+            self._first.append((line, failure))
         return failure
 
     def summarize(self) -> None:
@@ -138,5 +139,5 @@ def _line(website_id: str, error: Exception, key_name: str | None) -> str:
     if len(short) > _SHOWN_LENGTH:
         short = f"{short[:_SHOWN_LENGTH]}..."
     # On one line, as an ID may have line breaks, and so may an error that is not of this package.
-    of = "" if key_name is None else f"{key_name}: "
-    return " ".join(f"{of}{short if short.strip() else repr(short)}: {error}".splitlines())
+    named = "" if key_name is None else f"{key_name}: "
+    return " ".join(f"{named}{short if short.strip() else repr(short)}: {error}".splitlines())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
 
+from zenovay_async import ZenovayError
 from zenovay_async.cli.json_encoding import encode_json_escaped
 from zenovay_async.cli.shown import redact_keys, shown
 from zenovay_async.tables import KEY_NAME
@@ -21,23 +23,22 @@ class LogLines:
 
     Args:
         kind: Whether a line is a text, or a JSON object with the time, the level and the message.
-        key_name: Name of the key that the lines are about, of a run with several.
 
     Attributes:
         is_json: Whether lines are JSON.
         console: Where text goes, and a progress bar below it.
+        key_name: Name of the key that the lines are about, of a run with several.
     """
 
-    def __init__(self, kind: LogFormat = "text", key_name: str | None = None) -> None:
+    def __init__(self, kind: LogFormat = "text") -> None:
         self.is_json = kind == "json"
-        self._kind = kind
-        self._key_name = key_name
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self.key_name: str | None = None
 
     def of_key(self, name: str) -> LogLines:
-        """The lines of one key of several: each has its name."""
-        own = LogLines(self._kind, name)
-        own.console = self.console
+        """Make what writes the lines of one key of several, which begin with its name."""
+        own = copy.copy(self)
+        own.key_name = name
         return own
 
     @property
@@ -54,19 +55,23 @@ class LogLines:
             level: How much it matters.
             **fields: What it is about, for JSON alone.
         """
+        if self.key_name is not None:
+            message, fields = f"{self.key_name}: {message}", {KEY_NAME: self.key_name, **fields}
         if not self.is_json:
             for line in message.splitlines():
-                self.console.print(shown(line if self._key_name is None else f"{self._key_name}: {line}"))
+                self.console.print(shown(line))
             return
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         known = {name: redact_keys(value) if isinstance(value, str) else value for name, value in fields.items()}
-        if self._key_name is not None:
-            known = {KEY_NAME: self._key_name, **known}
         document = {"at": now, "level": level, "message": redact_keys(message), **known}
         sys.stderr.write(f"{encode_json_escaped(sys.stderr, document)}\n")
 
     def write_error(self, error: Exception, /, **fields: Any) -> None:
-        """Write the error that ends a run, on one line."""
+        """Write the error that ends a run, or one key of several, on one line."""
+        known = error if isinstance(error, ZenovayError) else ZenovayError("")
+        facts = {"status": known.status, "code": known.code, "request_id": known.request_id}
         # Otherwise as it is: spaces may belong to the name of a file.
         message = " ".join(str(error).splitlines())
-        self.write(message if self.is_json else f"zenovay-async: {message}", "error", **fields)
+        if not self.is_json and self.key_name is None:
+            message = f"zenovay-async: {message}"
+        self.write(message, "error", error=type(error).__name__, **facts, **fields)

@@ -39,22 +39,21 @@ class MessageReporter(logging.Handler):
         lines: Where to write.
 
     Attributes:
-        lines: As given.
         max_wait: As given; may be set.
     """
 
     def __init__(self, max_wait: float, lines: LogLines) -> None:
         super().__init__(logging.WARNING)
-        self.lines = lines
+        self._lines = lines
         self.max_wait = max_wait
         self._reported_until = -math.inf
         self._is_away = False
-        # Who reports what concerns the server.
+        # Who writes what concerns the server.
         self._of_server = self
 
     def of_key(self, name: str) -> MessageReporter:
         """Make the reporter of one key of several: its lines have the name, but those on the server, which is one."""
-        own = MessageReporter(self.max_wait, self.lines.of_key(name))
+        own = MessageReporter(self.max_wait, self._lines.of_key(name))
         own._of_server = self
         return own
 
@@ -69,7 +68,7 @@ class MessageReporter(logging.Handler):
 
     def on_event(self, event: Event) -> None:
         """Write the line of an event, if it has one; a listener of a client."""
-        write = self.lines.write
+        write = self._lines.write
         if isinstance(event, (ServerUnreachable, ServerReachable)):
             self._of_server.report_server(event)
         elif isinstance(event, QuotaThresholdReached):
@@ -88,17 +87,17 @@ class MessageReporter(logging.Handler):
 
     def report_server(self, event: ServerUnreachable | ServerReachable) -> None:
         """Write that the server is away or back, unless the client of another key has found out before."""
-        is_away, name = isinstance(event, ServerUnreachable), type(event).__name__
+        is_away = isinstance(event, ServerUnreachable)
         if is_away == self._is_away:
             return
         self._is_away = is_away
         if isinstance(event, ServerReachable):
-            self.lines.write(f"Server reachable again after {event.seconds:.0f} s", event=name)
-        else:
-            status = "" if event.status is None else f"HTTP {event.status}: "
-            bound = f" up to {self.max_wait:g} s" if math.isfinite(self.max_wait) else ""
-            text = f"Server {event.kind}: {status}{event.reason}; waiting{bound}"
-            self.lines.write(text, "warning", event=name, status=event.status)
+            self._lines.write(f"Server reachable again after {event.seconds:.0f} s", event=type(event).__name__)
+            return
+        status = "" if event.status is None else f"HTTP {event.status}: "
+        bound = f" up to {self.max_wait:g} s" if math.isfinite(self.max_wait) else ""
+        text = f"Server {event.kind}: {status}{event.reason}; waiting{bound}"
+        self._lines.write(text, "warning", event=type(event).__name__, status=event.status)
 
     def report_pacing(self, limit: RateLimit) -> bool:
         """Write that calls wait for the rate limit, if they wait long; returns whether a line says so."""
@@ -111,7 +110,7 @@ class MessageReporter(logging.Handler):
         until = time.monotonic() + seconds
         if until > self._reported_until + _SAME_WAIT:
             self._reported_until = until
-            self.lines.write(f"{what} {_clock_time(seconds)}", level, seconds=round(seconds, 1))
+            self._lines.write(f"{what} {_clock_time(seconds)}", level, seconds=round(seconds, 1))
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -120,9 +119,9 @@ class MessageReporter(logging.Handler):
             # Of an event that follows, this is the whole story: what the server asked for, and what is done.
             pause = float(str(record.args[-1]))
             if not self._report_wait(pause, f"{record.getMessage()}, at", "warning"):
-                self.lines.write(record.getMessage(), "warning")
+                self._lines.write(record.getMessage(), "warning")
         elif not hasattr(record, "event"):
-            self.lines.write(self.format(record), "error" if record.levelno >= logging.ERROR else "warning")
+            self._lines.write(self.format(record), "error" if record.levelno >= logging.ERROR else "warning")
 
 
 def _clock_time(seconds: float) -> str:

@@ -99,7 +99,7 @@ class ProgressReporter:
         self._progress.update(self._task, advance=1, rate=_per_time(self._rate))
 
     def record_failure(self, website_id: str, error: Exception, key_name: str | None = None) -> dict[str, Any]:
-        """Count a website as failed, with the key of that name; returns its failure as plain values."""
+        """Count a website as failed; returns its failure as plain values."""
         failure = self._failures.add(website_id, error, key_name)
         self.advance()
         return failure

@@ -8,7 +8,7 @@ import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,29 +17,32 @@ from zenovay_async.cli.destination import is_replaced, publish
 from zenovay_async.cli.json_encoding import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class ReportFile:
-    """The report of a run.
+    """The report of a run; of one with several keys, a report for each.
 
     A run that is killed leaves the report of its beginning, which has neither an end nor an exit code.
 
     Args:
         path: The file; ``None`` for none.
+        names: Names of the keys; empty for a single one without a name.
 
     Attributes:
-        reports: Returns what was done so far, by name of the key, which is ``None`` for the only one.
+        reports: What returns what was done so far, by the name of the key.
 
     Raises:
         ConfigurationError: It cannot be written.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._started = datetime.now(UTC)
-        self.reports: Callable[[], dict[str | None, BatchReport | None]] = lambda: {None: None}
+    def __init__(self, path: Path | None, names: Sequence[str] = ()) -> None:
+        started = datetime.now(UTC)
+        self.reports: dict[str | None, Callable[[], BatchReport]] = {
+            name: lambda: BatchReport(started=started) for name in names or (None,)
+        }
         self._path = path
         if path is None:
             return
@@ -66,21 +69,22 @@ class ReportFile:
             raise OSError(f"--report {self._path}: {error.strerror}") from error
 
     def _write(self, path: Path, exit_code: int | None) -> None:
-        # A batch that did not begin, and one that did not end, end here.
-        ended = None if exit_code is None else datetime.now(UTC)
-        found = {
-            name: msgspec.structs.replace(
-                report or BatchReport(started=self._started), ended=ended if report is None else report.ended or ended
-            ).to_dict()
-            for name, report in self.reports().items()
-        }
-        only = found.get(None)
-        document = encode_json((only if only is not None else {"keys": found}) | {"exit_code": exit_code})
+        document = encode_json(self._values(exit_code))
         text = msgspec.json.format(document, indent=2) + "\n"
         if is_replaced(path):
             _replace(Path(os.path.realpath(path)), text)
         else:
             path.write_text(text, encoding="utf-8")
+
+    def _values(self, exit_code: int | None) -> dict[str, Any]:
+        reports: dict[str | None, dict[str, Any]] = {}
+        for name, make in self.reports.items():
+            report = make()
+            if exit_code is not None and report.ended is None:
+                # It ended before the first request.
+                report = msgspec.structs.replace(report, ended=datetime.now(UTC))
+            reports[name] = report.to_dict()
+        return reports.get(None, {"keys": reports}) | {"exit_code": exit_code}
 
 
 def _replace(target: Path, text: str) -> None:

@@ -81,28 +81,24 @@ class Job:
 def run(job: Job) -> int:
     """Run a job and write its report; returns the exit code."""
     options, lines = job.options, LogLines(job.options.log_format)
-    try:
-        check_distinct(options)
-        if job.request.operation.is_per_website:
-            check_websites(options, job.ids)
-        with open_keys(options.keys_from) as keys:
-            report_file, code = ReportFile(options.report), FAILED
+    with contextlib.ExitStack() as stack:
+        try:
+            check_distinct(options)
+            if job.request.operation.is_per_website:
+                check_websites(options, job.ids)
+            keys = stack.enter_context(open_keys(options.keys_from))
+            report_file = ReportFile(options.report, [key.name for key in keys])
+        except ConfigurationError as error:
+            return print_error(error, USAGE, lines)
+        code = FAILED
+        try:
+            code = _run_to_end(job, keys, lines, report_file)
+        finally:
             try:
-                code = _run_to_end(job, keys, lines, report_file)
-            finally:
-                code = _write_report(report_file, code, lines)
-            return code
-    except ConfigurationError as error:
-        return print_error(error, USAGE, lines)
-
-
-def _write_report(report_file: ReportFile, code: int, lines: LogLines) -> int:
-    """Write the report; returns the exit code of the run, in which that may fail."""
-    try:
-        report_file.write(code)
-    except OSError as error:
-        return print_error(error, code or FAILED, lines)
-    return code
+                report_file.write(code)
+            except OSError as error:
+                code = print_error(error, code or FAILED, lines)
+        return code
 
 
 def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: ReportFile) -> int:
@@ -172,15 +168,7 @@ def _description(job: Job) -> str:
 
 def print_error(error: Exception, code: int, lines: LogLines | None = None) -> int:
     """Print an error to standard error; returns the exit code."""
-    known = error if isinstance(error, ZenovayError) else ZenovayError("")
-    (lines or LogLines()).write_error(
-        error,
-        error=type(error).__name__,
-        status=known.status,
-        code=known.code,
-        request_id=known.request_id,
-        exit_code=code,
-    )
+    (lines or LogLines()).write_error(error, exit_code=code)
     return code
 
 
@@ -211,7 +199,7 @@ async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: 
     async with contextlib.AsyncExitStack() as stack:
         # A command without IDs, as the list of websites, is a direct call.
         messages = stack.enter_context(MessageReporter(options.timeout, lines))
-        clients = await stack.enter_async_context(open_clients(options, keys, messages))
+        clients = await stack.enter_async_context(open_clients(options, keys, lines, messages))
         writer = make_writer(
             options.format,
             operation.result,
@@ -246,10 +234,10 @@ async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: 
                     writer=writer,
                     reporter=reporter,
                     resumable=outputs.resumable,
+                    report_file=outputs.report_file,
                 )
                 for client, source in sources.of.items()
             ]
-            outputs.report_file.reports = lambda: {run.name: run.report for run in runs}
             batches = Batches(
                 runs,
                 sources.errors,

@@ -68,13 +68,13 @@ class Sources:
         self.of[client] = [website.id for website in found.websites]
         self.domains |= {website.id: website.domain for website in found.websites if website.domain}
         if not found.websites:
-            client.messages.lines.write("No websites: the key reaches none", "warning")
+            client.lines.write("No websites: the key reaches none")
 
     def add_error(self, client: Client, error: ZenovayError) -> None:
         """Record that the websites of a key could not be listed."""
         self.errors[client.name] = error
         if client.name is not None:
-            client.messages.lines.write(str(error), "error")
+            client.lines.write_error(error)
 
 
 async def find_websites(options: PerWebsite, ids: tuple[str, ...], listed: FileIO | None, clients: Clients) -> Sources:
