@@ -134,7 +134,8 @@ class Night:
     @property
     def kept(self) -> int:
         """Websites that the journal has."""
-        if not self.journal.exists():
+        # It is empty where there was no room for its first page.
+        if not self.journal.exists() or not self.journal.stat().st_size:
             return 0
         with contextlib.closing(sqlite3.connect(self.journal)) as journal:
             (count,) = journal.execute("SELECT count(*) FROM items WHERE state = 'done'").fetchone()
@@ -247,8 +248,8 @@ async def check_chain(
     arguments: list[str] = []
     for way, moment in zip(ways, moments, strict=True):
         before = night.kept
-        # Where a disk is full, no file may be as long as the whole one is.
-        size = rng.randrange(whole.file.stat().st_size)
+        # Less than what the results take, so that it is reached.
+        size = rng.randrange(whole.file.stat().st_size // 2)
         ended = await night.interrupt(way, max(0, moment - before), *arguments, file_size=size)
         check_early_end(night, way, ended, before)
         arguments = ["--resume"]
@@ -273,14 +274,14 @@ def check_early_end(night: Night, way: str, ended: Ended, before: int) -> None:
         assert night.kept == 0
         return
     kept = int(found[1])
+    assert kept == night.kept
     if found[2] == night.journal.name:
-        assert (way, kept) == ("disk", night.kept)
+        assert way == "disk"
         return
     file = night.file if is_database else night.partial
     assert found[2] == file.name
-    assert kept == count_websites(file, night.kind)
     # What was in flight when the journal could not be written is in the file alone.
-    assert kept - CONCURRENCY * (way == "disk") <= night.kept <= kept
+    assert 0 <= count_websites(file, night.kind) - kept <= CONCURRENCY * (way == "disk")
 
 
 def content(file: Path, kind: str) -> Any:

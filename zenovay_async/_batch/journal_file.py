@@ -54,8 +54,7 @@ _WRITE = """
 # Seconds between two commits that wait for the disk.
 _SYNC_INTERVAL = 1.0
 _LONGEST_SHOWN = 200
-ADVICE = "choose another path, or pass restart=True to forget what is in it"
-"""What to do with a file of another run, for those who use the package."""
+_ADVICE = "choose another path, or pass restart=True to forget what is in it"
 
 
 class JournalFile:
@@ -240,7 +239,7 @@ class JournalFile:
             if before != now:
                 raise ConfigurationError(
                     f"{self._name} is of a run with {name}={_shown_beside(before, now)}, and this one has "
-                    f"{name}={_shown_beside(now, before)}; {ADVICE}"
+                    f"{name}={_shown_beside(now, before)}; {_ADVICE}"
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,6 +14,8 @@ from zenovay_async.cli.destination import open_text, publish
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+_RESTART = re.compile("choose another path, or pass restart=True to forget what is in it")
 
 Start: TypeAlias = Literal["new", "resume", "restart"]
 """How a run begins: where none was interrupted, from where one was, or anew all the same."""
@@ -85,12 +88,10 @@ def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
     try:
         stack.enter_context(journal)
     except ConfigurationError as error:
-        # It is there, or it could not have been opened.
-        from zenovay_async._batch.journal_file import ADVICE  # noqa: PLC0415 - some Pythons have no SQLite
-
         # The command line has it as an option.
-        message = error.message.replace(ADVICE, "go on with what that run had, or begin anew with --restart")
-        raise ConfigurationError(message) from error
+        raise ConfigurationError(
+            _RESTART.sub("go on with the same options, or begin anew with --restart", error.message)
+        ) from error
 
 
 def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:

@@ -1,0 +1,56 @@
+# ruff: noqa: T201 - it prints its results
+"""End runs of the command line in every way, in every format, at random moments: ``python -m tests.benchmarks.nightly``.
+
+From the root of the repository. For each format there are ten runs over 500 websites, each ended in every way, one after
+the other, and resumed each time, by real processes. A run that loses something, or sends more requests than those that
+were in flight at the ends, is printed with its seed; ``--seed`` repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from kill_helpers import FORMATS, WAYS, Worker, check_chain, make_sandbox
+
+
+async def measure(kinds: list[str], seeds: list[int]) -> int:
+    """End runs in every way; returns how many of them lost something."""
+    failed = 0
+    print(f"{'format':8}  {'runs':>4}  {'ends':>4}  {'lost':>4}  seconds")
+    for kind in kinds:
+        began, lost = time.monotonic(), 0
+        with tempfile.TemporaryDirectory() as folder, Worker() as worker:
+            async with make_sandbox() as sandbox:
+                for seed in seeds:
+                    try:
+                        await check_chain(sandbox, worker, Path(folder), kind, list(WAYS), seed)
+                    except Exception:  # noqa: BLE001 - whatever it was, the others go on
+                        lost += 1
+                        print(f"--format {kind} --seed {seed}:")
+                        traceback.print_exc()
+        seconds = time.monotonic() - began
+        print(f"{kind:8}  {len(seeds):4}  {len(seeds) * len(WAYS):4}  {lost:4}  {seconds:7.1f}", flush=True)
+        failed += lost
+    return failed
+
+
+def main() -> int:
+    """Read the arguments and run; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.nightly", description=__doc__)
+    parser.add_argument("--format", choices=FORMATS, action="append", help="one format, may be repeated; else all")
+    parser.add_argument("--runs", type=int, default=10, help="runs for each format")
+    parser.add_argument("--seed", type=int, help="repeat the run with this seed")
+    arguments = parser.parse_args()
+    seeds = [random.randrange(2**32) for _ in range(arguments.runs)] if arguments.seed is None else [arguments.seed]
+    return min(1, asyncio.run(measure(arguments.format or list(FORMATS), seeds)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
