@@ -195,7 +195,8 @@ async def test_the_files_are_beside_the_results_wherever_these_are(output: str, 
 async def test_a_link_stays_and_the_files_are_beside_what_it_names(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     runs.file.symlink_to("there/results")
-    await runs.stop_after(2)
+    ended = await runs.stop_after(2)
+    assert f"kept 2 of 3 in {tmp_path}/there/results.partial; go on with --resume" in ended.stderr
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"results.partial", "results.journal"}
     assert await runs("--resume") == Ended(0, "")
     assert runs.file.is_symlink()
@@ -209,6 +210,20 @@ async def test_a_stream_cannot_be_resumed(option: str, output: str, runs: Runs, 
     ended = await runs(option, output=output)
     assert ended.code == 2
     assert f"{option}: needs -o FILE" in ended.stderr
+    assert not runs.requested()
+
+
+@pytest.mark.parametrize("option", ["--ids-from", "--keys-from"])
+async def test_what_is_kept_is_not_overwritten_where_it_is_read_from(option: str, runs: Runs) -> None:
+    await runs.stop_after(2)
+    before, _ = runs.files(), runs.requested()
+    runs.file.with_name("same").symlink_to("out.partial")
+    for name in ("out.partial", "same"):
+        ended = await runs("--resume", option, name, ids=[])
+        assert ended.code == 2
+        assert f"out.partial is the file of {option}; expected another one" in ended.stderr
+    runs.file.with_name("same").unlink()
+    assert runs.files() == before
     assert not runs.requested()
 
 
