@@ -39,7 +39,7 @@ def check_distinct(options: PerWebsite, kept: Sequence[Path]) -> None:
     for name, path, written in (("--ids-from", ids, kept), ("--keys-from", keys, [output, *kept])):
         for other in written:
             if path is not None and _is_same_file(path, other):
-                raise ConfigurationError(f"--output {output}: {other} is the file of {name}; expected another one")
+                raise ConfigurationError(f"--output {other}: this is the file of {name}; expected another one")
     for name, path in (("--failures", options.failures), ("--report", options.report)):
         if path is None:
             continue

@@ -31,7 +31,7 @@ class Resumable:
         journal: What is done; the partial file is made of it.
         journal_name: The name of its file, for messages.
         is_complete: Whether every website was tried, so that the partial file becomes the whole one.
-        has_failures: Whether some of them failed, so that the journal is kept to try them again.
+        keeps_journal: Whether the journal is kept all the same: some of them failed, or it has others.
     """
 
     file: IO[str]
@@ -39,7 +39,7 @@ class Resumable:
     journal: Journal
     journal_name: Path
     is_complete: bool = False
-    has_failures: bool = False
+    keeps_journal: bool = False
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
                 _publish(partial, target, path, shown)
             is_published = run.is_complete
         finally:
-            keeps_journal = run.has_failures if is_published else run.is_complete or journal.done > 0
+            keeps_journal = run.keeps_journal if is_published else run.is_complete or journal.done > 0
             if is_published or not keeps_journal:
                 partial.unlink(missing_ok=True)
 
@@ -112,10 +112,10 @@ def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:
         raise ConfigurationError(
             f"{shown} is of a run that ended early: go on with --resume, or discard it and begin anew with --restart"
         )
-    if partial.stat().st_size and not kept.exists():
+    if partial.stat().st_size and not (kept.exists() and kept.stat().st_size):
         raise ConfigurationError(
-            f"{shown.with_suffix('.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
-            "discard it with --restart"
+            f"{shown.with_suffix('.journal')} is missing or empty, without which --resume cannot go on: move {shown} "
+            "away, or discard it with --restart"
         )
 
 
