@@ -113,17 +113,16 @@ async def run_at(
     return await asyncio.to_thread(run, *arguments, stdin=stdin, env=env)
 
 
+async def main_at(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, *arguments: object, key: str | None = None) -> int:
+    """The command in this process, in a thread, as the sandbox has the event loop of this one."""
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key if key is None else key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    return await asyncio.to_thread(main, [*PAGES, *map(str, arguments)])
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """The files in a folder, by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-async def main_at(sandbox: Sandbox, *arguments: object, monkeypatch: pytest.MonkeyPatch, key: str | None = None) -> int:
-    """The command in this process, at a sandbox; with a key of the environment only if one is given."""
-    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
-    if key is not None:
-        monkeypatch.setenv("ZENOVAY_API_KEY", key)
-    return await asyncio.to_thread(main, [*PAGES, *map(str, arguments)])
 
 
 @contextlib.contextmanager

@@ -321,7 +321,8 @@ class Batch(Generic[ItemT, T]):
             bound *= max(self.succeeded + self.failed, _FEWEST_DONE) if size is None else size
         if self.failed > bound:
             given = f"max_failures={self._max_failures!r}"
-            stopped = BatchStoppedError(f"Stopped after {self.failed:,} failures ({given}); the last one: {error}")
+            what = f"{self.failed:,} failure{'' if self.failed == 1 else 's'}"
+            stopped = BatchStoppedError(f"Stopped after {what} ({given}); the last one: {error}")
             stopped.__cause__ = error
             self._fail(stopped)
 

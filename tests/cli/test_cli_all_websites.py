@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -22,7 +21,10 @@ class Run(Protocol):
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Run:
-    return partial(main_at, monkeypatch=monkeypatch)
+    async def run(sandbox: Sandbox, *arguments: object, key: str | None = None) -> int:
+        return await main_at(sandbox, monkeypatch, *arguments, key=key)
+
+    return run
 
 
 @pytest.mark.parametrize("kind", ["ndjson", "json", "csv"])
@@ -137,6 +139,6 @@ async def test_what_was_kept_is_named_if_the_list_does_not_come(
     sandbox.fault(Fault.status(403, "No", "API_PAID_PLAN_REQUIRED"), times=1)
     capsys.readouterr()
     assert await at(sandbox, *given, "--resume", key=sandbox.api_key) == 3
-    assert f"kept 1 in {file}.partial; go on with --resume\n" in capsys.readouterr().err
+    assert f"kept 1 in {file}.journal; go on with --resume\n" in capsys.readouterr().err
     assert await at(sandbox, *given, "--resume", key=sandbox.api_key) == 0
     assert len(file.read_text().splitlines()) == len(IDS)

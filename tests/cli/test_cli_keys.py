@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -29,12 +28,15 @@ OTHER = "sk-0123456789secret"
 
 
 class Run(Protocol):
-    async def __call__(self, sandbox: Sandbox, *arguments: object, key: str | None = None) -> int: ...
+    async def __call__(self, sandbox: Sandbox, *arguments: object, key: str = "") -> int: ...
 
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Run:
-    return partial(main_at, monkeypatch=monkeypatch)
+    async def run(sandbox: Sandbox, *arguments: object, key: str = "") -> int:
+        return await main_at(sandbox, monkeypatch, *arguments, key=key)
+
+    return run
 
 
 @pytest.fixture
@@ -290,6 +292,17 @@ async def test_a_run_goes_on_for_the_key_that_ended_and_repeats_nothing(
     assert named(output.read_text()) == each("acme", "small")
     assert sandbox.count() - sent == 2 + len(IDS) - 1
     assert set(contents(tmp_path)) == {"keys", "out"}
+
+
+async def test_what_came_is_kept_if_the_websites_of_one_key_could_not_be_listed(
+    at: Run, sandbox: Sandbox, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--keys-from", file, "--all-websites", "--format", "ndjson", "-o", tmp_path / "out"]
+    write(file, acme=sandbox.api_key, globex=WRONG)
+    assert await at(sandbox, *given) == 1
+    last = f"kept {len(IDS)} in {tmp_path}/out.partial; go on with --resume"
+    assert capsys.readouterr().err.splitlines()[-1] == last
+    assert named((tmp_path / "out.partial").read_text()) == each("acme")
 
 
 async def test_a_run_with_one_key_does_not_go_on_as_one_with_several(

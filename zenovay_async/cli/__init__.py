@@ -15,7 +15,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 success, 1 something failed, 2 invalid usage or configuration, 3 rejected for every website
-        (key, plan or quota), 130 interrupted.
+        (key or plan), 4 stopped early (quota, outage, disk or a bound of the run), 129 ended by SIGHUP, 130
+        interrupted, 143 ended by SIGTERM.
     """
     try:
         from zenovay_async.cli.app import run_app  # noqa: PLC0415 - a missing package is explained

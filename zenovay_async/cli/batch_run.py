@@ -63,6 +63,7 @@ class BatchRun:
         self._reporter = reporter
         self._resumable = resumable
         self._report_file = report_file
+        self._kept = 0 if resumable is None else resumable.journal.done
         self._running = 0
         self._written: Counter[str] = Counter()
         # One for each of many keys would be no help.
@@ -158,9 +159,12 @@ class BatchRun:
             return
         self._has_estimate = True
         cost = await self._request.cost()
-        distinct = sum(map(is_valid_id, set(self._source)))
-        seconds = self._zenovay.estimate(max(0, distinct - self._reporter.done), cost=cost).seconds
-        self._reporter.show_estimate(seconds, distinct * cost, limit.limit * 60 / limit.window)
+        requests = max(0, sum(map(is_valid_id, set(self._source))) - self._kept) * cost
+        if self._options.max_requests is not None:
+            requests = min(requests, self._options.max_requests)
+        fetched = self._reporter.done - self._reporter.replayed
+        seconds = self._zenovay.estimate(max(0, requests // cost - fetched), cost=cost).seconds
+        self._reporter.show_estimate(seconds, requests, limit.limit * 60 / limit.window)
 
     async def _watch_rate_limit(self) -> None:
         """Say once that calls wait for the rate limit, of which no event tells."""

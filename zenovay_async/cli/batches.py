@@ -45,6 +45,7 @@ class Batches:
         self._runs = runs
         self._errors = errors
         self._keys = len(runs) + len(errors)
+        self._is_all_listed = not errors
         self._writer = writer
         self._reporter = reporter
         self._resumable = resumable
@@ -127,7 +128,9 @@ class Batches:
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
             kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
-            file = resumable.kept_in if is_written else resumable.journal_name
+            # Of a key whose websites could not be listed, what an earlier run kept is in the journal alone.
+            has_all = self._is_all_listed or kept == reporter.done - reporter.failed
+            file = resumable.kept_in if is_written and has_all else resumable.journal_name
             text = f"kept {kept:,}{of} in {file}; go on with --resume"
             self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)
 

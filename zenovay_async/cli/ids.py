@@ -200,7 +200,11 @@ async def _lines(file: FileIO) -> AsyncGenerator[str]:
         for line in lines:
             yield line
         # A line may never end. What is left of this one is still too long for an ID, or a comment.
-        rest = rest[: _LONGEST_JSON if _is_json(rest) else _CHUNK]
+        if not _is_json(rest):
+            rest = rest[:_CHUNK]
+        elif len(rest) > _LONGEST_JSON:
+            # No JSON, whatever follows.
+            rest = rest[:_LONGEST_JSON] + "\0"
         chunk = await _read(file)
     yield rest + decoder.decode(b"", final=True)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from zenovay_async import ZenovayError
 from zenovay_async.cli.json_encoding import encode_json_escaped
-from zenovay_async.cli.shown import redact_keys, shown
+from zenovay_async.cli.shown import as_options, redact_keys, shown
 from zenovay_async.tables import KEY_NAME
 
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -47,13 +47,13 @@ class LogLines:
         # With FORCE_COLOR set, rich takes a pipe for a terminal.
         return sys.stderr.isatty() and not self.is_json
 
-    def write(self, message: str, level: Level = "info", **fields: Any) -> None:
+    def write(self, message: str, level: Level = "info", /, **fields: Any) -> None:
         """Write a message.
 
         Args:
             message: The message; as text, each of its lines is one.
             level: How much it matters.
-            **fields: What it is about, for JSON alone.
+            **fields: What it is about, for JSON alone; without those that are ``None``.
         """
         if self.key_name is not None:
             message, fields = f"{self.key_name}: {message}", {KEY_NAME: self.key_name, **fields}
@@ -62,7 +62,11 @@ class LogLines:
                 self.console.print(shown(line))
             return
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        known = {name: redact_keys(value) if isinstance(value, str) else value for name, value in fields.items()}
+        known = {
+            name: redact_keys(value) if isinstance(value, str) else value
+            for name, value in fields.items()
+            if value is not None
+        }
         document = {"at": now, "level": level, "message": redact_keys(message), **known}
         sys.stderr.write(f"{encode_json_escaped(sys.stderr, document)}\n")
 
@@ -71,7 +75,7 @@ class LogLines:
         known = error if isinstance(error, ZenovayError) else ZenovayError("")
         facts = {"status": known.status, "code": known.code, "request_id": known.request_id}
         # Otherwise as it is: spaces may belong to the name of a file.
-        message = " ".join(str(error).splitlines())
+        message = " ".join(as_options(str(error)).splitlines())
         if not self.is_json and self.key_name is None:
             message = f"zenovay-async: {message}"
         self.write(message, "error", error=type(error).__name__, **facts, **fields)

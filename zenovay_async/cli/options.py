@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from cyclopts import CycloptsError, Parameter, validators
+from cyclopts import CycloptsError, Group, Parameter, validators
 
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async.cli.log_lines import LogFormat  # noqa: TC001 - cyclopts reads the annotations
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cyclopts import Token
+
+# As --help shows them, after the arguments of the method.
+_WEBSITES = Group("Websites", sort_key=1)
+_OUTPUT = Group("Output", sort_key=2)
+_RESUME = Group("A run that ended early", sort_key=3)
+_BOUNDS = Group("Limits", sort_key=4)
+_NETWORK = Group("Server", sort_key=5)
 
 _AT_LEAST_ONE = validators.Number(gte=1)
 
@@ -65,10 +72,11 @@ def _bound(_type: Any, tokens: Sequence[Token]) -> float:
 class Common:
     """Options of every command."""
 
-    format: Annotated[Format, Parameter(help="Format of the results.")] = "table"
+    format: Annotated[Format, Parameter(group=_OUTPUT, help="Format of the results.")] = "table"
     output: Annotated[
         Path | None,
         Parameter(
+            group=_OUTPUT,
             name=["--output", "-o"],
             converter=_file,
             allow_leading_hyphen=True,
@@ -76,30 +84,43 @@ class Common:
         ),
     ] = None
     csv_safe: Annotated[
-        bool, Parameter(negative=(), help="In CSV, start cells that a spreadsheet would run with an apostrophe.")
+        bool,
+        Parameter(
+            group=_OUTPUT, negative=(), help="In CSV, start cells that a spreadsheet would run with an apostrophe."
+        ),
     ] = False
-    timeout: Annotated[float, Parameter(help="Seconds for each call, retries included.")] = 30.0
+    timeout: Annotated[float, Parameter(group=_BOUNDS, help="Seconds for each call, retries included.")] = 30.0
     base_url: Annotated[
-        str | None, Parameter(help="Base URL of the API; omitted, ZENOVAY_BASE_URL, else the public API.")
+        str | None,
+        Parameter(group=_NETWORK, help="Base URL of the API; omitted, ZENOVAY_BASE_URL, else the public API."),
     ] = None
     allow_http: Annotated[
-        bool, Parameter(negative=(), help="Send the key unencrypted to an http base URL of another machine.")
+        bool,
+        Parameter(group=_NETWORK, negative=(), help="Send the key unencrypted to an http base URL of another machine."),
     ] = False
     proxy: Annotated[
-        str | None, Parameter(help="URL of an HTTP proxy; omitted, HTTPS_PROXY and the like, or the system's.")
+        str | None,
+        Parameter(group=_NETWORK, help="URL of an HTTP proxy; omitted, HTTPS_PROXY and the like, or the system's."),
     ] = None
     rate_limit_store: Annotated[
         str | None,
         Parameter(
-            help="Where to share the rate limit: machine, or the URL of a Redis; omitted, ZENOVAY_RATE_LIMIT_STORE."
+            group=_BOUNDS,
+            help="Where to share the rate limit: machine, or the URL of a Redis; omitted, ZENOVAY_RATE_LIMIT_STORE.",
         ),
     ] = None
     rate_limit: Annotated[
-        int | None, Parameter(validator=_AT_LEAST_ONE, help="Requests a minute at most; omitted, what the API allows.")
+        int | None,
+        Parameter(
+            group=_BOUNDS, validator=_AT_LEAST_ONE, help="Requests a minute at most; omitted, what the API allows."
+        ),
     ] = None
-    log_format: Annotated[LogFormat, Parameter(help="Format of the lines on standard error; json has no bar.")] = "text"
+    log_format: Annotated[
+        LogFormat, Parameter(group=_OUTPUT, help="Format of the lines on standard error; json has no bar.")
+    ] = "text"
     sandbox: Annotated[
-        int | None, Parameter(validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key.")
+        int | None,
+        Parameter(group=_NETWORK, validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key."),
     ] = None
 
 
@@ -110,46 +131,72 @@ class PerWebsite(Common):
 
     ids_from: Annotated[
         Path | None,
-        Parameter(allow_leading_hyphen=True, help="File with further IDs, one per line; - for standard input."),
+        Parameter(
+            group=_WEBSITES,
+            allow_leading_hyphen=True,
+            help="File with further IDs, one per line; - for standard input.",
+        ),
     ] = None
     all_websites: Annotated[
-        bool, Parameter(negative=(), help="All websites of the key, in place of IDs; they are listed once.")
+        bool,
+        Parameter(group=_WEBSITES, negative=(), help="All websites of the key, in place of IDs; they are listed once."),
     ] = False
     keys_from: Annotated[
         Path | None,
         Parameter(
+            group=_WEBSITES,
             allow_leading_hyphen=True,
             help="File with several keys, a line of NAME,KEY for each; - for standard input. Results carry the name.",
         ),
     ] = None
-    concurrency: Annotated[int, Parameter(validator=_AT_LEAST_ONE, help="Calls in flight at once.")] = 8
+    concurrency: Annotated[int, Parameter(group=_BOUNDS, validator=_AT_LEAST_ONE, help="Calls in flight at once.")] = 8
     max_outage: Annotated[
-        float, Parameter(validator=validators.Number(gte=0), help="Seconds to wait for a server that is away.")
+        float,
+        Parameter(group=_BOUNDS, validator=validators.Number(gte=0), help="Seconds to wait for a server that is away."),
     ] = MAX_OUTAGE
     max_failures: Annotated[
         int | float | None,
-        Parameter(converter=_bound, help="Stop when more websites than these failed: a number, or a share such as 5%."),
+        Parameter(
+            group=_BOUNDS,
+            converter=_bound,
+            help="Stop when more websites than these failed: a number, or a share such as 5%.",
+        ),
     ] = None
     max_requests: Annotated[
-        int | None, Parameter(validator=_AT_LEAST_ONE, help="Stop before the run takes more of the monthly quota.")
+        int | None,
+        Parameter(group=_BOUNDS, validator=_AT_LEAST_ONE, help="Stop before the run takes more of the monthly quota."),
     ] = None
     quota_reserve: Annotated[
-        int, Parameter(validator=validators.Number(gte=0), help="Requests of the monthly quota to leave to others.")
+        int,
+        Parameter(
+            group=_BOUNDS, validator=validators.Number(gte=0), help="Requests of the monthly quota to leave to others."
+        ),
     ] = 0
     resume: Annotated[
-        bool, Parameter(negative=(), help="Go on where the run that wrote FILE.partial ended; anew if none did.")
+        bool,
+        Parameter(
+            group=_RESUME, negative=(), help="Go on where the run that wrote FILE.partial ended; anew if none did."
+        ),
     ] = False
-    restart: Annotated[bool, Parameter(negative=(), help="Discard what such a run kept, and begin anew.")] = False
+    restart: Annotated[
+        bool, Parameter(group=_RESUME, negative=(), help="Discard what such a run kept, and begin anew.")
+    ] = False
     failures: Annotated[
         Path | None,
         Parameter(
-            converter=_path, allow_leading_hyphen=True, help="File for the websites that failed, fit for --ids-from."
+            group=_OUTPUT,
+            converter=_path,
+            allow_leading_hyphen=True,
+            help="File for the websites that failed, fit for --ids-from.",
         ),
     ] = None
     report: Annotated[
         Path | None,
-        Parameter(converter=_path, allow_leading_hyphen=True, help="File for what the run did, in JSON."),
+        Parameter(
+            group=_OUTPUT, converter=_path, allow_leading_hyphen=True, help="File for what the run did, in JSON."
+        ),
     ] = None
     progress: Annotated[
-        ProgressKind, Parameter(help="How to show the progress; auto is a bar on a terminal, and a log elsewhere.")
+        ProgressKind,
+        Parameter(group=_OUTPUT, help="How to show the progress; auto is a bar on a terminal, and a log elsewhere."),
     ] = "auto"

@@ -35,6 +35,7 @@ class ProgressReporter:
     Attributes:
         total: As given.
         done: Websites done, failed ones included.
+        replayed: Websites whose result is of an earlier run.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ProgressReporter:
     ) -> None:
         self.total = total
         self.done = 0
-        self._replayed = 0
+        self.replayed = 0
         self._kind = kind
         self._lines = lines
         self._failures = failures
@@ -95,7 +96,7 @@ class ProgressReporter:
             replayed: Whether its result is of an earlier run.
         """
         self.done += 1
-        self._replayed += replayed
+        self.replayed += replayed
         self._progress.update(self._task, advance=1, rate=_per_time(self._rate))
 
     def record_failure(self, website_id: str, error: Exception, key_name: str | None = None) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class ProgressReporter:
         if self._kind == "none":
             return
         seconds = self._loop.time() - self._began
-        replayed = f" ({self._replayed:,} of an earlier run)" if self._replayed else ""
+        replayed = f" ({self.replayed:,} of an earlier run)" if self.replayed else ""
         self._lines.write(
             f"{_websites(self.done)}{replayed} in {seconds:,.1f} s, {_per_time(self._rate)}, {self.failed:,} failed",
             **self._counts,
@@ -150,16 +151,16 @@ class ProgressReporter:
 
     @property
     def _counts(self) -> dict[str, Any]:
-        return {"done": self.done, "total": self.total, "failed": self.failed, "replayed": self._replayed}
+        return {"done": self.done, "total": self.total, "failed": self.failed, "replayed": self.replayed}
 
     @property
     def _rate(self) -> float:
         """Websites fetched per second, on average."""
-        return (self.done - self._replayed) / max(self._loop.time() - self._began, 1e-6)
+        return (self.done - self.replayed) / max(self._loop.time() - self._began, 1e-6)
 
     def _log(self) -> None:
         self._timer = self._loop.call_later(_INTERVAL, self._log)
-        now, fetched = self._loop.time(), self.done - self._replayed
+        now, fetched = self._loop.time(), self.done - self.replayed
         # Of late, as the first requests may have been a burst.
         since, before = self._fetched[0]
         rate = (fetched - before) / max(now - since, 1e-6)

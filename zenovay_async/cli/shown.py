@@ -18,6 +18,9 @@ _REDACTED = "<secret>"
 LEAST_KEY = 8
 """Characters of a key at least; what is shorter may be a part of other words."""
 
+# Arguments of the library that are options here.
+_BOUND = re.compile(r"\b(max_failures|max_requests|quota_reserve)=([\d.]+)")
+
 # Further keys of the run, the longest first, as one may be a part of another.
 _keys: list[str] = []
 
@@ -36,6 +39,16 @@ def redacted(keys: Iterable[str]) -> Generator[None]:
 def shown(text: str) -> str:
     """Make a text fit to show, as an argument, an ID or a message of a parser may be or contain a key."""
     return printable(redact_keys(text))
+
+
+def as_options(text: str) -> str:
+    """The message of an error, in which arguments of the library are the options of the command line."""
+    return _BOUND.sub(_as_option, text)
+
+
+def _as_option(bound: re.Match[str]) -> str:
+    name, value = bound[1].replace("_", "-"), bound[2]
+    return f"--{name} {float(value) * 100:.4g}%" if "." in value else f"--{name} {value}"
 
 
 def redact_keys(text: str) -> str:

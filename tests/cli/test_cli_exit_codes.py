@@ -1,0 +1,131 @@
+"""Exit codes, which schedulers act on: each with what it means."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from subprocess import DEVNULL, PIPE
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_helpers import COMMAND, IDS, run, run_at
+
+from zenovay_async.cli import main
+from zenovay_async.cli.exit_codes import exit_code_of
+from zenovay_async.exceptions import (
+    APIConnectionError,
+    BadRequestError,
+    BatchStoppedError,
+    ConfigurationError,
+    JournalError,
+    NotFoundError,
+    ZenovayError,
+)
+from zenovay_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFoundError("x", status=404), 1),
+        (APIConnectionError("x"), 1),
+        (ConfigurationError("x"), 2),
+        (BadRequestError("x", status=400), 2),
+        (BatchStoppedError("x"), 4),
+        (JournalError("x"), 4),
+    ],
+)
+def test_an_error_that_ends_a_run_has_an_exit_code(error: ZenovayError, code: int) -> None:
+    assert exit_code_of(error) == code
+
+
+async def test_success_is_0_and_a_website_that_failed_is_1(sandbox: Sandbox) -> None:
+    assert (await run_at(sandbox, *IDS)).returncode == 0
+    assert (await run_at(sandbox, *IDS, "nobody")).returncode == 1
+
+
+def test_invalid_usage_is_2() -> None:
+    assert run("--sandbox", "3", "--limit", "1000").returncode == 2
+    assert run("--sandbox", "3", "--nonsense").returncode == 2
+
+
+async def test_a_key_that_is_rejected_is_3_and_so_is_its_plan(sandbox: Sandbox) -> None:
+    assert (await run_at(sandbox, *IDS, key="zv_wrong")).returncode == 3
+    async with Sandbox(websites=3, plan="free") as free:
+        assert (await run_at(free, *IDS)).returncode == 3
+
+
+async def test_a_quota_that_is_exhausted_is_4_and_next_month_the_run_goes_on(sandbox: Sandbox, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    options = ["--format", "ndjson", "--concurrency", "1", "-o", str(file)]
+    done = await run_at(sandbox, *IDS, *options, key=sandbox.add_key("small", monthly_limit=2))
+    assert done.returncode == 4
+    assert f"kept 2 of 3 in {file}.partial; go on with --resume" in done.stderr
+    done = await run_at(sandbox, *IDS, *options, "--resume")
+    assert done.returncode == 0
+    assert sandbox.count(status=200) == 3
+    assert {json.loads(line)["website_id"] for line in file.read_text().splitlines()} == set(IDS)
+
+
+async def test_an_outage_that_lasts_is_4(unused_tcp_port: int) -> None:
+    env = {"ZENOVAY_API_KEY": "zv_x", "ZENOVAY_BASE_URL": f"http://127.0.0.1:{unused_tcp_port}"}
+    done = await asyncio.to_thread(run, "x", "--max-outage", "0.1", env=env)
+    assert done.returncode == 4
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_ends_a_run_with_128_and_its_number_and_keeps_what_came(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    file, report, failures = tmp_path / "out", tmp_path / "report", tmp_path / "failures"
+    options = ["--format", "json", "-o", str(file), "--report", str(report), "--failures", str(failures)]
+    async with Sandbox(websites=40, rate_limit=30) as sandbox:
+        process = await start(COMMAND, "..", *sandbox.website_ids, *options, sandbox=sandbox)
+        assert process.stderr is not None
+        failed, waiting = await process.stderr.readline(), await process.stderr.readline()
+        assert failed.startswith(b"..: expected an ID")
+        assert waiting.startswith(b"Rate limit of 30 in 60 s reached: waiting ")
+        process.send_signal(number)
+        errors = await process.stderr.read()
+        assert await process.wait() == code
+    interrupted, kept = errors.decode().splitlines()
+    assert interrupted == "interrupted: 31 of 41 done, 1 failed"
+    assert kept == f"kept 30 of 41 in {file}.partial; go on with --resume"
+    assert not file.exists()
+    assert len(json.loads(file.with_name("out.partial").read_text())) == 31
+    document = json.loads(report.read_text())
+    assert (document["done"], document["exit_code"]) == (31, code)
+    assert document["ended"] is not None
+    assert json.loads(failures.read_text())["website_id"] == ".."
+
+
+@pytest.mark.skipif(shutil.which("nohup") is None, reason="there is no nohup")
+async def test_a_run_under_nohup_does_not_end_with_its_terminal() -> None:
+    async with Sandbox(websites=40, rate_limit=30) as sandbox:
+        process = await start(["nohup", *COMMAND], *sandbox.website_ids, sandbox=sandbox)
+        assert process.stderr is not None
+        assert b"Rate limit" in await process.stderr.readline()
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+        assert process.returncode == 143
+
+
+async def start(command: list[str], *arguments: str, sandbox: Sandbox) -> asyncio.subprocess.Process:
+    env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+    return await asyncio.create_subprocess_exec(
+        *command, *arguments, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+    )
+
+
+def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for code in ("0 success", "1 something failed", "2 invalid", "3 rejected", "4 stopped early", "129", "130", "143"):
+        assert code in text
