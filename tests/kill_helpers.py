@@ -192,14 +192,11 @@ class Night:
             await until(lambda: self.partial.stat().st_size >= kill_at_size)
             os.kill(process, signal.SIGKILL)
         code = await self._worker.wait()
-        # Or what was in flight would count as of the next run.
-        server = self.sandbox._runner and self.sandbox._runner.server
-        await until(lambda: not (server and server.connections))
         self.sandbox.clear_faults()
         return Ended(code, stderr.read_text(encoding="utf-8"))
 
     async def interrupt(self, way: str, after: int, *arguments: str, file_size: int = 0) -> Ended:
-        """Run the command, ended in one of the ways.
+        """Run the command, alone, ended in one of the ways.
 
         Args:
             way: The way.
@@ -208,6 +205,13 @@ class Night:
             file_size: How many bytes a file may have, where the disk is full.
         """
         self.interruptions += 1
+        ended = await self._interrupt(way, after, *arguments, file_size=file_size)
+        # Or what was in flight would count as of the next run.
+        server = self.sandbox._runner and self.sandbox._runner.server
+        await until(lambda: not (server and server.connections))
+        return ended
+
+    async def _interrupt(self, way: str, after: int, *arguments: str, file_size: int) -> Ended:
         if way in SIGNALS:
             return await self.run(*arguments, kill=(signal.Signals[way], after))
         if way == "disk":
