@@ -26,7 +26,7 @@ async def test_a_run_that_is_ended_in_every_way_goes_on_to_the_same_file(
 ) -> None:
     if kind == "parquet":
         pytest.importorskip("pyarrow", reason="pyarrow: pip install 'zenovay-async[parquet]'")
-    # One after the other: all ways, or each way for one or two formats. A database waits for the disk after each result.
+    # One after the other: all ways, or each for one or two formats. A database waits for the disk after each result.
     count = len(WAYS) if is_thorough() else 1 if kind == "sqlite" else 2
     ways = [list(WAYS)[(2 * FORMATS.index(kind) + number) % len(WAYS)] for number in range(count)]
     async with make_sandbox() as sandbox:
