@@ -59,10 +59,13 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         OSError: The file could neither be replaced nor written at the end; the error says where the results are.
     """
     target = Path(os.path.realpath(path))
-    suffix = "" if table is None else f".{table}"
-    partial, kept = _beside(target, f"{suffix}.partial"), _beside(target, f"{suffix}.journal")
-    shown = _beside(path, f"{suffix}.partial")
-    _check_start(start, partial, kept, shown)
+    partial, kept = files_beside(target, table)
+    shown, shown_journal = files_beside(path, table)
+    try:
+        _check_start(start, partial, kept, shown)
+    except OSError as error:
+        # A name that is too long with the ending.
+        raise ConfigurationError(f"--output {shown}: {error.strerror}") from error
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
     keeps_journal = True
     with contextlib.ExitStack() as stack:
@@ -70,18 +73,24 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         _enter(stack, journal)
         file = open_text(partial, shown, "w")
         kept_in = shown if table is None else path
-        run = Resumable(file, kept_in, journal, shown.with_suffix(".journal"))
+        run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
         try:
             with file:
                 yield run
             if run.is_complete and table is None:
-                _publish(partial, target, path)
+                _publish(partial, target, path, shown)
             is_published = run.is_complete
         finally:
             keeps_journal = run.has_failures if is_published else run.is_complete or journal.done > 0
             if is_published or not keeps_journal:
                 partial.unlink(missing_ok=True)
+
+
+def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
+    """The partial file and the journal of a file, or of one table of a database."""
+    name = path.name if table is None else f"{path.name}.{table}"
+    return path.parent / f"{name}.partial", path.parent / f"{name}.journal"
 
 
 def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
@@ -108,13 +117,8 @@ def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:
         )
 
 
-def _publish(partial: Path, target: Path, given: Path) -> None:
+def _publish(partial: Path, target: Path, given: Path, shown: Path) -> None:
     try:
         publish(partial, target)
     except OSError as error:
-        kept = _beside(given, ".partial")
-        raise OSError(f"--output {given}: {error.strerror}; the results are in {kept}") from error
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
+        raise OSError(f"--output {given}: {error.strerror}; the results are in {shown}") from error

@@ -26,7 +26,7 @@ from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
 from zenovay_async.cli.report_file import ReportFile
-from zenovay_async.cli.resumable import open_resumable
+from zenovay_async.cli.resumable import files_beside, open_resumable
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals
 from zenovay_async.cli.streams import discard_stdout
@@ -83,7 +83,7 @@ def run(job: Job) -> int:
     options, lines = job.options, LogLines(job.options.log_format)
     with contextlib.ExitStack() as stack:
         try:
-            check_distinct(options)
+            check_distinct(options, () if options.output is None else files_beside(options.output, _table(job)))
             if job.request.operation.is_per_website:
                 check_websites(options, job.ids)
             keys = stack.enter_context(open_keys(options.keys_from))
@@ -138,20 +138,23 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
     if options.resume and options.restart:
         raise ConfigurationError("--resume --restart: expected one of them")
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
-    in_place = options.format == "sqlite"
     if is_resumable and options.output is not None:
-        table = _name(request) if in_place else None
-        with open_resumable(options.output, _description(job), start, table=table) as resumable:
+        with open_resumable(options.output, _description(job), start, table=_table(job)) as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
         raise ConfigurationError(f"--{start}: needs -o FILE, in a folder that can be written")
-    if in_place and options.output is not None:
+    if _table(job) is not None and options.output is not None:
         # The writer opens it.
         yield io.StringIO(), None
         return
     with open_destination(options.output, is_data=is_data(options.format, request.operation.result)) as file:
         yield file, None
+
+
+def _table(job: Job) -> str | None:
+    """Name of what is written to the output itself as it comes; ``None`` if nothing is."""
+    return _name(job.request) if job.options.format == "sqlite" else None
 
 
 def _name(request: Request) -> str:
