@@ -71,7 +71,7 @@ class Batches:
             raise
         if self._errors:
             self._end_early(None)
-            codes = set(map(exit_code_of, self._errors.values()))
+            codes = {exit_code_of(error, is_batch=True) for error in self._errors.values()}
             return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
         if self._resumable is not None:
             self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
