@@ -71,8 +71,6 @@ def test_a_file_that_cannot_be_written_is_named_as_given(tmp_path: Path, capsys:
         (tmp_path, "Is a directory"),
         (Path("/"), "Is a directory"),
         (Path(), "Is a directory"),
-        # Too long with the ending of a partial file.
-        (tmp_path / ("n" * 250), "File name too long"),
     ):
         assert main([*PAGES, "--sandbox", "1", "-o", str(path)]) == 2
         assert capsys.readouterr().err == f"zenovay-async: --output {path}: {reason}\n"
