@@ -63,7 +63,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     # What is beside a link is not beside its target.
     given = target if path.is_symlink() else path
     partial, kept = files_beside(target, table)
-    shown, _ = files_beside(given, table)
+    shown, shown_journal = files_beside(given, table)
     try:
         _check_start(start, partial, kept, shown)
     except OSError as error:
@@ -77,7 +77,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         file = open_text(partial, shown, "w")
         _protect(partial, target)
         kept_in = shown if table is None else path
-        run = Resumable(file, kept_in, journal, shown.with_suffix(".journal"))
+        run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
         try:
             with file:
