@@ -176,6 +176,22 @@ async def test_a_server_is_the_same_however_it_is_written_and_its_password_is_ke
     assert await runs("--resume", "--base-url", f"{sandbox.url}/") == Ended(0, "")
 
 
+async def test_a_run_that_does_not_begin_leaves_what_is_kept_as_it_was(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs.stop_after(2)
+    before = runs.files()
+    for options in (["--failures", "."], ["--csv-safe"]):
+        assert (await runs("--resume", *options)).code == 2
+    with monkeypatch.context() as patch:
+        patch.delenv("ZENOVAY_API_KEY")
+        assert (await runs("--resume")).code == 2
+        patch.setenv("ZENOVAY_API_KEY", "zv_of_nobody")
+        assert (await runs("--resume", "--all-websites", ids=[])).code == 3
+    assert runs.files() == before
+    assert await runs("--resume") == Ended(0, "")
+
+
 async def test_ids_may_come_and_go_between_two_runs(runs: Runs, sandbox: Sandbox) -> None:
     first, second, third = sandbox.website_ids
     await runs.stop_after(1, ids=[first, second])
@@ -347,6 +363,8 @@ async def test_a_run_that_is_killed_while_it_replays_loses_nothing(tmp_path: Pat
                 [(website_id, b'{"pages": []}') for website_id in ids],
             )
         (tmp_path / "ids").write_text("\n".join([*ids, *sandbox.website_ids]))
+        # So that its size is that of the replay.
+        night.partial.write_bytes(b"")
         # It is killed before its end, however late the kill comes.
         sandbox.fault(Fault.latency(60))
         assert (await night.run("--resume", kill_at_size=1000)).code == -9

@@ -80,6 +80,8 @@ class Batches:
     async def _fetch_together(self) -> None:
         if None in self._errors:
             raise self._errors[None]
+        if self._resumable is not None:
+            self._resumable.begin()
         try:
             async with asyncio.TaskGroup() as group:
                 for run in self._runs:

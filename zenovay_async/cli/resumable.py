@@ -42,6 +42,15 @@ class Resumable:
     is_complete: bool = False
     keeps_journal: bool = False
 
+    def begin(self) -> None:
+        """Empty the partial file, which is made again from the journal.
+
+        Raises:
+            OSError: It cannot be emptied.
+        """
+        if os.fstat(self.file.fileno()).st_size:
+            self.file.truncate(0)
+
 
 @contextlib.contextmanager
 def open_resumable(path: Path, describes: str, start: Start, *, table: str | None) -> Generator[Resumable]:
@@ -74,7 +83,8 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: None if keeps_journal else _remove_journal(kept))
         _enter(stack, journal)
-        file = open_text(partial, shown, "w")
+        # What an earlier run wrote stays until the first result comes.
+        file = open_text(partial, shown, "a")
         _protect(partial, target)
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown_journal)
