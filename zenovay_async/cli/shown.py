@@ -46,6 +46,12 @@ def as_options(text: str) -> str:
     return _BOUND.sub(_as_option, text)
 
 
+def describe_error(error: Exception) -> str:
+    """The message of an error that ends a run, on one line, in the words of the command line and without an API key."""
+    # Otherwise as it is: spaces may belong to the name of a file.
+    return redact_keys(" ".join(as_options(str(error)).splitlines()))
+
+
 def _as_option(bound: re.Match[str]) -> str:
     name, value = bound[1].replace("_", "-"), bound[2]
     return f"--{name} {float(value) * 100:.4g}%" if "." in value else f"--{name} {value}"
