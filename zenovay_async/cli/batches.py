@@ -45,7 +45,6 @@ class Batches:
         self._runs = runs
         self._errors = errors
         self._keys = len(runs) + len(errors)
-        self._is_all_listed = not errors
         self._writer = writer
         self._reporter = reporter
         self._resumable = resumable
@@ -73,9 +72,9 @@ class Batches:
             self._end_early(None)
             codes = set(map(exit_code_of, self._errors.values()))
             return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
-        if self._resumable is not None:
-            self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
         self._reporter.summarize(self._skipped)
+        if self._resumable is not None:
+            self._complete(self._resumable)
         return FAILED if self._reporter.failed else OK
 
     async def _fetch_together(self) -> None:
@@ -111,6 +110,18 @@ class Batches:
         sizes = [run.distinct for run in self._runs if run.distinct is not None]
         return sum(sizes) if len(sizes) == self._keys else None
 
+    @property
+    def _written(self) -> int:
+        """How many results of the journal are written."""
+        return sum(run.written for run in self._runs)
+
+    def _complete(self, resumable: Resumable) -> None:
+        others = resumable.journal.done - self._written
+        if others > 0:
+            results = f"{others:,} {'result' if others == 1 else 'results'}"
+            self._lines.write(f"{results} of other websites kept in {resumable.journal_name}", kept=others)
+        resumable.is_complete, resumable.keeps_journal = True, self._reporter.failed > 0 or others > 0
+
     def _end_early(self, error: BaseException | None) -> None:
         """Write the results so far, which were paid for, and say where they are."""
         reporter, writer, resumable = self._reporter, self._writer, self._resumable
@@ -127,10 +138,11 @@ class Batches:
                 reason = f"{len(self._errors)} of {self._keys} keys failed"
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
-            kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
-            # Of a key whose websites could not be listed, what an earlier run kept is in the journal alone.
-            has_all = self._is_all_listed or kept == reporter.done - reporter.failed
-            file = resumable.kept_in if is_written and has_all else resumable.journal_name
+            total, kept, file = self._total, self._written, resumable.kept_in
+            # Of IDs that are not known, of a pipe or a key, what an earlier run kept is in the journal alone.
+            if not is_written or (total is None and kept < resumable.journal.done):
+                kept, file = resumable.journal.done, resumable.journal_name
+            of = "" if total is None or total < kept else f" of {total:,}"
             text = f"kept {kept:,}{of} in {file}; go on with --resume"
             self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)
 

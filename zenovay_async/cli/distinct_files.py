@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 from zenovay_async import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zenovay_async.cli.options import PerWebsite
 
 _STDIN, _STDOUT, _STDERR = Path("/dev/stdin"), Path("/dev/stdout"), Path("/dev/stderr")
 
 
-def check_distinct(options: PerWebsite) -> None:
-    """Check that the files beside the results would overwrite no other file of the run, nor the results the keys.
+def check_distinct(options: PerWebsite, kept: Sequence[Path]) -> None:
+    """Check that no file that the run writes is another one of it, but results may replace the file of the IDs.
+
+    Args:
+        options: The options.
+        kept: Where results are until the run is whole.
 
     Raises:
         ConfigurationError: They would, also through a link.
@@ -26,12 +32,14 @@ def check_distinct(options: PerWebsite) -> None:
         ("--ids-from", ids),
         ("--keys-from", keys),
         ("--output", output),
-        ("--output", output.with_name(f"{output.name}.partial")),
-        ("--output", output.with_name(f"{output.name}.journal")),
+        *(("--output", path) for path in kept),
         ("standard error", _STDERR),
     ]
-    if keys is not None and _is_same_file(keys, output):
-        raise ConfigurationError(f"--output {output}: this is the file of --keys-from; expected another one")
+    # The IDs are read before the results replace anything, but after what is kept is opened.
+    for name, path, written in (("--ids-from", ids, kept), ("--keys-from", keys, [output, *kept])):
+        for other in written:
+            if path is not None and _is_same_file(path, other):
+                raise ConfigurationError(f"--output {other}: this is the file of {name}; expected another one")
     for name, path in (("--failures", options.failures), ("--report", options.report)):
         if path is None:
             continue

@@ -31,7 +31,7 @@ class Resumable:
         journal: What is done; the partial file is made of it.
         journal_name: The name of its file, for messages.
         is_complete: Whether every website was tried, so that the partial file becomes the whole one.
-        has_failures: Whether some of them failed, so that the journal is kept to try them again.
+        keeps_journal: Whether the journal is kept all the same: some of them failed, or it has others.
     """
 
     file: IO[str]
@@ -39,7 +39,7 @@ class Resumable:
     journal: Journal
     journal_name: Path
     is_complete: bool = False
-    has_failures: bool = False
+    keeps_journal: bool = False
 
 
 @contextlib.contextmanager
@@ -59,13 +59,18 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         OSError: The file could neither be replaced nor written at the end; the error says where the results are.
     """
     target = Path(os.path.realpath(path))
-    suffix = "" if table is None else f".{table}"
-    partial, kept = _beside(target, f"{suffix}.partial"), _beside(target, f"{suffix}.journal")
-    shown = _beside(path, f"{suffix}.partial")
+    # What is beside a link is not beside its target.
+    given = target if path.is_symlink() else path
+    partial, kept = files_beside(target, table)
+    shown, _ = files_beside(given, table)
+    try:
+        if start == "new" and partial.exists() and kept.exists() and kept.stat().st_size:
+            _check_not_in_use(Journal(kept, result_type=Any, describes=describes), path)
+        _check_start(start, partial, kept, shown)
+    except OSError as error:
+        # A name that is too long, although that of the results is not.
+        raise ConfigurationError(f"--output {path}: {shown}: {error.strerror}") from error
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
-    if start == "new" and partial.exists() and kept.exists():
-        _check_not_in_use(Journal(kept, result_type=Any, describes=describes), path)
-    _check_start(start, partial, kept, shown)
     keeps_journal = True
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
@@ -78,10 +83,10 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
             with file:
                 yield run
             if run.is_complete and table is None:
-                _publish(partial, target, path)
+                _publish(partial, target, path, shown)
             is_published = run.is_complete
         finally:
-            keeps_journal = run.has_failures if is_published else run.is_complete or journal.done > 0
+            keeps_journal = run.keeps_journal if is_published else run.is_complete or journal.done > 0
             if is_published or not keeps_journal:
                 partial.unlink(missing_ok=True)
 
@@ -98,6 +103,12 @@ def _check_not_in_use(journal: Journal, path: Path) -> None:
     except ConfigurationError as error:
         if is_in_use(error):
             raise
+
+
+def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
+    """The partial file and the journal of a file of results, which is no link."""
+    name = path if table is None else f"{path}.{table}"
+    return Path(f"{name}.partial"), Path(f"{name}.journal")
 
 
 def _enter(stack: contextlib.ExitStack, journal: Journal, path: Path) -> None:
@@ -121,20 +132,15 @@ def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:
         raise ConfigurationError(
             f"{shown} is of a run that ended early: go on with --resume, or discard it and begin anew with --restart"
         )
-    if partial.stat().st_size and not kept.exists():
+    if partial.stat().st_size and not (kept.exists() and kept.stat().st_size):
         raise ConfigurationError(
-            f"{shown.with_suffix('.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
-            "discard it with --restart"
+            f"{shown.with_suffix('.journal')} is missing or empty, without which --resume cannot go on: move {shown} "
+            "away, or discard it with --restart"
         )
 
 
-def _publish(partial: Path, target: Path, given: Path) -> None:
+def _publish(partial: Path, target: Path, given: Path, shown: Path) -> None:
     try:
         publish(partial, target)
     except OSError as error:
-        kept = _beside(given, ".partial")
-        raise OSError(f"--output {given}: {error.strerror}; the results are in {kept}") from error
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
+        raise OSError(f"--output {given}: {error.strerror}; the results are in {shown}") from error

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from zenovay_async import ConfigurationError, ZenovayError
@@ -26,7 +27,7 @@ from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
 from zenovay_async.cli.report_file import ReportFile
-from zenovay_async.cli.resumable import is_in_use, open_resumable
+from zenovay_async.cli.resumable import files_beside, is_in_use, open_resumable
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals
 from zenovay_async.cli.streams import discard_stdout
@@ -35,7 +36,6 @@ from zenovay_async.cli.websites import check_websites, find_websites
 if TYPE_CHECKING:
     from collections.abc import Generator
     from io import FileIO
-    from pathlib import Path
 
     from zenovay_async.cli.keys import NamedKey
     from zenovay_async.cli.operations import Request
@@ -83,7 +83,7 @@ def run(job: Job) -> int:
     options, lines = job.options, LogLines(job.options.log_format)
     with contextlib.ExitStack() as stack:
         try:
-            check_distinct(options)
+            check_distinct(options, _kept_in(job))
             if job.request.operation.is_per_website:
                 check_websites(options, job.ids)
             keys = stack.enter_context(open_keys(options.keys_from))
@@ -143,20 +143,35 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
     if options.resume and options.restart:
         raise ConfigurationError("--resume --restart: expected one of them")
     start: Start = "resume" if options.resume else "restart" if options.restart else "new"
-    in_place = options.format == "sqlite"
     if is_resumable and options.output is not None:
-        table = _name(request) if in_place else None
-        with open_resumable(options.output, _description(job), start, table=table) as resumable:
+        with open_resumable(options.output, _description(job), start, table=_table(job)) as resumable:
             yield resumable.file, resumable
         return
     if start != "new":
         raise ConfigurationError(f"--{start}: needs -o FILE, in a folder that can be written")
-    if in_place and options.output is not None:
+    if options.format == "sqlite" and options.output is not None:
         # The writer opens it.
         yield io.StringIO(), None
         return
     with open_destination(options.output, is_data=is_data(options.format, request.operation.result)) as file:
         yield file, None
+
+
+def _kept_in(job: Job) -> tuple[Path, ...]:
+    """Where results are until the run is whole, beside the file of them all."""
+    output = job.options.output
+    if output is None:
+        return ()
+    try:
+        return files_beside(Path(os.path.realpath(output)), _table(job))
+    except OSError as error:
+        # A working directory that is gone.
+        raise ConfigurationError(f"--output {output}: {error.strerror}") from error
+
+
+def _table(job: Job) -> str | None:
+    """Name of what is written to the output as it comes; ``None`` if nothing is."""
+    return _name(job.request) if job.options.format == "sqlite" else None
 
 
 def _name(request: Request) -> str:
