@@ -236,6 +236,8 @@ async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: 
             return OK
         sources = await find_websites(options, job.ids, listed, clients)
         writer.domains = sources.domains
+        # Those of keys that end alone come as the run goes on.
+        outputs.report_file.errors = sources.errors
         messages.max_wait = options.max_outage
         typed = listed is not None and listed.isatty()
         fits = not typed and not (writer.streams and outputs.file.isatty())
