@@ -18,7 +18,7 @@ from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.shown import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -34,7 +34,8 @@ class ReportFile:
 
     Attributes:
         reports: What returns what was done so far, by the name of the key.
-        errors: What ended the run, by the name of the key; ``None`` if that ended all.
+        errors: What ended the batch of a key of several, by its name.
+        error: What ended the run.
     """
 
     def __init__(self, path: Path | None, names: Sequence[str] = ()) -> None:
@@ -42,7 +43,8 @@ class ReportFile:
         self.reports: dict[str | None, Callable[[], BatchReport]] = {
             name: lambda: BatchReport(started=started) for name in names or (None,)
         }
-        self.errors: dict[str | None, Exception] = {}
+        self.errors: Mapping[str | None, Exception] = {}
+        self.error: Exception | None = None
         self._path = path
 
     def begin(self) -> None:
@@ -102,7 +104,7 @@ class ReportFile:
 
     def _end_of(self, name: str | None) -> dict[str, str | None]:
         """What ended a run early, as its last line on standard error has it."""
-        error = self.errors.get(name)
+        error = self.error if name is None else self.errors.get(name)
         if error is None:
             return {"error": None, "message": None}
         return {"error": type(error).__name__, "message": describe_error(error)}

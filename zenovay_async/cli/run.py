@@ -117,10 +117,10 @@ def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: Re
     except ZenovayError as error:
         if is_in_use(error):
             report_file.leave()
-        report_file.errors[None] = error
+        report_file.error = error
         return print_error(error, exit_code_of(error), lines)
     except OSError as error:
-        report_file.errors[None] = error
+        report_file.error = error
         return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
 
 
