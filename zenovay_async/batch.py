@@ -26,12 +26,12 @@ from zenovay_async._session.background import SCOPE, Background, BackgroundScope
 from zenovay_async._session.slots import Slots
 from zenovay_async.events import is_listener
 from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ConfigurationError, QuotaExceededError
+from zenovay_async.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from zenovay_async.journal import Journal
     from zenovay_async.rate_limits import Quota
 
 __all__ = ["Batch", "BatchResult", "Failure", "Success"]
@@ -109,6 +109,7 @@ class Batch(Generic[ItemT, T]):
         _check_bounds(max_failures, max_requests)
         if journal is None and key is not str:
             raise ConfigurationError(f"key={key!r}: it is what a journal knows an item by; pass journal=, too")
+        _check_journal(journal)
         if on_progress is not None and not is_listener(on_progress):
             raise ConfigurationError(f"on_progress={on_progress!r}: expected a plain function of one report, or None")
         is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
@@ -258,7 +259,7 @@ class Batch(Generic[ItemT, T]):
             requests=tally.requests,
             retries=tally.retries,
             rate_limited=tally.rate_limited,
-            waited=0.0 if self._loop is None else tally.waited(self._loop.time()),
+            waited=0.0 if self._loop is None else round(tally.waited(self._loop.time()), 3),
             p50=tally.quantile(0.5),
             p95=tally.quantile(0.95),
             quota_remaining=None if self._quota is None else self._quota().remaining,
@@ -381,6 +382,11 @@ class Batch(Generic[ItemT, T]):
         for worker in self._workers:
             if worker is not own:
                 worker.cancel()
+
+
+def _check_journal(journal: Any) -> None:
+    if journal is not None and not isinstance(journal, Journal):
+        raise ConfigurationError(f'journal={journal!r}: expected a Journal, such as Journal("run.db"), or None')
 
 
 def _check_bounds(max_failures: float | None, max_requests: int | None) -> None:

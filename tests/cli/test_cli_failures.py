@@ -117,6 +117,7 @@ async def test_a_quota_exhausted_in_the_middle_is_exit_code_4_and_what_was_paid_
     assert failed.startswith("nobody: Website not found")
     assert stopped == "stopped: 2 of 4 done, 1 failed"
     assert why.startswith("zenovay-async: Monthly limit exceeded")
+    assert re.search(r"; the quota resets at \d{4}-\d\d-01 00:00 UTC$", why)
 
 
 async def test_a_response_that_does_not_come_in_time_is_exit_code_1(

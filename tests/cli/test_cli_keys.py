@@ -144,8 +144,8 @@ async def test_the_key_of_the_environment_is_not_used(at: Run, sandbox: Sandbox,
         (["name,key"], 1, "fewer than 8 characters, which is no API key; expected NAME,KEY"),
         ([f"a,{OTHER}", f'b,"{WRONG}"'], 2, "the key is more than an API key, or has a character that none has, such"),
         ([f"a,{OTHER}", "b,zv_your_api_key"], 2, "the key is a placeholder, not an API key."),
-        ([f"a,{OTHER}", f"a,{WRONG}"], 2, "the name of line 1; expected each once"),
-        ([f"a,{OTHER}", "", f"b,{OTHER}"], 3, "the key of line 1; expected each once"),
+        ([f"a,{OTHER}", f"a,{WRONG}"], 2, "it has the name of line 1; expected each once"),
+        ([f"a,{OTHER}", "", f"b,{OTHER}"], 3, "it has the key of line 1; expected each once"),
     ],
 )
 def test_a_line_that_is_no_key_is_named_by_its_number_and_not_shown(
@@ -251,6 +251,10 @@ async def test_the_report_has_what_was_done_for_each_key(at: Run, sandbox: Sandb
     done = {name: (found["done"], found["requests"]) for name, found in reported["keys"].items()}
     assert done == {"acme": (len(IDS), len(IDS)), "globex": (1, 1), "initech": (0, 0)}
     assert all(found["ended"] for found in reported["keys"].values())
+    errors = {name: found["error"] for name, found in reported["keys"].items()}
+    assert errors == {"acme": None, "globex": None, "initech": "AuthenticationError"}
+    assert reported["keys"]["initech"]["message"].startswith("Invalid API key")
+    assert (reported["error"], reported["message"]) == (None, None)
 
 
 async def test_lines_for_programs_have_the_name_of_the_key(

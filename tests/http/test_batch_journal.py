@@ -320,6 +320,7 @@ async def test_a_value_that_cannot_be_kept_is_handed_out_and_named(path: Path) -
     ("options", "message"),
     [
         ({"key": repr}, "journal="),
+        ({"journal": "run.db"}, "journal='run.db': expected a Journal"),
         ({"max_failures": -1}, "max_failures=-1"),
         ({"max_failures": 1.5}, r"max_failures=1\.5"),
         ({"max_failures": True}, "max_failures=True"),

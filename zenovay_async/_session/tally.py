@@ -84,5 +84,6 @@ class Tally:
         for bucket, number in sorted(self._buckets.items()):
             rank -= number
             if rank <= 0:
-                return float(_SHORTEST * _GROWTH ** (bucket + 0.5))
+                # More digits would say more than is known.
+                return float(f"{_SHORTEST * _GROWTH ** (bucket + 0.5):.3g}")
         return None

@@ -15,9 +15,10 @@ import msgspec
 from zenovay_async import BatchReport, ConfigurationError
 from zenovay_async.cli.destination import is_replaced, publish
 from zenovay_async.cli.json_encoding import encode_json
+from zenovay_async.cli.shown import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -33,9 +34,8 @@ class ReportFile:
 
     Attributes:
         reports: What returns what was done so far, by the name of the key.
-
-    Raises:
-        ConfigurationError: It cannot be written.
+        errors: What ended the batch of a key of several, by its name.
+        error: What ended the run.
     """
 
     def __init__(self, path: Path | None, names: Sequence[str] = ()) -> None:
@@ -43,7 +43,17 @@ class ReportFile:
         self.reports: dict[str | None, Callable[[], BatchReport]] = {
             name: lambda: BatchReport(started=started) for name in names or (None,)
         }
+        self.errors: Mapping[str | None, Exception] = {}
+        self.error: Exception | None = None
         self._path = path
+
+    def begin(self) -> None:
+        """Write the report of the beginning.
+
+        Raises:
+            ConfigurationError: It cannot be written.
+        """
+        path = self._path
         if path is None:
             return
         try:
@@ -53,7 +63,12 @@ class ReportFile:
             elif path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         except OSError as error:
+            self.leave()
             raise ConfigurationError(f"--report {path}: {error.strerror}") from error
+
+    def leave(self) -> None:
+        """Leave the file as it is, such as for another run that goes on."""
+        self._path = None
 
     def write(self, exit_code: int) -> None:
         """Write the report of the end.
@@ -83,8 +98,16 @@ class ReportFile:
             if exit_code is not None and report.ended is None:
                 # It ended before the first request.
                 report = msgspec.structs.replace(report, ended=datetime.now(UTC))
-            reports[name] = report.to_dict()
-        return reports.get(None, {"keys": reports}) | {"exit_code": exit_code}
+            reports[name] = report.to_dict() | self._end_of(name)
+        whole = reports.get(None) or {"keys": reports} | self._end_of(None)
+        return whole | {"exit_code": exit_code}
+
+    def _end_of(self, name: str | None) -> dict[str, str | None]:
+        """What ended a run early, as its last line on standard error has it."""
+        error = self.error if name is None else self.errors.get(name)
+        if error is None:
+            return {"error": None, "message": None}
+        return {"error": type(error).__name__, "message": describe_error(error)}
 
 
 def _replace(target: Path, text: str) -> None:

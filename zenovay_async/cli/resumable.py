@@ -15,7 +15,7 @@ from zenovay_async.cli.destination import open_text, publish
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_RESTART = re.compile("choose another path, or pass restart=True to forget what is in it")
+_OTHER = re.compile(r"is of a run with describes=(.+), and this one has describes=(.+); .*")
 
 Start: TypeAlias = Literal["new", "resume", "restart"]
 """How a run begins: where none was interrupted, from where one was, or anew all the same."""
@@ -64,6 +64,8 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     partial, kept = files_beside(target, table)
     shown, shown_journal = files_beside(given, table)
     try:
+        if start == "new" and partial.exists() and kept.exists() and kept.stat().st_size:
+            _check_not_in_use(Journal(kept, result_type=Any, describes=describes), path)
         _check_start(start, partial, kept, shown)
     except OSError as error:
         # A name that is too long, although that of the results is not.
@@ -72,7 +74,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     keeps_journal = True
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
-        _enter(stack, journal)
+        _enter(stack, journal, path)
         file = open_text(partial, shown, "w")
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown_journal)
@@ -89,20 +91,38 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
                 partial.unlink(missing_ok=True)
 
 
+def is_in_use(error: BaseException) -> bool:
+    """Whether a run was refused because another one, which goes on, writes the same file."""
+    return isinstance(error, ConfigurationError) and getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_BUSY"
+
+
+def _check_not_in_use(journal: Journal, path: Path) -> None:
+    try:
+        with contextlib.ExitStack() as stack:
+            _enter(stack, journal, path)
+    except ConfigurationError as error:
+        if is_in_use(error):
+            raise
+
+
 def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
     """The partial file and the journal of a file of results, which is no link."""
     name = path if table is None else f"{path}.{table}"
     return Path(f"{name}.partial"), Path(f"{name}.journal")
 
 
-def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
+def _enter(stack: contextlib.ExitStack, journal: Journal, path: Path) -> None:
+    """Open a journal; errors are in the words of the command line."""
     try:
         stack.enter_context(journal)
     except ConfigurationError as error:
-        # The command line has it as an option.
-        raise ConfigurationError(
-            _RESTART.sub("go on with the same options, or begin anew with --restart", error.message)
-        ) from error
+        if is_in_use(error):
+            raise ConfigurationError(
+                f"{path} is in use by another run; wait for its end, or choose another file with -o"
+            ) from error.__cause__
+        text = r"is of another run, of \1, and this one is of \2; "
+        advice = "go on with the same options, or begin anew with --restart"
+        raise ConfigurationError(_OTHER.sub(text + advice, error.message)) from error
 
 
 def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:

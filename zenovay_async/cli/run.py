@@ -27,7 +27,7 @@ from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
 from zenovay_async.cli.report_file import ReportFile
-from zenovay_async.cli.resumable import files_beside, open_resumable
+from zenovay_async.cli.resumable import files_beside, is_in_use, open_resumable
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals
 from zenovay_async.cli.streams import discard_stdout
@@ -110,12 +110,17 @@ def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: Re
             open_ids(options.ids_from) as listed,
             _open_output(job, is_resumable=is_resumable) as (file, resumable),
         ):
+            report_file.begin()
             return asyncio.run(_run(job, keys, listed, Outputs(file, resumable, lines, report_file)))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ZenovayError as error:
+        if is_in_use(error):
+            report_file.leave()
+        report_file.error = error
         return print_error(error, exit_code_of(error, is_batch=job.request.operation.is_per_website), lines)
     except OSError as error:
+        report_file.error = error
         return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
 
 
@@ -231,6 +236,8 @@ async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: 
             return OK
         sources = await find_websites(options, job.ids, listed, clients)
         writer.domains = sources.domains
+        # Those of keys that end alone come as the run goes on.
+        outputs.report_file.errors = sources.errors
         messages.max_wait = options.max_outage
         typed = listed is not None and listed.isatty()
         fits = not typed and not (writer.streams and outputs.file.isatty())

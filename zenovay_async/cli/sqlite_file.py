@@ -127,6 +127,8 @@ class SqliteFile(Writer):
                 raise OSError(number, os.strerror(number)) from error
             is_locked = code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
             reason = f"locked by another program for {_MAX_WAIT:g} s" if is_locked else error
+            if code == sqlite3.SQLITE_NOTADB:
+                reason = "it is no SQLite database; choose another file"
             raise OSError(f"--output {self._path}: {reason}") from error
 
     def _ensure_table(self, connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
