@@ -123,8 +123,10 @@ class Batch(Generic[ItemT, T]):
         self._source = ItemSource(items)
         self._concurrency = concurrency
         self._scope = BackgroundScope(Background(max_outage, max_requests))
-        self._fetcher = Fetcher(fetch, self._scope.background, self._stop, lambda: self.succeeded > self._replayed)
-        self._recorder = None if journal is None else Recorder(journal, key, self._fetcher, self._fail)
+        self._fetch = fetch
+        self._journal = journal
+        self._key = key
+        self._recorder: Recorder[ItemT, T] | None = None
         self._max_failures = max_failures
         self._on_progress = on_progress
         self._quota = quota
@@ -153,8 +155,12 @@ class Batch(Generic[ItemT, T]):
         if self._entered:
             raise RuntimeError("A batch is used once; create another with zenovay.batch(...)")
         self._loop = loop = running_loop()
-        if self._recorder is not None:
-            self._recorder.open()
+        # The workers alone refer to it, as it refers to this batch.
+        fetcher = Fetcher(self._fetch, self._scope.background, self._stop, lambda: self.succeeded > self._replayed)
+        if self._journal is not None:
+            recorder = Recorder(self._journal, self._key, fetcher, self._fail)
+            recorder.open()
+            self._recorder = recorder
         self._entered = True
         self._started = datetime.now(UTC)
         if self._on_progress is not None:
@@ -165,7 +171,7 @@ class Batch(Generic[ItemT, T]):
         # More workers than items would be made in vain, and take a minute where there is no bound to speak of.
         size = self._source.size
         for _ in range(self._concurrency if size is None else min(self._concurrency, size)):
-            worker = loop.create_task(self._work())
+            worker = loop.create_task(self._work(fetcher))
             self._workers.add(worker)
             worker.add_done_callback(self._retire)
         return self
@@ -184,6 +190,8 @@ class Batch(Generic[ItemT, T]):
         finally:
             if self._recorder is not None:
                 unrecorded = self._recorder.close(is_handled=error is None)
+                # It refers to this batch.
+                self._recorder = None
         self._scope.ended = True
         self._results.clear()
         self._ended = datetime.now(UTC)
@@ -230,7 +238,11 @@ class Batch(Generic[ItemT, T]):
                 if self._has_lost_item and failure is None:
                     failure = RuntimeError(_WORKER_CANCELED)
                 self._has_lost_item = False
-                raise failure or StopAsyncIteration
+                try:
+                    raise failure or StopAsyncIteration
+                finally:
+                    # Or its traceback would refer to this frame, which refers to it.
+                    del failure
             self._changed.clear()
             await self._changed.wait()
         result, copies, key = results[0]
@@ -264,9 +276,9 @@ class Batch(Generic[ItemT, T]):
             quota_remaining=None if self._quota is None else self._quota().remaining,
         )
 
-    async def _work(self) -> None:
+    async def _work(self, fetcher: Fetcher[ItemT, T]) -> None:
         slots, source, results, recorder = self._result_slots, self._source, self._results, self._recorder
-        waits, has_copies, fetch = source.waits, source.has_copies, self._choose_fetch()
+        waits, has_copies, fetch = source.waits, source.has_copies, self._choose_fetch(fetcher)
         while not source.ended:
             # The slot first: a result never waits for one, and so is never lost when the batch stops.
             if not slots.acquire_nowait():
@@ -299,9 +311,10 @@ class Batch(Generic[ItemT, T]):
             if len(results) == 1:
                 self._changed.set()
 
-    def _choose_fetch(self) -> Callable[[ItemT], Coroutine[Any, Any, BatchResult[ItemT, T] | None]]:
+    def _choose_fetch(
+        self, fetcher: Fetcher[ItemT, T]
+    ) -> Callable[[ItemT], Coroutine[Any, Any, BatchResult[ItemT, T] | None]]:
         """What makes the result of an item; ``None`` if an equal one stopped the batch."""
-        fetcher = self._fetcher
         if self._source.is_lazy:
             return lambda item: fetcher.fetch_or_join(item, key_of(item), fetcher.fetch)
         return fetcher.fetch
