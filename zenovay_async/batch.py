@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from datetime import UTC, datetime
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
@@ -307,6 +308,8 @@ class Batch(Generic[ItemT, T]):
                 if result.replayed:
                     self._replayed += done
             results.append((result, copies, key))
+            # Frames to which an error's traceback refers lead to this one.
+            result = None
             # A consumer waits only while there are no results.
             if len(results) == 1:
                 self._changed.set()
@@ -347,10 +350,15 @@ class Batch(Generic[ItemT, T]):
     def _report_progress(self) -> None:
         if self._on_progress is None:
             return
+        listener: Callable[[BatchReport], object] = self._on_progress
         try:
-            self._on_progress(self.report)
+            returned = listener(self.report)
         except Exception:
             _logger.exception("on_progress failed")
+        else:
+            if iscoroutine(returned):
+                returned.close()
+                _logger.error("on_progress returned a coroutine, which nothing awaits; expected a plain function")
         # From its end on, as one that blocks would be due again at once.
         if self._ended is None and self._loop is not None:
             self._timer = self._loop.call_later(_PROGRESS, self._report_progress)

@@ -146,6 +146,18 @@ async def test_a_listener_of_the_progress_that_fails_is_logged_and_ends_nothing(
     assert "on_progress failed" in caplog.text
 
 
+async def test_a_listener_of_the_progress_that_turns_out_to_be_asynchronous_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def listen(_: BatchReport) -> None:
+        raise AssertionError
+
+    listener: Any = lambda report: listen(report)  # noqa: E731, PLW0108 - a plain function by its looks
+    async with batch([1], fetch_that_fails(), on_progress=listener) as results:
+        assert len([result async for result in results]) == 1
+    assert "on_progress returned a coroutine" in caplog.text
+
+
 async def test_a_report_is_there_before_a_batch_is_entered_and_goes_to_json() -> None:
     results = batch(range(3), fetch_that_fails(1))
     assert (results.report.done, results.report.ended) == (0, None)

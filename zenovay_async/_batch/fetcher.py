@@ -110,11 +110,13 @@ class Fetcher(Generic[ItemT, T]):
         in_flight[key] = result = None
         try:
             result = await fetch(item)
+            return result
         finally:
             future = in_flight.pop(key)
             if future is not None:
                 future.set_result(result)
-        return result
+            # The frames of its error lead to this one.
+            del result
 
     def _stop_if_fatal(self, item: ItemT, error: BaseException) -> None:
         """Stop the batch and raise the error, if every item would meet it; from another that has it in or under it."""
