@@ -23,8 +23,9 @@ from zenovay_async._batch.source import End, ItemSource, key_of
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
-from zenovay_async._session.background import SCOPE, Background, BackgroundScope
+from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
 from zenovay_async._session.slots import Slots
+from zenovay_async._session.tally import Tally
 from zenovay_async.events import is_listener
 from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ConfigurationError, QuotaExceededError
 
@@ -123,7 +124,10 @@ class Batch(Generic[ItemT, T]):
             raise ConfigurationError(f"fetch={fetch!r}: expected a function of one item")
         self._source = ItemSource(items)
         self._concurrency = concurrency
-        self._scope = BackgroundScope(Background(max_outage, max_requests))
+        around = current_scope()
+        outer = None if around is None else around.background
+        tally = Tally(None if outer is None else outer.tally)
+        self._scope = BackgroundScope(Background(max_outage, max_requests, tally, outer=outer))
         self._fetch = fetch
         self._journal = journal
         self._key = key

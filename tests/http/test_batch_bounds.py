@@ -98,6 +98,27 @@ async def test_a_batch_in_a_batch_that_stops_is_the_failure_of_its_item(zenovay:
     assert errors == [BatchStoppedError, BatchStoppedError]
 
 
+async def test_a_bound_holds_for_the_batches_inside_of_fetch(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    """Their requests are in the report of the outer one, too."""
+    inner: list[BatchReport] = []
+
+    async def fetch(_: int) -> int:
+        results = zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, concurrency=1, max_requests=3)
+        try:
+            async with results:
+                return len([result async for result in results])
+        finally:
+            inner.append(results.report)
+
+    with pytest.raises(BatchStoppedError, match=r"after 5 requests \(max_requests=5\)"):
+        async with zenovay.batch(range(4), fetch, concurrency=1, max_requests=5) as outer:
+            async for result in outer:
+                assert result.value == 3
+    assert [report.requests for report in inner] == [3, 2]
+    assert sandbox.count() == outer.report.requests == 5
+    assert outer.report.p50 is not None
+
+
 @pytest.mark.looptime
 async def test_the_progress_comes_once_a_second_and_at_the_end() -> None:
     reports: list[BatchReport] = []
