@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter, deque
 from datetime import UTC, datetime
 from inspect import iscoroutine
@@ -28,12 +29,12 @@ from zenovay_async._session.slots import Slots
 from zenovay_async._session.tally import Tally
 from zenovay_async.events import is_listener
 from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ConfigurationError, QuotaExceededError
+from zenovay_async.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from zenovay_async.journal import Journal
     from zenovay_async.rate_limits import Quota
 
 __all__ = ["Batch", "BatchResult", "Failure", "Success"]
@@ -109,8 +110,7 @@ class Batch(Generic[ItemT, T]):
         self._workers: set[asyncio.Task[None]] = set()
         require_int("concurrency", concurrency)
         _check_bounds(max_failures, max_requests)
-        if journal is None and key is not str:
-            raise ConfigurationError(f"key={key!r}: it is what a journal knows an item by; pass journal=, too")
+        _check_journal(journal, key)
         if on_progress is not None and not is_listener(on_progress):
             raise ConfigurationError(f"on_progress={on_progress!r}: expected a plain function of one report, or None")
         is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
@@ -342,7 +342,9 @@ class Batch(Generic[ItemT, T]):
             bound *= max(self.succeeded + self.failed, _FEWEST_DONE) if size is None else size
         if self.failed > bound:
             given = f"max_failures={self._max_failures!r}"
-            stopped = BatchStoppedError(f"Stopped after {self.failed:,} failures ({given}); the last one: {error}")
+            stopped = BatchStoppedError(
+                f"Stopped after {self.failed:,} failures ({given}); the last one: {_text(error)}"
+            )
             stopped.__cause__ = error
             self._fail(stopped)
 
@@ -407,6 +409,16 @@ class Batch(Generic[ItemT, T]):
                 worker.cancel()
 
 
+def _check_journal(journal: object, key: object) -> None:
+    if journal is not None and not isinstance(journal, Journal):
+        advice = f"; pass Journal({os.fspath(journal)!r})" if isinstance(journal, (str, os.PathLike)) else ""
+        raise ConfigurationError(f"journal={journal!r}: expected a Journal, or None{advice}")
+    if not callable(key):
+        raise ConfigurationError(f"key={key!r}: expected a function of one item")
+    if journal is None and key is not str:
+        raise ConfigurationError(f"key={key!r}: it is what a journal knows an item by; pass journal=, too")
+
+
 def _check_bounds(max_failures: float | None, max_requests: int | None) -> None:
     is_count = isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0
     is_share = isinstance(max_failures, float) and 0 < max_failures < 1
@@ -417,6 +429,15 @@ def _check_bounds(max_failures: float | None, max_requests: int | None) -> None:
         )
     if max_requests is not None:
         require_int("max_requests", max_requests)
+
+
+def _text(error: Exception) -> str:
+    """The message of an error, or its class where it has none."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - code of the caller's
+        text = ""
+    return text or type(error).__name__
 
 
 async def _wait_for(tasks: set[asyncio.Task[None]]) -> asyncio.CancelledError | None:

@@ -41,6 +41,21 @@ async def test_a_batch_stops_when_more_items_failed_than_allowed(bound: float, f
     assert results.report.failed == {"NotFoundError": failures}
 
 
+async def test_an_error_without_a_message_is_named_by_its_class() -> None:
+    class UnreadableError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    async def fetch(item: Exception) -> None:
+        raise item
+
+    for error in (UnreadableError(), TimeoutError()):
+        results = batch([error], fetch, max_failures=0)
+        with pytest.raises(BatchStoppedError, match=f"the last one: {type(error).__name__}"):
+            async with results:
+                assert [result.error async for result in results] == [error]
+
+
 async def test_as_many_failures_as_allowed_do_not_stop_a_batch() -> None:
     async with batch(range(10), fetch_that_fails(1, 2), max_failures=2) as results:
         assert len([result async for result in results]) == 10

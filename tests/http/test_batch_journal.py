@@ -363,6 +363,9 @@ async def test_a_value_that_cannot_be_kept_is_handed_out_and_named(path: Path) -
     ("options", "message"),
     [
         ({"key": repr}, "journal="),
+        ({"key": "id"}, "key='id': expected a function"),
+        ({"journal": "run.db"}, r"journal='run.db': expected a Journal, or None; pass Journal\('run.db'\)"),
+        ({"journal": 3}, "journal=3: expected a Journal, or None$"),
         ({"max_failures": -1}, "max_failures=-1"),
         ({"max_failures": 1.5}, r"max_failures=1\.5"),
         ({"max_failures": True}, "max_failures=True"),
