@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -73,9 +74,10 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
     keeps_journal = True
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
+        stack.callback(lambda: None if keeps_journal else _remove_journal(kept))
         _enter(stack, journal, path)
         file = open_text(partial, shown, "w")
+        _protect(partial, target)
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
@@ -109,6 +111,19 @@ def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
     """The partial file and the journal of a file of results, which is no link."""
     name = path if table is None else f"{path}.{table}"
     return Path(f"{name}.partial"), Path(f"{name}.journal")
+
+
+def _protect(partial: Path, target: Path) -> None:
+    """Let no more users read the partial file than the one that it replaces; its owner goes on to write it."""
+    # There may be none, and some file systems have no modes.
+    with contextlib.suppress(OSError):
+        partial.chmod(stat.S_IMODE(target.stat().st_mode) | stat.S_IWUSR)
+
+
+def _remove_journal(kept: Path) -> None:
+    kept.unlink(missing_ok=True)
+    # It stays where a full disk had no room for what it would add to the other.
+    Path(f"{kept}-wal").unlink(missing_ok=True)
 
 
 def _enter(stack: contextlib.ExitStack, journal: Journal, path: Path) -> None:
