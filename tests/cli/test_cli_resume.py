@@ -165,6 +165,22 @@ async def test_ids_may_come_and_go_between_two_runs(runs: Runs, sandbox: Sandbox
     assert runs.websites() == [second, third]
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no name for a pipe on this system")
+async def test_what_is_kept_is_named_where_it_is_if_a_pipe_has_other_ids(runs: Runs, sandbox: Sandbox) -> None:
+    first, second, third = sandbox.website_ids
+    for ids, option, kept in (
+        ((first, second), "--restart", "1 in out.partial"),
+        ((second, third), "--resume", "2 in out.journal"),
+    ):
+        read, write = os.pipe()
+        os.write(write, "\n".join(ids).encode())
+        os.close(write)
+        ended = await runs("--ids-from", f"/dev/fd/{read}", "--max-requests", "1", option, ids=[])
+        os.close(read)
+        assert f"kept {kept}; go on with --resume" in ended.stderr
+    assert runs.requested() == [first, second]
+
+
 async def test_websites_that_failed_are_requested_again_and_no_others(runs: Runs, sandbox: Sandbox) -> None:
     first, second, third = sandbox.website_ids
     sandbox.fault(Fault.status(404), path=second)

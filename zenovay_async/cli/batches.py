@@ -11,11 +11,7 @@ from zenovay_async.cli.exit_codes import FAILED, OK, exit_code_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zenovay_async.cli.batch_run import BatchRun
-    from zenovay_async.cli.log_lines import LogLines
-    from zenovay_async.cli.progress import ProgressReporter
-    from zenovay_async.cli.resumable import Resumable
-    from zenovay_async.cli.writer import Writer
+    from zenovay_async.cli.batch_run import BatchRun, Outputs
 
 
 class Batches:
@@ -24,33 +20,23 @@ class Batches:
     Args:
         runs: A batch for each key.
         errors: What ended a key before its batch began, by its name; ``None`` is the only key.
-        writer: Writes the results.
-        reporter: Shows the progress and the failures.
-        resumable: The files that keep what is done; ``None`` if nothing does.
-        output: The file of the results.
-        lines: Where to say what is kept.
+        outputs: Where to write.
+        path: The file of the results, for messages.
     """
 
     def __init__(
-        self,
-        runs: list[BatchRun],
-        errors: dict[str | None, ZenovayError],
-        *,
-        writer: Writer,
-        reporter: ProgressReporter,
-        resumable: Resumable | None,
-        output: Path | None,
-        lines: LogLines,
+        self, runs: list[BatchRun], errors: dict[str | None, ZenovayError], outputs: Outputs, path: Path | None
     ) -> None:
         self._runs = runs
-        self._errors = errors
-        self._keys = len(runs) + len(errors)
-        self._is_all_listed = not errors
-        self._writer = writer
-        self._reporter = reporter
-        self._resumable = resumable
-        self._output = output
-        self._lines = lines
+        self._errors = dict(errors)
+        self._number_of_keys = len(runs) + len(errors)
+        # A pipe is not read again for what is in the journal.
+        self._is_all_listed = not errors and all(run.distinct is not None for run in runs)
+        self._writer = outputs.writer
+        self._reporter = outputs.reporter
+        self._lines = outputs.lines
+        self._resumable = outputs.resumable
+        self._path = path
 
     async def fetch(self) -> int:
         """Fetch all; returns the exit code.
@@ -72,9 +58,9 @@ class Batches:
         if self._errors:
             self._end_early(None)
             codes = {exit_code_of(error, is_batch=True) for error in self._errors.values()}
-            return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
+            return codes.pop() if len(self._errors) == self._number_of_keys and len(codes) == 1 else FAILED
         if self._resumable is not None:
-            self._resumable.is_complete, self._resumable.has_failures = True, self._reporter.failed > 0
+            self._resumable.complete(has_failures=self._reporter.failed > 0)
         self._reporter.summarize(self._skipped)
         return FAILED if self._reporter.failed else OK
 
@@ -109,7 +95,7 @@ class Batches:
     def _total(self) -> int | None:
         """How many websites the journal would have; ``None`` if that is unknown."""
         sizes = [run.distinct for run in self._runs if run.distinct is not None]
-        return sum(sizes) if len(sizes) == self._keys else None
+        return sum(sizes) if len(sizes) == self._number_of_keys else None
 
     def _end_early(self, error: BaseException | None) -> None:
         """Write the results so far, which were paid for, and say where they are."""
@@ -124,15 +110,15 @@ class Batches:
         if not isinstance(error, BrokenPipeError):
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             if error is None:
-                reason = f"{len(self._errors)} of {self._keys} keys failed"
+                reason = f"{len(self._errors)} of {self._number_of_keys} keys failed"
             reporter.summarize_early_end(reason, self._skipped)
         if resumable is not None:
             kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
-            # Of a key whose websites could not be listed, what an earlier run kept is in the journal alone.
+            # Of a website that no list has, what an earlier run kept is in the journal alone.
             has_all = self._is_all_listed or kept == reporter.done - reporter.failed
             file = resumable.kept_in if is_written and has_all else resumable.journal_name
             text = f"kept {kept:,}{of} in {file}; go on with --resume"
-            self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)
+            self._lines.write(text if kept else f"nothing was written to {self._path}", kept=kept)
 
     def _write_rest(self) -> bool:
         """Write what is left of the results so far; returns whether the file has all of them."""

@@ -41,7 +41,6 @@ class CsvLines(Writer):
     """
 
     def __init__(self, table: Table, file: IO[str], *, per_website: bool, safe: bool) -> None:
-        super().__init__()
         self.streams = bool(table.columns)
         self._table = table
         self._file = file

@@ -88,7 +88,6 @@ class _Lines(Writer):
     streams = True
 
     def __init__(self, file: IO[str]) -> None:
-        super().__init__()
         self._file = file
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
@@ -106,7 +105,6 @@ class _Json(Writer):
     """One JSON array with an object for each website, or the single object."""
 
     def __init__(self, file: IO[str], *, per_website: bool) -> None:
-        super().__init__()
         self._file = file
         self._per_website = per_website
         self._objects: list[Any] = []

@@ -39,7 +39,6 @@ class ParquetFile(Writer):
     """
 
     def __init__(self, result_type: Any, table: Table, file: IO[str], *, per_website: bool) -> None:
-        super().__init__()
         buffer = None if file.isatty() else getattr(file, "buffer", None)
         if buffer is None:
             raise ConfigurationError("--format parquet: not text, as a terminal shows it; needs -o FILE or a pipe")

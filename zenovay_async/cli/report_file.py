@@ -31,16 +31,13 @@ class ReportFile:
         path: The file; ``None`` for none.
         names: Names of the keys; empty for a single one without a name.
 
-    Attributes:
-        reports: What returns what was done so far, by the name of the key.
-
     Raises:
         ConfigurationError: It cannot be written.
     """
 
     def __init__(self, path: Path | None, names: Sequence[str] = ()) -> None:
         started = datetime.now(UTC)
-        self.reports: dict[str | None, Callable[[], BatchReport]] = {
+        self._reports: dict[str | None, Callable[[], BatchReport]] = {
             name: lambda: BatchReport(started=started) for name in names or (None,)
         }
         self._path = path
@@ -54,6 +51,15 @@ class ReportFile:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         except OSError as error:
             raise ConfigurationError(f"--report {path}: {error.strerror}") from error
+
+    def watch(self, name: str | None, report: Callable[[], BatchReport]) -> None:
+        """Report what a batch did.
+
+        Args:
+            name: Name of its key; ``None`` for the only one.
+            report: Returns what was done so far.
+        """
+        self._reports[name] = report
 
     def write(self, exit_code: int) -> None:
         """Write the report of the end.
@@ -78,7 +84,7 @@ class ReportFile:
 
     def _values(self, exit_code: int | None) -> dict[str, Any]:
         reports: dict[str | None, dict[str, Any]] = {}
-        for name, make in self.reports.items():
+        for name, make in self._reports.items():
             report = make()
             if exit_code is not None and report.ended is None:
                 # It ended before the first request.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -15,7 +14,7 @@ from zenovay_async.cli.destination import open_text, publish
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_RESTART = re.compile("choose another path, or pass restart=True to forget what is in it")
+_RESTART = "choose another path, or pass restart=True to forget what is in it"
 
 Start: TypeAlias = Literal["new", "resume", "restart"]
 """How a run begins: where none was interrupted, from where one was, or anew all the same."""
@@ -40,6 +39,10 @@ class Resumable:
     journal_name: Path
     is_complete: bool = False
     has_failures: bool = False
+
+    def complete(self, *, has_failures: bool) -> None:
+        """Record that every website was tried, and whether some of them failed."""
+        self.is_complete, self.has_failures = True, has_failures
 
 
 @contextlib.contextmanager
@@ -99,7 +102,7 @@ def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
     except ConfigurationError as error:
         # The command line has it as an option.
         raise ConfigurationError(
-            _RESTART.sub("go on with the same options, or begin anew with --restart", error.message)
+            error.message.replace(_RESTART, "go on with the same options, or begin anew with --restart")
         ) from error
 
 

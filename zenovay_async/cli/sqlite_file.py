@@ -53,7 +53,6 @@ class SqliteFile(Writer):
     streams = True
 
     def __init__(self, result_type: Any, path: Path, name: str, *, per_website: bool) -> None:
-        super().__init__()
         self._table = table_of(result_type)
         # Without columns of the type, each result has its own.
         self._types: dict[str, ColumnType | None] = {"data": "json"} if self._table is None else {}
