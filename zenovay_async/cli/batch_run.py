@@ -89,9 +89,9 @@ class BatchRun:
         return len(set(self._source)) if isinstance(self._source, list) else None
 
     @property
-    def skipped(self) -> int:
+    def duplicates(self) -> int:
         """IDs of a pipe that were left out, as they came before."""
-        return 0 if isinstance(self._source, list) else self._source.skipped
+        return 0 if isinstance(self._source, list) else self._source.duplicates
 
     async def fetch(self) -> None:
         """Fetch all.

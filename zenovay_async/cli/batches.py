@@ -61,7 +61,7 @@ class Batches:
             return codes.pop() if len(self._errors) == self._number_of_keys and len(codes) == 1 else FAILED
         if self._resumable is not None:
             self._resumable.complete(has_failures=self._reporter.failed > 0)
-        self._reporter.summarize(self._skipped)
+        self._reporter.summarize(self._duplicates)
         return FAILED if self._reporter.failed else OK
 
     async def _fetch_together(self) -> None:
@@ -88,8 +88,8 @@ class Batches:
             run.lines.write_error(error)
 
     @property
-    def _skipped(self) -> int:
-        return sum(run.skipped for run in self._runs)
+    def _duplicates(self) -> int:
+        return sum(run.duplicates for run in self._runs)
 
     @property
     def _total(self) -> int | None:
@@ -111,7 +111,7 @@ class Batches:
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             if error is None:
                 reason = f"{len(self._errors)} of {self._number_of_keys} keys failed"
-            reporter.summarize_early_end(reason, self._skipped)
+            reporter.summarize_early_end(reason, self._duplicates)
         if resumable is not None:
             kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
             # Of a website that no list has, what an earlier run kept is in the journal alone.

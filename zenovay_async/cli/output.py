@@ -7,8 +7,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import msgspec
 
 from zenovay_async import ConfigurationError, Usage
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async.cli.csv_lines import CsvLines
-from zenovay_async.cli.json_encoding import encode_json, encode_json_for
+from zenovay_async.cli.json_encoding import encode_json_for
 from zenovay_async.cli.parquet_file import ParquetFile
 from zenovay_async.cli.table import Rows, UsageSummary
 from zenovay_async.cli.writer import Writer

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zenovay_async import BatchReport, ConfigurationError
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async.cli.destination import is_replaced, publish
-from zenovay_async.cli.json_encoding import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

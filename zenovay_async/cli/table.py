@@ -11,8 +11,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from zenovay_async import Usage
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import printable
-from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.streams import OutputConsole
 from zenovay_async.cli.writer import Writer
 from zenovay_async.tables import KEY_NAME, WEBSITE_ID
