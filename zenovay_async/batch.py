@@ -135,8 +135,8 @@ class Batch(Generic[ItemT, T]):
         self._skipped = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        # Each result with the items that it is for besides its own, the last one first.
-        self._results: deque[tuple[BatchResult[ItemT, T], list[ItemT] | None]] = deque()
+        # Each result with the items that it is for besides its own, the last one first, and its key in the journal.
+        self._results: deque[tuple[BatchResult[ItemT, T], list[ItemT] | None, str]] = deque()
         self._result_slots = Slots(2 * concurrency)
         self._changed = asyncio.Event()
         self._watch_client = watch_client
@@ -178,7 +178,12 @@ class Batch(Generic[ItemT, T]):
             self._client_closed.remove_done_callback(self._stop_with_client)
         self._end_items()
         self._cancel_workers()
-        canceled = await _wait_for(set(self._workers))
+        unrecorded: Exception | None = None
+        try:
+            canceled = await _wait_for(set(self._workers))
+        finally:
+            if self._recorder is not None:
+                unrecorded = self._recorder.close(is_handled=error is None)
         self._scope.ended = True
         self._results.clear()
         self._ended = datetime.now(UTC)
@@ -188,10 +193,7 @@ class Batch(Generic[ItemT, T]):
         # In a task of its own, which no cancellation of this one reaches.
         closing = asyncio.create_task(self._source.close())
         canceled = await _wait_for({closing}) or canceled
-        failure = closing.exception()
-        if self._recorder is not None:
-            failure = self._recorder.close(is_handled=error is None) or failure
-        failure = failure or canceled
+        failure = unrecorded or closing.exception() or canceled
         try:
             if canceled is not None and not isinstance(error, asyncio.CancelledError):
                 raise canceled
@@ -199,7 +201,7 @@ class Batch(Generic[ItemT, T]):
                 raise failure
         finally:
             # Or their tracebacks would refer to this frame, which refers to them.
-            del canceled, failure, error
+            del canceled, failure, unrecorded, error
 
     def __aiter__(self) -> Self:
         return self
@@ -231,14 +233,14 @@ class Batch(Generic[ItemT, T]):
                 raise failure or StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
-        result, copies = results[0]
+        result, copies, key = results[0]
         if copies:
-            results[0] = msgspec.structs.replace(result, item=copies.pop()), copies
+            results[0] = msgspec.structs.replace(result, item=copies.pop()), copies, key
             return result
         results.popleft()
         self._result_slots.release()
         if self._recorder is not None:
-            self._recorder.hand_out(result.item)
+            self._recorder.hand_out(key)
         return result
 
     @property
@@ -278,11 +280,12 @@ class Batch(Generic[ItemT, T]):
                 return
             copies = source.take_copies(item) if has_copies else None
             done = 1 if copies is None else 1 + len(copies)
-            if recorder is not None and recorder.is_skipped(item):
+            key = "" if recorder is None else recorder.key_of(item)
+            if recorder is not None and recorder.is_skipped(key):
                 slots.release()
                 await self._count_skipped(done)
                 continue
-            result = await fetch(item)
+            result = await (fetch(item) if recorder is None else recorder.replay_or_fetch(item, key))
             if result is None:
                 return
             if result.error is not None:
@@ -291,7 +294,7 @@ class Batch(Generic[ItemT, T]):
                 self.succeeded += done
                 if result.replayed:
                     self._replayed += done
-            results.append((result, copies))
+            results.append((result, copies, key))
             # A consumer waits only while there are no results.
             if len(results) == 1:
                 self._changed.set()
@@ -299,15 +302,13 @@ class Batch(Generic[ItemT, T]):
     def _choose_fetch(self) -> Callable[[ItemT], Coroutine[Any, Any, BatchResult[ItemT, T] | None]]:
         """What makes the result of an item; ``None`` if an equal one stopped the batch."""
         fetcher = self._fetcher
-        if self._recorder is not None:
-            return self._recorder.replay_or_fetch
         if self._source.is_lazy:
             return lambda item: fetcher.fetch_or_join(item, key_of(item), fetcher.fetch)
         return fetcher.fetch
 
     async def _count_skipped(self, done: int) -> None:
         self._skipped += done
-        if self._skipped % _SKIPPED_AT_ONCE == 0:
+        if self._skipped % _SKIPPED_AT_ONCE < done:
             await asyncio.sleep(0)
 
     def _count_failure(self, error: Exception, done: int) -> None:
@@ -321,7 +322,8 @@ class Batch(Generic[ItemT, T]):
             bound *= max(self.succeeded + self.failed, _FEWEST_DONE) if size is None else size
         if self.failed > bound:
             given = f"max_failures={self._max_failures!r}"
-            stopped = BatchStoppedError(f"Stopped after {self.failed:,} failures ({given}); the last one: {error}")
+            what = f"{self.failed:,} failure{'' if self.failed == 1 else 's'}"
+            stopped = BatchStoppedError(f"Stopped after {what} ({given}); the last one: {error}")
             stopped.__cause__ = error
             self._fail(stopped)
 
@@ -333,12 +335,13 @@ class Batch(Generic[ItemT, T]):
     def _report_progress(self) -> None:
         if self._on_progress is None:
             return
-        if self._ended is None and self._loop is not None:
-            self._timer = self._loop.call_later(_PROGRESS, self._report_progress)
         try:
             self._on_progress(self.report)
         except Exception:
             _logger.exception("on_progress failed")
+        # From its end on, as one that blocks would be due again at once.
+        if self._ended is None and self._loop is not None:
+            self._timer = self._loop.call_later(_PROGRESS, self._report_progress)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further item; called before another worker can get the next permit."""

@@ -145,7 +145,7 @@ class Journal:
             JournalError: The file cannot be read.
             RuntimeError: The journal is closed, or open in another thread or process.
         """
-        row = self._opened().read(_checked(key))
+        row = self._opened().read(check_key(key))
         if row is None:
             return None
         state, attempts, kept = row
@@ -173,7 +173,7 @@ class Journal:
             JournalError: It is not recorded: the disk is full, or the file is damaged.
             RuntimeError: The journal is closed, or open in another thread or process.
         """
-        file, key = self._opened(), _checked(key)
+        file, key = self._opened(), check_key(key)
         try:
             kept = None if self._decoder is None else _encode(value, self._decoder)
             file.write(key, "done", value=kept)
@@ -198,7 +198,7 @@ class Journal:
             JournalError: It is not recorded: the disk is full, or the file is damaged.
             RuntimeError: The journal is closed, or open in another thread or process.
         """
-        self._opened().write(_checked(key), "failed", error=_describe(error))
+        self._opened().write(check_key(key), "failed", error=_describe(error))
 
     def _opened(self) -> JournalFile:
         if self._file is None:
@@ -215,7 +215,12 @@ class Journal:
         return JournalFile(self._path, self._meta, restart=self._restart, name=self._name)
 
 
-def _checked(key: Any) -> str:
+def check_key(key: Any) -> str:
+    """Check that the key of an item is a text.
+
+    Raises:
+        ConfigurationError: It is no str.
+    """
     if not isinstance(key, str):
         raise ConfigurationError(f"key={key!r}: expected a str, not {type(key).__name__}; pass key= to the batch")
     return key

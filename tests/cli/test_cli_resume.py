@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_helpers import contents
 from kill_helpers import CONCURRENCY, Ended, Night, Worker, make_sandbox
 
 from zenovay_async import Journal
@@ -107,10 +106,15 @@ async def test_the_partial_file_is_made_again_from_the_journal(left: int | None,
 async def test_a_partial_file_without_a_journal_is_left_alone(option: list[str], runs: Runs) -> None:
     partial = runs.file.with_name("out.partial")
     partial.write_text("of something else")
-    ended = await runs(*option)
-    assert ended.code == 2
-    assert "--restart" in ended.stderr
-    assert runs.files() == {str(partial): b"of something else"}
+    files = {str(partial): b"of something else"}
+    for _ in range(2):
+        ended = await runs(*option)
+        assert ended.code == 2
+        assert "--restart" in ended.stderr
+        assert runs.files() == files
+        # Nor without what was in it.
+        partial.with_name("out.journal").touch()
+        files[f"{runs.file}.journal"] = b""
     assert not runs.requested()
 
 
@@ -160,25 +164,31 @@ async def test_ids_may_come_and_go_between_two_runs(runs: Runs, sandbox: Sandbox
     first, second, third = sandbox.website_ids
     await runs.stop_after(1, ids=[first, second])
     runs.requested()
-    assert await runs("--resume", ids=[second, third]) == Ended(0, "")
+    # What was paid for is not discarded because it was left out once.
+    assert await runs("--resume", ids=[second, third]) == Ended(0, "1 result of other websites kept in out.journal\n")
     assert runs.requested() == [second, third]
     assert runs.websites() == [second, third]
+    (runs.file.parent / "none").touch()
+    ended = await runs("--resume", "--ids-from", "none", ids=[])
+    assert ended == Ended(0, "3 results of other websites kept in out.journal\n")
+    assert await runs("--resume") == Ended(0, "")
+    assert not runs.requested()
+    assert len(runs.websites()) == 3
 
 
-@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no name for a pipe on this system")
-async def test_what_is_kept_is_named_where_it_is_if_a_pipe_has_other_ids(runs: Runs, sandbox: Sandbox) -> None:
+async def test_what_is_kept_is_counted_where_it_is(runs: Runs, sandbox: Sandbox) -> None:
     first, second, third = sandbox.website_ids
-    for ids, option, kept in (
-        ((first, second), "--restart", "1 in out.partial"),
-        ((second, third), "--resume", "2 in out.journal"),
-    ):
-        read, write = os.pipe()
-        os.write(write, "\n".join(ids).encode())
-        os.close(write)
-        ended = await runs("--ids-from", f"/dev/fd/{read}", "--max-requests", "1", option, ids=[])
-        os.close(read)
-        assert f"kept {kept}; go on with --resume" in ended.stderr
-    assert runs.requested() == [first, second]
+    await runs.stop_after(2)
+    ended = await runs("--resume", "--max-failures", "0", ids=["id", first])
+    assert "kept 1 of 2 in out.partial; go on with --resume" in ended.stderr
+    read, write = os.pipe()
+    os.write(write, f"{second}\nid\n".encode())
+    os.close(write)
+    ended = await runs("--resume", "--max-failures", "0", "--ids-from", f"/dev/fd/{read}", ids=[])
+    os.close(read)
+    assert "kept 2 in out.journal; go on with --resume" in ended.stderr
+    assert await runs("--resume") == Ended(0, "")
+    assert runs.requested() == [first, second, third]
 
 
 async def test_websites_that_failed_are_requested_again_and_no_others(runs: Runs, sandbox: Sandbox) -> None:
@@ -211,7 +221,8 @@ async def test_the_files_are_beside_the_results_wherever_these_are(output: str, 
 async def test_a_link_stays_and_the_files_are_beside_what_it_names(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     runs.file.symlink_to("there/results")
-    await runs.stop_after(2)
+    ended = await runs.stop_after(2)
+    assert f"kept 2 of 3 in {tmp_path}/there/results.partial; go on with --resume" in ended.stderr
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"results.partial", "results.journal"}
     assert await runs("--resume") == Ended(0, "")
     assert runs.file.is_symlink()
@@ -225,6 +236,20 @@ async def test_a_stream_cannot_be_resumed(option: str, output: str, runs: Runs, 
     ended = await runs(option, output=output)
     assert ended.code == 2
     assert f"{option}: needs -o FILE" in ended.stderr
+    assert not runs.requested()
+
+
+@pytest.mark.parametrize("option", ["--ids-from", "--keys-from"])
+async def test_what_is_kept_is_not_overwritten_where_it_is_read_from(option: str, runs: Runs) -> None:
+    await runs.stop_after(2)
+    before, _ = runs.files(), runs.requested()
+    runs.file.with_name("same").symlink_to("out.partial")
+    for name in ("out.partial", "same"):
+        ended = await runs("--resume", option, name, ids=[])
+        assert ended.code == 2
+        assert f"out.partial: this is the file of {option}; expected another one" in ended.stderr
+    runs.file.with_name("same").unlink()
+    assert runs.files() == before
     assert not runs.requested()
 
 
@@ -255,7 +280,7 @@ async def test_of_two_runs_at_once_the_second_ends_and_disturbs_nothing(tmp_path
     assert [ended.code for ended in seconds] == [2, 2, 2]
     assert "in use by another process" in seconds[0].stderr
     assert len(first.content()) == 20
-    assert set(contents(tmp_path)) == {"ids", "results", "stderr"}
+    assert set(first.files()) == {"ids", "results", "stderr"}
 
 
 def _once(act: Any) -> Any:

@@ -29,6 +29,19 @@ async def test_a_website_that_is_listed_twice_is_fetched_once(zenovay: Zenovay, 
     assert results.succeeded == len(ids)
 
 
+async def test_a_long_list_with_few_distinct_items_costs_as_many_calls_as_these() -> None:
+    fetched: list[int] = []
+
+    async def fetch(item: int) -> int:
+        fetched.append(item)
+        return item
+
+    async with batch([*range(2_000)] * 25, fetch, 8) as results:
+        found = Counter([result.value async for result in results])
+    assert found == dict.fromkeys(range(2_000), 25)
+    assert sorted(fetched) == list(range(2_000))
+
+
 @given(st.lists(st.integers(0, 5) | st.booleans() | st.floats(0, 2) | st.none()), st.integers(1, 5))
 def test_each_item_of_a_list_has_a_result_and_equal_ones_share_a_call(items: list[Any], concurrency: int) -> None:
     fetched: list[Any] = []

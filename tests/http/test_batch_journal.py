@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -128,6 +129,95 @@ async def test_several_consumers_each_record_what_they_handled(path: Path) -> No
         assert [result.item async for result in results] == [0]
 
 
+async def test_results_that_are_each_awaited_in_a_task_are_done_once_the_next_is_asked_for(path: Path) -> None:
+    """As asyncio.wait_for() does before Python 3.12, and who waits for other things as well."""
+    handled: list[int] = []
+    fetch = Fetched()
+    with pytest.raises(OSError, match="disk"):
+        async with batch(range(50), fetch, journal=Journal(path)) as results:
+            while True:
+                result = await asyncio.create_task(anext(results))
+                if len(handled) == 30:
+                    raise OSError("disk")
+                handled.append(result.item)
+    async with batch(range(50), fetch, journal=Journal(path)) as results:
+        handled += [result.item async for result in results]
+    assert sorted(handled) == list(range(50))
+    assert results.report.skipped == 30
+
+
+@pytest.mark.parametrize("how", ["fails", "is canceled", "goes on"])
+async def test_what_another_task_did_not_handle_is_not_done_though_the_block_ends_well(path: Path, how: str) -> None:
+    fetch, is_blocked, goes_on = Fetched(), asyncio.Event(), asyncio.Event()
+
+    async def consume(results: Any) -> None:
+        async for result in results:
+            if result.item == 2:
+                is_blocked.set()
+                await goes_on.wait()
+                if how == "fails":
+                    raise OSError("disk")
+
+    async with batch(range(5), fetch, 1, journal=Journal(path)) as results:
+        consumer = asyncio.create_task(consume(results))
+        await is_blocked.wait()
+        if how != "goes on":
+            goes_on.set()
+            consumer.cancel() if how == "is canceled" else None
+            await asyncio.wait({consumer})
+    goes_on.set()
+    assert [type(error) for error in await asyncio.gather(consumer, return_exceptions=True)] == [
+        {"fails": OSError, "is canceled": asyncio.CancelledError, "goes on": type(None)}[how]
+    ]
+    async with batch(range(5), fetch, 1, journal=Journal(path)) as results:
+        assert [result.item async for result in results] == [2, 3, 4]
+
+
+async def test_an_item_that_fetch_changes_is_known_by_what_it_was(path: Path) -> None:
+    fetched: list[int] = []
+
+    async def fetch(row: dict[str, int]) -> dict[str, int]:
+        fetched.append(row.pop("id"))
+        return row
+
+    for keeps in (True, False):
+        journal = Journal(path.with_name(str(keeps)), result_type=dict if keeps else None)
+        for _ in range(2):
+            rows = [{"id": number} for number in range(5)]
+            async with batch(rows, fetch, journal=journal, key=lambda row: str(row["id"])) as results:
+                async for _ in results:
+                    pass
+    assert Counter(fetched) == dict.fromkeys(range(5), 2)
+
+
+async def test_a_journal_is_closed_though_all_tasks_are_canceled_at_the_end(path: Path) -> None:
+    """As asyncio.run() does after a second Ctrl-C."""
+    is_closing = asyncio.Event()
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            for item in range(100):
+                yield item
+        finally:
+            is_closing.set()
+            await asyncio.Event().wait()
+
+    async def run() -> None:
+        async with batch(items(), Fetched(), 1, journal=Journal(path)) as results:
+            async for result in results:
+                if result.item == 3:
+                    break
+
+    running = asyncio.create_task(run())
+    await is_closing.wait()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    with Journal(path) as journal:
+        assert journal.done == 4
+
+
 async def test_a_month_that_ends_loses_nothing_that_was_paid_for(sandbox: Sandbox, path: Path) -> None:
     key = sandbox.add_key("small", monthly_limit=2)
     found: dict[str, Any] = {}
@@ -242,13 +332,12 @@ def test_invalid_options_fail_at_once(options: dict[str, Any], message: str) -> 
         batch([1], Fetched(), **options)
 
 
-async def test_a_key_that_is_no_text_is_named(path: Path) -> None:
-    def key(item: int) -> Any:
-        return item
-
-    fetch = Fetched()
-    with pytest.raises(ConfigurationError, match="key=1: expected a str"):
-        async with batch([1], fetch, journal=Journal(path), key=key) as results:
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("key", [1, None, b"a", ["a"]])
+async def test_a_key_that_is_no_text_is_named(path: Path, key: Any, keeps: bool) -> None:  # noqa: FBT001 - from a table
+    fetch, journal = Fetched(), Journal(path, result_type=int if keeps else None)
+    with pytest.raises(ConfigurationError, match=re.escape(f"key={key!r}: expected a str")):
+        async with batch([1], fetch, journal=journal, key=lambda _: key) as results:
             assert [result async for result in results] == []
     assert fetch.items == []
 

@@ -93,6 +93,11 @@ class BatchRun:
         """IDs of a pipe that were left out, as they came before."""
         return 0 if isinstance(self._source, list) else self._source.duplicates
 
+    @property
+    def written(self) -> int:
+        """Number of distinct IDs whose result was written."""
+        return len(self._written)
+
     async def fetch(self) -> None:
         """Fetch all.
 

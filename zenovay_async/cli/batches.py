@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zenovay_async.cli.batch_run import BatchRun, Outputs
+    from zenovay_async.cli.resumable import Resumable
 
 
 class Batches:
@@ -30,8 +31,6 @@ class Batches:
         self._runs = runs
         self._errors = dict(errors)
         self._number_of_keys = len(runs) + len(errors)
-        # A pipe is not read again for what is in the journal.
-        self._is_all_listed = not errors and all(run.distinct is not None for run in runs)
         self._writer = outputs.writer
         self._reporter = outputs.reporter
         self._lines = outputs.lines
@@ -59,9 +58,9 @@ class Batches:
             self._end_early(None)
             codes = {exit_code_of(error, is_batch=True) for error in self._errors.values()}
             return codes.pop() if len(self._errors) == self._number_of_keys and len(codes) == 1 else FAILED
-        if self._resumable is not None:
-            self._resumable.complete(has_failures=self._reporter.failed > 0)
         self._reporter.summarize(self._duplicates)
+        if self._resumable is not None:
+            self._complete(self._resumable)
         return FAILED if self._reporter.failed else OK
 
     async def _fetch_together(self) -> None:
@@ -97,6 +96,18 @@ class Batches:
         sizes = [run.distinct for run in self._runs if run.distinct is not None]
         return sum(sizes) if len(sizes) == self._number_of_keys else None
 
+    @property
+    def _written(self) -> int:
+        """How many results of the journal are written."""
+        return sum(run.written for run in self._runs)
+
+    def _complete(self, resumable: Resumable) -> None:
+        others = resumable.journal.done - self._written
+        if others > 0:
+            results = f"{others:,} {'result' if others == 1 else 'results'}"
+            self._lines.write(f"{results} of other websites kept in {resumable.journal_name}", kept=others)
+        resumable.complete(keeps_journal=self._reporter.failed > 0 or others > 0)
+
     def _end_early(self, error: BaseException | None) -> None:
         """Write the results so far, which were paid for, and say where they are."""
         reporter, writer, resumable = self._reporter, self._writer, self._resumable
@@ -113,10 +124,11 @@ class Batches:
                 reason = f"{len(self._errors)} of {self._number_of_keys} keys failed"
             reporter.summarize_early_end(reason, self._duplicates)
         if resumable is not None:
-            kept, of = resumable.journal.done, "" if self._total is None else f" of {self._total:,}"
-            # Of a website that no list has, what an earlier run kept is in the journal alone.
-            has_all = self._is_all_listed or kept == reporter.done - reporter.failed
-            file = resumable.kept_in if is_written and has_all else resumable.journal_name
+            total, kept, file = self._total, self._written, resumable.kept_in
+            # Of IDs that are not known, of a pipe or a key, what an earlier run kept is in the journal alone.
+            if not is_written or (total is None and kept < resumable.journal.done):
+                kept, file = resumable.journal.done, resumable.journal_name
+            of = "" if total is None or total < kept else f" of {total:,}"
             text = f"kept {kept:,}{of} in {file}; go on with --resume"
             self._lines.write(text if kept else f"nothing was written to {self._path}", kept=kept)
 

@@ -30,7 +30,7 @@ class Resumable:
         journal: What is done; the partial file is made of it.
         journal_name: The name of its file, for messages.
         is_complete: Whether every website was tried, so that the partial file becomes the whole one.
-        has_failures: Whether some of them failed, so that the journal is kept to try them again.
+        keeps_journal: Whether the journal is kept all the same: some of them failed, or it has others.
     """
 
     file: IO[str]
@@ -38,11 +38,11 @@ class Resumable:
     journal: Journal
     journal_name: Path
     is_complete: bool = False
-    has_failures: bool = False
+    keeps_journal: bool = False
 
-    def complete(self, *, has_failures: bool) -> None:
-        """Record that every website was tried, and whether some of them failed."""
-        self.is_complete, self.has_failures = True, has_failures
+    def complete(self, *, keeps_journal: bool) -> None:
+        """Record that every website was tried."""
+        self.is_complete, self.keeps_journal = True, keeps_journal
 
 
 @contextlib.contextmanager
@@ -62,13 +62,15 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         OSError: The file could neither be replaced nor written at the end; the error says where the results are.
     """
     target = Path(os.path.realpath(path))
+    # What is beside a link is not beside its target.
+    given = target if path.is_symlink() else path
     partial, kept = files_beside(target, table)
-    shown, shown_journal = files_beside(path, table)
+    shown, shown_journal = files_beside(given, table)
     try:
         _check_start(start, partial, kept, shown)
     except OSError as error:
-        # A name that is too long with the ending.
-        raise ConfigurationError(f"--output {shown}: {error.strerror}") from error
+        # A name that is too long, although that of the results is not.
+        raise ConfigurationError(f"--output {path}: {shown}: {error.strerror}") from error
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
     keeps_journal = True
     with contextlib.ExitStack() as stack:
@@ -85,15 +87,15 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
                 _publish(partial, target, path, shown)
             is_published = run.is_complete
         finally:
-            keeps_journal = run.has_failures if is_published else run.is_complete or journal.done > 0
+            keeps_journal = run.keeps_journal if is_published else run.is_complete or journal.done > 0
             if is_published or not keeps_journal:
                 partial.unlink(missing_ok=True)
 
 
 def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
-    """The partial file and the journal of a file, or of one table of a database."""
-    name = path.name if table is None else f"{path.name}.{table}"
-    return path.parent / f"{name}.partial", path.parent / f"{name}.journal"
+    """The partial file and the journal of a file of results, which is no link."""
+    name = path if table is None else f"{path}.{table}"
+    return Path(f"{name}.partial"), Path(f"{name}.journal")
 
 
 def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
@@ -113,10 +115,10 @@ def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:
         raise ConfigurationError(
             f"{shown} is of a run that ended early: go on with --resume, or discard it and begin anew with --restart"
         )
-    if partial.stat().st_size and not kept.exists():
+    if partial.stat().st_size and not (kept.exists() and kept.stat().st_size):
         raise ConfigurationError(
-            f"{shown.with_suffix('.journal')} is missing, without which --resume cannot go on: move {shown} away, or "
-            "discard it with --restart"
+            f"{shown.with_suffix('.journal')} is missing or empty, without which --resume cannot go on: move {shown} "
+            "away, or discard it with --restart"
         )
 
 

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from zenovay_async import ConfigurationError, ZenovayError
@@ -35,7 +36,6 @@ from zenovay_async.cli.websites import check_websites, find_websites
 if TYPE_CHECKING:
     from collections.abc import Generator
     from io import FileIO
-    from pathlib import Path
 
     from zenovay_async.cli.keys import NamedKey
     from zenovay_async.cli.operations import Request
@@ -87,7 +87,7 @@ def run(job: Job) -> int:
     options, lines = job.options, LogLines(job.options.log_format)
     with contextlib.ExitStack() as stack:
         try:
-            check_distinct(options, () if options.output is None else files_beside(options.output, _table(job)))
+            check_distinct(options, _kept_in(job))
             if job.request.operation.is_per_website:
                 check_websites(options, job.ids)
             keys = stack.enter_context(open_keys(options.keys_from))
@@ -148,7 +148,7 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
         return
     if start != "new":
         raise ConfigurationError(f"--{start}: needs -o FILE, in a folder that can be written")
-    if _table(job) is not None and options.output is not None:
+    if options.format == "sqlite" and options.output is not None:
         # The writer opens it.
         yield io.StringIO(), None
         return
@@ -156,8 +156,20 @@ def _open_output(job: Job, *, is_resumable: bool) -> Generator[tuple[IO[str], Re
         yield file, None
 
 
+def _kept_in(job: Job) -> tuple[Path, ...]:
+    """Where results are until the run is whole, beside the file of them all."""
+    output = job.options.output
+    if output is None:
+        return ()
+    try:
+        return files_beside(Path(os.path.realpath(output)), _table(job))
+    except OSError as error:
+        # A working directory that is gone.
+        raise ConfigurationError(f"--output {output}: {error.strerror}") from error
+
+
 def _table(job: Job) -> str | None:
-    """Name of what is written to the output itself as it comes; ``None`` if nothing is."""
+    """Name of what is written to the output as it comes; ``None`` if nothing is."""
     return _name(job.request) if job.options.format == "sqlite" else None
 
 

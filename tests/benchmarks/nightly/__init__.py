@@ -3,4 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+# As for pytest, which the processes that run here know nothing of.
+sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]

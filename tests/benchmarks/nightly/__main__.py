@@ -1,9 +1,9 @@
 # ruff: noqa: T201 - it prints its results
-"""End runs of the command line in every way, in every format, at random moments: ``python -m tests.benchmarks.nightly``.
+"""End runs of the command line in every way, in every format: ``python -m tests.benchmarks.nightly``.
 
-From the root of the repository. For each format there are ten runs over 500 websites, each ended in every way, one after
-the other, and resumed each time, by real processes. A run that loses something, or sends more requests than those that
-were in flight at the ends, is printed with its seed; ``--seed`` repeats it.
+From the root of the repository. For each format there are ten runs over 500 websites, each ended in every way, one
+after the other at random moments, and resumed each time, by real processes. A run that loses something, or sends more
+requests than were in flight when it ended, is printed with its seed, which ``--seed`` repeats; the exit status is 1.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -47,6 +48,8 @@ def main() -> int:
     parser.add_argument("--format", choices=FORMATS, action="append", help="one format, may be repeated; else all")
     parser.add_argument("--runs", type=int, default=10, help="runs for each format")
     parser.add_argument("--seed", type=int, help="repeat the run with this seed")
+    # As for pytest: where it is ignored, as in the background, the processes would ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = parser.parse_args()
     seeds = [random.randrange(2**32) for _ in range(arguments.runs)] if arguments.seed is None else [arguments.seed]
     return min(1, asyncio.run(measure(arguments.format or list(FORMATS), seeds)))
