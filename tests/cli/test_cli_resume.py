@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,14 @@ async def test_without_resume_what_was_kept_is_not_overwritten(runs: Runs) -> No
     )
     assert runs.files() == before
     assert not runs.requested()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+async def test_what_is_kept_is_as_private_as_the_results(runs: Runs) -> None:
+    runs.file.touch(0o600)
+    await runs.stop_after(2)
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in runs.file.parent.iterdir()}
+    assert modes == {"": 0o600, ".partial": 0o600, ".journal": 0o600}
 
 
 async def test_restart_begins_anew(runs: Runs, sandbox: Sandbox) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import msgspec
 
 from zenovay_async import BatchReport, ConfigurationError
 from zenovay_async._protocol.json_text import encode_json
-from zenovay_async.cli.destination import is_replaced, publish
+from zenovay_async.cli.destination import draft_beside, is_replaced, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +93,7 @@ class ReportFile:
 
 
 def _replace(target: Path, text: str) -> None:
-    draft = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
+    draft = draft_beside(target)
     try:
         with draft.open("x", encoding="utf-8") as file:
             file.write(text)

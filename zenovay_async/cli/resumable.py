@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zenovay_async import ConfigurationError, Journal
-from zenovay_async.cli.destination import open_text, publish
+from zenovay_async.cli.destination import keep_private, open_text, publish
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -77,6 +77,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
         _enter(stack, journal)
         file = open_text(partial, shown, "w")
+        keep_private(partial, target)
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
