@@ -103,10 +103,9 @@ def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
     try:
         stack.enter_context(journal)
     except ConfigurationError as error:
-        # The command line has it as an option.
-        raise ConfigurationError(
-            error.message.replace(_RESTART, "go on with the same options, or begin anew with --restart")
-        ) from error
+        # The command line has other words for it.
+        message = error.message.replace(_RESTART, "go on with the same options, or begin anew with --restart")
+        raise ConfigurationError(message.replace("describes=", "")) from error
 
 
 def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:
