@@ -41,7 +41,7 @@ class Journal:
     """Keeps in a file which items of a batch are done, and their results: for ``zenovay.batch(..., journal=)``.
 
     The batch opens and closes it. Open it with ``with`` to read it yourself, or to keep it open for several batches, on
-    one thread. While it is open, no other process and no other ``Journal`` can open the file.
+    one thread. While it is open, no other process and no other ``Journal`` can open the file; do not move or remove it.
 
     The file is one of SQLite, made for its owner alone. A record survives the end of the process, whatever ends it; the
     file beside it that ends with ``-wal``, as a kill leaves it, is a part of it. Once a second a record is also written

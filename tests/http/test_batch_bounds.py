@@ -100,6 +100,27 @@ async def test_a_batch_in_a_batch_that_stops_is_the_failure_of_its_item(zenovay:
     assert errors == [BatchStoppedError, BatchStoppedError]
 
 
+async def test_a_bound_holds_for_the_batches_inside_of_fetch(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    """Their requests are in the report of the outer one, too."""
+    inner: list[BatchReport] = []
+
+    async def fetch(_: int) -> int:
+        results = zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, concurrency=1, max_requests=3)
+        try:
+            async with results:
+                return len([result async for result in results])
+        finally:
+            inner.append(results.report)
+
+    with pytest.raises(BatchStoppedError, match=r"after 5 requests \(max_requests=5\)"):
+        async with zenovay.batch(range(4), fetch, concurrency=1, max_requests=5) as outer:
+            async for result in outer:
+                assert result.value == 3
+    assert [report.requests for report in inner] == [3, 2]
+    assert sandbox.count() == outer.report.requests == 5
+    assert outer.report.p50 is not None
+
+
 @pytest.mark.looptime
 async def test_the_progress_comes_once_a_second_and_at_the_end() -> None:
     reports: list[BatchReport] = []
@@ -146,6 +167,18 @@ async def test_a_listener_of_the_progress_that_fails_is_logged_and_ends_nothing(
         async with batch([1, 2], fetch, 1, on_progress=listen) as results:
             assert len([result async for result in results]) == 2
     assert "on_progress failed" in caplog.text
+
+
+async def test_a_listener_of_the_progress_that_turns_out_to_be_asynchronous_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def listen(_: BatchReport) -> None:
+        raise AssertionError
+
+    listener: Any = lambda report: listen(report)  # noqa: E731, PLW0108 - a plain function by its looks
+    async with batch([1], fetch_that_fails(), on_progress=listener) as results:
+        assert len([result async for result in results]) == 1
+    assert "on_progress returned a coroutine" in caplog.text
 
 
 async def test_a_report_is_there_before_a_batch_is_entered_and_goes_to_json() -> None:

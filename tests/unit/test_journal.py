@@ -765,6 +765,30 @@ def test_damage_that_shows_later_is_an_error_of_the_journal(path: Path) -> None:
     assert f"journal {str(path)!r} is damaged" in caught[0].message
 
 
+@needs_posix
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_removed_while_it_is_in_use_is_an_error_within_a_second(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Or all that comes would be recorded where no later run finds it."""
+    clock = [100.0]
+    monkeypatch.setattr("zenovay_async._batch.journal_file.monotonic", lambda: clock[0])
+    with Journal(path) as journal:
+        journal.record_success("a", None)
+        if how == "removed":
+            path.unlink()
+        else:
+            path.with_name("other").write_bytes(b"of another program")
+            path.with_name("other").replace(path)
+        clock[0] += 1.0
+        with pytest.raises(JournalError, match="removed, renamed or replaced while it was in use"):
+            journal.record_success("b", None)
+        assert journal.done == 1
+    assert path.exists() == (how == "replaced")
+    if how == "replaced":
+        assert path.read_bytes() == b"of another program"
+
+
 def test_at_most_one_record_a_second_waits_for_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     statements: list[str] = []
 
