@@ -11,10 +11,14 @@ from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_helpers import COMMAND, IDS, run, run_at
+from cli_helpers import COMMAND, IDS, PAGES, run, run_at
 
+from zenovay_async import Journal
 from zenovay_async.cli import main
+from zenovay_async.cli.batch_run import BatchRun
 from zenovay_async.cli.exit_codes import exit_code_of
+from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.writer import Writer
 from zenovay_async.exceptions import (
     APIConnectionError,
     AuthenticationError,
@@ -130,6 +134,39 @@ async def test_a_run_under_nohup_does_not_end_with_its_terminal() -> None:
         process.send_signal(signal.SIGTERM)
         await process.communicate()
         assert process.returncode == 143
+
+
+def raise_before(owner: type, name: str, patch: pytest.MonkeyPatch) -> None:
+    """Let this process get SIGTERM whenever a method is called."""
+    method = getattr(owner, name)
+
+    def raise_first(*args: object, **options: object) -> object:
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        signal.raise_signal(signal.SIGTERM)
+        return method(*args, **options)
+
+    patch.setattr(owner, name, raise_first)
+
+
+def test_a_second_signal_does_not_disturb_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, report = tmp_path / "out", tmp_path / "report"
+    raise_before(Writer, "record_early_end", monkeypatch)
+    raise_before(BatchRun, "_write", monkeypatch)
+    raise_before(Journal, "__exit__", monkeypatch)
+    arguments = [*PAGES, "--sandbox", "3", "--concurrency", "1", "--format", "ndjson"]
+    assert main([*arguments, "-o", str(file), "--report", str(report)]) == 143
+    assert "; go on with --resume" in capsys.readouterr().err
+    assert json.loads(report.read_text())["exit_code"] == 143
+    assert not file.with_name("out.journal-wal").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_when_all_is_done_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raise_before(ProgressReporter, "summarize", monkeypatch)
+    assert main([*PAGES, "--sandbox", "3", "--format", "json", "-o", str(tmp_path / "out")]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 async def start(command: list[str], *arguments: str, sandbox: Sandbox) -> asyncio.subprocess.Process:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sqlite3
-import sys
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,14 +132,6 @@ async def test_without_resume_what_was_kept_is_not_overwritten(runs: Runs) -> No
     assert not runs.requested()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
-async def test_what_is_kept_is_as_private_as_the_results(runs: Runs) -> None:
-    runs.file.touch(0o600)
-    await runs.stop_after(2)
-    modes = {path.suffix: path.stat().st_mode & 0o777 for path in runs.file.parent.iterdir()}
-    assert modes == {"": 0o600, ".partial": 0o600, ".journal": 0o600}
-
-
 async def test_restart_begins_anew(runs: Runs, sandbox: Sandbox) -> None:
     await runs.stop_after(2)
     assert await runs("--restart") == Ended(0, "")
@@ -237,6 +229,30 @@ async def test_a_link_stays_and_the_files_are_beside_what_it_names(runs: Runs, t
     assert await runs("--resume") == Ended(0, "")
     assert runs.file.is_symlink()
     assert len(runs.websites("there/results")) == 3
+
+
+async def test_what_is_kept_has_the_mode_of_the_file_that_it_replaces(runs: Runs) -> None:
+    partial = runs.file.with_name("out.partial")
+    for mode, kept in ((0o600, 0o600), (0o440, 0o640)):
+        runs.file.touch()
+        runs.file.chmod(mode)
+        await runs.stop_after(2)
+        assert stat.S_IMODE(partial.stat().st_mode) == kept
+        assert stat.S_IMODE(partial.with_suffix(".journal").stat().st_mode) == 0o600
+        assert await runs("--resume") == Ended(0, "")
+        assert stat.S_IMODE(runs.file.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("kind", ["json", "table"])
+async def test_a_disk_that_is_full_at_the_very_end_loses_nothing(kind: str, runs: Runs) -> None:
+    partial = runs.file.with_name("out.partial")
+    partial.symlink_to("/dev/full")
+    ended = await runs(kind=kind)
+    assert ended.code == 4
+    assert "; go on with --resume\n" in ended.stderr
+    partial.unlink()
+    assert await runs("--resume", kind=kind) == Ended(0, "")
+    assert len(runs.requested()) == 3
 
 
 @pytest.mark.parametrize("option", ["--resume", "--restart"])

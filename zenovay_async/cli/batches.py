@@ -50,7 +50,7 @@ class Batches:
             await self._fetch_together()
             if not self._errors:
                 self._reporter.clear()
-                self._writer.close()
+                self._close()
         except (asyncio.CancelledError, ZenovayError, OSError) as error:
             self._end_early(error)
             raise
@@ -138,9 +138,15 @@ class Batches:
             for run in self._runs:
                 run.write_rest()
             if self._reporter.done:
-                self._writer.close()
+                self._close()
         except (JournalError, OSError):
             if self._resumable is None:
                 raise
             return False
         return True
+
+    def _close(self) -> None:
+        """Write the results that are not written yet, now that it can be said if there is no room for them."""
+        self._writer.close()
+        if self._resumable is not None:
+            self._resumable.file.flush()

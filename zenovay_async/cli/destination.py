@@ -97,8 +97,8 @@ def draft_beside(target: Path) -> Path:
 
 
 def keep_private(draft: Path, target: Path) -> None:
-    """Let nobody read a draft who may not read the file that it replaces, if there is one."""
-    # Some file systems have no modes.
+    """Let nobody read a draft who may not read the file that it replaces; its owner goes on to write it."""
+    # There may be none, and some file systems have no modes.
     with contextlib.suppress(OSError):
         draft.chmod(stat.S_IMODE(target.stat().st_mode) | stat.S_IWUSR)
 

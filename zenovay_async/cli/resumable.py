@@ -74,7 +74,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
     keeps_journal = True
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
+        stack.callback(lambda: None if keeps_journal else _remove_journal(kept))
         _enter(stack, journal)
         file = open_text(partial, shown, "w")
         keep_private(partial, target)
@@ -97,6 +97,12 @@ def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
     """The partial file and the journal of a file of results, which is no link."""
     name = path if table is None else f"{path}.{table}"
     return Path(f"{name}.partial"), Path(f"{name}.journal")
+
+
+def _remove_journal(kept: Path) -> None:
+    kept.unlink(missing_ok=True)
+    # It stays where a full disk had no room for what it would add to the other.
+    Path(f"{kept}-wal").unlink(missing_ok=True)
 
 
 def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:

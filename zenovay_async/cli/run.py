@@ -29,7 +29,7 @@ from zenovay_async.cli.progress import ProgressReporter
 from zenovay_async.cli.report_file import ReportFile
 from zenovay_async.cli.resumable import files_beside, open_resumable
 from zenovay_async.cli.shown import redact_keys
-from zenovay_async.cli.signals import ended_by_signals
+from zenovay_async.cli.signals import ended_by_signals, restored_signals
 from zenovay_async.cli.streams import discard_stdout
 from zenovay_async.cli.websites import check_websites, find_websites
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.resumable import Resumable, Start
+    from zenovay_async.cli.signals import Ended
 
 # Of a disk that is full, or fails.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -86,6 +87,7 @@ def run(job: Job) -> int:
     """Run a job and write its report; returns the exit code."""
     options, lines = job.options, LogLines(job.options.log_format)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(restored_signals())
         try:
             check_distinct(options, _kept_in(job))
             if job.request.operation.is_per_website:
@@ -206,14 +208,14 @@ def end_output(error: OSError, output: Path | None = None, code: int = FAILED, l
 async def _run(job: Job, opened: Opened) -> int:
     with ended_by_signals() as ended:
         try:
-            return await _send(job, opened)
+            return await _send(job, opened, ended)
         except asyncio.CancelledError:
             if ended.by is None:
                 raise
             return OF_SIGNALS + ended.by
 
 
-async def _send(job: Job, opened: Opened) -> int:
+async def _send(job: Job, opened: Opened, ended: Ended) -> int:
     options, operation, lines = job.options, job.request.operation, opened.lines
     async with contextlib.AsyncExitStack() as stack:
         # A command without IDs, as the list of websites, is a direct call.
@@ -244,4 +246,6 @@ async def _send(job: Job, opened: Opened) -> int:
         )
         outputs = Outputs(writer, reporter, lines, opened.report_file, opened.resumable)
         runs = [BatchRun(job.request, options, client, source, outputs) for client, source in sources.of.items()]
-        return await Batches(runs, sources.errors, outputs, options.output).fetch()
+        code = await Batches(runs, sources.errors, outputs, options.output).fetch()
+        ended.complete()
+        return code
