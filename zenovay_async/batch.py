@@ -109,13 +109,10 @@ class Batch(Generic[ItemT, T]):
         self.failed = 0
         self._workers: set[asyncio.Task[None]] = set()
         require_int("concurrency", concurrency)
-        _check_bounds(max_failures, max_requests)
+        _check_bounds(max_outage, max_failures, max_requests)
         _check_journal(journal, key)
         if on_progress is not None and not is_listener(on_progress):
             raise ConfigurationError(f"on_progress={on_progress!r}: expected a plain function of one report, or None")
-        is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
-        if max_outage is not None and not (is_number and max_outage >= 0):
-            raise ConfigurationError(f"max_outage={max_outage!r}: expected seconds, 0 or more, or None for no limit")
         if isinstance(items, (str, bytes)):
             raise ConfigurationError(
                 f"items={items!r}: expected an iterable of items; pass [{items!r}] for a single one"
@@ -418,7 +415,10 @@ def _check_journal(journal: object, key: object) -> None:
         raise ConfigurationError(f"key={key!r}: it is what a journal knows an item by; pass journal=, too")
 
 
-def _check_bounds(max_failures: float | None, max_requests: int | None) -> None:
+def _check_bounds(max_outage: float | None, max_failures: float | None, max_requests: int | None) -> None:
+    is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
+    if max_outage is not None and not (is_number and max_outage >= 0):
+        raise ConfigurationError(f"max_outage={max_outage!r}: expected seconds, 0 or more, or None for no limit")
     is_count = isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0
     is_share = isinstance(max_failures, float) and 0 < max_failures < 1
     if max_failures is not None and not (is_count or is_share):

@@ -86,9 +86,6 @@ def test_a_name_that_no_file_can_have_is_invalid_usage(
     path = tmp_path / ("n" * 250)
     assert main([*PAGES, "--sandbox", "1", "-o", str(path)]) == 2
     assert capsys.readouterr().err == f"zenovay-async: --output {path}: {path}.partial: File name too long\n"
-    for path in (Path("."), Path("/")):  # noqa: PTH201 - as it is given
-        assert main([*PAGES, "--sandbox", "1", "-o", str(path)]) == 2
-        assert capsys.readouterr().err == f"zenovay-async: --output {path}: Is a directory\n"
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

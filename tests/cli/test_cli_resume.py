@@ -154,6 +154,7 @@ async def test_other_parameters_are_refused_and_named(runs: Runs) -> None:
     assert "limit=5" in ended.stderr
     assert "limit=6" in ended.stderr
     assert "--restart" in ended.stderr
+    assert "describes" not in ended.stderr
     assert runs.files() == before
     assert not runs.requested()
     # The format is none of them: a result is kept as plain values.

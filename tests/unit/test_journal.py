@@ -166,6 +166,7 @@ def test_every_result_of_the_api_comes_back_equal(path: Path, endpoint: Endpoint
         ("cut \ud83d", "cut \ufffd"),
         ({"\ud83d": ("\udc00", "\0")}, {"\ufffd": ["\ufffd", "\0"]}),
         (Row("\ud83d"), {"name": "\ufffd", "share": 0.0}),
+        ({"cut \ud83d": {math.nan}}, {"cut \ufffd": [None]}),
     ],
 )
 def test_any_keeps_plain_values_as_json_has_them(path: Path, value: Any, found: Any) -> None:
@@ -181,7 +182,6 @@ def test_any_keeps_plain_values_as_json_has_them(path: Path, value: Any, found: 
         (Row, Row("a", math.nan)),
         (Any, object()),
         (Any, [10**5000]),
-        (Any, {"a\ud83d": {math.nan}}),
         (int, "1"),
     ],
 )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zenovay_async import ConfigurationError, Journal
-from zenovay_async.cli.destination import open_text, publish
+from zenovay_async.cli.destination import keep_private, open_text, publish
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,6 +39,10 @@ class Resumable:
     journal_name: Path
     is_complete: bool = False
     keeps_journal: bool = False
+
+    def complete(self, *, keeps_journal: bool) -> None:
+        """Record that every website was tried."""
+        self.is_complete, self.keeps_journal = True, keeps_journal
 
 
 @contextlib.contextmanager
@@ -77,7 +79,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         stack.callback(lambda: None if keeps_journal else _remove_journal(kept))
         _enter(stack, journal, path)
         file = open_text(partial, shown, "w")
-        _protect(partial, target)
+        keep_private(partial, target)
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
@@ -111,13 +113,6 @@ def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
     """The partial file and the journal of a file of results, which is no link."""
     name = path if table is None else f"{path}.{table}"
     return Path(f"{name}.partial"), Path(f"{name}.journal")
-
-
-def _protect(partial: Path, target: Path) -> None:
-    """Let no more users read the partial file than the one that it replaces; its owner goes on to write it."""
-    # There may be none, and some file systems have no modes.
-    with contextlib.suppress(OSError):
-        partial.chmod(stat.S_IMODE(target.stat().st_mode) | stat.S_IWUSR)
 
 
 def _remove_journal(kept: Path) -> None:
