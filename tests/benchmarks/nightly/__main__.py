@@ -1,9 +1,9 @@
 # ruff: noqa: T201 - it prints its results
-"""End runs of the command line in every way, in every format, at random moments: ``python -m tests.benchmarks.nightly``.
+"""End runs of the command line in every way and format, at random moments: ``python -m tests.benchmarks.nightly``.
 
-From the root of the repository. For each format there are ten runs over 500 websites, each ended in every way, one after
-the other, and resumed each time, by real processes. A run that loses something, or sends more requests than those that
-were in flight at the ends, is printed with its seed; ``--seed`` repeats it.
+From the root of the repository. For each format there are ten runs over 500 websites, each ended in every way, one
+after the other, and resumed each time, by real processes. A run that loses something, or sends more requests than those
+that were in flight at the ends, is printed with its seed; ``--seed`` repeats it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
-from kill_helpers import FORMATS, WAYS, Worker, check_chain, make_sandbox
+from kill_helpers import FORMATS, WAYS, check_chain, make_sandbox
 
 
 async def measure(kinds: list[str], seeds: list[int]) -> int:
@@ -26,11 +26,11 @@ async def measure(kinds: list[str], seeds: list[int]) -> int:
     print(f"{'format':8}  {'runs':>4}  {'ends':>4}  {'lost':>4}  seconds")
     for kind in kinds:
         began, lost = time.monotonic(), 0
-        with tempfile.TemporaryDirectory() as folder, Worker() as worker:
+        with tempfile.TemporaryDirectory() as folder:
             async with make_sandbox() as sandbox:
                 for seed in seeds:
                     try:
-                        await check_chain(sandbox, worker, Path(folder), kind, list(WAYS), seed)
+                        await check_chain(sandbox, Path(folder), kind, list(WAYS), seed)
                     except Exception:  # noqa: BLE001 - whatever it was, the others go on
                         lost += 1
                         print(f"--format {kind} --seed {seed}:")
