@@ -227,11 +227,10 @@ def check_early_end(night: Night, way: str, ended: Ended, before: int) -> None:
     assert is_database or not night.file.exists()
     if way == "SIGKILL":
         return
-    found = re.search(
-        rf"^kept (\d+) of {len(night.sandbox.website_ids)} in (\S+); go on with --resume$", ended.stderr, re.MULTILINE
-    )
+    websites = len(night.sandbox.website_ids)
+    found = re.search(rf"^kept (\d+) of {websites} in (\S+); go on with --resume$", ended.stderr, re.MULTILINE)
     if found is None:
-        assert f"nothing was written to {night.file.name}" in ended.stderr
+        assert f"nothing was written to {night.file.name}" in ended.stderr, ended
         assert night.kept == 0
         return
     kept = int(found[1])

@@ -22,6 +22,6 @@ async def test_a_run_that_is_ended_in_every_way_goes_on_to_the_same_file(kind: s
     ways = [list(WAYS)[(FORMATS.index(kind) + 2 * number) % len(WAYS)] for number in range(count)]
     async with make_sandbox(WEBSITES if is_thorough() and kind == "ndjson" else 100) as sandbox:
         seed = random.randrange(2**32)
-        # Shown if it fails: python -m tests.benchmarks.nightly --seed SEED tries such moments again.
-        print(f"seed={seed}")  # noqa: T201 - pytest shows it where the test fails
+        # Shown if it fails.
+        print(f"seed={seed}")  # noqa: T201 - by pytest
         await check_chain(sandbox, tmp_path, kind, ways, seed)
