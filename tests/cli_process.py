@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import signal
@@ -59,8 +60,8 @@ class Process:
     Attributes:
         pid: The ID of the process.
         returncode: Its exit code, negative for a signal, once it was waited for.
-        stdin: The end of a pipe to it.
-        stdout: The end of a pipe from it.
+        stdin: The end of a pipe to it; nothing comes of what is written where there is none.
+        stdout: The end of a pipe from it; empty where there is none.
         stderr: Likewise.
     """
 
@@ -102,10 +103,9 @@ class Process:
         self.kill()
         self.wait()
         for file in (self.stdin, self.stdout, self.stderr, self._lines, self._control):
-            if file is not None:
-                # What a pipe could not take is nothing to a process that has ended.
-                with contextlib.suppress(BrokenPipeError):
-                    file.close()
+            # What a pipe could not take is nothing to a process that has ended.
+            with contextlib.suppress(BrokenPipeError):
+                file.close()
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the process has ended."""
@@ -126,15 +126,14 @@ class Process:
     def communicate(self, given: bytes = b"") -> tuple[bytes, bytes]:
         """Write to standard input and wait for the end; returns standard output and error."""
         with ThreadPoolExecutor(2) as readers:
-            out, errors = (readers.submit(_read, file) for file in (self.stdout, self.stderr))
-            if self.stdin is not None:
-                with contextlib.suppress(BrokenPipeError), self.stdin:
-                    self.stdin.write(given)
+            out, errors = (readers.submit(file.read) for file in (self.stdout, self.stderr))
+            with contextlib.suppress(BrokenPipeError), self.stdin:
+                self.stdin.write(given)
             self.wait()
             return out.result(), errors.result()
 
 
-def _pipe(given: Any, files: contextlib.ExitStack, *, write: bool = False) -> tuple[Any, int]:
+def _pipe(given: Any, files: contextlib.ExitStack, *, write: bool = False) -> tuple[BinaryIO, int]:
     """The end of this process and the file of the other one."""
     if given is PIPE:
         read, its = os.pipe()
@@ -144,9 +143,5 @@ def _pipe(given: Any, files: contextlib.ExitStack, *, write: bool = False) -> tu
         files.callback(os.close, its)
         return os.fdopen(own, "wb" if write else "rb"), its
     if given is DEVNULL:
-        return None, files.enter_context(open(os.devnull, "r+b", buffering=0)).fileno()  # noqa: PTH123 - no path
-    return None, given if isinstance(given, int) else given.fileno()
-
-
-def _read(file: BinaryIO | None) -> bytes:
-    return b"" if file is None else file.read()
+        return io.BytesIO(), files.enter_context(open(os.devnull, "r+b", buffering=0)).fileno()  # noqa: PTH123 - no path
+    return io.BytesIO(), given if isinstance(given, int) else given.fileno()

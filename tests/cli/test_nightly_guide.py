@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PAGE = (ROOT / "docs" / "nightly.md").read_text(encoding="utf-8")
 PARTS = re.split(r"^## (.+)$", PAGE, flags=re.MULTILINE)
-BLOCKS = {
+BLOCKS: dict[str, list[tuple[str, str]]] = {
     title: re.findall(r"```(\w+)\n(.+?)```", text, re.DOTALL)
     for title, text in zip(PARTS[1::2], PARTS[2::2], strict=True)
 }
@@ -167,7 +167,7 @@ async def test_the_task_of_airflow_starts_the_script(machine: Machine, monkeypat
         def __exit__(self, *_: object) -> None:
             pass
 
-    names = {"airflow.sdk": {"DAG": Dag}, "airflow.providers.standard.operators.bash": {}}
+    names: dict[str, dict[str, Any]] = {"airflow.sdk": {"DAG": Dag}, "airflow.providers.standard.operators.bash": {}}
     names["airflow.providers.standard.operators.bash"]["BashOperator"] = lambda **options: tasks.append(options)
     for name, members in names.items():
         for parent in (".".join(name.split(".")[:end]) for end in range(1, name.count(".") + 2)):
