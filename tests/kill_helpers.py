@@ -245,7 +245,7 @@ def check_early_end(night: Night, way: str, ended: Ended, before: int) -> None:
             assert (night.kept, f"nothing was written to {night.file.name}" in ended.stderr) == (0, True), (way, ended)
         return
     kept = int(found[1])
-    assert kept == night.kept
+    assert kept == night.kept, (way, night.kept, ended)
     if found[2] == night.journal.name:
         assert way == "disk"
         return

@@ -132,8 +132,10 @@ class Batches:
             reporter.summarize_early_end(reason, self._duplicates)
         if resumable is not None:
             total, kept, file = self._total, self._written, resumable.kept_in
-            # Of IDs that are not known, of a pipe or a key, what an earlier run kept is in the journal alone.
-            if not is_written or (total is None and kept < resumable.journal.done):
+            # The next run goes on from the journal, which may lack what was in flight as it failed. Of IDs that are not
+            # known, of a pipe or a key, what an earlier run kept is in the journal alone.
+            is_journaled = not isinstance(error, JournalError)
+            if not (is_written and is_journaled) or (total is None and kept < resumable.journal.done):
                 kept, file = resumable.journal.done, resumable.journal_name
             of = "" if total is None or total < kept else f" of {total:,}"
             text = f"kept {kept:,}{of} in {file}; go on with --resume"
