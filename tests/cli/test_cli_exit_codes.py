@@ -17,11 +17,13 @@ from zenovay_async.cli import main
 from zenovay_async.cli.exit_codes import exit_code_of
 from zenovay_async.exceptions import (
     APIConnectionError,
+    AuthenticationError,
     BadRequestError,
     BatchStoppedError,
     ConfigurationError,
     JournalError,
     NotFoundError,
+    ServerError,
     ZenovayError,
 )
 from zenovay_async.sandbox import Sandbox
@@ -43,6 +45,19 @@ if TYPE_CHECKING:
 )
 def test_an_error_that_ends_a_run_has_an_exit_code(error: ZenovayError, code: int) -> None:
     assert exit_code_of(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (APIConnectionError("x"), 4),
+        (ServerError("x", status=503), 4),
+        (NotFoundError("x", status=404), 1),
+        (AuthenticationError("x", status=401), 3),
+    ],
+)
+def test_a_list_of_websites_that_may_come_later_is_4(error: ZenovayError, code: int) -> None:
+    assert exit_code_of(error, is_batch=True) == code
 
 
 async def test_success_is_0_and_a_website_that_failed_is_1(sandbox: Sandbox) -> None:

@@ -168,6 +168,18 @@ async def test_a_file_is_not_another_one_of_the_same_run(
     assert sandbox.count() == 0
 
 
+@pytest.mark.parametrize("other", ["out.partial", "out.journal"])
+def test_a_file_of_ids_is_not_where_a_run_keeps_what_came(
+    other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / other
+    file.write_text("of another run")
+    given = [*PAGES, "--sandbox", "3", "--ids-from", str(file), "--restart"]
+    assert main([*given, "-o", str(tmp_path / "out")]) == 2
+    assert "this is the file of --ids-from" in capsys.readouterr().err
+    assert file.read_text() == "of another run"
+
+
 async def test_the_file_that_is_standard_input_is_not_emptied(sandbox: Sandbox, tmp_path: Path) -> None:
     file = tmp_path / "failed"
     file.write_text(IDS[0])

@@ -268,10 +268,12 @@ async def test_lines_for_programs_have_the_name_of_the_key(
     assert line["message"].startswith("globex: Invalid API key")
 
 
-@pytest.mark.parametrize("option", ["--report", "--failures", "--output"])
-def test_the_file_of_keys_is_not_overwritten(option: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--report", "--failures", "--output", "partial"])
+def test_the_file_of_keys_is_not_overwritten(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "keys.partial"
     write(file, acme=WRONG)
-    assert main([*PAGES, "--keys-from", str(file), "--all-websites", option, str(file)]) == 2
+    where = ["--output", str(file.with_suffix(""))] if option == "partial" else [option, str(file)]
+    assert main([*PAGES, "--keys-from", str(file), "--all-websites", "--restart", *where]) == 2
     assert "this is the file of --keys-from" in capsys.readouterr().err
     assert file.read_text() == f"acme,{WRONG}\n"
 

@@ -66,7 +66,12 @@ def test_a_fifo_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named_as_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path, reason in ((tmp_path / "missing" / "out", "No such file or directory"), (tmp_path, "Is a directory")):
+    for path, reason in (
+        (tmp_path / "missing" / "out", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (Path("/"), "Is a directory"),
+        (Path(), "Is a directory"),
+    ):
         assert main([*PAGES, "--sandbox", "1", "-o", str(path)]) == 2
         assert capsys.readouterr().err == f"zenovay-async: --output {path}: {reason}\n"
 

@@ -70,7 +70,7 @@ class Batches:
             raise
         if self._errors:
             self._end_early(None)
-            codes = set(map(exit_code_of, self._errors.values()))
+            codes = {exit_code_of(error, is_batch=True) for error in self._errors.values()}
             return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
         self._reporter.summarize(self._skipped)
         if self._resumable is not None:

@@ -1,4 +1,4 @@
-"""Files that a run writes beside its results: none is another file of the run."""
+"""No file that a run writes is another one of it."""
 
 from __future__ import annotations
 
@@ -9,44 +9,40 @@ from typing import TYPE_CHECKING
 from zenovay_async import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from zenovay_async.cli.options import PerWebsite
 
 _STDIN, _STDOUT, _STDERR = Path("/dev/stdin"), Path("/dev/stdout"), Path("/dev/stderr")
 
 
-def check_distinct(options: PerWebsite, kept: Sequence[Path]) -> None:
-    """Check that no file that the run writes is another one of it, but results may replace the file of the IDs.
+def check_distinct(options: PerWebsite, kept: tuple[Path, ...]) -> None:
+    """Check that no file that the run writes is another one of it.
 
     Args:
         options: The options.
-        kept: Where results are until the run is whole.
+        kept: Files beside the output, in which the run keeps what came.
 
     Raises:
-        ConfigurationError: They would, also through a link.
+        ConfigurationError: One is, also through a link.
     """
     ids, keys = (_STDIN if str(path) == "-" else path for path in (options.ids_from, options.keys_from))
+    taken = [(name, path) for name, path in (("--ids-from", ids), ("--keys-from", keys)) if path is not None]
     output = options.output or _STDOUT
-    taken = [
-        ("--ids-from", ids),
-        ("--keys-from", keys),
-        ("--output", output),
-        *(("--output", path) for path in kept),
-        ("standard error", _STDERR),
-    ]
-    # The IDs are read before the results replace anything, but after what is kept is opened.
-    for name, path, written in (("--ids-from", ids, kept), ("--keys-from", keys, [output, *kept])):
-        for other in written:
-            if path is not None and _is_same_file(path, other):
-                raise ConfigurationError(f"--output {other}: this is the file of {name}; expected another one")
-    for name, path in (("--failures", options.failures), ("--report", options.report)):
-        if path is None:
-            continue
-        for other_name, other in taken:
-            if other is not None and _is_same_file(path, other):
-                raise ConfigurationError(f"{name} {path}: this is the file of {other_name}; expected another one")
-        taken.append((name, path))
+    # IDs are read before the results replace their file, as with sort -o.
+    _check("--output", output, [("--keys-from", path) for name, path in taken if name == "--keys-from"])
+    for path in kept:
+        _check("--output", path, taken)
+    taken += [("--output", path) for path in (output, *kept)]
+    taken.append(("standard error", _STDERR))
+    for name, written in (("--failures", options.failures), ("--report", options.report)):
+        if written is not None:
+            _check(name, written, taken)
+            taken.append((name, written))
+
+
+def _check(name: str, path: Path, taken: list[tuple[str, Path]]) -> None:
+    for other_name, other in taken:
+        if _is_same_file(path, other):
+            raise ConfigurationError(f"{name} {path}: this is the file of {other_name}; expected another one")
 
 
 def _is_same_file(one: Path, other: Path) -> bool:

@@ -62,7 +62,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     # What is beside a link is not beside its target.
     given = target if path.is_symlink() else path
     partial, kept = files_beside(target, table)
-    shown, _ = files_beside(given, table)
+    shown, shown_journal = files_beside(given, table)
     try:
         if start == "new" and partial.exists() and kept.exists() and kept.stat().st_size:
             _check_not_in_use(Journal(kept, result_type=Any, describes=describes), path)
@@ -77,7 +77,7 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
         _enter(stack, journal, path)
         file = open_text(partial, shown, "w")
         kept_in = shown if table is None else path
-        run = Resumable(file, kept_in, journal, shown.with_suffix(".journal"))
+        run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
         try:
             with file:

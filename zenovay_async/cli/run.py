@@ -118,7 +118,7 @@ def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: Re
         if is_in_use(error):
             report_file.leave()
         report_file.error = error
-        return print_error(error, exit_code_of(error), lines)
+        return print_error(error, exit_code_of(error, is_batch=job.request.operation.is_per_website), lines)
     except OSError as error:
         report_file.error = error
         return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
