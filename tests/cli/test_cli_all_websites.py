@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from aiohttp import web
 from cli_helpers import IDS, PAGES, contents, main_at
 
 from zenovay_async.cli import main
@@ -74,6 +75,17 @@ async def test_no_websites_are_no_failure(
     assert capsys.readouterr().err == "No websites: the key reaches none\n"
     assert file.read_text() == output
     assert set(contents(tmp_path)) == {"out"}
+
+
+async def test_a_list_that_has_a_part_of_the_websites_is_a_warning(
+    at: Run, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def respond(_: web.Request) -> web.Response:
+        return web.json_response({"success": True, "data": {"websites": [{"id": IDS[0]}], "total": 1200}})
+
+    sandbox.fault(Fault("part", respond), path="/websites", times=1)
+    assert await at(sandbox, "--all-websites", "--progress", "none", key=sandbox.api_key) == 0
+    assert "Only 1 of 1,200 websites are in the list that the server sent\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["x"], ["--ids-from", "-"], ["x", "--ids-from", "-"]])

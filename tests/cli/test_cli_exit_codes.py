@@ -11,10 +11,15 @@ from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_helpers import COMMAND, IDS, run, run_at
+from cli_helpers import COMMAND, IDS, PAGES, run, run_at
+from cli_process import Process
 
+from zenovay_async import Journal
 from zenovay_async.cli import main
+from zenovay_async.cli.batch_run import BatchRun
 from zenovay_async.cli.exit_codes import exit_code_of
+from zenovay_async.cli.progress import ProgressReporter
+from zenovay_async.cli.writer import Writer
 from zenovay_async.exceptions import (
     APIConnectionError,
     AuthenticationError,
@@ -101,21 +106,23 @@ async def test_a_signal_ends_a_run_with_128_and_its_number_and_keeps_what_came(
     file, report, failures = tmp_path / "out", tmp_path / "report", tmp_path / "failures"
     options = ["--format", "json", "-o", str(file), "--report", str(report), "--failures", str(failures)]
     async with Sandbox(websites=40, rate_limit=30) as sandbox:
-        process = await start(COMMAND, "..", *sandbox.website_ids, *options, sandbox=sandbox)
-        assert process.stderr is not None
-        failed, waiting = await process.stderr.readline(), await process.stderr.readline()
-        assert failed.startswith(b"..: expected an ID")
-        assert waiting.startswith(b"Rate limit of 30 in 60 s reached: waiting ")
-        process.send_signal(number)
-        errors = await process.stderr.read()
-        assert await process.wait() == code
+        env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+        with Process(*PAGES, "..", *sandbox.website_ids, *options, env=env) as process:
+            failed, waiting = [await asyncio.to_thread(process.stderr.readline) for _ in range(2)]
+            assert failed.startswith(b"..: expected an ID")
+            assert waiting.startswith(b"Rate limit of 30 in 60 s reached: waiting ")
+            process.send_signal(number)
+            errors = await asyncio.to_thread(process.stderr.read)
+            assert process.wait() == code
     interrupted, kept = errors.decode().splitlines()
-    assert interrupted == "interrupted: 31 of 41 done, 1 failed"
-    assert kept == f"kept 30 of 41 in {file}.partial; go on with --resume"
+    # Some of the responses may not have come when the wait begins.
+    done = json.loads(file.with_name("out.partial").read_text())
+    assert 1 < len(done) <= 31
+    assert interrupted == f"interrupted: {len(done)} of 41 done, 1 failed"
+    assert kept == f"kept {len(done) - 1} of 41 in {file}.partial; go on with --resume"
     assert not file.exists()
-    assert len(json.loads(file.with_name("out.partial").read_text())) == 31
     document = json.loads(report.read_text())
-    assert (document["done"], document["exit_code"]) == (31, code)
+    assert (document["done"], document["exit_code"]) == (len(done), code)
     assert document["ended"] is not None
     assert json.loads(failures.read_text())["website_id"] == ".."
 
@@ -123,13 +130,49 @@ async def test_a_signal_ends_a_run_with_128_and_its_number_and_keeps_what_came(
 @pytest.mark.skipif(shutil.which("nohup") is None, reason="there is no nohup")
 async def test_a_run_under_nohup_does_not_end_with_its_terminal() -> None:
     async with Sandbox(websites=40, rate_limit=30) as sandbox:
-        process = await start(["nohup", *COMMAND], *sandbox.website_ids, sandbox=sandbox)
+        env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+        process = await asyncio.create_subprocess_exec(
+            *("nohup", *COMMAND, *sandbox.website_ids), env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+        )
         assert process.stderr is not None
         assert b"Rate limit" in await process.stderr.readline()
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         await process.communicate()
         assert process.returncode == 143
+
+
+def raise_before(owner: type, name: str, patch: pytest.MonkeyPatch) -> None:
+    """Let this process get SIGTERM whenever a method is called."""
+    method = getattr(owner, name)
+
+    def raise_first(*args: object, **options: object) -> object:
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        signal.raise_signal(signal.SIGTERM)
+        return method(*args, **options)
+
+    patch.setattr(owner, name, raise_first)
+
+
+def test_a_second_signal_does_not_disturb_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, report = tmp_path / "out", tmp_path / "report"
+    raise_before(Writer, "record_early_end", monkeypatch)
+    raise_before(BatchRun, "_write", monkeypatch)
+    raise_before(Journal, "__exit__", monkeypatch)
+    arguments = [*PAGES, "--sandbox", "3", "--concurrency", "1", "--format", "ndjson"]
+    assert main([*arguments, "-o", str(file), "--report", str(report)]) == 143
+    assert "; go on with --resume" in capsys.readouterr().err
+    assert json.loads(report.read_text())["exit_code"] == 143
+    assert not file.with_name("out.journal-wal").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_when_all_is_done_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raise_before(ProgressReporter, "summarize", monkeypatch)
+    assert main([*PAGES, "--sandbox", "3", "--format", "json", "-o", str(tmp_path / "out")]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 async def start(command: list[str], *arguments: str, sandbox: Sandbox) -> asyncio.subprocess.Process:

@@ -8,12 +8,12 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from cli_helpers import COMMAND, IDS, PAGES, contents, main_at
+from cli_helpers import IDS, PAGES, contents, main_at
+from cli_process import Process
 from helpers import until
 
 from zenovay_async.cli import main
@@ -268,12 +268,10 @@ async def test_lines_for_programs_have_the_name_of_the_key(
     assert line["message"].startswith("globex: Invalid API key")
 
 
-@pytest.mark.parametrize("option", ["--report", "--failures", "--output", "partial"])
-def test_the_file_of_keys_is_not_overwritten(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "keys.partial"
+@pytest.mark.parametrize("option", ["--report", "--failures", "--output"])
+def test_the_file_of_keys_is_not_overwritten(option: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(file, acme=WRONG)
-    where = ["--output", str(file.with_suffix(""))] if option == "partial" else [option, str(file)]
-    assert main([*PAGES, "--keys-from", str(file), "--all-websites", "--restart", *where]) == 2
+    assert main([*PAGES, "--keys-from", str(file), "--all-websites", option, str(file)]) == 2
     assert "this is the file of --keys-from" in capsys.readouterr().err
     assert file.read_text() == f"acme,{WRONG}\n"
 
@@ -372,17 +370,14 @@ async def test_a_signal_ends_the_batches_of_all_keys_and_keeps_what_came(
     write(file, acme=sandbox.api_key, globex=sandbox.add_key("globex"))
     sandbox.fault(Fault.latency(60), path=IDS[1])
     partial_file = tmp_path / "out.partial"
-    command = [*COMMAND, "--keys-from", str(file), "--all-websites", "--format", "ndjson", "-o", str(tmp_path / "out")]
+    command = [*PAGES, "--keys-from", str(file), "--all-websites", "--format", "ndjson", "-o", str(tmp_path / "out")]
     env = {**os.environ, "ZENOVAY_BASE_URL": sandbox.url}
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220, S603 - our own command, which does not block
-        try:
-            await until(lambda: partial_file.exists() and partial_file.read_text().count("\n") == 4)
-            process.send_signal(number)
-            _, shown = await asyncio.to_thread(process.communicate, timeout=20)
-        finally:
-            process.kill()
-    assert process.returncode == code
-    assert shown.splitlines() == [
+    with Process(*command, env=env) as process:
+        await until(lambda: partial_file.exists() and partial_file.read_text().count("\n") == 4)
+        process.send_signal(number)
+        _, shown = await asyncio.to_thread(process.communicate)
+        assert process.returncode == code
+    assert shown.decode().splitlines() == [
         "interrupted: 4 of 6 done, 0 failed",
         f"kept 4 of 6 in {partial_file}; go on with --resume",
     ]

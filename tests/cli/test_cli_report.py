@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_helpers import COMMAND, IDS, PAGES, contents, main_at, run_at
+from cli_helpers import IDS, PAGES, contents, main_at, run_at
+from cli_process import Process
 
 from zenovay_async import Journal
 from zenovay_async.cli import main
@@ -96,12 +97,8 @@ async def test_a_run_that_is_killed_leaves_a_report_without_an_end(sandbox: Sand
     file = tmp_path / "report"
     sandbox.fault(Fault.latency(60), path=IDS[0])
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    command = [*COMMAND, IDS[0], "nobody", "--report", str(file)]
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=env)
-    assert process.stderr is not None
-    await process.stderr.readline()
-    process.kill()
-    await process.communicate()
+    with Process(*PAGES, IDS[0], "nobody", "--report", str(file), env=env) as process:
+        await asyncio.to_thread(process.stderr.readline)
     report = report_in(file)
     assert report["started"]
     assert (report["ended"], report["exit_code"]) == (None, None)

@@ -7,26 +7,20 @@ import contextlib
 import json
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kill_helpers import CONCURRENCY, Ended, Night, Worker, make_sandbox
+from cli_helpers import contents
+from kill_helpers import CONCURRENCY, Ended, Night, make_sandbox
 
 from zenovay_async import Journal
 from zenovay_async.cli import main
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from zenovay_async.sandbox import Sandbox
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    with Worker() as running:
-        yield running
 
 
 class Runs:
@@ -153,6 +147,7 @@ async def test_other_parameters_are_refused_and_named(runs: Runs) -> None:
     assert "limit=5" in ended.stderr
     assert "limit=6" in ended.stderr
     assert "--restart" in ended.stderr
+    assert "describes" not in ended.stderr
     assert runs.files() == before
     assert not runs.requested()
     # The format is none of them: a result is kept as plain values.
@@ -229,6 +224,30 @@ async def test_a_link_stays_and_the_files_are_beside_what_it_names(runs: Runs, t
     assert len(runs.websites("there/results")) == 3
 
 
+async def test_what_is_kept_has_the_mode_of_the_file_that_it_replaces(runs: Runs) -> None:
+    partial = runs.file.with_name("out.partial")
+    for mode, kept in ((0o600, 0o600), (0o440, 0o640)):
+        runs.file.touch()
+        runs.file.chmod(mode)
+        await runs.stop_after(2)
+        assert stat.S_IMODE(partial.stat().st_mode) == kept
+        assert stat.S_IMODE(partial.with_suffix(".journal").stat().st_mode) == 0o600
+        assert await runs("--resume") == Ended(0, "")
+        assert stat.S_IMODE(runs.file.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("kind", ["json", "table"])
+async def test_a_disk_that_is_full_at_the_very_end_loses_nothing(kind: str, runs: Runs) -> None:
+    partial = runs.file.with_name("out.partial")
+    partial.symlink_to("/dev/full")
+    ended = await runs(kind=kind)
+    assert ended.code == 4
+    assert "; go on with --resume\n" in ended.stderr
+    partial.unlink()
+    assert await runs("--resume", kind=kind) == Ended(0, "")
+    assert len(runs.requested()) == 3
+
+
 @pytest.mark.parametrize("option", ["--resume", "--restart"])
 @pytest.mark.parametrize("output", ["fifo", "/dev/null", "-"])
 async def test_a_stream_cannot_be_resumed(option: str, output: str, runs: Runs, tmp_path: Path) -> None:
@@ -264,24 +283,23 @@ async def test_a_journal_of_something_else_is_left_alone(runs: Runs) -> None:
     assert not runs.requested()
 
 
-async def test_of_two_runs_at_once_the_second_ends_and_disturbs_nothing(tmp_path: Path, worker: Worker) -> None:
+async def test_of_two_runs_at_once_the_second_ends_and_disturbs_nothing(tmp_path: Path) -> None:
     seconds: list[Ended] = []
     async with make_sandbox(20) as sandbox:
-        with Worker() as other:
-            first, second = (Night(sandbox, each, tmp_path, "ndjson") for each in (worker, other))
+        first, second = (Night(sandbox, tmp_path, "ndjson") for _ in range(2))
 
-            async def run_second() -> None:
-                for option in ("--resume", "--restart", "--timeout=30"):
-                    seconds.append(await second.run(option))
+        async def run_second() -> None:
+            for option in ("--resume", "--restart", "--timeout=30"):
+                seconds.append(await second.run(option))
 
-            sandbox.fault(Fault("at", _once(run_second)))
-            assert (await first.run()).code == 0
+        sandbox.fault(Fault("at", _once(run_second)))
+        assert (await first.run()).code == 0
         assert first.requests == 20
     assert [ended.code for ended in seconds] == [2, 2, 2]
     for ended in seconds:
         assert "results is in use by another run; wait for its end" in ended.stderr
     assert len(first.content()) == 20
-    assert set(first.files()) == {"ids", "results", "stderr"}
+    assert set(contents(tmp_path)) == {"ids", "results"}
 
 
 def _once(act: Any) -> Any:
@@ -296,9 +314,9 @@ def _once(act: Any) -> Any:
     return respond
 
 
-async def test_a_run_that_is_killed_while_it_replays_loses_nothing(tmp_path: Path, worker: Worker) -> None:
+async def test_a_run_that_is_killed_while_it_replays_loses_nothing(tmp_path: Path) -> None:
     async with make_sandbox(20) as sandbox:
-        night = Night(sandbox, worker, tmp_path, "ndjson")
+        night = Night(sandbox, tmp_path, "ndjson")
         await night.interrupt("SIGKILL", 19)
         # Longer than a replay takes until it is killed.
         ids = [f"many-{number}" for number in range(5_000)]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, ZenovayError
-from zenovay_async.cli.json_encoding import encode_json
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zenovay_async import ConfigurationError, Journal
-from zenovay_async.cli.destination import open_text, publish
+from zenovay_async.cli.destination import keep_private, open_text, publish
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,6 +40,10 @@ class Resumable:
     journal_name: Path
     is_complete: bool = False
     keeps_journal: bool = False
+
+    def complete(self, *, keeps_journal: bool) -> None:
+        """Record that every website was tried."""
+        self.is_complete, self.keeps_journal = True, keeps_journal
 
 
 @contextlib.contextmanager
@@ -73,9 +77,10 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     journal = Journal(kept, result_type=Any, describes=describes, restart=start != "resume")
     keeps_journal = True
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: None if keeps_journal else kept.unlink(missing_ok=True))
+        stack.callback(lambda: None if keeps_journal else _remove_journal(kept))
         _enter(stack, journal, path)
         file = open_text(partial, shown, "w")
+        keep_private(partial, target)
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
@@ -109,6 +114,12 @@ def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
     """The partial file and the journal of a file of results, which is no link."""
     name = path if table is None else f"{path}.{table}"
     return Path(f"{name}.partial"), Path(f"{name}.journal")
+
+
+def _remove_journal(kept: Path) -> None:
+    kept.unlink(missing_ok=True)
+    # It stays where a full disk had no room for what it would add to the other.
+    Path(f"{kept}-wal").unlink(missing_ok=True)
 
 
 def _enter(stack: contextlib.ExitStack, journal: Journal, path: Path) -> None:

@@ -45,7 +45,7 @@ def shown(text: str) -> str:
 
 def as_options(text: str) -> str:
     """The message of an error, in which arguments of the library are the options of the command line."""
-    return _BOUND.sub(_as_option, text)
+    return _BOUND.sub(_as_option, text.replace("restart=True", "--restart"))
 
 
 def describe_error(error: Exception) -> str:

@@ -18,18 +18,43 @@ class Ended:
 
     Attributes:
         by: The number of the signal; ``None`` if none did.
+        is_over: Whether all is done, so that a signal has nothing to end.
     """
 
     by: int | None = None
+    is_over: bool = False
+
+    def complete(self) -> None:
+        """Record that all is done."""
+        self.is_over = True
+
+
+@contextlib.contextmanager
+def restored_signals() -> Generator[None]:
+    """Restore at the end what the signals did before."""
+    before = {number: signal.getsignal(number) for name in _NAMES if (number := getattr(signal, name, None))}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # Only the main thread may.
+            with contextlib.suppress(ValueError, TypeError):
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Generator[Ended]:
-    """Let the signals cancel the running task; a signal that is ignored, as under ``nohup``, stays so."""
+    """Let the signals cancel the running task; a signal that is ignored, as under ``nohup``, stays so.
+
+    Once one has ended the run, they are ignored, as it still has to close its files: whoever stops a group of processes
+    often sends more than one.
+    """
     loop, task, ended = asyncio.get_running_loop(), asyncio.current_task(), Ended()
     caught: list[int] = []
 
     def end(number: int) -> None:
+        if ended.is_over:
+            return
         ended.by = number
         if task is not None:
             task.cancel()
@@ -47,3 +72,5 @@ def ended_by_signals() -> Generator[Ended]:
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
+            if ended.by is not None:
+                signal.signal(number, signal.SIG_IGN)

@@ -69,6 +69,9 @@ class Sources:
         self.domains |= {website.id: website.domain for website in found.websites if website.domain}
         if not found.websites:
             client.lines.write("No websites: the key reaches none")
+        elif found.total is not None and found.total > len(found.websites):
+            text = f"Only {len(found.websites):,} of {found.total:,} websites are in the list that the server sent"
+            client.lines.write(text, "warning")
 
     def add_error(self, client: Client, error: ZenovayError) -> None:
         """Record that the websites of a key could not be listed."""
