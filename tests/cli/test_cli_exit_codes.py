@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,12 @@ def test_an_error_that_ends_a_run_has_an_exit_code(error: ZenovayError, code: in
 )
 def test_a_list_of_websites_that_may_come_later_is_4(error: ZenovayError, code: int) -> None:
     assert exit_code_of(error, is_batch=True) == code
+
+
+def test_a_journal_that_is_damaged_needs_somebody_to_look() -> None:
+    error, damage = JournalError("x"), sqlite3.DatabaseError("database disk image is malformed")
+    error.__cause__, damage.sqlite_errorname = damage, "SQLITE_CORRUPT"
+    assert exit_code_of(error) == 2
 
 
 async def test_success_is_0_and_a_website_that_failed_is_1(sandbox: Sandbox) -> None:

@@ -155,6 +155,21 @@ async def test_other_parameters_are_refused_and_named(runs: Runs) -> None:
     assert len(runs.requested()) == 1
 
 
+async def test_a_server_is_the_same_however_it_is_written_and_its_password_is_kept_nowhere(
+    runs: Runs, sandbox: Sandbox
+) -> None:
+    await runs.stop_after(2)
+    before = runs.files()
+    ended = await runs("--resume", "--base-url", "https://me:hush@api.example")
+    assert ended.code == 2
+    assert "hush" not in ended.stderr
+    assert runs.files() == before
+    ended = await runs("--resume", "--base-url", "https://api.example")
+    assert ended.code == 2
+    assert "from https://api.example" in ended.stderr
+    assert await runs("--resume", "--base-url", f"{sandbox.url}/") == Ended(0, "")
+
+
 async def test_ids_may_come_and_go_between_two_runs(runs: Runs, sandbox: Sandbox) -> None:
     first, second, third = sandbox.website_ids
     await runs.stop_after(1, ids=[first, second])

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from zenovay_async import ConfigurationError, Zenovay
 from zenovay_async._limits.options import STORE_VARIABLE
 from zenovay_async._protocol.auth import KEY_VARIABLE
-from zenovay_async._protocol.base_url import OR_ALLOW_HTTP
+from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, OR_ALLOW_HTTP, resolve_base_url
 from zenovay_async._protocol.parameters import NOT_GIVEN
 from zenovay_async.cli.keys import doubt_about_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
     from zenovay_async import OnEvent
     from zenovay_async.cli.keys import NamedKey
@@ -109,7 +109,7 @@ async def open_clients(
 def _make_client(options: PerWebsite, key: str | None, on_event: OnEvent) -> Zenovay:
     store = options.rate_limit_store
     is_shared = bool(os.environ.get(STORE_VARIABLE) if store is None else store)
-    try:
+    with _as_options():
         return Zenovay(
             key,
             base_url=options.base_url,
@@ -123,7 +123,25 @@ def _make_client(options: PerWebsite, key: str | None, on_event: OnEvent) -> Zen
             # A run alone has no direct calls beside its batch.
             batch_headroom="auto" if is_shared else 0,
         )
+
+
+def server_of(options: PerWebsite) -> str:
+    """The base URL of the server, or another name of a sandbox.
+
+    Raises:
+        ConfigurationError: It is invalid.
+    """
+    if options.sandbox is not None:
+        return "sandbox"
+    with _as_options():
+        return resolve_base_url(options.base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=options.allow_http)
+
+
+@contextlib.contextmanager
+def _as_options() -> Generator[None]:
+    """Let errors name the options of the command line in place of arguments."""
+    try:
+        yield
     except ConfigurationError as error:
-        # The command line has them as options.
         message = error.message.replace(OR_ALLOW_HTTP, OR_ALLOW_HTTP.replace("allow_http=True", "--allow-http"))
         raise ConfigurationError(re.sub("^rate_limit_store", "--rate-limit-store", message)) from error

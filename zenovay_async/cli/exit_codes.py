@@ -29,8 +29,9 @@ def exit_code_of(error: ZenovayError, *, is_batch: bool = False) -> int:
         error: The error.
         is_batch: Whether the run is over websites, and may go on later.
     """
-    # The server rejects what is invalid as well.
-    if isinstance(error, (ConfigurationError, BadRequestError)):
+    # The server rejects what is invalid as well. A journal that is damaged stays so, and is an error of this kind, too,
+    # if that is found when it is opened.
+    if isinstance(error, (ConfigurationError, BadRequestError)) or _is_damage(error):
         return USAGE
     # What time, or room on a disk, will mend.
     if isinstance(error, (QuotaExceededError, BatchStoppedError, JournalError)) or error.outage is not None:
@@ -40,3 +41,8 @@ def exit_code_of(error: ZenovayError, *, is_batch: bool = False) -> int:
     if is_batch and passes:
         return STOPPED
     return REJECTED if isinstance(error, APIStatusError) and is_fatal(error) else FAILED
+
+
+def _is_damage(error: ZenovayError) -> bool:
+    cause = getattr(error.__cause__, "sqlite_errorname", "")
+    return isinstance(error, JournalError) and cause.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))

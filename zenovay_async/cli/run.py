@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from zenovay_async import ConfigurationError, ZenovayError
-from zenovay_async._protocol.base_url import BASE_URL_VARIABLE
+from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 from zenovay_async.cli.batch_run import BatchRun, Outputs
 from zenovay_async.cli.batches import Batches
-from zenovay_async.cli.clients import open_clients
+from zenovay_async.cli.clients import open_clients, server_of
 from zenovay_async.cli.destination import can_write_beside, is_replaced, open_destination
 from zenovay_async.cli.distinct_files import check_distinct
 from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, USAGE, exit_code_of
@@ -186,10 +186,9 @@ def _name(request: Request) -> str:
 
 def _description(job: Job) -> str:
     """What a run requests, by which it is told from another: results of two servers are not mixed."""
-    base_url = job.options.base_url or os.environ.get(BASE_URL_VARIABLE)
-    server = "sandbox" if job.options.sandbox is not None else base_url
+    server = server_of(job.options)
     described = job.request.description if job.options.keys_from is None else f"{job.request.description} for each key"
-    return described if server is None else f"{described} from {redact_keys(server)}"
+    return described if server == DEFAULT_BASE_URL else f"{described} from {redact_keys(server)}"
 
 
 def print_error(error: Exception, code: int, lines: LogLines | None = None) -> int:
