@@ -30,8 +30,9 @@ def fetch_that_fails(*fails: int) -> Any:
 @pytest.mark.parametrize(("bound", "failures"), [(0, 1), (2, 3), (0.1, 2), (0.25, 3)])
 async def test_a_batch_stops_when_more_items_failed_than_allowed(bound: float, failures: int) -> None:
     found: list[Any] = []
+    results = batch(range(10), fetch_that_fails(*range(10)), 1, max_failures=bound)
     with pytest.raises(BatchStoppedError, match=rf"after {failures} failures \(max_failures={bound}\)") as caught:
-        async with batch(range(10), fetch_that_fails(*range(10)), 1, max_failures=bound) as results:
+        async with results:
             async for result in results:
                 found.append(result)
     assert len(found) == failures
@@ -79,8 +80,9 @@ async def test_calls_in_flight_when_a_batch_stops_are_not_lost() -> None:
 
 async def test_a_batch_stops_before_it_takes_more_requests_than_allowed(zenovay: Zenovay, sandbox: Sandbox) -> None:
     found: list[Any] = []
+    results = zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, max_requests=2)
     with pytest.raises(BatchStoppedError, match=r"max_requests=2") as caught:
-        async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, max_requests=2) as results:
+        async with results:
             async for result in results:
                 found.append(result)
     assert caught.value.reason == "max_requests"
