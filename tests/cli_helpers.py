@@ -9,14 +9,15 @@ import os
 import pty
 import re
 import select
-import subprocess
 import sys
 import termios
 import time
 from datetime import UTC, datetime
 from functools import partial
+from subprocess import PIPE, CompletedProcess
 from typing import TYPE_CHECKING, Any
 
+from cli_process import Process
 from endpoints import OPERATIONS
 
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
@@ -94,21 +95,13 @@ def freeze_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zenovay_async.sandbox.Sandbox", partial(Sandbox, now=datetime.now(UTC)))
 
 
-def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own command
-        [*COMMAND, *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env={**os.environ, **(env or {})},
-    )
+def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> CompletedProcess[str]:
+    with Process(*PAGES, *arguments, stdin=PIPE, env={**os.environ, **(env or {})}) as process:
+        out, errors = process.communicate(stdin.encode())
+        return CompletedProcess(arguments, process.wait(), out.decode(), errors.decode())
 
 
-async def run_at(
-    sandbox: Sandbox, *arguments: str, key: str | None = None, stdin: str = ""
-) -> subprocess.CompletedProcess[str]:
+async def run_at(sandbox: Sandbox, *arguments: str, key: str | None = None, stdin: str = "") -> CompletedProcess[str]:
     env = {"ZENOVAY_API_KEY": key or sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
     return await asyncio.to_thread(run, *arguments, stdin=stdin, env=env)
 
@@ -128,20 +121,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 @contextlib.contextmanager
 def on_terminal(
     *arguments: str | bytes, columns: int = 140, env: dict[str, str] | None = None
-) -> Generator[tuple[subprocess.Popen[bytes], int, int]]:
+) -> Generator[tuple[Process, int, int]]:
     """The command on a terminal of its own, with both ends of that."""
     parent, child = pty.openpty()
     termios.tcsetwinsize(child, (40, columns))
     known = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
-    command = [*COMMAND, *arguments]
-    with subprocess.Popen(  # noqa: S603 - our own command
-        command,
-        stdin=child,
-        stdout=child,
-        stderr=child,
-        start_new_session=True,
-        env={**known, "TERM": "xterm", **(env or {})},
-    ) as process:
+    env = {**known, "TERM": "xterm", **(env or {})}
+    with Process(*PAGES, *arguments, stdin=child, stdout=child, stderr=child, new_session=True, env=env) as process:
         try:
             yield process, parent, child
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypothesis import settings
 from looptime import LoopTimeEventLoop
@@ -14,7 +14,7 @@ from zenovay_async import Batch, Zenovay
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from aioresponses import aioresponses
 
@@ -23,6 +23,7 @@ URL = f"{DEFAULT_BASE_URL}/heatmaps/x/pages"
 """The address of a call of ``heatmaps.pages("x")``."""
 
 _numbers = itertools.count()
+_Parameters = TypeVar("_Parameters")
 
 
 def unique_key() -> str:
@@ -55,6 +56,11 @@ def is_thorough() -> bool:
 def examples(count: int) -> int:
     """How many examples a hypothesis test has: all if it is thorough, else a tenth."""
     return count if is_thorough() else max(1, count // 10)
+
+
+def sample(parameters: Iterable[_Parameters]) -> list[_Parameters]:
+    """The parameters that a test has: all if it is thorough, else every seventh."""
+    return list(parameters)[:: 1 if is_thorough() else 7]
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter, deque
 from datetime import UTC, datetime
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
@@ -22,16 +24,17 @@ from zenovay_async._batch.source import End, ItemSource, key_of
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async._protocol.parameters import require_int
-from zenovay_async._session.background import SCOPE, Background, BackgroundScope
+from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
 from zenovay_async._session.slots import Slots
+from zenovay_async._session.tally import Tally
 from zenovay_async.events import is_listener
 from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ConfigurationError, QuotaExceededError
+from zenovay_async.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from zenovay_async.journal import Journal
     from zenovay_async.rate_limits import Quota
 
 __all__ = ["Batch", "BatchResult", "Failure", "Success"]
@@ -106,14 +109,10 @@ class Batch(Generic[ItemT, T]):
         self.failed = 0
         self._workers: set[asyncio.Task[None]] = set()
         require_int("concurrency", concurrency)
-        _check_bounds(max_failures, max_requests)
-        if journal is None and key is not str:
-            raise ConfigurationError(f"key={key!r}: it is what a journal knows an item by; pass journal=, too")
+        _check_bounds(max_outage, max_failures, max_requests)
+        _check_journal(journal, key)
         if on_progress is not None and not is_listener(on_progress):
             raise ConfigurationError(f"on_progress={on_progress!r}: expected a plain function of one report, or None")
-        is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
-        if max_outage is not None and not (is_number and max_outage >= 0):
-            raise ConfigurationError(f"max_outage={max_outage!r}: expected seconds, 0 or more, or None for no limit")
         if isinstance(items, (str, bytes)):
             raise ConfigurationError(
                 f"items={items!r}: expected an iterable of items; pass [{items!r}] for a single one"
@@ -122,9 +121,14 @@ class Batch(Generic[ItemT, T]):
             raise ConfigurationError(f"fetch={fetch!r}: expected a function of one item")
         self._source = ItemSource(items)
         self._concurrency = concurrency
-        self._scope = BackgroundScope(Background(max_outage, max_requests))
-        self._fetcher = Fetcher(fetch, self._scope.background, self._stop, lambda: self.succeeded > self._replayed)
-        self._recorder = None if journal is None else Recorder(journal, key, self._fetcher, self._fail)
+        around = current_scope()
+        outer = None if around is None else around.background
+        tally = Tally(None if outer is None else outer.tally)
+        self._scope = BackgroundScope(Background(max_outage, max_requests, tally, outer=outer))
+        self._fetch = fetch
+        self._journal = journal
+        self._key = key
+        self._recorder: Recorder[ItemT, T] | None = None
         self._max_failures = max_failures
         self._on_progress = on_progress
         self._quota = quota
@@ -153,8 +157,12 @@ class Batch(Generic[ItemT, T]):
         if self._entered:
             raise RuntimeError("A batch is used once; create another with zenovay.batch(...)")
         self._loop = loop = running_loop()
-        if self._recorder is not None:
-            self._recorder.open()
+        # The workers alone refer to it, as it refers to this batch.
+        fetcher = Fetcher(self._fetch, self._scope.background, self._stop, lambda: self.succeeded > self._replayed)
+        if self._journal is not None:
+            recorder = Recorder(self._journal, self._key, fetcher, self._fail)
+            recorder.open()
+            self._recorder = recorder
         self._entered = True
         self._started = datetime.now(UTC)
         if self._on_progress is not None:
@@ -165,7 +173,7 @@ class Batch(Generic[ItemT, T]):
         # More workers than items would be made in vain, and take a minute where there is no bound to speak of.
         size = self._source.size
         for _ in range(self._concurrency if size is None else min(self._concurrency, size)):
-            worker = loop.create_task(self._work())
+            worker = loop.create_task(self._work(fetcher))
             self._workers.add(worker)
             worker.add_done_callback(self._retire)
         return self
@@ -184,6 +192,8 @@ class Batch(Generic[ItemT, T]):
         finally:
             if self._recorder is not None:
                 unrecorded = self._recorder.close(is_handled=error is None)
+                # It refers to this batch.
+                self._recorder = None
         self._scope.ended = True
         self._results.clear()
         self._ended = datetime.now(UTC)
@@ -230,7 +240,11 @@ class Batch(Generic[ItemT, T]):
                 if self._has_lost_item and failure is None:
                     failure = RuntimeError(_WORKER_CANCELED)
                 self._has_lost_item = False
-                raise failure or StopAsyncIteration
+                try:
+                    raise failure or StopAsyncIteration
+                finally:
+                    # Or its traceback would refer to this frame, which refers to it.
+                    del failure
             self._changed.clear()
             await self._changed.wait()
         result, copies, key = results[0]
@@ -258,15 +272,15 @@ class Batch(Generic[ItemT, T]):
             requests=tally.requests,
             retries=tally.retries,
             rate_limited=tally.rate_limited,
-            waited=0.0 if self._loop is None else tally.waited(self._loop.time()),
+            waited=0.0 if self._loop is None else round(tally.waited(self._loop.time()), 3),
             p50=tally.quantile(0.5),
             p95=tally.quantile(0.95),
             quota_remaining=None if self._quota is None else self._quota().remaining,
         )
 
-    async def _work(self) -> None:
+    async def _work(self, fetcher: Fetcher[ItemT, T]) -> None:
         slots, source, results, recorder = self._result_slots, self._source, self._results, self._recorder
-        waits, has_copies, fetch = source.waits, source.has_copies, self._choose_fetch()
+        waits, has_copies, fetch = source.waits, source.has_copies, self._choose_fetch(fetcher)
         while not source.ended:
             # The slot first: a result never waits for one, and so is never lost when the batch stops.
             if not slots.acquire_nowait():
@@ -295,13 +309,16 @@ class Batch(Generic[ItemT, T]):
                 if result.replayed:
                     self._replayed += done
             results.append((result, copies, key))
+            # Frames to which an error's traceback refers lead to this one.
+            result = None
             # A consumer waits only while there are no results.
             if len(results) == 1:
                 self._changed.set()
 
-    def _choose_fetch(self) -> Callable[[ItemT], Coroutine[Any, Any, BatchResult[ItemT, T] | None]]:
+    def _choose_fetch(
+        self, fetcher: Fetcher[ItemT, T]
+    ) -> Callable[[ItemT], Coroutine[Any, Any, BatchResult[ItemT, T] | None]]:
         """What makes the result of an item; ``None`` if an equal one stopped the batch."""
-        fetcher = self._fetcher
         if self._source.is_lazy:
             return lambda item: fetcher.fetch_or_join(item, key_of(item), fetcher.fetch)
         return fetcher.fetch
@@ -323,7 +340,7 @@ class Batch(Generic[ItemT, T]):
         if self.failed > bound:
             given = f"max_failures={self._max_failures!r}"
             what = f"{self.failed:,} failure{'' if self.failed == 1 else 's'}"
-            stopped = BatchStoppedError(f"Stopped after {what} ({given}); the last one: {error}")
+            stopped = BatchStoppedError(f"Stopped after {what} ({given}); the last one: {_text(error)}")
             stopped.__cause__ = error
             self._fail(stopped)
 
@@ -335,10 +352,15 @@ class Batch(Generic[ItemT, T]):
     def _report_progress(self) -> None:
         if self._on_progress is None:
             return
+        listener: Callable[[BatchReport], object] = self._on_progress
         try:
-            self._on_progress(self.report)
+            returned = listener(self.report)
         except Exception:
             _logger.exception("on_progress failed")
+        else:
+            if iscoroutine(returned):
+                returned.close()
+                _logger.error("on_progress returned a coroutine, which nothing awaits; expected a plain function")
         # From its end on, as one that blocks would be due again at once.
         if self._ended is None and self._loop is not None:
             self._timer = self._loop.call_later(_PROGRESS, self._report_progress)
@@ -383,7 +405,20 @@ class Batch(Generic[ItemT, T]):
                 worker.cancel()
 
 
-def _check_bounds(max_failures: float | None, max_requests: int | None) -> None:
+def _check_journal(journal: object, key: object) -> None:
+    if journal is not None and not isinstance(journal, Journal):
+        advice = f"; pass Journal({os.fspath(journal)!r})" if isinstance(journal, (str, os.PathLike)) else ""
+        raise ConfigurationError(f"journal={journal!r}: expected a Journal, or None{advice}")
+    if not callable(key):
+        raise ConfigurationError(f"key={key!r}: expected a function of one item")
+    if journal is None and key is not str:
+        raise ConfigurationError(f"key={key!r}: it is what a journal knows an item by; pass journal=, too")
+
+
+def _check_bounds(max_outage: float | None, max_failures: float | None, max_requests: int | None) -> None:
+    is_number = isinstance(max_outage, (int, float)) and not isinstance(max_outage, bool)
+    if max_outage is not None and not (is_number and max_outage >= 0):
+        raise ConfigurationError(f"max_outage={max_outage!r}: expected seconds, 0 or more, or None for no limit")
     is_count = isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0
     is_share = isinstance(max_failures, float) and 0 < max_failures < 1
     if max_failures is not None and not (is_count or is_share):
@@ -393,6 +428,15 @@ def _check_bounds(max_failures: float | None, max_requests: int | None) -> None:
         )
     if max_requests is not None:
         require_int("max_requests", max_requests)
+
+
+def _text(error: Exception) -> str:
+    """The message of an error, or its class where it has none."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - code of the caller's
+        text = ""
+    return text or type(error).__name__
 
 
 async def _wait_for(tasks: set[asyncio.Task[None]]) -> asyncio.CancelledError | None:

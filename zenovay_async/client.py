@@ -459,8 +459,8 @@ class Zenovay(ClientMethods):
             max_failures: The batch stops when more items than these have failed: an int, 0 or more, or a share of all
                 items, such as 0.05 (where their number is not known, of those done, from the 20th on). ``None`` for no
                 bound.
-            max_requests: Requests of the monthly quota that the batch may take, retries included, 1 or more; it stops
-                before the next one. ``None`` for no bound.
+            max_requests: Requests of the monthly quota that the batch may take, retries and batches inside of ``fetch``
+                included, 1 or more; it stops before the next one. ``None`` for no bound.
             on_progress: Called with the ``batch.report`` once a second, and at the end. It must not block.
 
         Returns:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 
 import msgspec
 
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import one_line
 from zenovay_async.exceptions import ConfigurationError, ZenovayError
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _LONGEST_KEY = 200
 _LONGEST_MESSAGE = 2000
-_HALF_SURROGATE = re.compile(r"[\ud800-\udfff]")
 # What msgspec raises for a value that it does not encode or decode; a ValueError also for text that is not Unicode.
 _UNFIT = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -43,7 +41,7 @@ class Journal:
     """Keeps in a file which items of a batch are done, and their results: for ``zenovay.batch(..., journal=)``.
 
     The batch opens and closes it. Open it with ``with`` to read it yourself, or to keep it open for several batches, on
-    one thread. While it is open, no other process and no other ``Journal`` can open the file.
+    one thread. While it is open, no other process and no other ``Journal`` can open the file; do not move or remove it.
 
     The file is one of SQLite, made for its owner alone. A record survives the end of the process, whatever ends it; the
     file beside it that ends with ``-wal``, as a kill leaves it, is a part of it. Once a second a record is also written
@@ -234,11 +232,7 @@ def _shown(key: str) -> str:
 
 def _encode(value: Any, decoder: msgspec.json.Decoder[Any]) -> bytes:
     """A value as JSON that decodes again, now rather than in the run that needs it."""
-    try:
-        kept = msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        plain = json.dumps(msgspec.to_builtins(value, str_keys=True), ensure_ascii=False)
-        kept = _HALF_SURROGATE.sub("\ufffd", plain).encode()
+    kept = encode_json(value).encode()
     decoder.decode(kept)
     return kept
 
@@ -258,7 +252,7 @@ def _describe(error: BaseException) -> str:
         "code": None if known is None else known.code,
         "request_id": None if known is None else known.request_id,
     }
-    return _HALF_SURROGATE.sub("\ufffd", json.dumps(described, ensure_ascii=False))
+    return encode_json(described)
 
 
 def _name_of(kind: Any) -> str:

@@ -122,7 +122,7 @@ async def test_the_estimate_of_a_run_has_its_bounds(options: list[str], estimate
                 seen = read_terminal(parent, until=b"a minute")
                 process.send_signal(signal.SIGINT)
                 read_terminal(parent, until=b"interrupted: ")
-                process.wait(10)
+                process.wait()
             return seen
 
         assert re.search(estimate, await asyncio.to_thread(shown))

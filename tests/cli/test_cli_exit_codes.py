@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli_helpers import COMMAND, IDS, PAGES, run, run_at
+from cli_process import Process
 
 from zenovay_async import Journal
 from zenovay_async.cli import main
@@ -112,21 +113,23 @@ async def test_a_signal_ends_a_run_with_128_and_its_number_and_keeps_what_came(
     file, report, failures = tmp_path / "out", tmp_path / "report", tmp_path / "failures"
     options = ["--format", "json", "-o", str(file), "--report", str(report), "--failures", str(failures)]
     async with Sandbox(websites=40, rate_limit=30) as sandbox:
-        process = await start(COMMAND, "..", *sandbox.website_ids, *options, sandbox=sandbox)
-        assert process.stderr is not None
-        failed, waiting = await process.stderr.readline(), await process.stderr.readline()
-        assert failed.startswith(b"..: expected an ID")
-        assert waiting.startswith(b"Rate limit of 30 in 60 s reached: waiting ")
-        process.send_signal(number)
-        errors = await process.stderr.read()
-        assert await process.wait() == code
+        env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+        with Process(*PAGES, "..", *sandbox.website_ids, *options, env=env) as process:
+            failed, waiting = [await asyncio.to_thread(process.stderr.readline) for _ in range(2)]
+            assert failed.startswith(b"..: expected an ID")
+            assert waiting.startswith(b"Rate limit of 30 in 60 s reached: waiting ")
+            process.send_signal(number)
+            errors = await asyncio.to_thread(process.stderr.read)
+            assert process.wait() == code
     interrupted, kept = errors.decode().splitlines()
-    assert interrupted == "interrupted: 31 of 41 done, 1 failed"
-    assert kept == f"kept 30 of 41 in {file}.partial; go on with --resume"
+    # Some of the responses may not have come when the wait begins.
+    done = json.loads(file.with_name("out.partial").read_text())
+    assert 1 < len(done) <= 31
+    assert interrupted == f"interrupted: {len(done)} of 41 done, 1 failed"
+    assert kept == f"kept {len(done) - 1} of 41 in {file}.partial; go on with --resume"
     assert not file.exists()
-    assert len(json.loads(file.with_name("out.partial").read_text())) == 31
     document = json.loads(report.read_text())
-    assert (document["done"], document["exit_code"]) == (31, code)
+    assert (document["done"], document["exit_code"]) == (len(done), code)
     assert document["ended"] is not None
     assert json.loads(failures.read_text())["website_id"] == ".."
 
@@ -134,7 +137,10 @@ async def test_a_signal_ends_a_run_with_128_and_its_number_and_keeps_what_came(
 @pytest.mark.skipif(shutil.which("nohup") is None, reason="there is no nohup")
 async def test_a_run_under_nohup_does_not_end_with_its_terminal() -> None:
     async with Sandbox(websites=40, rate_limit=30) as sandbox:
-        process = await start(["nohup", *COMMAND], *sandbox.website_ids, sandbox=sandbox)
+        env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
+        process = await asyncio.create_subprocess_exec(
+            *("nohup", *COMMAND, *sandbox.website_ids), env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+        )
         assert process.stderr is not None
         assert b"Rate limit" in await process.stderr.readline()
         process.send_signal(signal.SIGHUP)

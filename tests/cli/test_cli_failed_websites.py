@@ -6,14 +6,12 @@ import asyncio
 import errno
 import json
 import os
-import subprocess
 from datetime import datetime
 from io import FileIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import (
-    COMMAND,
     IDS,
     PAGES,
     contents,
@@ -24,6 +22,7 @@ from cli_helpers import (
     results_in,
     run_at,
 )
+from cli_process import Process
 
 from zenovay_async.cli import main
 from zenovay_async.cli.failures import describe_failure, open_failures
@@ -53,11 +52,9 @@ def test_off_a_terminal_every_failed_website_is_named(capsys: pytest.CaptureFixt
 async def test_a_website_is_named_as_it_fails(sandbox: Sandbox) -> None:
     sandbox.fault(Fault.latency(60), path=IDS[0])
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    process = await asyncio.create_subprocess_exec(*COMMAND, IDS[0], "nobody", stderr=subprocess.PIPE, env=env)
-    assert process.stderr is not None
-    assert (await process.stderr.readline()).startswith(b"nobody: Website not found")
-    process.terminate()
-    await process.communicate()
+    with Process(*PAGES, IDS[0], "nobody", env=env) as process:
+        line = await asyncio.to_thread(process.stderr.readline)
+    assert line.startswith(b"nobody: Website not found")
 
 
 def test_a_terminal_sees_three_of_them_at_the_end(tmp_path: Path) -> None:
@@ -65,19 +62,18 @@ def test_a_terminal_sees_three_of_them_at_the_end(tmp_path: Path) -> None:
     for options, rest in (([], b"... and 8 more\r\n"), (["--failures", str(file)], b"... and 8 more in ")):
         with on_terminal(*NOBODY, "--sandbox", "3", *options) as (process, parent, _):
             seen = read_terminal(parent, until=b"11 failed")
-            assert process.wait(10) == 1
+            assert process.wait() == 1
         assert seen.count(b": Website not found") == 3
         assert rest in seen
 
 
-def test_with_a_file_three_are_named_and_the_rest_is_counted(
+def test_off_a_terminal_each_is_named_and_is_a_line_of_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "failed.ndjson"
     assert main([*PAGES, *NOBODY, IDS[0], "--sandbox", "3", "--failures", str(file)]) == 1
-    *named, rest, last = capsys.readouterr().err.splitlines()
-    assert len(named) == 3
-    assert rest == f"... and 8 more in {file}"
+    *named, last = capsys.readouterr().err.splitlines()
+    assert {line.partition(":")[0] for line in named} == set(NOBODY)
     assert is_summary(last, 12, failed=11)
     lines = lines_of(file)
     assert {line["website_id"] for line in lines} == set(NOBODY)
@@ -115,12 +111,8 @@ async def test_a_file_of_failures_is_written_as_they_come_and_emptied_before(san
     file.write_text("of yesterday\n")
     sandbox.fault(Fault.latency(60), path=IDS[0])
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    command = [*COMMAND, IDS[0], "nobody", "--failures", str(file)]
-    process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE, env=env)
-    assert process.stderr is not None
-    await process.stderr.readline()
-    process.kill()
-    await process.communicate()
+    with Process(*PAGES, IDS[0], "nobody", "--failures", str(file), env=env) as process:
+        await asyncio.to_thread(process.stderr.readline)
     assert [line["website_id"] for line in lines_of(file)] == ["nobody"]
 
 
@@ -168,27 +160,13 @@ async def test_a_file_is_not_another_one_of_the_same_run(
     assert sandbox.count() == 0
 
 
-@pytest.mark.parametrize("other", ["out.partial", "out.journal"])
-def test_a_file_of_ids_is_not_where_a_run_keeps_what_came(
-    other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / other
-    file.write_text("of another run")
-    given = [*PAGES, "--sandbox", "3", "--ids-from", str(file), "--restart"]
-    assert main([*given, "-o", str(tmp_path / "out")]) == 2
-    assert "this is the file of --ids-from" in capsys.readouterr().err
-    assert file.read_text() == "of another run"
-
-
 async def test_the_file_that_is_standard_input_is_not_emptied(sandbox: Sandbox, tmp_path: Path) -> None:
     file = tmp_path / "failed"
     file.write_text(IDS[0])
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    with file.open() as stdin:
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND, "--ids-from", "-", "--failures", str(file), stdin=stdin, stderr=subprocess.PIPE, env=env
-        )
-        _, errors = await process.communicate()
+    command = [*PAGES, "--ids-from", "-", "--failures", str(file)]
+    with file.open() as stdin, Process(*command, stdin=stdin, env=env) as process:
+        _, errors = await asyncio.to_thread(process.communicate)
     assert (process.returncode, file.read_text()) == (2, IDS[0])
     assert b"this is the file of --ids-from" in errors
 

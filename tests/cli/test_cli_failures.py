@@ -8,12 +8,13 @@ import logging
 import os
 import re
 import signal
-import subprocess
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from cli_helpers import COMMAND, IDS, PAGES, is_summary, on_terminal, read_terminal, results_in, run, run_at
+from cli_helpers import IDS, PAGES, is_summary, on_terminal, read_terminal, results_in, run, run_at
+from cli_process import Process
 from helpers import unique_key
 from proxy_server import ProxyServer
 
@@ -117,6 +118,7 @@ async def test_a_quota_exhausted_in_the_middle_is_exit_code_4_and_what_was_paid_
     assert failed.startswith("nobody: Website not found")
     assert stopped == "stopped: 2 of 4 done, 1 failed"
     assert why.startswith("zenovay-async: Monthly limit exceeded")
+    assert re.search(r"; the quota resets at \d{4}-\d\d-01 00:00 UTC$", why)
 
 
 async def test_a_response_that_does_not_come_in_time_is_exit_code_1(
@@ -153,22 +155,14 @@ def test_a_single_call_without_a_server_is_exit_code_1(
 
 async def test_a_server_that_is_away_and_back_is_a_line_each_on_standard_error(unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}/api/external/v1"
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *IDS,
-        "--format",
-        "ndjson",
-        env={**os.environ, "ZENOVAY_API_KEY": "zv_x", "ZENOVAY_BASE_URL": url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    away = await process.stderr.readline()
-    assert away.startswith(b"Server unreachable: No connection could be made")
-    assert away.endswith(b"; waiting up to 300 s\n")
-    async with Sandbox(websites=3, port=unused_tcp_port, api_key="zv_x"):
-        out, back = await process.communicate()
-    assert process.returncode == 0
+    env = {**os.environ, "ZENOVAY_API_KEY": "zv_x", "ZENOVAY_BASE_URL": url}
+    with Process(*PAGES, *IDS, "--format", "ndjson", env=env) as process:
+        away = await asyncio.to_thread(process.stderr.readline)
+        assert away.startswith(b"Server unreachable: No connection could be made")
+        assert away.endswith(b"; waiting up to 300 s\n")
+        async with Sandbox(websites=3, port=unused_tcp_port, api_key="zv_x"):
+            out, back = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0
     assert len(out.splitlines()) == 3
     reachable, summary = back.decode().splitlines()
     assert re.fullmatch(r"Server reachable again after \d+ s", reachable)
@@ -227,10 +221,9 @@ async def test_a_run_that_is_rate_limited_for_long_says_so_at_once(
                 seen = read_terminal(parent, until=line)
                 process.send_signal(signal.SIGINT)
                 seen += read_terminal(parent, until=b"interrupted: ")
-                process.wait(10)
+                process.wait()
                 return seen
-        with subprocess.Popen([*COMMAND, *IDS], stderr=subprocess.PIPE, env={**os.environ, **env}) as process:  # noqa: S603 - our own command
-            assert process.stderr is not None
+        with Process(*PAGES, *IDS, env={**os.environ, **env}) as process:
             seen = process.stderr.readline()
             process.send_signal(signal.SIGINT)
             return seen + process.stderr.read()
@@ -245,9 +238,7 @@ async def test_a_run_that_waits_for_its_own_pace_says_so_once() -> None:
         env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
 
         def errors() -> bytes:
-            command = [*COMMAND, *sandbox.website_ids]
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env) as process:  # noqa: S603 - our own command
-                assert process.stderr is not None
+            with Process(*PAGES, *sandbox.website_ids, stdout=DEVNULL, env=env) as process:
                 seen = process.stderr.readline()
                 process.send_signal(signal.SIGINT)
                 return seen + process.stderr.read()

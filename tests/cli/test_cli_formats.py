@@ -266,7 +266,7 @@ def written(
     """What a format makes of results, the first of which come from keys of these names."""
     file = io.StringIO()
     writer = make_writer(kind, result_type, file, per_website=result_type is not Usage, name="any")
-    writer.domains = domains or {}
+    writer.record_domains(domains or {})
     for number, (website_id, result) in enumerate(results):
         writer.add(website_id, result, *key_names[number : number + 1])
     if failure is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import tracemalloc
 from io import FileIO
+from subprocess import DEVNULL, PIPE, CompletedProcess
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
-from cli_helpers import COMMAND, FREE, IDS, PAGES, PER_WEBSITE, is_summary, results_in, run, run_at
+from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, is_summary, results_in, run, run_at
+from cli_process import Process
 
 from zenovay_async.cli import main
 from zenovay_async.cli.ids import StreamedIds
@@ -81,15 +82,12 @@ def test_ids_in_any_bytes_give_no_traceback(through: str, tmp_path: Path) -> Non
     file = tmp_path / "ids"
     file.write_bytes(content)
     source = str(file) if through == "a file" else "-"
-    command = [*COMMAND, "--sandbox", "3", "--format", "ndjson", "--ids-from", source]
-    if through == "a pipe":
-        done = subprocess.run(command, input=content, capture_output=True, check=False)  # noqa: S603 - our own command
-    else:
-        with file.open() as own:
-            done = subprocess.run(command, stdin=own, capture_output=True, check=False)  # noqa: S603 - our own command
-    reported = done.stderr.decode()
-    assert done.returncode == 1
-    assert {result["website_id"] for result in results_in(done.stdout.decode())} == set(IDS[:2])
+    command = [*PAGES, "--sandbox", "3", "--format", "ndjson", "--ids-from", source]
+    with file.open() as own, Process(*command, stdin=PIPE if through == "a pipe" else own) as process:
+        out, errors = process.communicate(content)
+        assert process.wait() == 1
+    reported = errors.decode()
+    assert {result["website_id"] for result in results_in(out.decode())} == set(IDS[:2])
     assert "caf\ufffd: not valid UTF-8" in reported
     assert "xxx...: more than 256 characters; expected an ID" in reported
     assert len(reported) < 500
@@ -185,18 +183,13 @@ async def test_ids_in_utf_16_that_does_not_say_so_are_refused_once(
     assert sandbox.count() == 0
 
 
-async def ids_through(through: str, file: Path, sandbox: Sandbox) -> subprocess.CompletedProcess[bytes]:
+async def ids_through(through: str, file: Path, sandbox: Sandbox) -> CompletedProcess[bytes]:
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    source, given = (str(file), None) if through == "a file" else ("-", file.read_bytes())  # noqa: ASYNC240 - a few bytes
-    command = [*COMMAND, "--ids-from", source, "--format", "ndjson"]
-    return await asyncio.to_thread(
-        subprocess.run,
-        command,
-        input=given,
-        stdin=subprocess.DEVNULL if given is None else None,
-        capture_output=True,
-        env=env,
-    )
+    source, stdin = (str(file), DEVNULL) if through == "a file" else ("-", PIPE)
+    command = [*PAGES, "--ids-from", source, "--format", "ndjson"]
+    with Process(*command, stdin=stdin, env=env) as process:
+        printed = await asyncio.to_thread(process.communicate, file.read_bytes())  # noqa: ASYNC240 - a few bytes
+        return CompletedProcess(command, process.wait(), *printed)
 
 
 async def test_an_id_that_a_pipe_repeats_is_requested_once_and_counted(sandbox: Sandbox) -> None:
@@ -208,23 +201,25 @@ async def test_an_id_that_a_pipe_repeats_is_requested_once_and_counted(sandbox: 
 
 
 def test_a_run_without_any_ids_is_soon_done() -> None:
-    command = [*COMMAND, "--sandbox", "3", "--ids-from", "-"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)  # noqa: S603 - our own command
-    assert (done.returncode, done.stdout) == (0, b"")
-    assert is_summary(done.stderr.decode(), 0)
+    with Process(*PAGES, "--sandbox", "3", "--ids-from", "-") as process:
+        out, errors = process.communicate()
+        assert (process.wait(), out) == (0, b"")
+    assert is_summary(errors.decode(), 0)
 
 
 def test_results_come_while_the_ids_still_do(tmp_path: Path) -> None:
     fifo = tmp_path / "ids"
     os.mkfifo(fifo)
-    command = [*COMMAND, "--sandbox", "3", "--format", "ndjson", "--ids-from", str(fifo)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, fifo.open("w") as ids:  # noqa: S603 - our own command
+    with (
+        Process(*PAGES, "--sandbox", "3", "--format", "ndjson", "--ids-from", str(fifo)) as process,
+        fifo.open("w") as ids,
+    ):
         assert process.stdout is not None
         for website_id in IDS:
             print(website_id, file=ids, flush=True)
             assert json.loads(process.stdout.readline())["website_id"] == website_id
         ids.close()
-        assert process.wait(10) == 0
+        assert process.wait() == 0
 
 
 def test_a_file_of_ids_that_cannot_be_read_is_invalid_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

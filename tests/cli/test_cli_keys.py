@@ -8,12 +8,12 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from cli_helpers import COMMAND, IDS, PAGES, contents, main_at
+from cli_helpers import IDS, PAGES, contents, main_at
+from cli_process import Process
 from helpers import until
 
 from zenovay_async.cli import main
@@ -144,8 +144,8 @@ async def test_the_key_of_the_environment_is_not_used(at: Run, sandbox: Sandbox,
         (["name,key"], 1, "fewer than 8 characters, which is no API key; expected NAME,KEY"),
         ([f"a,{OTHER}", f'b,"{WRONG}"'], 2, "the key is more than an API key, or has a character that none has, such"),
         ([f"a,{OTHER}", "b,zv_your_api_key"], 2, "the key is a placeholder, not an API key."),
-        ([f"a,{OTHER}", f"a,{WRONG}"], 2, "the name of line 1; expected each once"),
-        ([f"a,{OTHER}", "", f"b,{OTHER}"], 3, "the key of line 1; expected each once"),
+        ([f"a,{OTHER}", f"a,{WRONG}"], 2, "it has the name of line 1; expected each once"),
+        ([f"a,{OTHER}", "", f"b,{OTHER}"], 3, "it has the key of line 1; expected each once"),
     ],
 )
 def test_a_line_that_is_no_key_is_named_by_its_number_and_not_shown(
@@ -251,6 +251,10 @@ async def test_the_report_has_what_was_done_for_each_key(at: Run, sandbox: Sandb
     done = {name: (found["done"], found["requests"]) for name, found in reported["keys"].items()}
     assert done == {"acme": (len(IDS), len(IDS)), "globex": (1, 1), "initech": (0, 0)}
     assert all(found["ended"] for found in reported["keys"].values())
+    errors = {name: found["error"] for name, found in reported["keys"].items()}
+    assert errors == {"acme": None, "globex": None, "initech": "AuthenticationError"}
+    assert reported["keys"]["initech"]["message"].startswith("Invalid API key")
+    assert (reported["error"], reported["message"]) == (None, None)
 
 
 async def test_lines_for_programs_have_the_name_of_the_key(
@@ -264,12 +268,10 @@ async def test_lines_for_programs_have_the_name_of_the_key(
     assert line["message"].startswith("globex: Invalid API key")
 
 
-@pytest.mark.parametrize("option", ["--report", "--failures", "--output", "partial"])
-def test_the_file_of_keys_is_not_overwritten(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "keys.partial"
+@pytest.mark.parametrize("option", ["--report", "--failures", "--output"])
+def test_the_file_of_keys_is_not_overwritten(option: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(file, acme=WRONG)
-    where = ["--output", str(file.with_suffix(""))] if option == "partial" else [option, str(file)]
-    assert main([*PAGES, "--keys-from", str(file), "--all-websites", "--restart", *where]) == 2
+    assert main([*PAGES, "--keys-from", str(file), "--all-websites", option, str(file)]) == 2
     assert "this is the file of --keys-from" in capsys.readouterr().err
     assert file.read_text() == f"acme,{WRONG}\n"
 
@@ -368,17 +370,14 @@ async def test_a_signal_ends_the_batches_of_all_keys_and_keeps_what_came(
     write(file, acme=sandbox.api_key, globex=sandbox.add_key("globex"))
     sandbox.fault(Fault.latency(60), path=IDS[1])
     partial_file = tmp_path / "out.partial"
-    command = [*COMMAND, "--keys-from", str(file), "--all-websites", "--format", "ndjson", "-o", str(tmp_path / "out")]
+    command = [*PAGES, "--keys-from", str(file), "--all-websites", "--format", "ndjson", "-o", str(tmp_path / "out")]
     env = {**os.environ, "ZENOVAY_BASE_URL": sandbox.url}
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220, S603 - our own command, which does not block
-        try:
-            await until(lambda: partial_file.exists() and partial_file.read_text().count("\n") == 4)
-            process.send_signal(number)
-            _, shown = await asyncio.to_thread(process.communicate, timeout=20)
-        finally:
-            process.kill()
-    assert process.returncode == code
-    assert shown.splitlines() == [
+    with Process(*command, env=env) as process:
+        await until(lambda: partial_file.exists() and partial_file.read_text().count("\n") == 4)
+        process.send_signal(number)
+        _, shown = await asyncio.to_thread(process.communicate)
+        assert process.returncode == code
+    assert shown.decode().splitlines() == [
         "interrupted: 4 of 6 done, 0 failed",
         f"kept 4 of 6 in {partial_file}; go on with --resume",
     ]

@@ -9,13 +9,13 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import COMMAND, IDS, PAGES, is_summary, results_in, run_at
+from cli_process import Process
 
 from zenovay_async.cli import main
 
@@ -59,9 +59,9 @@ def test_a_link_stays_a_link_to_the_written_file(tmp_path: Path) -> None:
 def test_a_fifo_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with subprocess.Popen([*COMMAND, "--sandbox", "3", "--format", "json", "-o", str(fifo)]) as process:  # noqa: S603 - our own command
+    with Process(*PAGES, "--sandbox", "3", "--format", "json", "-o", str(fifo)) as process:
         assert len(json.loads(fifo.read_text())) == 3
-        assert process.wait(10) == 0
+        assert process.wait() == 0
     assert fifo.is_fifo()
 
 
@@ -86,9 +86,6 @@ def test_a_name_that_no_file_can_have_is_invalid_usage(
     path = tmp_path / ("n" * 250)
     assert main([*PAGES, "--sandbox", "1", "-o", str(path)]) == 2
     assert capsys.readouterr().err == f"zenovay-async: --output {path}: {path}.partial: File name too long\n"
-    for path in (Path("."), Path("/")):  # noqa: PTH201 - as it is given
-        assert main([*PAGES, "--sandbox", "1", "-o", str(path)]) == 2
-        assert capsys.readouterr().err == f"zenovay-async: --output {path}: Is a directory\n"
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -106,15 +103,10 @@ def test_an_empty_name_is_no_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_full_disk_is_exit_code_1_and_a_sentence(kind: str) -> None:
     with Path("/dev/full").open("w") as full:
         for output, name in (([], "standard output"), (["-o", "/dev/full"], "--output /dev/full")):
-            done = subprocess.run(  # noqa: S603 - our own command
-                [*COMMAND, "--sandbox", "3", "--format", kind, *output],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 1
-            assert done.stderr.splitlines()[-1] == f"zenovay-async: {name}: No space left on device"
+            with Process(*PAGES, "--sandbox", "3", "--format", kind, *output, stdout=full) as process:
+                _, errors = process.communicate()
+                assert process.wait() == 1
+            assert errors.decode().splitlines()[-1] == f"zenovay-async: {name}: No space left on device"
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EPERM, errno.EACCES, errno.EXDEV, errno.ETXTBSY, errno.EROFS])
@@ -256,15 +248,14 @@ async def test_a_standard_stream_that_is_closed_or_full_loses_no_result(
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["usage", "--sandbox", "1"]])
 def test_a_reader_that_is_gone_or_a_full_disk_gives_no_traceback(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "zenovay_async", *arguments]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=PIPE, check=False)  # noqa: S603 - our own command
-    assert (done.returncode, done.stderr) == (1, b"zenovay-async: standard output: No space left on device\n")
+    with Path("/dev/full").open("w") as full, Process(*arguments, stdout=full) as process:
+        _, errors = process.communicate()
+        assert (process.wait(), errors) == (1, b"zenovay-async: standard output: No space left on device\n")
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=PIPE, check=False)  # noqa: S603 - our own command
-    os.close(write)
-    assert (done.returncode, done.stderr) == (0, b"")
+    with open(write, "wb") as closed, Process(*arguments, stdout=closed) as process:  # noqa: PTH123 - a pipe
+        _, errors = process.communicate()
+        assert (process.wait(), errors) == (0, b"")
 
 
 async def test_a_run_that_stops_keeps_the_old_file_and_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -280,12 +271,7 @@ async def test_a_run_that_stops_keeps_the_old_file_and_says_so(sandbox: Sandbox,
 
 
 def test_a_reader_that_has_seen_enough_ends_the_run_quietly() -> None:
-    command = [*COMMAND, "--sandbox", "500", "--format", "ndjson"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - our own command
-        assert process.stdout is not None
-        assert process.stderr is not None
+    with Process(*PAGES, "--sandbox", "500", "--format", "ndjson") as process:
         process.stdout.readline()
         process.stdout.close()
-        errors = process.stderr.read()
-        process.wait(30)
-    assert (process.returncode, errors) == (0, b"")
+        assert (process.stderr.read(), process.wait()) == (b"", 0)

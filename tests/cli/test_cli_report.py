@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_helpers import COMMAND, IDS, PAGES, contents, main_at, run_at
+from cli_helpers import IDS, PAGES, contents, main_at, run_at
+from cli_process import Process
 
+from zenovay_async import Journal
 from zenovay_async.cli import main
 from zenovay_async.sandbox import Fault
 
@@ -43,6 +45,8 @@ async def test_a_report_has_what_the_run_did(sandbox: Sandbox, tmp_path: Path, m
         "requests": 5,
         "retries": 1,
         "rate_limited": 0,
+        "error": None,
+        "message": None,
         "exit_code": 1,
     }
     assert file.read_text().endswith("}\n")
@@ -57,6 +61,8 @@ async def test_a_run_that_stops_early_has_a_report_and_so_has_the_one_that_goes_
     assert await main_at(sandbox, monkeypatch, *IDS, *options, "--max-requests", "2") == 4
     report = report_in(file)
     assert (report["done"], report["requests"], report["exit_code"]) == (2, 2, 4)
+    assert report["error"] == "BatchStoppedError"
+    assert "(--max-requests 2)" in report["message"]
     assert await main_at(sandbox, monkeypatch, *IDS, *options, "--resume") == 0
     report = report_in(file)
     assert (report["done"], report["replayed"], report["requests"], report["exit_code"]) == (3, 2, 1, 0)
@@ -75,16 +81,24 @@ def test_a_run_that_sends_nothing_has_a_report_as_well(
     assert report["started"] <= report["ended"]
 
 
+async def test_a_run_that_is_refused_leaves_the_report_of_the_one_that_goes_on(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, output = tmp_path / "report", tmp_path / "out"
+    file.write_text("of the run that goes on")
+    with Journal(tmp_path / "out.journal"):
+        output.with_name("out.partial").write_text("x")
+        for option in ("--resume", "--restart", "--timeout=30"):
+            assert await main_at(sandbox, monkeypatch, *IDS, "-o", str(output), "--report", str(file), option) == 2
+    assert file.read_text() == "of the run that goes on"
+
+
 async def test_a_run_that_is_killed_leaves_a_report_without_an_end(sandbox: Sandbox, tmp_path: Path) -> None:
     file = tmp_path / "report"
     sandbox.fault(Fault.latency(60), path=IDS[0])
     env = {**os.environ, "ZENOVAY_API_KEY": sandbox.api_key, "ZENOVAY_BASE_URL": sandbox.url}
-    command = [*COMMAND, IDS[0], "nobody", "--report", str(file)]
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=env)
-    assert process.stderr is not None
-    await process.stderr.readline()
-    process.kill()
-    await process.communicate()
+    with Process(*PAGES, IDS[0], "nobody", "--report", str(file), env=env) as process:
+        await asyncio.to_thread(process.stderr.readline)
     report = report_in(file)
     assert report["started"]
     assert (report["ended"], report["exit_code"]) == (None, None)

@@ -12,22 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kill_helpers import CONCURRENCY, Ended, Night, Worker, make_sandbox
+from cli_helpers import contents
+from kill_helpers import CONCURRENCY, Ended, Night, make_sandbox
 
 from zenovay_async import Journal
 from zenovay_async.cli import main
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from zenovay_async.sandbox import Sandbox
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    with Worker() as running:
-        yield running
 
 
 class Runs:
@@ -154,6 +147,7 @@ async def test_other_parameters_are_refused_and_named(runs: Runs) -> None:
     assert "limit=5" in ended.stderr
     assert "limit=6" in ended.stderr
     assert "--restart" in ended.stderr
+    assert "describes" not in ended.stderr
     assert runs.files() == before
     assert not runs.requested()
     # The format is none of them: a result is kept as plain values.
@@ -315,28 +309,28 @@ async def test_a_journal_of_something_else_is_left_alone(runs: Runs) -> None:
     before = runs.files()
     ended = await runs("--resume")
     assert ended.code == 2
-    assert "of another program" in ended.stderr
+    assert "is of another run, of 'of another program', and this one is of 'heatmaps.pages" in ended.stderr
     assert runs.files() == before
     assert not runs.requested()
 
 
-async def test_of_two_runs_at_once_the_second_ends_and_disturbs_nothing(tmp_path: Path, worker: Worker) -> None:
+async def test_of_two_runs_at_once_the_second_ends_and_disturbs_nothing(tmp_path: Path) -> None:
     seconds: list[Ended] = []
     async with make_sandbox(20) as sandbox:
-        with Worker() as other:
-            first, second = (Night(sandbox, each, tmp_path, "ndjson") for each in (worker, other))
+        first, second = (Night(sandbox, tmp_path, "ndjson") for _ in range(2))
 
-            async def run_second() -> None:
-                for option in ("--resume", "--restart", "--progress=none"):
-                    seconds.append(await second.run(option))
+        async def run_second() -> None:
+            for option in ("--resume", "--restart", "--timeout=30"):
+                seconds.append(await second.run(option))
 
-            sandbox.fault(Fault("at", _once(run_second)))
-            assert (await first.run()).code == 0
+        sandbox.fault(Fault("at", _once(run_second)))
+        assert (await first.run()).code == 0
         assert first.requests == 20
     assert [ended.code for ended in seconds] == [2, 2, 2]
-    assert "in use by another process" in seconds[0].stderr
+    for ended in seconds:
+        assert "results is in use by another run; wait for its end" in ended.stderr
     assert len(first.content()) == 20
-    assert set(first.files()) == {"ids", "results", "stderr"}
+    assert set(contents(tmp_path)) == {"ids", "results"}
 
 
 def _once(act: Any) -> Any:
@@ -351,9 +345,9 @@ def _once(act: Any) -> Any:
     return respond
 
 
-async def test_a_run_that_is_killed_while_it_replays_loses_nothing(tmp_path: Path, worker: Worker) -> None:
+async def test_a_run_that_is_killed_while_it_replays_loses_nothing(tmp_path: Path) -> None:
     async with make_sandbox(20) as sandbox:
-        night = Night(sandbox, worker, tmp_path, "ndjson")
+        night = Night(sandbox, tmp_path, "ndjson")
         await night.interrupt("SIGKILL", 19)
         # Longer than a replay takes until it is killed.
         ids = [f"many-{number}" for number in range(5_000)]

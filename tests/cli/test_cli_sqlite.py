@@ -203,7 +203,7 @@ def test_it_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_cannot_be_written_is_refused_before_any_request_and_stays_as_it_is(path: Path, tmp_path: Path) -> None:
     path.write_text("visits of May")
-    assert refused(path) == f"--output {path}: file is not a database"
+    assert refused(path) == f"--output {path}: it is no SQLite database; choose another file"
     assert path.read_text() == "visits of May"
     assert refused(tmp_path) == f"--output {tmp_path}: --format sqlite needs a file"
     lost = tmp_path / "nowhere" / "site.db"

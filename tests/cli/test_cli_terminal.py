@@ -31,10 +31,10 @@ def test_a_terminal_sees_progress_and_ctrl_c_says_what_was_done(tmp_path: Path) 
     # Far more websites than the sandbox's limit lets through at once: there is time to interrupt.
     with on_terminal("--sandbox", "9000", "--format", "json", "-o", str(file)) as (process, parent, _):
         seen = read_terminal(parent, until=rb"[1-9]\d*/9000")
-        assert b"/s" in seen
         process.send_signal(signal.SIGINT)
         seen += read_terminal(parent, until=b"go on with --resume")
-        assert process.wait(10) == 130
+        assert process.wait() == 130
+    assert re.search(rb"\d/(s|min)", seen)
     assert b"interrupted: " in seen
     assert b"Traceback" not in seen
     assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l"), "the cursor is back"
@@ -51,7 +51,7 @@ def test_the_bar_is_gone_when_the_table_comes(interrupted: bool) -> None:  # noq
             read_terminal(parent, until=rb"[1-9]\d*/9000")
             process.send_signal(signal.SIGINT)
         seen = read_terminal(parent, until=b"interrupted: " if interrupted else b"0 failed")
-        process.wait(10)
+        process.wait()
     assert b"\x1b[?25h" in seen[: seen.index(b"website id")]
     assert "\u2501".encode() not in seen[seen.index(b"website id") :]
 
@@ -60,7 +60,7 @@ def test_the_bar_is_gone_when_the_table_comes(interrupted: bool) -> None:  # noq
 def test_lines_that_come_on_a_terminal_have_no_bar_among_them(kind: str) -> None:
     with on_terminal("--sandbox", "20", "--format", kind) as (process, parent, _):
         seen = read_terminal(parent, until=b"0 failed")
-        assert process.wait(10) == 0
+        assert process.wait() == 0
     assert b"\x1b" not in seen
     assert seen.splitlines()[-1].startswith(b"20 websites in ")
 
@@ -69,7 +69,7 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_ids() -> None:
     for columns, last in ((80, b"top url"), (140, b"last updated")):
         with on_terminal("--sandbox", "3", "--limit", "5", columns=columns) as (process, parent, _):
             seen = read_terminal(parent, until=b"0 failed")
-            process.wait(10)
+            process.wait()
         title, *rows, _ = seen[seen.index(b"website id") :].decode().splitlines()
         assert last.decode() in title
         assert {row.split()[0] for row in rows} == set(IDS)
@@ -83,7 +83,7 @@ def test_ids_can_be_typed_and_ctrl_c_leaves_the_terminal_as_it_was() -> None:
             read_terminal(parent, until=b'"website_id":"' + website_id.encode())
         process.send_signal(signal.SIGINT)
         read_terminal(parent, until=b"interrupted: 2 done, 0 failed")
-        assert process.wait(5) == 130
+        assert process.wait() == 130
         assert os.get_blocking(child)
 
 
@@ -96,7 +96,7 @@ async def test_a_long_run_shows_an_estimate() -> None:
                 seen = read_terminal(parent, until=b"a minute")
                 process.send_signal(signal.SIGINT)
                 read_terminal(parent, until=b"interrupted: ")
-                process.wait(10)
+                process.wait()
             return seen
 
         assert b"200 requests, about 6 minutes at 30 a minute" in await asyncio.to_thread(shown)

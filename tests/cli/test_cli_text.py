@@ -107,7 +107,7 @@ async def test_standard_output_and_error_on_a_terminal_show_no_controls(kind: st
         def shown() -> bytes:
             with on_terminal("x", "y\x1b[2J", "\x9bz", b"caf\xe9", "--format", kind, env=env) as (process, parent, _):
                 seen = read_terminal(parent, until=b"3 failed")
-                assert process.wait(10) == 1
+                assert process.wait() == 1
                 return seen
 
         seen = (await asyncio.to_thread(shown)).decode()

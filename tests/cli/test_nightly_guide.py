@@ -238,6 +238,19 @@ async def test_websites_that_failed_are_listed_and_requested_again(machine: Mach
     assert (await machine.run(f"day={DAY}; {commands[2]}")).returncode == 0
 
 
+async def test_the_report_of_an_agency_says_why_a_key_ended(machine: Machine, sandbox: Sandbox) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    (machine.files / "customers").write_text(f"acme,{sandbox.api_key}\ninitech,zv_revoked_long_ago\n")
+    machine.script.write_text(machine.script.read_text().replace("--resume", "--resume --keys-from customers"))
+    assert (await machine.start()).returncode == FAILED
+    assert machine.names() >= {f"heatmaps-{DAY}.ndjson.partial"}
+    command = block("Agencies", "console").strip().removeprefix("$ ")
+    listed = await machine.run(f"day={DAY}; {command}")
+    assert listed.stdout.startswith("initech\tInvalid API key")
+    assert len(listed.stdout.splitlines()) == 1
+
+
 def test_every_block_is_tested_here() -> None:
     tested = {(title, kind) for title, found in BLOCKS.items() for kind, _ in found}
     assert tested == {
@@ -248,5 +261,6 @@ def test_every_block_is_tested_here() -> None:
         ("Airflow", "python"),
         ("Kubernetes", "yaml"),
         ("From Python", "python"),
+        ("Agencies", "console"),
         ("The websites that failed", "console"),
     }

@@ -30,14 +30,30 @@ def fetch_that_fails(*fails: int) -> Any:
 @pytest.mark.parametrize(("bound", "failures"), [(0, 1), (2, 3), (0.1, 2), (0.25, 3)])
 async def test_a_batch_stops_when_more_items_failed_than_allowed(bound: float, failures: int) -> None:
     found: list[Any] = []
+    results = batch(range(10), fetch_that_fails(*range(10)), 1, max_failures=bound)
     with pytest.raises(BatchStoppedError, match=rf"after {failures} failures? \(max_failures={bound}\)") as caught:
-        async with batch(range(10), fetch_that_fails(*range(10)), 1, max_failures=bound) as results:
+        async with results:
             async for result in results:
                 found.append(result)
     assert len(found) == failures
     assert caught.value.reason == "max_failures"
     assert caught.value.__cause__ is found[-1].error
     assert results.report.failed == {"NotFoundError": failures}
+
+
+async def test_an_error_without_a_message_is_named_by_its_class() -> None:
+    class UnreadableError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    async def fetch(item: Exception) -> None:
+        raise item
+
+    for error in (UnreadableError(), TimeoutError()):
+        results = batch([error], fetch, max_failures=0)
+        with pytest.raises(BatchStoppedError, match=f"the last one: {type(error).__name__}"):
+            async with results:
+                assert [result.error async for result in results] == [error]
 
 
 async def test_as_many_failures_as_allowed_do_not_stop_a_batch() -> None:
@@ -79,8 +95,9 @@ async def test_calls_in_flight_when_a_batch_stops_are_not_lost() -> None:
 
 async def test_a_batch_stops_before_it_takes_more_requests_than_allowed(zenovay: Zenovay, sandbox: Sandbox) -> None:
     found: list[Any] = []
+    results = zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, max_requests=2)
     with pytest.raises(BatchStoppedError, match=r"max_requests=2") as caught:
-        async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, max_requests=2) as results:
+        async with results:
             async for result in results:
                 found.append(result)
     assert caught.value.reason == "max_requests"
@@ -96,6 +113,28 @@ async def test_a_batch_in_a_batch_that_stops_is_the_failure_of_its_item(zenovay:
     async with zenovay.batch(range(2), fetch, concurrency=1, max_requests=100) as results:
         errors = [type(result.error) async for result in results]
     assert errors == [BatchStoppedError, BatchStoppedError]
+
+
+async def test_a_bound_holds_for_the_batches_inside_of_fetch(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    """Their requests are in the report of the outer one, too."""
+    inner: list[BatchReport] = []
+
+    async def fetch(_: int) -> int:
+        results = zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, concurrency=1, max_requests=3)
+        try:
+            async with results:
+                return len([result async for result in results])
+        finally:
+            inner.append(results.report)
+
+    outer = zenovay.batch(range(4), fetch, concurrency=1, max_requests=5)
+    with pytest.raises(BatchStoppedError, match=r"after 5 requests \(max_requests=5\)"):
+        async with outer:
+            async for result in outer:
+                assert result.value == 3
+    assert [report.requests for report in inner] == [3, 2]
+    assert sandbox.count() == outer.report.requests == 5
+    assert outer.report.p50 is not None
 
 
 @pytest.mark.looptime
@@ -144,6 +183,18 @@ async def test_a_listener_of_the_progress_that_fails_is_logged_and_ends_nothing(
         async with batch([1, 2], fetch, 1, on_progress=listen) as results:
             assert len([result async for result in results]) == 2
     assert "on_progress failed" in caplog.text
+
+
+async def test_a_listener_of_the_progress_that_turns_out_to_be_asynchronous_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def listen(_: BatchReport) -> None:
+        raise AssertionError
+
+    listener: Any = lambda report: listen(report)  # noqa: E731, PLW0108 - a plain function by its looks
+    async with batch([1], fetch_that_fails(), on_progress=listener) as results:
+        assert len([result async for result in results]) == 1
+    assert "on_progress returned a coroutine" in caplog.text
 
 
 async def test_a_report_is_there_before_a_batch_is_entered_and_goes_to_json() -> None:

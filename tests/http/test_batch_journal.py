@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import re
 import tempfile
 from collections import Counter
@@ -16,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zenovay_async import (
+    AuthenticationError,
+    Batch,
     ConfigurationError,
     HeatmapPages,
     Journal,
@@ -23,6 +26,7 @@ from zenovay_async import (
     NotFoundError,
     QuotaExceededError,
     Zenovay,
+    ZenovayError,
 )
 from zenovay_async.sandbox import Fault
 
@@ -218,6 +222,45 @@ async def test_a_journal_is_closed_though_all_tasks_are_canceled_at_the_end(path
         assert journal.done == 4
 
 
+@pytest.mark.parametrize("how", ["ends", "is left", "fails", "stops", "meets a fault", "is not kept", "is canceled"])
+async def test_a_batch_leaves_nothing_for_the_garbage_collector(path: Path, how: str) -> None:
+    """Nor does any of its errors, once the caller has forgotten it."""
+    zenovay = Zenovay("zv_test")
+
+    async def fetch(item: int) -> Any:
+        await asyncio.sleep(60 if how == "is canceled" else 0)
+        if item == 1 and how in {"stops", "meets a fault"}:
+            raise NotFoundError("no") if how == "stops" else AuthenticationError("no")
+        return object() if how == "is not kept" else item
+
+    async def run(number: int) -> None:
+        journal = Journal(path.with_name(str(number)), result_type=int)
+        with contextlib.suppress(ZenovayError, OSError):
+            async with (
+                asyncio.timeout(0 if how == "is canceled" else None),
+                zenovay.batch(range(9), fetch, journal=journal, max_failures=0, on_progress=lambda _: None) as results,
+            ):
+                async for _ in results:
+                    if how == "fails":
+                        raise OSError("disk")
+                    if how == "is left":
+                        break
+
+    await run(0)
+    gc.collect()
+    gc.disable()
+    try:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        await run(1)
+        gc.collect()
+        found = [each for each in gc.garbage if isinstance(each, (Batch, Journal, Zenovay, BaseException))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert found == []
+
+
 async def test_a_month_that_ends_loses_nothing_that_was_paid_for(sandbox: Sandbox, path: Path) -> None:
     key = sandbox.add_key("small", monthly_limit=2)
     found: dict[str, Any] = {}
@@ -320,6 +363,9 @@ async def test_a_value_that_cannot_be_kept_is_handed_out_and_named(path: Path) -
     ("options", "message"),
     [
         ({"key": repr}, "journal="),
+        ({"key": "id"}, "key='id': expected a function"),
+        ({"journal": "run.db"}, r"journal='run.db': expected a Journal, or None; pass Journal\('run.db'\)"),
+        ({"journal": 3}, "journal=3: expected a Journal, or None$"),
         ({"max_failures": -1}, "max_failures=-1"),
         ({"max_failures": 1.5}, r"max_failures=1\.5"),
         ({"max_failures": True}, "max_failures=True"),

@@ -339,7 +339,7 @@ def by_time(schedule: Sequence[Planned]) -> list[tuple[float, Any]]:
 @pytest.mark.parametrize("max_attempts", [1, 2])
 @pytest.mark.parametrize("opens", [(0.0, 0.0), (0.0, 1.5), (1.1, 1.1), (0.7, 2.2)], ids=str)
 @given(script=SCRIPT, schedule=SCHEDULE)
-@settings(max_examples=examples(800))
+@settings(max_examples=examples(400))
 def test_each_caller_has_a_deadline_and_an_end_of_its_own(
     opens: tuple[float, float],
     max_attempts: int,
@@ -368,7 +368,7 @@ def test_each_caller_has_a_deadline_and_an_end_of_its_own(
 @pytest.mark.parametrize("max_attempts", [1, 2])
 @pytest.mark.parametrize("limit", [1, 2])
 @given(script=SCRIPT, schedule=SCHEDULE)
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(250))
 def test_no_permit_of_the_limiter_is_lost_or_kept(
     limit: int, max_attempts: int, script: list[tuple[float, ResponseKind]], schedule: list[Planned]
 ) -> None:
@@ -392,7 +392,7 @@ STEPS = st.tuples(tenths(0, 30), st.integers(0, 1), st.sampled_from("aab") | FOR
 
 
 @given(script=SCRIPT, schedule=SCHEDULE, steps=st.lists(STEPS, max_size=4))
-@settings(max_examples=examples(1600))
+@settings(max_examples=examples(800))
 def test_refreshes_and_invalidations_leave_no_caller_behind(
     script: list[tuple[float, ResponseKind]], schedule: list[Planned], steps: list[tuple[float, int, str | Scope]]
 ) -> None:

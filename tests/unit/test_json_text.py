@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from zenovay_async import ErrorGroupList, HeatmapPages, NotFoundError, ResponseDecodeError, Usage
 from zenovay_async._protocol.call import Endpoint, custom_call
 from zenovay_async._protocol.decoding import Decoder
-from zenovay_async._protocol.json_text import is_cut_short, loads, loads_or_none
+from zenovay_async._protocol.json_text import encode_json, is_cut_short, loads, loads_or_none
 from zenovay_async._protocol.leniency import Drift
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import RawResponse
@@ -188,3 +188,8 @@ def test_no_text_is_taken_for_another(first: str, second: str) -> None:
     body = json.dumps([first, second], ensure_ascii=False).encode("utf-8", "surrogatepass")
     found, replaced = loads(body)
     assert not replaced or "\ufffd" in "".join(found)
+
+
+def test_what_json_has_none_of_is_kept_as_something_that_it_has() -> None:
+    given = ["half \ud83d", float("nan"), {1: float("inf")}]
+    assert encode_json(given) == '["half \ufffd",null,{"1":null}]'

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from itertools import product
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import pytest
+from helpers import sample
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_servers import KINDS, Server, SmallBucket
@@ -74,23 +76,22 @@ async def test_sliding_counter(latency: float, jitter: float, remaining: float) 
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("phase", [0.003, 0.278, 0.503, 0.728, 0.953])
-@pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
-@pytest.mark.parametrize("remaining", [0.0, 1.0])
-@pytest.mark.parametrize("limit", [30, 50, 60])
+@pytest.mark.parametrize(
+    ("limit", "remaining", "latency", "phase"),
+    sample(product([30, 50, 60], [0.0, 1.0], LATENCIES, [0.003, 0.278, 0.503, 0.728, 0.953])),
+)
 async def test_sliding_counter_at_any_phase(
-    limit: int, remaining: float, latency: float, jitter: float, phase: float
+    limit: int, remaining: float, latency: tuple[float, float], phase: float
 ) -> None:
     """A sliding counter rate limits one request in a hundred at most, whenever the work begins."""
-    server = Server("counter", limit, 60.0, latency=latency, jitter=jitter, remaining=remaining, phase=phase)
+    seconds, jitter = latency
+    server = Server("counter", limit, 60.0, latency=seconds, jitter=jitter, remaining=remaining, phase=phase)
     await server.run(WindowLimiter(), 10 * limit, 32)
     assert server.rate_limited <= limit / 10
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("phase", [0.003, 0.28, 0.53, 0.78])
-@pytest.mark.parametrize("limit", [30, 50])
-@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize(("kind", "limit", "phase"), sample(product(EXACT, [30, 50], [0.003, 0.28, 0.53, 0.78])))
 async def test_small_limits_at_any_phase(kind: LimiterKind, limit: int, phase: float) -> None:
     """A small limit is used to 97 %, whenever the work begins."""
     server = Server(kind, limit, 60.0, latency=0.2, jitter=0.1, phase=phase)

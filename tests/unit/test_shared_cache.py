@@ -998,7 +998,7 @@ class Schedule:
 
 
 @given(st.sampled_from([0.0, 0.002]), STEPS)
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(250))
 def test_any_schedule(round_trip: float, steps: list[tuple[Any, ...]]) -> None:
     """Whatever three processes and their store do, nobody waits for ever, gets what is invalid, or leaves a lease."""
 

@@ -200,7 +200,7 @@ SCRIPT = st.lists(st.tuples(TENTHS, KINDS), min_size=1, max_size=6)
     bound=st.none() | st.integers(1, 12),
     max_outage=st.sampled_from([0.5, 20.0]),
 )
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(150))
 def test_whatever_happens_the_batch_is_charged_no_more_than_its_bound(
     limit: int | None,
     max_attempts: int,
@@ -262,7 +262,7 @@ EQUAL = st.builds(
 
 @pytest.mark.parametrize("limit", [None, 4])
 @given(script=SCRIPT, schedule=st.lists(EQUAL, min_size=1, max_size=12), bound=st.integers(1, 4))
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(150))
 def test_whoever_joins_the_bound_of_a_batch_stops_nobody_else(
     limit: int | None, script: Script, schedule: list[Equal], bound: int
 ) -> None:

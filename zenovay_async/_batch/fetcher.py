@@ -75,7 +75,11 @@ class Fetcher(Generic[ItemT, T]):
             failure.__cause__ = error
         finally:
             scope.ended = True
-        return Failure(item, failure)
+        try:
+            return Failure(item, failure)
+        finally:
+            # As its traceback refers to this frame.
+            del failure
 
     async def fetch_or_join(
         self, item: ItemT, key: Key | None, fetch: Callable[[ItemT], Awaitable[BatchResult[ItemT, T]]]
@@ -106,11 +110,13 @@ class Fetcher(Generic[ItemT, T]):
         in_flight[key] = result = None
         try:
             result = await fetch(item)
+            return result
         finally:
             future = in_flight.pop(key)
             if future is not None:
                 future.set_result(result)
-        return result
+            # The frames of its error lead to this one.
+            del result
 
     def _stop_if_fatal(self, item: ItemT, error: BaseException) -> None:
         """Stop the batch and raise the error, if every item would meet it; from another that has it in or under it."""
@@ -118,10 +124,14 @@ class Fetcher(Generic[ItemT, T]):
         if fatal is None:
             return
         self._stop(fatal)
-        if fatal is error:
-            raise fatal
-        # A copy, as the other refers to the error itself, which may have another cause.
-        raise copy.copy(fatal) from error
+        try:
+            if fatal is error:
+                raise fatal
+            # A copy, as the other refers to the error itself, which may have another cause.
+            raise copy.copy(fatal) from error
+        finally:
+            # Or their tracebacks would refer to this frame, which refers to them.
+            del fatal, error
 
     def _is_fatal(self, item: ItemT, error: BaseException) -> bool:
         background = self._background

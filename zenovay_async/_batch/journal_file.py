@@ -85,7 +85,7 @@ class JournalFile:
         self._db: sqlite3.Connection | None = None
         try:
             # SQLite follows links as well, but makes a file that others can read.
-            real = os.path.realpath(path)
+            self._real = real = os.path.realpath(path)
             is_empty = _make(real)
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
@@ -95,6 +95,7 @@ class JournalFile:
                 self._check_header(real)
             self._db = sqlite3.connect(real, isolation_level=None, timeout=0)
             self._start(self._db, restart=restart)
+            self._identity = _identity_of(real)
         except BaseException as error:
             self.close()
             if not isinstance(error, sqlite3.Error):
@@ -118,13 +119,14 @@ class JournalFile:
 
         Raises:
             OverflowError: The value is larger than SQLite keeps.
-            JournalError: The file cannot be written; it is as it was.
+            JournalError: The file cannot be written, and is as it was; or, seen within a second, it was removed.
             RuntimeError: It is open in another thread, or in the parent of this process.
         """
         stored, now = _stored(key), monotonic()
         before = self._read(stored)
         waits = now - self._synced_at >= _SYNC_INTERVAL
         if waits:
+            self._check_identity()
             self._execute("PRAGMA synchronous = FULL")
         try:
             self._execute(_WRITE, (stored, state, time(), error, value))
@@ -180,6 +182,13 @@ class JournalFile:
             raise RuntimeError(f"{self._name} is open in another thread: {error}") from error
         except sqlite3.Error as error:
             raise JournalError(f"{self._name} {_explain(error)}") from error
+
+    def _check_identity(self) -> None:
+        """Check that later runs will find what is written now."""
+        if _identity_of(self._real) != self._identity:
+            raise JournalError(
+                f"{self._name} was removed, renamed or replaced while it was in use, so that nothing can be recorded"
+            )
 
     def _check_header(self, path: str) -> None:
         """Check that a file is a journal, without the changes that SQLite makes to files of others."""
@@ -273,6 +282,15 @@ def _make(path: str) -> bool:
             raise PermissionError("it cannot be written; check its permissions") from None
         return found.st_size == 0
     return True
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    """What a file keeps when it is written; ``None`` if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - as SQLite gets it
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _stored(text: str | None) -> Any:

@@ -118,7 +118,11 @@ class Recorder(Generic[ItemT, T]):
             self._pending.add(key)
         else:
             self._record(key, result)
-        return result
+        try:
+            return result
+        finally:
+            # The frames of its error lead to this one.
+            del result
 
     def _record(self, key: str, result: BatchResult[Any, Any]) -> None:
         try:

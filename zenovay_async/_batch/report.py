@@ -12,8 +12,9 @@ from zenovay_async._protocol.results import Result
 class BatchReport(Result, frozen=True, kw_only=True):
     """What a batch has done so far: ``batch.report``.
 
-    Requests are those that the calls of the batch sent. One that joined an equal call in flight, of the program or of
-    another batch, sent none; nor does it count when a cache refreshes a response in the background.
+    Requests are those that the calls of the batch sent, also in batches inside of ``fetch``. One that joined an equal
+    call in flight, of the program or of another batch, sent none; nor does it count when a cache refreshes a response
+    in the background.
 
     Attributes:
         started: When the batch began; aware.
@@ -23,7 +24,8 @@ class BatchReport(Result, frozen=True, kw_only=True):
         failed: Items done with an error, by the name of its class.
         replayed: Items whose result came from the journal; part of ``succeeded``.
         skipped: Items that the journal has as done, without a result.
-        requests: Requests sent, those without a response included; not attempts that made no connection.
+        requests: Requests sent, those without a response included, and those of calls that were canceled; not attempts
+            that made no connection.
         retries: Requests that a call sent after its first one.
         rate_limited: Requests that were rate limited (429).
         waited: Seconds in which at least one call waited for a permit: for the rate limit, or for a server that was

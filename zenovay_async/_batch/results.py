@@ -17,7 +17,7 @@ class Success(msgspec.Struct, Generic[ItemT, T], frozen=True):
         item: The item, as it came from the source.
         value: What ``fetch`` returned for it.
         error: Always ``None``; distinguishes it from a :class:`Failure`.
-        replayed: Whether it comes from the journal of an earlier run.
+        replayed: Whether it comes from the journal: from an earlier run, or an equal item of this one.
     """
 
     item: ItemT

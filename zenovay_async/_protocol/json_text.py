@@ -1,4 +1,4 @@
-"""JSON as servers write it: what msgspec decodes, and what JSON allows beyond that.
+"""JSON as servers write it: what msgspec decodes, and what JSON allows beyond that; and as it is kept.
 
 msgspec decodes text that is Unicode and numbers that fit a float. JSON allows more (RFC 8259, sections 6 and 8.2), and
 JavaScript writes it: a text that was cut in the middle of an emoji ends with half a surrogate pair. Such text is read
@@ -12,6 +12,8 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import msgspec
+
+from zenovay_async._protocol.text import replace_half_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,19 @@ _ESCAPE = re.compile(
 )
 # A number that is cut here is malformed to msgspec, rather than cut short.
 _UNFINISHED_NUMBER = b"+-.eE"
+
+
+def encode_json(value: Any) -> str:
+    """A value as JSON on one line; half surrogates, which no encoding has, become U+FFFD, and NaN and infinity null.
+
+    Raises:
+        TypeError: A value in it is none that msgspec encodes; as msgspec, also ``ValueError`` and ``RecursionError``.
+    """
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value, str_keys=True), ensure_ascii=False)
+        return msgspec.json.encode(json.loads(replace_half_surrogates(text))).decode()
 
 
 def decode_text(body: bytes) -> str:

@@ -11,6 +11,7 @@ import re
 # Controls, separators of lines, what reorders or hides the text around it, and half surrogates; not the joiners U+200C
 # and U+200D, which scripts and emoji need.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_HALF_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LONGEST_LINE, _LONG_WORD = 500, 100
 
 
@@ -22,6 +23,11 @@ def printable(text: str) -> str:
 def is_printable(text: str) -> bool:
     """Whether :func:`printable` leaves a text as it is."""
     return _UNPRINTABLE.search(text) is None
+
+
+def replace_half_surrogates(text: str) -> str:
+    """Text as every encoding takes it: half surrogates, as of a name that is no UTF-8, become U+FFFD."""
+    return _HALF_SURROGATE.sub("\ufffd", text)
 
 
 def escape_json(text: str) -> str:

@@ -71,6 +71,7 @@ class Background(msgspec.Struct):
         repeated: Those that do, by these.
         has_failed: Whether one of them failed with an error that every further call would meet.
         has_stopped: Whether one of them did not fit ``max_requests``.
+        outer: The same of the batch in whose ``fetch`` this one runs; ``None`` if in none.
     """
 
     max_outage: float | None = MAX_OUTAGE
@@ -81,6 +82,7 @@ class Background(msgspec.Struct):
     repeated: WeakSet[ZenovayError] = msgspec.field(default_factory=WeakSet[ZenovayError])
     has_failed: bool = False
     has_stopped: bool = False
+    outer: Background | None = None
 
     def reserve(self, cost: int, last_error: ZenovayError | None) -> int:
         """Reserve the requests that an attempt is charged for, until it ends.
@@ -93,11 +95,17 @@ class Background(msgspec.Struct):
             How many.
 
         Raises:
-            BatchStoppedError: They exceed ``max_requests``.
+            BatchStoppedError: They exceed ``max_requests``, of this batch or of one around it.
         """
-        tally, bound = self.tally, self.max_requests
-        if bound is not None and tally.charged + cost > bound:
-            requests = f"{tally.charged:,} request{'' if tally.charged == 1 else 's'}"
+        self.check(cost, last_error)
+        self.tally.charge(cost)
+        return cost
+
+    def check(self, cost: int, last_error: ZenovayError | None) -> None:
+        """Check that an attempt fits ``max_requests``; as :meth:`reserve`, which reserves it, too."""
+        charged, bound = self.tally.charged, self.max_requests
+        if bound is not None and charged + cost > bound:
+            requests = f"{charged:,} request{'' if charged == 1 else 's'}"
             needed = "" if cost == 1 else f"; the next call is charged {cost}"
             error = BatchStoppedError(
                 f"Stopped after {requests} (max_requests={bound}){needed}; no further request was sent"
@@ -105,8 +113,12 @@ class Background(msgspec.Struct):
             error.reason = "max_requests"
             self.has_stopped = True
             raise error from last_error
-        tally.charged += cost
-        return cost
+        if self.outer is not None:
+            try:
+                self.outer.check(cost, last_error)
+            except BatchStoppedError:
+                self.has_stopped = True
+                raise
 
 
 class BackgroundScope(msgspec.Struct, eq=False):

@@ -309,8 +309,9 @@ class CallState(Bounds, Generic[T]):
 
     def release(self, background: Background) -> None:
         """Release what was reserved for an attempt, unless it sent its request."""
-        background.tally.charged -= self.reserved
-        self.reserved = 0
+        if self.reserved:
+            background.tally.charge(-self.reserved)
+            self.reserved = 0
 
     def _name_timeout(self, error: APITimeoutError) -> None:
         """Say in the error how long the timeout was, if it was the call's own, and what was left of it."""

@@ -23,6 +23,9 @@ _log2 = math.log2
 class Tally:
     """Counts for one batch.
 
+    Args:
+        outer: Those of the batch in whose ``fetch`` it runs, which count the same as well; ``None`` if in none.
+
     Attributes:
         requests: Requests sent, those without a response included.
         retries: Those of them that a call sent after its first one.
@@ -30,9 +33,13 @@ class Tally:
         charged: Requests that were charged to the monthly quota, or may be: those of attempts to come are reserved.
     """
 
-    __slots__ = ("_buckets", "_waited", "_waiting", "_waits_since", "charged", "rate_limited", "requests", "retries")
+    __slots__ = (
+        *("_buckets", "_outer", "_waited", "_waiting", "_waits_since"),
+        *("charged", "rate_limited", "requests", "retries"),
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Tally | None = None) -> None:
+        self._outer = outer
         self.requests = 0
         self.retries = 0
         self.rate_limited = 0
@@ -41,6 +48,12 @@ class Tally:
         self._waiting = 0
         self._waits_since = 0.0
         self._waited = 0.0
+
+    def charge(self, requests: int) -> None:
+        """Record requests that are charged, or may be; a negative number of those that were not sent after all."""
+        self.charged += requests
+        if self._outer is not None:
+            self._outer.charge(requests)
 
     def record_request(self, kind: OutcomeKind, *, is_retry: bool) -> None:
         """Record a request that was sent.
@@ -54,9 +67,13 @@ class Tally:
             self.retries += 1
         if kind == "rate_limited":
             self.rate_limited += 1
+        if self._outer is not None:
+            self._outer.record_request(kind, is_retry=is_retry)
 
     def record_response(self, seconds: float) -> None:
         """Record how many seconds a request took until its whole response."""
+        if self._outer is not None:
+            self._outer.record_response(seconds)
         if not _SHORTEST <= seconds <= _LONGEST:
             seconds = min(max(seconds, _SHORTEST), _LONGEST)
         bucket, buckets = int(_log2(seconds / _SHORTEST) * _PER_DOUBLING), self._buckets
@@ -67,12 +84,16 @@ class Tally:
         if not self._waiting:
             self._waits_since = now
         self._waiting += 1
+        if self._outer is not None:
+            self._outer.begin_wait(now)
 
     def end_wait(self, now: float) -> None:
         """Record that a call does not wait any more, at a time of the event loop."""
         self._waiting -= 1
         if not self._waiting:
             self._waited += now - self._waits_since
+        if self._outer is not None:
+            self._outer.end_wait(now)
 
     def waited(self, now: float) -> float:
         """Seconds, until a time of the event loop, in which at least one call waited for a permit."""
@@ -84,5 +105,6 @@ class Tally:
         for bucket, number in sorted(self._buckets.items()):
             rank -= number
             if rank <= 0:
-                return float(_SHORTEST * _GROWTH ** (bucket + 0.5))
+                # More digits would say more than is known.
+                return float(f"{_SHORTEST * _GROWTH ** (bucket + 0.5):.3g}")
         return None

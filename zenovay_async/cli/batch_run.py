@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError
@@ -14,6 +15,7 @@ from zenovay_async.cli.shown import redact_keys
 if TYPE_CHECKING:
     from zenovay_async.cli.clients import Client
     from zenovay_async.cli.ids import StreamedIds
+    from zenovay_async.cli.log_lines import LogLines
     from zenovay_async.cli.operations import Request
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.progress import ProgressReporter
@@ -25,6 +27,25 @@ if TYPE_CHECKING:
 _TICK = 0.5
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """Where the batches of a run write.
+
+    Attributes:
+        writer: The results.
+        reporter: The progress and the failures.
+        lines: What else they say.
+        report_file: What they did.
+        resumable: What keeps the results if the run ends early; ``None`` if nothing does.
+    """
+
+    writer: Writer
+    reporter: ProgressReporter
+    lines: LogLines
+    report_file: ReportFile
+    resumable: Resumable | None
+
+
 class BatchRun:
     """Fetches every ID of a source.
 
@@ -33,14 +54,11 @@ class BatchRun:
         options: The options of the command.
         client: The client.
         source: The IDs.
-        writer: Writes the results.
-        reporter: Shows the progress and the failures.
-        resumable: The files that keep what is done; ``None`` if nothing does.
-        report_file: Reports what the run did.
+        outputs: Where to write.
 
     Attributes:
         name: Name of the key, which the results carry; ``None`` for the only one.
-        lines: Where to write.
+        lines: What is said of it.
     """
 
     def __init__(
@@ -48,22 +66,18 @@ class BatchRun:
         request: Request,
         options: PerWebsite,
         client: Client,
-        *,
         source: list[str] | StreamedIds,
-        writer: Writer,
-        reporter: ProgressReporter,
-        resumable: Resumable | None,
-        report_file: ReportFile,
+        outputs: Outputs,
     ) -> None:
         self._request = request
         self._options = options
         self.name, self._zenovay, self.lines, self._messages = client
         self._source = source
-        self._writer = writer
-        self._reporter = reporter
-        self._resumable = resumable
-        self._report_file = report_file
-        self._kept = 0 if resumable is None else resumable.journal.done
+        self._writer = outputs.writer
+        self._reporter = outputs.reporter
+        self._report_file = outputs.report_file
+        self._journal = None if outputs.resumable is None else outputs.resumable.journal
+        self._kept = 0 if self._journal is None else self._journal.done
         self._running = 0
         self._written: Counter[str] = Counter()
         # One for each of many keys would be no help.
@@ -75,9 +89,9 @@ class BatchRun:
         return len(set(self._source)) if isinstance(self._source, list) else None
 
     @property
-    def skipped(self) -> int:
+    def duplicates(self) -> int:
         """IDs of a pipe that were left out, as they came before."""
-        return 0 if isinstance(self._source, list) else self._source.skipped
+        return 0 if isinstance(self._source, list) else self._source.duplicates
 
     @property
     def written(self) -> int:
@@ -98,8 +112,7 @@ class BatchRun:
             watch.cancel()
 
     async def _fetch(self) -> None:
-        options, reporter, writer = self._options, self._reporter, self._writer
-        journal = None if self._resumable is None else self._resumable.journal
+        options, journal = self._options, self._journal
         batch = self._zenovay.batch(
             self._source,
             self._send,
@@ -110,7 +123,7 @@ class BatchRun:
             max_failures=options.max_failures,
             max_requests=options.max_requests,
         )
-        self._report_file.reports[self.name] = lambda: batch.report
+        self._report_file.watch(self.name, lambda: batch.report)
         async with batch as results:
             async for result in results:
                 if result.error is None:
@@ -119,7 +132,7 @@ class BatchRun:
                     # An argument, which is invalid for every website.
                     raise result.error
                 else:
-                    writer.add_failure(reporter.record_failure(result.item, result.error, self.name))
+                    self._writer.add_failure(self._reporter.record_failure(result.item, result.error, self.name))
                 if not self._has_estimate:
                     await self._show_estimate()
 
@@ -130,10 +143,10 @@ class BatchRun:
             JournalError: It cannot be read.
             OSError: It cannot be written.
         """
-        if self._resumable is None or not isinstance(self._source, list):
+        if self._journal is None or not isinstance(self._source, list):
             return
         for website_id, times in (Counter(self._source) - self._written).items():
-            entry = self._resumable.journal.find(self._journal_key(website_id))
+            entry = self._journal.find(self._journal_key(website_id))
             if entry is not None and entry.state == "done":
                 for _ in range(times):
                     self._write(website_id, entry.value, replayed=True)

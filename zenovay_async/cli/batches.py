@@ -11,11 +11,8 @@ from zenovay_async.cli.exit_codes import FAILED, OK, exit_code_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zenovay_async.cli.batch_run import BatchRun
-    from zenovay_async.cli.log_lines import LogLines
-    from zenovay_async.cli.progress import ProgressReporter
+    from zenovay_async.cli.batch_run import BatchRun, Outputs
     from zenovay_async.cli.resumable import Resumable
-    from zenovay_async.cli.writer import Writer
 
 
 class Batches:
@@ -24,32 +21,24 @@ class Batches:
     Args:
         runs: A batch for each key.
         errors: What ended a key before its batch began, by its name; ``None`` is the only key.
-        writer: Writes the results.
-        reporter: Shows the progress and the failures.
-        resumable: The files that keep what is done; ``None`` if nothing does.
-        output: The file of the results.
-        lines: Where to say what is kept.
+        outputs: Where to write.
+        path: The file of the results, for messages.
     """
 
     def __init__(
-        self,
-        runs: list[BatchRun],
-        errors: dict[str | None, ZenovayError],
-        *,
-        writer: Writer,
-        reporter: ProgressReporter,
-        resumable: Resumable | None,
-        output: Path | None,
-        lines: LogLines,
+        self, runs: list[BatchRun], errors: dict[str | None, ZenovayError], outputs: Outputs, path: Path | None
     ) -> None:
         self._runs = runs
-        self._errors = errors
-        self._keys = len(runs) + len(errors)
-        self._writer = writer
-        self._reporter = reporter
-        self._resumable = resumable
-        self._output = output
-        self._lines = lines
+        self._errors: dict[str | None, ZenovayError] = {}
+        self._report_file = outputs.report_file
+        for name, error in errors.items():
+            self._record_error(name, error)
+        self._number_of_keys = len(runs) + len(errors)
+        self._writer = outputs.writer
+        self._reporter = outputs.reporter
+        self._lines = outputs.lines
+        self._resumable = outputs.resumable
+        self._path = path
 
     async def fetch(self) -> int:
         """Fetch all; returns the exit code.
@@ -71,8 +60,8 @@ class Batches:
         if self._errors:
             self._end_early(None)
             codes = {exit_code_of(error, is_batch=True) for error in self._errors.values()}
-            return codes.pop() if len(self._errors) == self._keys and len(codes) == 1 else FAILED
-        self._reporter.summarize(self._skipped)
+            return codes.pop() if len(self._errors) == self._number_of_keys and len(codes) == 1 else FAILED
+        self._reporter.summarize(self._duplicates)
         if self._resumable is not None:
             self._complete(self._resumable)
         return FAILED if self._reporter.failed else OK
@@ -99,18 +88,22 @@ class Batches:
         except ZenovayError as error:
             if run.name is None:
                 raise
-            self._errors[run.name] = error
+            self._record_error(run.name, error)
             run.lines.write_error(error)
 
+    def _record_error(self, name: str | None, error: ZenovayError) -> None:
+        self._errors[name] = error
+        self._report_file.record_error(error, name)
+
     @property
-    def _skipped(self) -> int:
-        return sum(run.skipped for run in self._runs)
+    def _duplicates(self) -> int:
+        return sum(run.duplicates for run in self._runs)
 
     @property
     def _total(self) -> int | None:
         """How many websites the journal would have; ``None`` if that is unknown."""
         sizes = [run.distinct for run in self._runs if run.distinct is not None]
-        return sum(sizes) if len(sizes) == self._keys else None
+        return sum(sizes) if len(sizes) == self._number_of_keys else None
 
     @property
     def _written(self) -> int:
@@ -122,7 +115,7 @@ class Batches:
         if others > 0:
             results = f"{others:,} {'result' if others == 1 else 'results'}"
             self._lines.write(f"{results} of other websites kept in {resumable.journal_name}", kept=others)
-        resumable.is_complete, resumable.keeps_journal = True, self._reporter.failed > 0 or others > 0
+        resumable.complete(keeps_journal=self._reporter.failed > 0 or others > 0)
 
     def _end_early(self, error: BaseException | None) -> None:
         """Write the results so far, which were paid for, and say where they are."""
@@ -137,16 +130,18 @@ class Batches:
         if not isinstance(error, BrokenPipeError):
             reason = "interrupted" if isinstance(error, asyncio.CancelledError) else "stopped"
             if error is None:
-                reason = f"{len(self._errors)} of {self._keys} keys failed"
-            reporter.summarize_early_end(reason, self._skipped)
+                reason = f"{len(self._errors)} of {self._number_of_keys} keys failed"
+            reporter.summarize_early_end(reason, self._duplicates)
         if resumable is not None:
             total, kept, file = self._total, self._written, resumable.kept_in
-            # Of IDs that are not known, of a pipe or a key, what an earlier run kept is in the journal alone.
-            if not is_written or (total is None and kept < resumable.journal.done):
+            # The next run goes on from the journal, which may lack what was in flight as it failed. Of IDs that are not
+            # known, of a pipe or a key, what an earlier run kept is in the journal alone.
+            is_journaled = not isinstance(error, JournalError)
+            if not (is_written and is_journaled) or (total is None and kept < resumable.journal.done):
                 kept, file = resumable.journal.done, resumable.journal_name
             of = "" if total is None or total < kept else f" of {total:,}"
             text = f"kept {kept:,}{of} in {file}; go on with --resume"
-            self._lines.write(text if kept else f"nothing was written to {self._output}", kept=kept)
+            self._lines.write(text if kept else f"nothing was written to {self._path}", kept=kept)
 
     def _write_rest(self) -> bool:
         """Write what is left of the results so far; returns whether the file has all of them."""

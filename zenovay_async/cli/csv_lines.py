@@ -12,8 +12,8 @@ import re
 import unicodedata
 from typing import IO, TYPE_CHECKING, Any
 
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import is_printable, printable
-from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.writer import Writer
 from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
@@ -41,7 +41,6 @@ class CsvLines(Writer):
     """
 
     def __init__(self, table: Table, file: IO[str], *, per_website: bool, safe: bool) -> None:
-        super().__init__()
         self.streams = bool(table.columns)
         self._table = table
         self._file = file

@@ -7,6 +7,7 @@ import locale
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -90,14 +91,29 @@ def open_text(path: Path, given: Path, mode: str) -> TextIOWrapper:
         raise ConfigurationError(f"--output {given}: {error.strerror}") from error
 
 
+def draft_beside(target: Path) -> Path:
+    """A name that no file has, for one that is to replace the target."""
+    return target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
+
+
+def keep_private(draft: Path, target: Path) -> None:
+    """Let nobody read a draft who may not read the file that it replaces; its owner goes on to write it."""
+    # There may be none, and some file systems have no modes.
+    with contextlib.suppress(OSError):
+        draft.chmod(stat.S_IMODE(target.stat().st_mode) | stat.S_IWUSR)
+
+
 def _open_draft(target: Path, given: Path) -> tuple[Path, TextIOWrapper]:
-    draft = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
+    draft = draft_beside(target)
     try:
-        return draft, open_text(draft, given, "x")
+        file = open_text(draft, given, "x")
     except ConfigurationError:
         # The file may be one that can be written, in a directory that cannot.
         if not (target.exists() and os.access(target, os.W_OK)):
             raise
+    else:
+        keep_private(draft, target)
+        return draft, file
     handle, name = tempfile.mkstemp(prefix="zenovay-async-")
     os.close(handle)
     return Path(name), open_text(Path(name), given, "w")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, ZenovayError
-from zenovay_async.cli.json_encoding import encode_json
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
@@ -48,8 +48,7 @@ def describe_failure(website_id: str, error: Exception, key_name: str | None = N
 class FailureReporter:
     """Names websites that failed on standard error, and keeps all in a file.
 
-    Each is named as it fails; only the first three if all are in a file. On a terminal, where a bar may be, the first
-    three are named at the end.
+    Each is named as it fails; on a terminal, where a bar may be, the first three at the end.
 
     Args:
         lines: Where to name them.
@@ -75,9 +74,9 @@ class FailureReporter:
         line = _line(website_id, error, key_name)
         self.count += 1
         self._keep(failure)
-        if self._at_once and (self._file is None or self._named < _NAMED):
+        if self._at_once:
             self._name(line, failure)
-        elif not self._at_once and len(self._first) < _NAMED:
+        elif len(self._first) < _NAMED:
             self._first.append((line, failure))
         return failure
 
@@ -102,7 +101,7 @@ class FailureReporter:
             self._file.write(f"{encode_json(failure)}\n")
             self._file.flush()
         except OSError as error:
-            # The results matter more. From now on, all are named.
+            # The results matter more.
             self._lines.write(f"--failures {self._path}: {error.strerror}", "error")
             self._file = None
 

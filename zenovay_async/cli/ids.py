@@ -89,11 +89,11 @@ class StreamedIds:
         file: The pipe.
 
     Attributes:
-        skipped: IDs left out so far, as they came before.
+        duplicates: IDs left out so far, as they came before.
     """
 
     def __init__(self, ids: Iterable[str], file: FileIO) -> None:
-        self.skipped = 0
+        self.duplicates = 0
         self._ids = ids
         self._file = file
 
@@ -110,7 +110,7 @@ class StreamedIds:
         async for line in _lines(self._file):
             website_id = _id_in(line)
             if website_id in seen:
-                self.skipped += 1
+                self.duplicates += 1
             elif website_id:
                 seen.add(website_id)
                 yield website_id

@@ -58,7 +58,9 @@ def _read_keys(path: Path) -> list[NamedKey]:
         for key in keys:
             line = first.setdefault(getattr(key, what), key.line)
             if line != key.line:
-                raise ConfigurationError(f"{given}, line {key.line}: the {what} of line {line}; expected each once")
+                raise ConfigurationError(
+                    f"{given}, line {key.line}: it has the {what} of line {line}; expected each once"
+                )
     return keys
 
 

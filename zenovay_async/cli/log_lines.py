@@ -11,7 +11,7 @@ from rich.console import Console
 
 from zenovay_async import ZenovayError
 from zenovay_async.cli.json_encoding import encode_json_escaped
-from zenovay_async.cli.shown import as_options, redact_keys, shown
+from zenovay_async.cli.shown import describe_error, redact_keys, shown
 from zenovay_async.tables import KEY_NAME
 
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -74,8 +74,7 @@ class LogLines:
         """Write the error that ends a run, or one key of several, on one line."""
         known = error if isinstance(error, ZenovayError) else ZenovayError("")
         facts = {"status": known.status, "code": known.code, "request_id": known.request_id}
-        # Otherwise as it is: spaces may belong to the name of a file.
-        message = " ".join(as_options(str(error)).splitlines())
+        message = describe_error(error)
         if not self.is_json and self.key_name is None:
             message = f"zenovay-async: {message}"
         self.write(message, "error", error=type(error).__name__, **facts, **fields)

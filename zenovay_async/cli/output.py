@@ -7,8 +7,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import msgspec
 
 from zenovay_async import ConfigurationError, Usage
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async.cli.csv_lines import CsvLines
-from zenovay_async.cli.json_encoding import encode_json, encode_json_for
+from zenovay_async.cli.json_encoding import encode_json_for
 from zenovay_async.cli.parquet_file import ParquetFile
 from zenovay_async.cli.table import Rows, UsageSummary
 from zenovay_async.cli.writer import Writer
@@ -88,7 +89,6 @@ class _Lines(Writer):
     streams = True
 
     def __init__(self, file: IO[str]) -> None:
-        super().__init__()
         self._file = file
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
@@ -106,7 +106,6 @@ class _Json(Writer):
     """One JSON array with an object for each website, or the single object."""
 
     def __init__(self, file: IO[str], *, per_website: bool) -> None:
-        super().__init__()
         self._file = file
         self._per_website = per_website
         self._objects: list[Any] = []

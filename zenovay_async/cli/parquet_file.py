@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError
-from zenovay_async.cli.json_encoding import encode_json, replace_half_surrogates
+from zenovay_async._protocol.json_text import encode_json
+from zenovay_async._protocol.text import replace_half_surrogates
 from zenovay_async.cli.writer import Writer
 from zenovay_async.tables import KEY_NAME, WEBSITE_ID, column_types
 
@@ -39,7 +40,6 @@ class ParquetFile(Writer):
     """
 
     def __init__(self, result_type: Any, table: Table, file: IO[str], *, per_website: bool) -> None:
-        super().__init__()
         buffer = None if file.isatty() else getattr(file, "buffer", None)
         if buffer is None:
             raise ConfigurationError("--format parquet: not text, as a terminal shows it; needs -o FILE or a pipe")

@@ -116,13 +116,13 @@ class ProgressReporter:
         if self._kind != "none" and self._lines.on_terminal and seconds > _LONG_RUN:
             self._lines.write(f"{requests:,} requests, about {_duration(seconds)} at {per_minute:,.0f} a minute")
 
-    def summarize(self, skipped: int = 0) -> None:
+    def summarize(self, duplicates: int = 0) -> None:
         """Write the failures and the totals.
 
         Args:
-            skipped: Number of IDs left out, as they came before.
+            duplicates: Number of IDs left out, as they came before.
         """
-        self._summarize_failures(skipped)
+        self._summarize_failures(duplicates)
         if self._kind == "none":
             return
         seconds = self._loop.time() - self._began
@@ -133,21 +133,22 @@ class ProgressReporter:
             seconds=round(seconds, 1),
         )
 
-    def summarize_early_end(self, reason: str, skipped: int = 0) -> None:
+    def summarize_early_end(self, reason: str, duplicates: int = 0) -> None:
         """Write the failures, and the totals of a run that ends before all is done.
 
         Args:
             reason: Such as ``"interrupted"``.
-            skipped: Number of IDs left out, as they came before.
+            duplicates: Number of IDs left out, as they came before.
         """
-        self._summarize_failures(skipped)
+        self._summarize_failures(duplicates)
         of = "" if self.total is None else f" of {self.total:,}"
         self._lines.write(f"{reason}: {self.done:,}{of} done, {self.failed:,} failed", "warning", **self._counts)
 
-    def _summarize_failures(self, skipped: int) -> None:
+    def _summarize_failures(self, duplicates: int) -> None:
         self._failures.summarize()
-        if skipped:
-            self._lines.write(f"{skipped:,} duplicate {'ID' if skipped == 1 else 'IDs'} skipped", skipped=skipped)
+        if duplicates:
+            text = f"{duplicates:,} duplicate {'ID' if duplicates == 1 else 'IDs'} skipped"
+            self._lines.write(text, duplicates=duplicates)
 
     @property
     def _counts(self) -> dict[str, Any]:

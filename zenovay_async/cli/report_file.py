@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zenovay_async import BatchReport, ConfigurationError
-from zenovay_async.cli.destination import is_replaced, publish
-from zenovay_async.cli.json_encoding import encode_json
+from zenovay_async._protocol.json_text import encode_json
+from zenovay_async.cli.destination import draft_beside, is_replaced, publish
+from zenovay_async.cli.shown import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,20 +30,23 @@ class ReportFile:
     Args:
         path: The file; ``None`` for none.
         names: Names of the keys; empty for a single one without a name.
-
-    Attributes:
-        reports: What returns what was done so far, by the name of the key.
-
-    Raises:
-        ConfigurationError: It cannot be written.
     """
 
     def __init__(self, path: Path | None, names: Sequence[str] = ()) -> None:
         started = datetime.now(UTC)
-        self.reports: dict[str | None, Callable[[], BatchReport]] = {
+        self._reports: dict[str | None, Callable[[], BatchReport]] = {
             name: lambda: BatchReport(started=started) for name in names or (None,)
         }
+        self._errors: dict[str | None, Exception] = {}
         self._path = path
+
+    def begin(self) -> None:
+        """Write the report of the beginning.
+
+        Raises:
+            ConfigurationError: It cannot be written.
+        """
+        path = self._path
         if path is None:
             return
         try:
@@ -53,7 +56,30 @@ class ReportFile:
             elif path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         except OSError as error:
+            self.leave()
             raise ConfigurationError(f"--report {path}: {error.strerror}") from error
+
+    def leave(self) -> None:
+        """Leave the file as it is, such as for another run that goes on."""
+        self._path = None
+
+    def watch(self, name: str | None, report: Callable[[], BatchReport]) -> None:
+        """Report what a batch did.
+
+        Args:
+            name: Name of its key; ``None`` for the only one.
+            report: Returns what was done so far.
+        """
+        self._reports[name] = report
+
+    def record_error(self, error: Exception, name: str | None = None) -> None:
+        """Report what ended the run, or the batch of one key of several.
+
+        Args:
+            error: The error.
+            name: Name of the key; ``None`` for the run.
+        """
+        self._errors[name] = error
 
     def write(self, exit_code: int) -> None:
         """Write the report of the end.
@@ -78,17 +104,25 @@ class ReportFile:
 
     def _values(self, exit_code: int | None) -> dict[str, Any]:
         reports: dict[str | None, dict[str, Any]] = {}
-        for name, make in self.reports.items():
+        for name, make in self._reports.items():
             report = make()
             if exit_code is not None and report.ended is None:
                 # It ended before the first request.
                 report = msgspec.structs.replace(report, ended=datetime.now(UTC))
-            reports[name] = report.to_dict()
-        return reports.get(None, {"keys": reports}) | {"exit_code": exit_code}
+            reports[name] = report.to_dict() | self._end_of(name)
+        whole = reports.get(None) or {"keys": reports} | self._end_of(None)
+        return whole | {"exit_code": exit_code}
+
+    def _end_of(self, name: str | None) -> dict[str, str | None]:
+        """What ended a run early, as its last line on standard error has it."""
+        error = self._errors.get(name)
+        if error is None:
+            return {"error": None, "message": None}
+        return {"error": type(error).__name__, "message": describe_error(error)}
 
 
 def _replace(target: Path, text: str) -> None:
-    draft = target.with_name(f".zenovay-async-{secrets.token_hex(8)}")
+    draft = draft_beside(target)
     try:
         with draft.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zenovay_async import ConfigurationError, Journal
-from zenovay_async.cli.destination import open_text, publish
+from zenovay_async.cli.destination import keep_private, open_text, publish
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_RESTART = re.compile("choose another path, or pass restart=True to forget what is in it")
+_OTHER = re.compile(r"is of a run with describes=(.+), and this one has describes=(.+); .*")
 
 Start: TypeAlias = Literal["new", "resume", "restart"]
 """How a run begins: where none was interrupted, from where one was, or anew all the same."""
@@ -51,6 +50,10 @@ class Resumable:
         if os.fstat(self.file.fileno()).st_size:
             self.file.truncate(0)
 
+    def complete(self, *, keeps_journal: bool) -> None:
+        """Record that every website was tried."""
+        self.is_complete, self.keeps_journal = True, keeps_journal
+
 
 @contextlib.contextmanager
 def open_resumable(path: Path, describes: str, start: Start, *, table: str | None) -> Generator[Resumable]:
@@ -74,6 +77,8 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     partial, kept = files_beside(target, table)
     shown, shown_journal = files_beside(given, table)
     try:
+        if start == "new" and partial.exists() and kept.exists() and kept.stat().st_size:
+            _check_not_in_use(Journal(kept, result_type=Any, describes=describes), path)
         _check_start(start, partial, kept, shown)
     except OSError as error:
         # A name that is too long, although that of the results is not.
@@ -82,10 +87,10 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
     keeps_journal = True
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: None if keeps_journal else _remove_journal(kept))
-        _enter(stack, journal)
+        _enter(stack, journal, path)
         # What an earlier run wrote stays until the first result comes.
         file = open_text(partial, shown, "a")
-        _protect(partial, target)
+        keep_private(partial, target)
         kept_in = shown if table is None else path
         run = Resumable(file, kept_in, journal, shown_journal)
         is_published = False
@@ -101,17 +106,24 @@ def open_resumable(path: Path, describes: str, start: Start, *, table: str | Non
                 partial.unlink(missing_ok=True)
 
 
+def is_in_use(error: BaseException) -> bool:
+    """Whether a run was refused because another one, which goes on, writes the same file."""
+    return isinstance(error, ConfigurationError) and getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_BUSY"
+
+
+def _check_not_in_use(journal: Journal, path: Path) -> None:
+    try:
+        with contextlib.ExitStack() as stack:
+            _enter(stack, journal, path)
+    except ConfigurationError as error:
+        if is_in_use(error):
+            raise
+
+
 def files_beside(path: Path, table: str | None) -> tuple[Path, Path]:
     """The partial file and the journal of a file of results, which is no link."""
     name = path if table is None else f"{path}.{table}"
     return Path(f"{name}.partial"), Path(f"{name}.journal")
-
-
-def _protect(partial: Path, target: Path) -> None:
-    """Let no more users read the partial file than the one that it replaces; its owner goes on to write it."""
-    # There may be none, and some file systems have no modes.
-    with contextlib.suppress(OSError):
-        partial.chmod(stat.S_IMODE(target.stat().st_mode) | stat.S_IWUSR)
 
 
 def _remove_journal(kept: Path) -> None:
@@ -120,14 +132,18 @@ def _remove_journal(kept: Path) -> None:
     Path(f"{kept}-wal").unlink(missing_ok=True)
 
 
-def _enter(stack: contextlib.ExitStack, journal: Journal) -> None:
+def _enter(stack: contextlib.ExitStack, journal: Journal, path: Path) -> None:
+    """Open a journal; errors are in the words of the command line."""
     try:
         stack.enter_context(journal)
     except ConfigurationError as error:
-        # The command line has it as an option.
-        raise ConfigurationError(
-            _RESTART.sub("go on with the same options, or begin anew with --restart", error.message)
-        ) from error
+        if is_in_use(error):
+            raise ConfigurationError(
+                f"{path} is in use by another run; wait for its end, or choose another file with -o"
+            ) from error.__cause__
+        text = r"is of another run, of \1, and this one is of \2; "
+        advice = "go on with the same options, or begin anew with --restart"
+        raise ConfigurationError(_OTHER.sub(text + advice, error.message)) from error
 
 
 def _check_start(start: Start, partial: Path, kept: Path, shown: Path) -> None:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from zenovay_async import ConfigurationError, ZenovayError
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
-from zenovay_async.cli.batch_run import BatchRun
+from zenovay_async.cli.batch_run import BatchRun, Outputs
 from zenovay_async.cli.batches import Batches
 from zenovay_async.cli.clients import open_clients, server_of
 from zenovay_async.cli.destination import can_write_beside, is_replaced, open_destination
@@ -27,7 +27,7 @@ from zenovay_async.cli.messages import MessageReporter
 from zenovay_async.cli.output import is_data, make_writer, plain_values
 from zenovay_async.cli.progress import ProgressReporter
 from zenovay_async.cli.report_file import ReportFile
-from zenovay_async.cli.resumable import files_beside, open_resumable
+from zenovay_async.cli.resumable import files_beside, is_in_use, open_resumable
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals, restored_signals
 from zenovay_async.cli.streams import discard_stdout
@@ -48,23 +48,6 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """Where a run writes.
-
-    Attributes:
-        file: The results.
-        resumable: What keeps those of many websites if the run ends early; ``None`` if nothing does.
-        lines: What it says.
-        report_file: What it did.
-    """
-
-    file: IO[str]
-    resumable: Resumable | None
-    lines: LogLines
-    report_file: ReportFile
-
-
-@dataclass(frozen=True)
 class Job:
     """One run of a command.
 
@@ -77,6 +60,27 @@ class Job:
     request: Request
     ids: tuple[str, ...]
     options: PerWebsite
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a run has open before its clients.
+
+    Attributes:
+        keys: The keys; empty for that of the environment, or of a sandbox.
+        listed: A file with further IDs.
+        file: Where the results go.
+        resumable: What keeps those of many websites if the run ends early; ``None`` if nothing does.
+        lines: Where to say what happens.
+        report_file: Reports what the run did.
+    """
+
+    keys: list[NamedKey]
+    listed: FileIO | None
+    file: IO[str]
+    resumable: Resumable | None
+    lines: LogLines
+    report_file: ReportFile
 
 
 def run(job: Job) -> int:
@@ -112,12 +116,17 @@ def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: Re
             open_ids(options.ids_from) as listed,
             _open_output(job, is_resumable=is_resumable) as (file, resumable),
         ):
-            return asyncio.run(_run(job, keys, listed, Outputs(file, resumable, lines, report_file)))
+            report_file.begin()
+            return asyncio.run(_run(job, Opened(keys, listed, file, resumable, lines, report_file)))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ZenovayError as error:
+        if is_in_use(error):
+            report_file.leave()
+        report_file.record_error(error)
         return print_error(error, exit_code_of(error, is_batch=job.request.operation.is_per_website), lines)
     except OSError as error:
+        report_file.record_error(error)
         return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
 
 
@@ -200,26 +209,26 @@ def end_output(error: OSError, output: Path | None = None, code: int = FAILED, l
     return print_error(OSError(f"{where}: {error.strerror}"), code, lines)
 
 
-async def _run(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: Outputs) -> int:
+async def _run(job: Job, opened: Opened) -> int:
     with ended_by_signals() as ended:
         try:
-            return await _send(job, keys, listed, outputs, ended)
+            return await _send(job, opened, ended)
         except asyncio.CancelledError:
             if ended.by is None:
                 raise
             return OF_SIGNALS + ended.by
 
 
-async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: Outputs, ended: Ended) -> int:
-    options, operation, lines = job.options, job.request.operation, outputs.lines
+async def _send(job: Job, opened: Opened, ended: Ended) -> int:
+    options, operation, lines = job.options, job.request.operation, opened.lines
     async with contextlib.AsyncExitStack() as stack:
         # A command without IDs, as the list of websites, is a direct call.
         messages = stack.enter_context(MessageReporter(options.timeout, lines))
-        clients = await stack.enter_async_context(open_clients(options, keys, lines, messages))
+        clients = await stack.enter_async_context(open_clients(options, opened.keys, lines, messages))
         writer = make_writer(
             options.format,
             operation.result,
-            outputs.file,
+            opened.file,
             per_website=operation.is_per_website,
             name=_name(job.request),
             path=options.output,
@@ -230,39 +239,17 @@ async def _send(job: Job, keys: list[NamedKey], listed: FileIO | None, outputs: 
             writer.add("", plain_values(await job.request.send(client.zenovay)))
             writer.close()
             return OK
-        sources = await find_websites(options, job.ids, listed, clients)
-        writer.domains = sources.domains
+        sources = await find_websites(options, job.ids, opened.listed, clients)
+        writer.record_domains(sources.domains)
         messages.max_wait = options.max_outage
-        typed = listed is not None and listed.isatty()
-        fits = not typed and not (writer.streams and outputs.file.isatty())
-        with (
-            open_failures(options.failures, lines) as failures,
-            ProgressReporter(
-                sources.total, kind=options.progress, bar=fits, lines=lines, failures=failures
-            ) as reporter,
-        ):
-            runs = [
-                BatchRun(
-                    job.request,
-                    options,
-                    client,
-                    source=source,
-                    writer=writer,
-                    reporter=reporter,
-                    resumable=outputs.resumable,
-                    report_file=outputs.report_file,
-                )
-                for client, source in sources.of.items()
-            ]
-            batches = Batches(
-                runs,
-                sources.errors,
-                writer=writer,
-                reporter=reporter,
-                lines=lines,
-                resumable=outputs.resumable,
-                output=options.output,
-            )
-            code = await batches.fetch()
-            ended.is_over = True
-            return code
+        typed = opened.listed is not None and opened.listed.isatty()
+        fits = not typed and not (writer.streams and opened.file.isatty())
+        failures = stack.enter_context(open_failures(options.failures, lines))
+        reporter = stack.enter_context(
+            ProgressReporter(sources.total, kind=options.progress, bar=fits, lines=lines, failures=failures)
+        )
+        outputs = Outputs(writer, reporter, lines, opened.report_file, opened.resumable)
+        runs = [BatchRun(job.request, options, client, source, outputs) for client, source in sources.of.items()]
+        code = await Batches(runs, sources.errors, outputs, options.output).fetch()
+        ended.complete()
+        return code

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from zenovay_async import QuotaExceededError
 from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.text import printable
 
@@ -43,7 +45,17 @@ def shown(text: str) -> str:
 
 def as_options(text: str) -> str:
     """The message of an error, in which arguments of the library are the options of the command line."""
-    return _BOUND.sub(_as_option, text)
+    return _BOUND.sub(_as_option, text.replace("restart=True", "--restart"))
+
+
+def describe_error(error: Exception) -> str:
+    """The message of an error that ends a run, on one line, in the words of the command line and without an API key."""
+    text = as_options(str(error))
+    if isinstance(error, QuotaExceededError) and error.status is not None and error.retry_after is not None:
+        resets_at = datetime.now(UTC) + timedelta(seconds=error.retry_after)
+        text = f"{text}; the quota resets at {resets_at:%Y-%m-%d %H:%M} UTC"
+    # Otherwise as it is: spaces may belong to the name of a file.
+    return redact_keys(" ".join(text.splitlines()))
 
 
 def _as_option(bound: re.Match[str]) -> str:

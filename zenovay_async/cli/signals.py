@@ -24,6 +24,10 @@ class Ended:
     by: int | None = None
     is_over: bool = False
 
+    def complete(self) -> None:
+        """Record that all is done."""
+        self.is_over = True
+
 
 @contextlib.contextmanager
 def restored_signals() -> Generator[None]:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zenovay_async import ConfigurationError
-from zenovay_async.cli.json_encoding import encode_json, replace_half_surrogates
+from zenovay_async._protocol.json_text import encode_json
+from zenovay_async._protocol.text import replace_half_surrogates
 from zenovay_async.cli.writer import Writer
 from zenovay_async.tables import KEY_NAME, WEBSITE_ID, column_types, table_of, unique_name
 
@@ -53,7 +54,6 @@ class SqliteFile(Writer):
     streams = True
 
     def __init__(self, result_type: Any, path: Path, name: str, *, per_website: bool) -> None:
-        super().__init__()
         self._table = table_of(result_type)
         # Without columns of the type, each result has its own.
         self._types: dict[str, ColumnType | None] = {"data": "json"} if self._table is None else {}
@@ -127,6 +127,8 @@ class SqliteFile(Writer):
                 raise OSError(number, os.strerror(number)) from error
             is_locked = code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
             reason = f"locked by another program for {_MAX_WAIT:g} s" if is_locked else error
+            if code == sqlite3.SQLITE_NOTADB:
+                reason = "it is no SQLite database; choose another file"
             raise OSError(f"--output {self._path}: {reason}") from error
 
     def _ensure_table(self, connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:

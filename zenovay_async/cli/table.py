@@ -11,14 +11,14 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from zenovay_async import Usage
+from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import printable
-from zenovay_async.cli.json_encoding import encode_json
 from zenovay_async.cli.streams import OutputConsole
 from zenovay_async.cli.writer import Writer
 from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from zenovay_async.tables import Row, Table
 
@@ -36,17 +36,20 @@ class Rows(Writer):
     """The rows of one website, or a line for each of many, the busiest first."""
 
     def __init__(self, table: Table, file: IO[str]) -> None:
-        super().__init__()
         self._table = table
         self._console = _console(file)
         # Two keys may reach the same website.
         self._websites: dict[tuple[str | None, str], list[Row]] = {}
+        self._domains: Mapping[str, str] = {}
         self._columns: tuple[str, ...] = ()
         self._missing = False
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
         self._websites[key_name, website_id] = self._table.rows_of(result)
         self._columns = self._table.columns_of(result)
+
+    def record_domains(self, domains: Mapping[str, str]) -> None:
+        self._domains = domains
 
     def add_failure(self, failure: dict[str, Any]) -> None:  # noqa: ARG002 - stderr has the failure
         self._missing = True
@@ -81,8 +84,8 @@ class Rows(Writer):
 
     def _names(self, website_id: str) -> Row:
         """What names a website: its domain, in a table where one is known, and its ID."""
-        has_domains = any(site in self.domains for _, site in self._websites)
-        named = {"domain": self.domains.get(website_id)} if has_domains else {}
+        has_domains = any(site in self._domains for _, site in self._websites)
+        named = {"domain": self._domains.get(website_id)} if has_domains else {}
         return {**named, WEBSITE_ID: website_id}
 
     def _summary(self, website_id: str, rows: list[Row]) -> Row:
@@ -159,7 +162,6 @@ class UsageSummary(Writer):
     """The key, the plan, the rate limit and the monthly quota."""
 
     def __init__(self, file: IO[str]) -> None:
-        super().__init__()
         self._console = _console(file)
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:  # noqa: ARG002 - of no website

@@ -14,14 +14,12 @@ class Writer(ABC):
 
     Attributes:
         streams: Whether it writes each result as it comes, not all at the end.
-        domains: Domains of websites, by ID, as far as they are known.
     """
 
     streams: bool = False
-    domains: Mapping[str, str]
 
-    def __init__(self) -> None:
-        self.domains = {}
+    def record_domains(self, domains: Mapping[str, str]) -> None:  # noqa: B027 - most formats have IDs alone
+        """Record the domains of websites, by ID, as far as they are known."""
 
     @abstractmethod
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:

@@ -18,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-from kill_helpers import FORMATS, WAYS, Worker, check_chain, make_sandbox
+from kill_helpers import FORMATS, WAYS, check_chain, make_sandbox
 
 
 async def measure(kinds: list[str], seeds: list[int]) -> int:
@@ -27,11 +27,11 @@ async def measure(kinds: list[str], seeds: list[int]) -> int:
     print(f"{'format':8}  {'runs':>4}  {'ends':>4}  {'lost':>4}  seconds")
     for kind in kinds:
         began, lost = time.monotonic(), 0
-        with tempfile.TemporaryDirectory() as folder, Worker() as worker:
+        with tempfile.TemporaryDirectory() as folder:
             async with make_sandbox() as sandbox:
                 for seed in seeds:
                     try:
-                        await check_chain(sandbox, worker, Path(folder), kind, list(WAYS), seed)
+                        await check_chain(sandbox, Path(folder), kind, list(WAYS), seed)
                     except Exception:  # noqa: BLE001 - whatever it was, the others go on
                         lost += 1
                         print(f"--format {kind} --seed {seed}:")
