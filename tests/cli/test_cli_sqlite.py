@@ -18,6 +18,7 @@ from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_san
 from zenovay_async import AnalyticsOverview, ConfigurationError, HeatmapPages, QueryAnswer, Usage
 from zenovay_async.cli import main, sqlite_file
 from zenovay_async.cli.output import make_writer
+from zenovay_async.cli.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -230,6 +231,28 @@ def test_a_file_that_another_program_writes_is_waited_for(path: Path, monkeypatc
         database.execute("COMMIT")
     made.add("a", pages("/b"))
     assert select(path, "SELECT url FROM heatmaps_pages") == [("/b",)]
+
+
+def test_a_run_that_another_program_keeps_from_its_file_goes_on_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_MAX_WAIT", 0.01)
+    arguments = [*PAGES, "--sandbox", "3", "--format", "sqlite", "-o", str(path)]
+    add = SqliteFile.add
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, monkeypatch.context() as patched:
+
+        def add_and_lock(file: SqliteFile, *given: Any) -> None:
+            add(file, *given)
+            other.execute("BEGIN IMMEDIATE")
+
+        patched.setattr(SqliteFile, "add", add_and_lock)
+        assert main(arguments) == 4
+        other.execute("ROLLBACK")
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[-1] == f"zenovay-async: --output {path}: locked by another program for 0.01 s"
+    assert errors[-2].endswith("; go on with --resume")
+    assert main([*arguments, "--resume"]) == 0
+    assert select(path, "SELECT count(DISTINCT website_id) FROM heatmaps_pages") == [(3,)]
 
 
 def test_a_full_disk_is_an_error_that_says_so_and_leaves_whole_results(

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from zenovay_async.cli.resumable import Resumable, Start
     from zenovay_async.cli.signals import Ended
 
-# Of a disk that is full, or fails.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+# Of a disk that is full, or fails, and of a database that another program writes: a later run may go on.
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBUSY}
 
 
 @dataclass(frozen=True)
@@ -198,12 +198,12 @@ def print_error(error: Exception, code: int, lines: LogLines | None = None) -> i
 
 
 def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
-    """Print why the output ended; returns the exit code, which is ``code`` if it is the disk's."""
+    """Print why the output ended; returns the exit code, which is ``code`` if that may pass."""
     discard_stdout()
     if isinstance(error, BrokenPipeError):
         # The reader, such as head, has read enough.
         return OK
-    if error.errno not in _DISK:
+    if error.errno not in _PASSING:
         return print_error(error, FAILED, lines)
     where = "standard output" if output is None else f"--output {output}"
     return print_error(OSError(f"{where}: {error.strerror}"), code, lines)

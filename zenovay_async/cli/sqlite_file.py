@@ -110,7 +110,7 @@ class SqliteFile(Writer):
         """Open the database; what is done in the block is done as a whole or not at all.
 
         Raises:
-            OSError: It cannot be written; one of a disk that is full or fails has its ``errno``.
+            OSError: It cannot be written; with ``errno`` where the disk is full or fails, or another program has it.
         """
         try:
             # A relative path may look like a URI or be ":memory:".
@@ -125,10 +125,9 @@ class SqliteFile(Writer):
             number = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}.get(code)
             if number is not None:
                 raise OSError(number, os.strerror(number)) from error
-            is_locked = code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-            reason = f"locked by another program for {_MAX_WAIT:g} s" if is_locked else error
-            if code == sqlite3.SQLITE_NOTADB:
-                reason = "it is no SQLite database; choose another file"
+            if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                raise OSError(errno.EBUSY, f"locked by another program for {_MAX_WAIT:g} s") from error
+            reason = "it is no SQLite database; choose another file" if code == sqlite3.SQLITE_NOTADB else error
             raise OSError(f"--output {self._path}: {reason}") from error
 
     def _ensure_table(self, connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
