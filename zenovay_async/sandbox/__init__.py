@@ -11,6 +11,7 @@ error of one is not hidden by the other.
 from zenovay_async.sandbox.faults import Fault, FaultHandler
 from zenovay_async.sandbox.keys import Plan
 from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
-from zenovay_async.sandbox.server import RecordedRequest, Sandbox
+from zenovay_async.sandbox.recording import RecordedRequest
+from zenovay_async.sandbox.server import Sandbox
 
 __all__ = ["Fault", "FaultHandler", "LimitHeaders", "LimiterKind", "Plan", "RecordedRequest", "Sandbox"]

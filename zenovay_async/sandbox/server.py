@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import random
 import secrets
-import time
+import threading
 import uuid
-from collections import deque
+import weakref
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 
 import msgspec
 from aiohttp import web
 
+from zenovay_async.sandbox.clock import Clock
 from zenovay_async.sandbox.data import FakeData, timestamp
 from zenovay_async.sandbox.faults import Fault, FaultRule
 from zenovay_async.sandbox.keys import PLANS, ApiKey, Plan
 from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders, MonthlyQuota, limit_headers, make_limiter
+from zenovay_async.sandbox.recording import RecordedRequest, Recorder
 from zenovay_async.sandbox.routes import ROUTES
 from zenovay_async.sandbox.routing import ApiError, ApiRequest, Match
+from zenovay_async.sandbox.server_thread import ServerThread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,24 +35,26 @@ BASE_PATH = "/api/external/v1"
 DEFAULT_RATE_LIMIT = 6_000
 
 
-class RecordedRequest(msgspec.Struct, frozen=True):
-    """A request that the sandbox received.
+_RUNNING: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+_RUNNING_LOCK = threading.Lock()
 
-    Attributes:
-        method: HTTP method.
-        path: Path below the base URL, with a leading slash.
-        query: Query string as received.
-        status: Status of the response; 0 if a fault or the client closed the connection.
-        at: Time of receipt, in seconds of ``time.monotonic``.
-        request_id: The response's ``x-request-id``; faults that start the body themselves do not send it.
+
+def running_sandboxes(*, on_other_loops_than: asyncio.AbstractEventLoop | None = None) -> list[Sandbox]:
+    """Return the sandboxes that run in this process.
+
+    Args:
+        on_other_loops_than: Leave out the sandboxes that this event loop serves; they count on its clock.
     """
+    with _RUNNING_LOCK:
+        return [sandbox for sandbox in _RUNNING if sandbox.loop is not on_other_loops_than]
 
-    method: str
-    path: str
-    query: str
-    status: int
-    at: float
-    request_id: str
+
+class _Settings(NamedTuple):
+    """What a test may change of a sandbox."""
+
+    keys: dict[str, ApiKey]
+    fault_rules: list[FaultRule]
+    randomness: Any
 
 
 class Sandbox:
@@ -118,12 +124,15 @@ class Sandbox:
         self._send_remaining, self._send_retry_after = send_remaining, send_retry_after
         self._latency, self._jitter = latency, jitter
         self._rng = random.Random(seed)  # noqa: S311 - request IDs, jitter and faults
+        self._clock = Clock()
+        self._lock = threading.Lock()
         self._keys: dict[str, ApiKey] = {}
         self._fault_rules: list[FaultRule] = []
+        self._recorder = Recorder()
+        self._is_entered = False
+        self._thread: ServerThread | None = None
         self._runner: web.AppRunner | None = None
-        self.requests: deque[RecordedRequest] = deque(maxlen=10_000)
-        """The newest requests, oldest first."""
-        self._counts: dict[int, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.api_key = self.add_key(
             "sandbox",
             api_key=api_key,
@@ -133,6 +142,17 @@ class Sandbox:
             monthly_used=monthly_used,
         )
         """An API key for all websites."""
+        self._initial = self._settings()
+
+    @property
+    def requests(self) -> tuple[RecordedRequest, ...]:
+        """The newest 10,000 requests received until now, oldest first; a copy."""
+        return self._recorder.requests()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that serves; ``None`` if the sandbox is not running."""
+        return self._loop
 
     @property
     def website_ids(self) -> list[str]:
@@ -147,7 +167,7 @@ class Sandbox:
             RuntimeError: The sandbox is not running.
         """
         if self._runner is None:
-            raise RuntimeError("sandbox is not running: use it in 'async with'")
+            raise RuntimeError("sandbox is not running: use its url inside 'with sandbox:' or 'async with sandbox:'")
         address, port = self._runner.addresses[0][:2]
         # To listen on, these mean every address; they are no destinations.
         host = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address))  # noqa: S104 - not bound to here
@@ -198,73 +218,164 @@ class Sandbox:
             path: Text that the request's path contains, such as a website's ID; ``""`` for all requests.
             share: Share of these requests, from 0 to 1, selected by the seed.
         """
-        self._fault_rules.append(FaultRule(fault, times, path, share, self._rng))
+        with self._lock:
+            self._fault_rules.append(FaultRule(fault, times, path, share, self._rng))
 
     def clear_faults(self) -> None:
         """Remove all faults."""
-        self._fault_rules.clear()
+        with self._lock:
+            self._fault_rules.clear()
 
-    def count(self, *, status: int | None = None) -> int:
+    def count(self, *, status: int | None = None, operation: str | None = None) -> int:
         """Return the number of requests received.
 
         Args:
             status: Count only requests with this response status; 0 for those without a response.
+            operation: Count only requests of this operation, such as ``"heatmaps.pages"``.
+
+        Raises:
+            ValueError: There is no such operation.
         """
-        return sum(self._counts.values()) if status is None else self._counts.get(status, 0)
+        return self._recorder.count(operation, status)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of the sandbox forward, so that windows of rate limits pass.
+
+        The time of day is not moved, and so neither are the generated figures and the monthly quota.
+
+        Args:
+            seconds: Seconds to skip, at least 0.
+
+        Raises:
+            ValueError: The seconds are out of range.
+        """
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds={seconds!r}: expected a number >= 0")
+        with self._lock:
+            self._clock.advance(seconds)
+
+    def reset(self) -> None:
+        """Go back to the state at the start of the block: what was recorded, added and used since is forgotten.
+
+        These are requests and counts, faults, API keys, the state of rate limits, monthly quotas, and the random
+        numbers. The server and its clock run on; a request that is being served is not recorded.
+        """
+        with self._lock:
+            self._recorder = Recorder()
+            self._keys, self._fault_rules, randomness = _copy(self._initial)
+            self._rng.setstate(randomness)
+
+    def __enter__(self) -> Self:
+        self._enter()
+        try:
+            thread = ServerThread(self._start, self._stop)
+            thread.start()
+        except BaseException:
+            self._is_entered = False
+            raise
+        self._thread = thread
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+            self._is_entered = False
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._serve)
-        # Closing does not wait for slow responses.
-        self._runner = web.AppRunner(app, shutdown_timeout=0.05, access_log=None, handler_cancellation=True)
-        await self._runner.setup()
+        self._enter()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            await self._start()
         except BaseException:
-            await self._runner.cleanup()
-            self._runner = None
+            self._is_entered = False
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._stop()
+        self._is_entered = False
+
+    def _enter(self) -> None:
+        with self._lock:
+            if self._is_entered:
+                raise RuntimeError("sandbox is already running: leave its block before it is entered again")
+            self._is_entered = True
+            self._initial = self._settings()
+
+    def _settings(self) -> _Settings:
+        return _copy(_Settings(self._keys, self._fault_rules, self._rng.getstate()))
+
+    async def _start(self) -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        # Closing does not wait for slow responses.
+        runner = web.AppRunner(app, shutdown_timeout=0.05, access_log=None, handler_cancellation=True)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner, self._loop = runner, asyncio.get_running_loop()
+        self._clock.start(self._loop.time)
+        with _RUNNING_LOCK:
+            _RUNNING.add(self)
+
+    async def _stop(self) -> None:
+        runner, self._runner, self._loop = self._runner, None, None
+        with _RUNNING_LOCK:
+            _RUNNING.discard(self)
+        if runner is not None:
+            await runner.cleanup()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        request_id, received_at = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), time.monotonic()
+        request_id, received_at = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._clock.now()
+        recorder = self._recorder
         # A path outside the base path matches no route.
         path = request.path.removeprefix(BASE_PATH) if request.path.startswith(f"{BASE_PATH}/") else ""
-        status = 0
+        match = ROUTES.match(request.method, path)
+        status, fault = 0, None
         try:
             if self._latency or self._jitter:
                 await asyncio.sleep(self._latency + self._rng.uniform(0, self._jitter))
-            response = await self._respond_with_fault(request, path) or await self._respond(request, path)
+            fault = self._next_fault(path)
+            response = None if fault is None else await fault.respond(request)
+            if response is None:
+                response = await self._respond(request, path, match)
             if not response.prepared:
                 response.headers["x-request-id"] = request_id
             if request.transport is not None and not request.transport.is_closing():
                 status = response.status
             return response
         finally:
-            self._counts[status] = self._counts.get(status, 0) + 1
-            recorded = RecordedRequest(request.method, path, request.query_string, status, received_at, request_id)
-            self.requests.append(recorded)
+            recorder.add(
+                RecordedRequest(
+                    request.method,
+                    path,
+                    request.query_string,
+                    status,
+                    received_at,
+                    request_id,
+                    operation=match.route.operation if match else "",
+                    website_id=None if match is None else match.requested_website(request.query),
+                    fault=None if fault is None else fault.name,
+                )
+            )
 
-    async def _respond_with_fault(self, request: web.Request, path: str) -> web.StreamResponse | None:
-        for rule in self._fault_rules:
-            if rule.matches(path):
-                return await rule.fault.respond(request)
-        return None
+    def _next_fault(self, path: str) -> Fault | None:
+        with self._lock:
+            return next((rule.fault for rule in self._fault_rules if rule.matches(path)), None)
 
-    async def _respond(self, request: web.Request, path: str) -> web.Response:
+    async def _respond(self, request: web.Request, path: str, match: Match | None) -> web.Response:
         if path == "/openapi.json":
             return web.json_response(ROUTES.openapi())
         headers: dict[str, str] = {}
         try:
             key = self._authenticate(request)
-            match = ROUTES.match(request.method, path)
             try:
                 self._admit(key, match.route.cost if match else 1)
                 status, body = 200, _envelope(await self._call(match, key, request))
@@ -289,7 +400,7 @@ class Sandbox:
     def _admit(self, key: ApiKey, cost: int) -> None:
         if not key.quota.has_room_for(cost):
             raise ApiError(429, "MONTHLY_LIMIT_EXCEEDED", f"Monthly limit exceeded ({key.quota.limit} requests/month)")
-        now = time.monotonic()
+        now = self._clock.now()
         if key.limiter is not None and not key.limiter.admit(now):
             seconds = max(1, math.ceil(key.limiter.reset_after(now)))
             message = f"Rate limit exceeded ({key.limiter.limit} requests/minute). Try again in {seconds} seconds"
@@ -322,11 +433,17 @@ class Sandbox:
             "X-Usage-Total": str(quota.total),
         }
         if key.limiter is not None:
-            now = time.monotonic()
+            now = self._clock.now()
             headers |= limit_headers(
                 self._limit_style, key.limiter, self._window, now, with_remaining=self._send_remaining
             )
         return headers
+
+
+def _copy(settings: _Settings) -> _Settings:
+    # The rules share the random numbers of the sandbox.
+    rules = [copy.copy(rule) for rule in settings.fault_rules]
+    return settings._replace(keys=copy.deepcopy(settings.keys), fault_rules=rules)
 
 
 def _envelope(data: dict[str, Any]) -> bytes:
