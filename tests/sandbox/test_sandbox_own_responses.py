@@ -229,7 +229,7 @@ async def test_a_function_gets_the_question(sandbox: Sandbox) -> None:
 
 
 def bad_key(_: OperationRequest) -> Any:
-    return {"pages": {}["absent"]}
+    raise KeyError("absent")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def explain_path(method: str, path: str, base_path: str, router: Router) -> str:
     if not path.startswith(f"{base_path}/"):
         return f"{given}: paths begin with {base_path}, as in the url of the sandbox"
     below = path.removeprefix(base_path)
+    if below.startswith(f"{base_path}/"):
+        return f"{given}: it has {base_path} twice"
     methods = router.methods(below)
     if methods:
         return f"{given}: the method is {' or '.join(methods)}"

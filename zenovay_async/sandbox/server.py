@@ -444,7 +444,8 @@ class Sandbox:
 
     async def _start(self) -> None:
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._serve)
+        # A dot stands for no line break.
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._serve)
         # Closing does not wait for slow responses.
         runner = web.AppRunner(app, shutdown_timeout=0.05, access_log=None, handler_cancellation=True)
         await runner.setup()
