@@ -145,7 +145,7 @@ def test_a_wrong_field_in_a_list_is_named_with_its_path(page: Any, message: str)
         ),
         ({"operation": "x"}, "operation='x': there is no such operation; expected one of usage, websites.list, "),
         ({"operation": ""}, "operation='': there is no such operation; expected one of "),
-        ({"website_id": "nobody"}, "website_id='nobody': the sandbox has 3 websites: "),
+        ({"website_id": "nobody"}, "website_id='nobody': the sandbox has 3 websites, such as "),
         ({"operation": "usage", "website_id": "nobody"}, "website_id='nobody': usage concerns no single website"),
         ({"times": 0}, "times=0: expected an int >= 1"),
     ],
