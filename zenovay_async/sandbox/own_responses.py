@@ -136,8 +136,7 @@ def endpoints() -> dict[str, Endpoint[Any]]:
     for module in pkgutil.iter_modules(resources.__path__, f"{resources.__name__}."):
         for value in vars(import_module(module.name)).values():
             if isinstance(value, Endpoint):
-                endpoint = cast("Endpoint[Any]", value)
-                found[endpoint.operation] = endpoint
+                found[value.operation] = value
     return found
 
 
