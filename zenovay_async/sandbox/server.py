@@ -29,7 +29,7 @@ from zenovay_async.sandbox.state import State
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from zenovay_async.sandbox.faults import Fault, FaultRule
+    from zenovay_async.sandbox.faults import Fault
     from zenovay_async.sandbox.routing import Route
 
 # Requests per window; above every plan, so that demonstrations and tests do not wait.
@@ -246,8 +246,8 @@ class Sandbox:
         self._state.clear_faults()
 
     @property
-    def unused_faults(self) -> list[FaultRule]:
-        """The faults with ``times=`` that no request met."""
+    def unused_faults(self) -> list[str]:
+        """The faults with ``times=`` that no request met, such as ``"500, times=2, path='/usage'"``."""
         return self._state.unused_faults()
 
     def respond(

@@ -58,10 +58,10 @@ class State:
         with self._lock:
             self._faults.clear()
 
-    def unused_faults(self) -> list[FaultRule]:
+    def unused_faults(self) -> list[str]:
         """Return the faults for a number of requests that no request met."""
         with self._lock:
-            return [rule for rule in self._faults if rule.is_unused]
+            return [str(rule) for rule in self._faults if rule.is_unused]
 
     def take_fault(self, path: str) -> Fault | None:
         """Return the fault that a request meets, and count it."""
