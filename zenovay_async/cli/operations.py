@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 import msgspec
 
-from zenovay_async import Paged, Response, Zenovay
+from zenovay_async import Paged, Response
 from zenovay_async._protocol.parameters import encode_query
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.client_methods import ClientMethods
+from zenovay_async.resources.client_resources import ClientResources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zenovay_async import Timeout
+    from zenovay_async import Timeout, Zenovay
     from zenovay_async._protocol.call import Call, Caller
 
 T = TypeVar("T")
@@ -162,8 +163,8 @@ def resources() -> dict[str, type[Resource]]:
     """The resource classes of the client, by attribute."""
     return {
         name: value
-        for name in dir(Zenovay)
-        if isinstance(value := getattr(Zenovay, name), type) and issubclass(value, Resource)
+        for name in dir(ClientResources)
+        if isinstance(value := getattr(ClientResources, name), type) and issubclass(value, Resource)
     }
 
 
