@@ -5,7 +5,7 @@ Source: docs "GET /anomalies/:websiteId", whose example is known in part only.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -13,8 +13,10 @@ from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_bool, optional_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
+from zenovay_async.tables import Table
 
 
 class Anomaly(Result, frozen=True, kw_only=True, gc=False):
@@ -41,7 +43,7 @@ class Anomaly(Result, frozen=True, kw_only=True, gc=False):
     is_resolved: bool | None = None
 
 
-class AnomalyPage(Result, ExtraFields, frozen=True, kw_only=True):
+class AnomalyPage(Result, Table, ExtraFields, frozen=True, kw_only=True):
     """One page of a website's anomalies.
 
     Attributes:
@@ -49,6 +51,17 @@ class AnomalyPage(Result, ExtraFields, frozen=True, kw_only=True):
         pagination: Position of the page; not documented here, so mostly ``None``.
         extra: Undocumented fields, as plain values.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="anomalies",
+        columns=(
+            *("detected_at", "severity", "metric_name", "expected_value", "actual_value", "deviation_percentage"),
+            *("is_resolved", "id"),
+        ),
+        noun="anomalies",
+        label="metric_name",
+        shown=7,
+    )
 
     anomalies: tuple[Anomaly, ...]
     pagination: Pagination | None = None
