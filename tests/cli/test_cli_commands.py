@@ -47,6 +47,7 @@ anomalies list IDS --range --severity --metric --resolved/--no-resolved --limit 
 {MANY}
 errors groups IDS --status --limit {MANY}
 heatmaps pages IDS --limit {MANY}
+help COMMAND
 insights list IDS --range --type --severity --limit --offset --take --all {MANY}
 query --question! IDS --time-range --compare-to {MANY}
 replays sessions IDS --limit --offset --take --all {MANY}

@@ -19,7 +19,14 @@ def main(argv: list[str] | None = None) -> int:
         (key or plan), 4 stopped early (quota, outage, disk or a bound of the run), 129 ended by SIGHUP, 130
         interrupted, 143 ended by SIGTERM.
     """
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        # Outside of a run, as while modules are imported.
+        return _INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
     try:
         if arguments == ["--version"]:
             from zenovay_async.cli.version import print_version  # noqa: PLC0415 - without the commands, in less time
@@ -31,6 +38,4 @@ def main(argv: list[str] | None = None) -> int:
             raise
         sys.stderr.write("zenovay-async: the command line needs an extra: pip install 'zenovay-async[cli]'\n")
         return 2
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     return run_app(arguments)

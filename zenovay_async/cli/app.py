@@ -6,7 +6,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from zenovay_async import ConfigurationError, __version__
 from zenovay_async.cli.commands import add_commands
-from zenovay_async.cli.exit_codes import INTERRUPTED, USAGE, end_output, print_error
+from zenovay_async.cli.exit_codes import USAGE, end_output, print_error
 from zenovay_async.cli.streams import OutputConsole, prepared_streams
 
 _HELP = """Zenovay web analytics from a terminal or a script.
@@ -34,6 +34,7 @@ def make_app() -> App:
         help_format="plaintext",
         help_on_error=False,
         console=OutputConsole(),
+        suppress_keyboard_interrupt=False,
     )
     add_commands(app)
 
@@ -47,16 +48,17 @@ def make_app() -> App:
 
 def run_app(argv: list[str]) -> int:
     """Parse the arguments and run the command; returns the exit code."""
-    app = make_app()
     with prepared_streams():
+        app = make_app()
         try:
             result = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
         except UnusedCliTokensError as error:
             return print_error(ConfigurationError(_describe_unexpected(app, error)), USAGE)
         except (CycloptsError, ConfigurationError) as error:
             return print_error(error, USAGE)
-        except KeyboardInterrupt:
-            return INTERRUPTED
+        except SystemExit:
+            # cyclopts said that it cannot detect the shell for which to install completion.
+            return USAGE
         except OSError as error:
             # Help that cannot be written.
             return end_output(error)

@@ -93,7 +93,7 @@ async def open_clients(
         return
     if not keys:
         if not os.environ.get(KEY_VARIABLE, "").strip():
-            raise ConfigurationError(f"no API key: {_HOW_TO_SET_A_KEY}, or try --sandbox 3")
+            raise ConfigurationError(f"{KEY_VARIABLE} is not set; {_HOW_TO_SET_A_KEY}, or try --sandbox 3")
         async with _make_client(options, None, messages.on_event) as zenovay:
             yield Clients([Client(None, zenovay, lines, messages)])
         return

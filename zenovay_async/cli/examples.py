@@ -41,7 +41,7 @@ def _optional(operation: Operation) -> Iterator[str]:
     known = {name: value for name, value in values.items() if value} or numbers
     yield from [f"--{name} {value}" for name, value in known.items()][:1]
     if operation.is_paged:
-        yield "--take 500"
+        yield "--take 200"
 
 
 def _documented(annotation: Any) -> str:

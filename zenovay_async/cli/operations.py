@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 import msgspec
 
-from zenovay_async import Paged, Response
+from zenovay_async import BadRequestError, Paged, Response
 from zenovay_async._protocol.parameters import encode_query
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.resources.base import Resource
@@ -131,7 +131,12 @@ class Request:
             # As keyword arguments, parameters named timeout or website_id would be those of the method.
             site = {SITE_ID: website_id} if website_id and self.operation.takes_site_id else {}
             caller = _WithParameters(zenovay._caller, {**site, **self.parameters})  # noqa: SLF001 - private to users alone
-            return await self._method(self.operation.resource(caller))(**self._arguments(website_id))
+            try:
+                return await self._method(self.operation.resource(caller))(**self._arguments(website_id))
+            except BadRequestError as error:
+                if self.operation.takes_site_id and SITE_ID not in self.parameters:
+                    error.message = f"{error.message}; pass --param {SITE_ID}=ID"
+                raise
         method = attrgetter(".".join(self.operation.path))(zenovay)
         listed = method(**self._arguments(website_id))
         if self.is_one_call:
