@@ -86,25 +86,14 @@ def test_help_on_what_is_no_command_names_the_commands(capsys: pytest.CaptureFix
     assert 'Unknown command "heatmap". Did you mean "heatmaps"?' in capsys.readouterr().err
 
 
-def test_the_first_example_needs_no_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_variables_that_are_read(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(capsys, "--help")
-    assert "--sandbox" in examples_in(text)[0]
     assert "ZENOVAY_API_KEY" in text
     assert "ZENOVAY_BASE_URL" in text
 
 
-@EACH
-def test_every_command_has_examples_of_which_the_first_needs_no_key(
-    operation: Operation, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, *others = examples_in(help_of(capsys, *words_of(operation), "--help"))
-    assert first[-2:] == ["--sandbox", "3"]
-    assert others
-    assert all(example[: len(words_of(operation))] == words_of(operation) for example in (first, *others))
-
-
 @pytest.mark.parametrize("command", ["", *(operation.command for operation in OPERATIONS.values())])
-async def test_every_example_runs(
+async def test_every_example_runs_and_the_first_needs_no_key(
     command: str,
     sandbox: Sandbox,
     tmp_path: Path,
@@ -114,20 +103,27 @@ async def test_every_example_runs(
     monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
     monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
     monkeypatch.chdir(tmp_path)
-    for example in examples_in(help_of(capsys, *command.split(), "--help")):
+    examples = examples_in(help_of(capsys, *command.split(), "--help"))
+    assert len(examples) > 1
+    assert examples[0][-2:] == ["--sandbox", "3"]
+    for example in examples:
+        assert example[: len(command.split())] == command.split()
         arguments = [re.sub(r"\bID$", IDS[0], word) for word in example]
         assert await asyncio.to_thread(main, arguments) == 0, (example, capsys.readouterr().err)
         assert capsys.readouterr().out or (tmp_path / "FILE").stat().st_size
         (tmp_path / "FILE").unlink(missing_ok=True)
 
 
-@EACH
-def test_only_ids_and_what_is_required_have_positions(operation: Operation) -> None:
-    command: App = make_app()
-    for word in words_of(operation):
-        command = command[word]
-    positions = [argument.names[0] for argument in command.assemble_argument_collection() if argument.index is not None]
-    assert positions == [f"--{argument.name}" for argument in operation.required] + ["IDS"] * operation.is_per_website
+def test_only_ids_and_what_is_required_have_positions() -> None:
+    app = make_app()
+    for operation in OPERATIONS.values():
+        command: App = app
+        for word in words_of(operation):
+            command = command[word]
+        arguments = command.assemble_argument_collection()
+        positions = [argument.names[0] for argument in arguments if argument.index is not None]
+        required = [f"--{argument.name}" for argument in operation.required]
+        assert positions == required + ["IDS"] * operation.is_per_website
 
 
 @pytest.mark.parametrize("operation", [found for found in OPERATIONS.values() if not found.is_per_website], ids=str)
