@@ -83,7 +83,9 @@ def test_help_is_a_command_as_well(command: str, capsys: pytest.CaptureFixture[s
 
 def test_help_on_what_is_no_command_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", "heatmap"]) == 2
-    assert 'Unknown command "heatmap". Did you mean "heatmaps"?' in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert 'Unknown command "heatmap".' in printed
+    assert "heatmaps" in printed
 
 
 def test_help_names_the_variables_that_are_read(capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,25 +275,32 @@ def test_a_command_that_is_interrupted_while_it_is_imported_has_no_traceback(mon
 
 
 @pytest.mark.parametrize(
-    ("shell", "file"),
+    ("shell", "folder", "startup"),
     [
-        ("bash", ".local/share/bash-completion/completions/zenovay-async"),
-        ("zsh", ".zsh/completions/_cyclopts_zenovay-async"),
-        ("fish", ".config/fish/completions/zenovay-async.fish"),
+        ("bash", ".local/share/bash-completion/completions", ".bashrc"),
+        ("zsh", ".zsh/completions", ".zshrc"),
+        ("fish", ".config/fish/completions", None),
     ],
 )
 def test_completion_is_installed_for_a_shell(
-    shell: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shell: str,
+    folder: str,
+    startup: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("ZSH", raising=False)
     monkeypatch.delenv("ZSH_CUSTOM", raising=False)
     assert main(["--install-completion", "--shell", shell]) == 0
-    assert f"installed to {tmp_path / file}" in capsys.readouterr().out
-    script = (tmp_path / file).read_text(encoding="utf-8")
-    assert "all-websites" in script
-    startup = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir() if path.is_file()}
-    assert [*startup] == {"bash": [".bashrc"], "zsh": [".zshrc"], "fish": []}[shell]
+    (script,) = (tmp_path / folder).iterdir()
+    assert f"installed to {script}" in capsys.readouterr().out
+    assert "zenovay-async" in script.name
+    assert "all-websites" in script.read_text(encoding="utf-8")
+    changed = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir() if path.is_file()}
+    assert [*changed] == [startup] * (startup is not None)
+    assert all(str(tmp_path / folder) in text for text in changed.values())
 
 
 def test_completion_of_a_shell_that_is_unknown_asks_for_it(

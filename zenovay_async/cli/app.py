@@ -42,7 +42,9 @@ def make_app() -> App:
         app([*command, "--help"], exit_on_error=False, print_error=False, result_action="return_value")
 
     app.command(show_help, name="help", help="Show the help of a command, as --help does.")
-    app.register_install_completion_command(help="Install completion for a shell.")
+    app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType] - its **kwargs have no type
+        help="Install completion for a shell."
+    )
     return app
 
 
