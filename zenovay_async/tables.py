@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenovay_async._tables.arrow import arrow_stream
 from zenovay_async._tables.display import MAX_ROWS, describe, html_of
-from zenovay_async._tables.layout import Row, column_types, in_utc
+from zenovay_async._tables.layout import Layout, Row, column_types, in_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zenovay_async._tables.layout import ColumnType, Layout, Rows
+    from zenovay_async._tables.layout import ColumnType, Rows
 
 __all__ = ["Row", "Table"]
 
@@ -78,4 +78,5 @@ class Table:
         return in_utc(self._layout.rows_of(self, limit))
 
     def _column_types(self) -> Mapping[str, ColumnType | None]:
-        return column_types(type(self))
+        kind: Any = type(self)
+        return column_types(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from zenovay_async._batch.source import is_collection, key_of
@@ -12,7 +13,7 @@ from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import AsyncIterable, Collection, Mapping
 
     from zenovay_async._batch.results import BatchResult, Failure
     from zenovay_async._tables.layout import ColumnType, Row
@@ -36,16 +37,16 @@ class BatchTable(Table, Generic[ItemT]):
     def __init__(self, item: str, results: Iterable[BatchResult[ItemT, Any]]) -> None:
         failures: list[Failure[ItemT]] = []
         self._item = item
-        self._parts: list[tuple[ItemT, Any, Layout]] = []
+        self._parts: list[tuple[ItemT, Any]] = []
         for result in results:
             if result.error is None:
-                self._parts.append((result.item, result.value, layout_for(result.value)))
+                self._parts.append((result.item, result.value))
             else:
                 failures.append(result)
         self.failures = tuple(failures)
 
     def __len__(self) -> int:
-        return sum(layout.count(value) for _, value, layout in self._parts)
+        return sum(layout_for(value).count(value) for _, value in self._parts)
 
     def __repr__(self) -> str:
         done = len(self._parts) + len(self.failures)
@@ -63,14 +64,14 @@ class BatchTable(Table, Generic[ItemT]):
     @property
     def _shape(self) -> Layout:
         """What the rows are."""
-        return next((layout for *_, layout in self._parts), _NO_ROWS)
+        return layout_for(self._parts[0][1]) if self._parts else _NO_ROWS
 
     def _rows(self, limit: int | None = None) -> Rows:
         columns = dict.fromkeys((self._item,))
         rows: list[Row] = []
-        for item, value, layout in self._parts:
+        for item, value in self._parts:
             left = None if limit is None else limit - len(rows)
-            found = layout.rows_of(value, left)
+            found = layout_for(value).rows_of(value, left)
             names = self._renamed(found.columns)
             columns |= dict.fromkeys(names.values())
             rows += ({self._item: item, **{names[name]: row[name] for name in names}} for row in found.rows)
@@ -80,7 +81,8 @@ class BatchTable(Table, Generic[ItemT]):
 
     def _column_types(self) -> Mapping[str, ColumnType | None]:
         types: dict[str, ColumnType | None] = {}
-        for kind in {type(value): None for _, value, _ in self._parts}:
+        kinds: dict[Any, None] = {type(value): None for _, value in self._parts}
+        for kind in kinds:
             documented = column_types(kind)
             renamed = self._renamed(documented)
             for name, found in documented.items():
@@ -103,15 +105,17 @@ def layout_for(value: object) -> Layout:
     layout = layout_of(type(value))
     if layout is None:
         raise ConfigurationError(
-            f"table(): fetch returned a {type(value).__name__}; expected a result that is a list, such as HeatmapPages. "
-            "Of a list in pages: fetch that returns await zenovay.analytics.visitors(website_id).table()"
+            f"table(): fetch returned a {type(value).__name__}; expected a list, such as HeatmapPages. "
+            "For a list in pages, return await zenovay.analytics.visitors(website_id).table()"
         )
     return layout
 
 
-def in_order(results: list[BatchResult[ItemT, Any]], items: object) -> list[BatchResult[ItemT, Any]]:
+def in_order(
+    results: list[BatchResult[ItemT, Any]], items: Iterable[ItemT] | AsyncIterable[ItemT]
+) -> list[BatchResult[ItemT, Any]]:
     """Results in the order of the items, if these are a collection, such as a list; else as they are."""
-    if not is_collection(items):
+    if not (isinstance(items, Iterable) and is_collection(items)):
         return results
     waiting: dict[object, deque[BatchResult[ItemT, Any]]] = {}
     for result in results:

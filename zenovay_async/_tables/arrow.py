@@ -8,7 +8,6 @@ Source: Arrow PyCapsule interface, ``__arrow_c_stream__``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -18,7 +17,7 @@ from zenovay_async._protocol.text import replace_half_surrogates
 from zenovay_async._tables.layout import unique_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from zenovay_async._tables.layout import ColumnType, Row
 
@@ -133,14 +132,13 @@ def _columns(types: Types, rows: list[Row]) -> list[_Column]:
     taken: set[str] = set()
     for name, kind in types.items():
         values = [row.get(name) for row in rows]
-        kind = kind or _inferred(values)
-        try:
-            fitted = _fitted(values, _FITS.get(kind, _text))
-        except (_MisfitError, ValueError, OverflowError):
-            kind, fitted = "text", _fitted(values, _text)
         shown = unique_name(replace_half_surrogates(name), taken)
         taken.add(shown)
-        columns.append(_Column(shown, kind, fitted))
+        wanted = kind or _inferred(values)
+        try:
+            columns.append(_Column(shown, wanted, _fitted(values, _FITS.get(wanted, _text))))
+        except (_MisfitError, ValueError, OverflowError):
+            columns.append(_Column(shown, "text", _fitted(values, _text)))
     return columns
 
 

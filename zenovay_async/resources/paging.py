@@ -65,8 +65,9 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     """A list that comes in pages.
 
     ``await`` it for one page, at ``limit`` and ``offset``; iterate over it with ``async for``, for every item from
-    ``offset`` on; or ``await`` its :meth:`table`, which has all of them at once. Iterating requests the largest pages if ``limit`` is omitted, as each costs one request whatever
-    its size, and requests a page only when its first item is wanted. Each page has a deadline of its own.
+    ``offset`` on; or ``await`` its :meth:`table`, which has all of them. Iterating requests the largest pages if
+    ``limit`` is omitted, as each costs one request whatever its size, and requests a page only when its first item is
+    wanted. Each page has a deadline of its own.
 
     Raises:
         ConfigurationError: An argument is invalid; raised by the method that returns this.
