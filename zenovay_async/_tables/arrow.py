@@ -29,7 +29,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _INT64 = range(-(2**63), 2**63)
 
 
-class _Column(NamedTuple):
+class ArrowColumn(NamedTuple):
     """A column whose values are all of its kind: times as microseconds, dates as days, since 1970."""
 
     name: str
@@ -59,7 +59,7 @@ def pyarrow_table(types: Types, rows: list[Row]) -> Any:
         "time": arrow.timestamp("us", "UTC"),
         "date": arrow.date32(),
     }
-    columns = _columns(types, rows)
+    columns = arrow_columns(types, rows)
     arrays = [arrow.array(column.values, types_of.get(column.kind, arrow.string())) for column in columns]
     return arrow.table(arrays, names=[column.name for column in columns])
 
@@ -83,7 +83,7 @@ def arrow_stream(types: Types, rows: list[Row], requested_schema: Any = None) ->
             continue
         return _MAKERS[name](types, rows).__arrow_c_stream__(requested_schema)
     raise ImportError(
-        "A table in Arrow's format needs pyarrow, polars or nanoarrow: pip install pyarrow. "
+        "A table in Arrow's format needs pyarrow, polars 1.3 or nanoarrow: pip install pyarrow. "
         "Without them, rows() and columns() have the same values"
     )
 
@@ -98,7 +98,7 @@ def _polars_frame(types: Types, rows: list[Row]) -> Any:
         "date": (polars.Int32, polars.Date),
     }
     series: list[Any] = []
-    for column in _columns(types, rows):
+    for column in arrow_columns(types, rows):
         given, wanted = types_of.get(column.kind, (polars.String, polars.String))
         series.append(polars.Series(column.name, column.values, given).cast(wanted))
     return polars.DataFrame(series)
@@ -113,7 +113,7 @@ def _nanoarrow_stream(types: Types, rows: list[Row]) -> Any:
         "time": nanoarrow.timestamp("us", "UTC"),
         "date": nanoarrow.date32(),
     }
-    columns = _columns(types, rows)
+    columns = arrow_columns(types, rows)
     fields = {column.name: types_of.get(column.kind, nanoarrow.string()) for column in columns}
     children = [nanoarrow.c_array(column.values, fields[column.name]) for column in columns]
     table = nanoarrow.c_array_from_buffers(nanoarrow.struct(fields), len(rows), [None], children=children)
@@ -127,8 +127,9 @@ _MAKERS: dict[str, Callable[[Types, list[Row]], Any]] = {
 }
 
 
-def _columns(types: Types, rows: list[Row]) -> list[_Column]:
-    columns: list[_Column] = []
+def arrow_columns(types: Types, rows: list[Row]) -> list[ArrowColumn]:
+    """What values a column has in Arrow, and of which kind; text if its values have none in common."""
+    columns: list[ArrowColumn] = []
     taken: set[str] = set()
     for name, kind in types.items():
         values = [row.get(name) for row in rows]
@@ -136,9 +137,9 @@ def _columns(types: Types, rows: list[Row]) -> list[_Column]:
         taken.add(shown)
         wanted = kind or _inferred(values)
         try:
-            columns.append(_Column(shown, wanted, _fitted(values, _FITS.get(wanted, _text))))
+            columns.append(ArrowColumn(shown, wanted, _fitted(values, _FITS.get(wanted, _text))))
         except (_MisfitError, ValueError, OverflowError):
-            columns.append(_Column(shown, "text", _fitted(values, _text)))
+            columns.append(ArrowColumn(shown, "text", _fitted(values, _text)))
     return columns
 
 
