@@ -208,7 +208,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
             All items, as one page without a ``pagination``: a ``Table``.
 
         Raises:
-            ZenovayError: As for iterating; the items until then are lost.
+            ZenovayError: As for iterating; use :meth:`pages` to keep the items until then.
         """
         return self._endpoint.join([item async for item in self])
 
