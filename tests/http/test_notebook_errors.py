@@ -97,16 +97,14 @@ async def test_code_of_the_callers_that_the_package_called_is_shown(zenovay: Zen
 
 
 async def test_what_the_caller_was_handling_and_causes_of_the_callers_stay(zenovay: Zenovay) -> None:
-    def read() -> None:
-        raise KeyError("site")
-
+    missing = KeyError("site")
     try:
-        read()
-    except KeyError as missing:
+        raise missing
+    except KeyError:
         error = await raised(zenovay.heatmaps.pages("nope"))
-        error.__cause__ = missing
     assert "KeyError: 'site'" in "\n".join(lines(error))
-    assert error.__cause__ is not None
+    error.__cause__ = missing
+    assert "direct cause" in "\n".join(lines(error))
 
 
 async def test_verbose_mode_shows_all_frames(zenovay: Zenovay, shell: Shell) -> None:

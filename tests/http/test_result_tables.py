@@ -23,14 +23,13 @@ from zenovay_async import (
     QueryResults,
     QuotaExceededError,
     VisitorPage,
-    WebsiteDetail,
     Zenovay,
 )
 from zenovay_async.sandbox import Fault
 from zenovay_async.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from zenovay_async.sandbox import Sandbox
@@ -77,7 +76,6 @@ async def test_results_of_a_single_row_are_a_table_of_a_row_for_each(zenovay: Ze
         table = await results.table()
     assert table.columns()["id"] == table.columns()["website_id"] == sandbox.website_ids
     assert repr(table) == "BatchTable(rows: 3, items: 3)"
-    assert WebsiteDetail(id="w")
 
 
 async def test_failures_are_kept_beside_the_rows(zenovay: Zenovay, sandbox: Sandbox) -> None:
@@ -111,7 +109,7 @@ async def test_rows_are_in_the_order_of_the_items_of_a_collection() -> None:
 
 
 async def test_rows_of_any_other_iterable_are_in_the_order_of_completion() -> None:
-    async def items() -> AsyncIterator[int]:
+    async def items() -> AsyncGenerator[int, None]:
         for item in (1, 9):
             yield item
 
@@ -176,12 +174,14 @@ async def test_what_was_paid_for_is_in_a_table_after_the_error_that_ended_the_ba
 
 async def test_results_of_an_earlier_run_are_in_the_table(zenovay: Zenovay, sandbox: Sandbox, tmp_path: Path) -> None:
     found: list[Any] = []
+    replayed: list[int] = []
     for _ in range(2):
         journal = Journal(tmp_path / "run.db", result_type=HeatmapPages)
         async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages, journal=journal) as results:
             found.append((await results.table()).rows())
+            replayed.append(results.report.replayed)
     assert found[0] == found[1] != []
-    assert results.report.replayed == 3
+    assert replayed == [0, 3]
 
 
 async def test_a_journal_without_results_makes_no_table(zenovay: Zenovay, tmp_path: Path) -> None:

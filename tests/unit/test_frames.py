@@ -126,7 +126,7 @@ def test_names_that_no_encoding_has_are_replaced_and_stay_different() -> None:
 
 def use_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     for name in {*MAKERS} - {*names}:
-        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]  # as import knows what is missing
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 def test_without_a_package_that_makes_one_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,13 +247,12 @@ def as_python(frame: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("result", [*map(table, TABLES), combined()], ids=lambda result: type(result).__name__)
 def test_the_one_liners_of_the_guide_make_the_same_table(result: Any) -> None:
-    for package in ("duckdb", "pandas", "polars", "pyarrow"):
-        pytest.importorskip(package, reason=f"{package}: pip install --group frames")
-    import duckdb  # noqa: PLC0415 - it may be missing
-    import pandas as pd  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
-
+    modules = [
+        pytest.importorskip(name, reason=f"{name}: pip install --group frames")
+        for name in ("duckdb", "pandas", "polars", "pyarrow")
+    ]
+    duckdb: Any
+    duckdb, pd, pl, pa = modules
     empty = without_rows(result) if not isinstance(result, BatchTable) else pages()
     for each in (result, empty):
         expected = each.rows()

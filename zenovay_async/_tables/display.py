@@ -29,8 +29,8 @@ _BAR_WIDTH, _BAR_HEIGHT = 60, 8
 _EXPONENT = 1e16
 
 # Notebooks have styles of their own for tables, which align everything to the right.
-_LEFT = "text-align:left;white-space:nowrap"
-_RIGHT = "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
+_LEFT = "text-align:left;white-space:nowrap;padding:2px 8px"
+_RIGHT = "text-align:right;white-space:nowrap;padding:2px 8px;font-variant-numeric:tabular-nums"
 
 
 def describe(name: str, rows: Rows, layout: Layout, count: int) -> str:
