@@ -17,7 +17,7 @@ from zenovay_async._protocol.text import replace_half_surrogates
 from zenovay_async._tables.layout import unique_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from zenovay_async._tables.layout import ColumnType, Row
 
@@ -147,8 +147,9 @@ def _fitted(values: list[Any], fit: Callable[[Any], Any]) -> list[Any]:
     return [None if value is None else fit(value) for value in values]
 
 
-def _inferred(values: Iterable[Any]) -> ColumnType:
-    found = {_INFERRED.get(type(value), "json") for value in values if value is not None}
+def _inferred(values: list[Any]) -> ColumnType:
+    kinds: set[Any] = {type(value) for value in values if value is not None}
+    found: set[ColumnType] = {_INFERRED.get(kind, "json") for kind in kinds}
     if found == {"integer", "number"}:
         return "number"
     return found.pop() if len(found) == 1 else "text"

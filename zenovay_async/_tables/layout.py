@@ -150,7 +150,9 @@ def _plain(value: Any) -> Any:
 
 
 def _items(result: Any, field: str) -> Any:
-    return result[field] if isinstance(result, dict) else getattr(result, field)
+    if isinstance(result, dict):
+        return cast("dict[str, Any]", result)[field]
+    return getattr(result, field)
 
 
 def _flattened(row: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
