@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zenovay_async.sandbox import Sandbox
 
 COMMON = (
-    "--format --output/-o --csv-safe --timeout --base-url --allow-http --proxy --rate-limit-store --rate-limit "
+    "--format --output/-o --columns --sort --tz --csv-safe --timeout --base-url --allow-http --proxy --rate-limit-store --rate-limit "
     "--log-format --sandbox"
 )
 MANY = (

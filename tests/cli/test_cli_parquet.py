@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, freeze_sandbox
+from endpoints import OPERATIONS
 
-from zenovay_async import AnalyticsOverview, HeatmapPages, QueryAnswer, VisitorPage, tables
+from zenovay_async import AnalyticsOverview, HeatmapPages, QueryAnswer, VisitorPage
+from zenovay_async._tables.layout import column_types, layout_of
 from zenovay_async.cli import main
-from zenovay_async.cli.output import make_writer
+from zenovay_async.cli.output import make_writer, plain_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +32,7 @@ def written(arrow: Any, result_type: Any, *results: Any, key_name: str | None = 
     file = io.TextIOWrapper(data, "utf-8")
     writer = make_writer("parquet", result_type, file, per_website=True, name="any")
     for number, result in enumerate(results):
-        writer.add(f"w{number}", result, key_name)
+        writer.add(f"w{number}", plain_values(result), key_name)
     writer.close()
     file.detach()
     return arrow.read_table(io.BytesIO(data.getvalue()))
@@ -158,10 +160,11 @@ def test_without_pyarrow_the_error_names_the_extra(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("result_type", tables._TABLES)
-def test_the_type_of_each_documented_column_is_known(result_type: Any) -> None:
-    table = tables.table_of(result_type)
-    assert table is not None
-    types = tables.column_types(result_type)
-    assert tuple(types) == table.columns
+@pytest.mark.parametrize("name", [".".join(command.split()[:2]) for command in (*PER_WEBSITE, *SINGLE)])
+def test_the_type_of_each_documented_column_is_known(name: str) -> None:
+    result_type = OPERATIONS[name if name in OPERATIONS else name.partition(".")[0]].result
+    layout = layout_of(result_type)
+    assert layout is not None
+    types = column_types(result_type)
+    assert tuple(types) == layout.columns
     assert "json" not in types.values()

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from datetime import UTC, datetime
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -282,6 +281,6 @@ def test_a_killed_program_leaves_whole_results(path: Path) -> None:
     counts = select(path, "SELECT count(*), count(DISTINCT total_interactions) FROM heatmaps_pages GROUP BY website_id")
     assert set(counts) == {(100, 1)}
     made = writer(path)
-    made.add("0", {"pages": [{"url": "/", "total_interactions": 1, "last_updated": datetime(2026, 5, 1, tzinfo=UTC)}]})
+    made.add("0", {"pages": [{"url": "/", "total_interactions": 1, "last_updated": DAY}]})
     assert select(path, "SELECT count(*), max(last_updated) FROM heatmaps_pages WHERE website_id = '0'") == [(1, DAY)]
     assert select(path, "PRAGMA integrity_check") == [("ok",)]

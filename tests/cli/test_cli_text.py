@@ -20,12 +20,14 @@ from raw_server import RawServer
 
 from zenovay_async import HeatmapPages
 from zenovay_async.cli import main
-from zenovay_async.cli.output import Format, make_writer
+from zenovay_async.cli.output import make_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aioresponses import aioresponses
+
+    from zenovay_async.cli.writer import Format
 
 FORMATS = ["table", "json", "ndjson", "csv"]
 PAGE = {"url": EVIL, "total_interactions": 1, "last_updated": "2026-05-01T00:00:00Z"}

@@ -150,7 +150,8 @@ class Batches:
                 run.write_rest()
             if self._reporter.done:
                 self._close()
-        except (JournalError, OSError):
+        except (ConfigurationError, JournalError, OSError):
+            # Columns that no result has are a matter of the format alone: the journal has the results.
             if self._resumable is None:
                 raise
             return False

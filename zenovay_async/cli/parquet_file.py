@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zenovay_async._tables.layout import ColumnType, Layout, Row
+    from zenovay_async.cli.view import View
 
 _NEEDS_EXTRA = "--format parquet: needs an extra: pip install 'zenovay-async[parquet]'"
 
@@ -33,13 +34,14 @@ class ParquetFile(Writer):
         result_type: Type of the results.
         layout: Its layout.
         file: A file with a ``buffer`` for bytes.
+        view: The columns and the order of the rows.
         per_website: Whether there is a result for each website, and not a single one.
 
     Raises:
         ConfigurationError: pyarrow is not installed, or the file takes text alone, as a terminal does.
     """
 
-    def __init__(self, result_type: Any, layout: Layout, file: IO[str], *, per_website: bool) -> None:
+    def __init__(self, result_type: Any, layout: Layout, file: IO[str], view: View, *, per_website: bool) -> None:
         buffer = None if file.isatty() else getattr(file, "buffer", None)
         if buffer is None:
             raise ConfigurationError("--format parquet: not text, as a terminal shows it; needs -o FILE or a pipe")
@@ -51,6 +53,7 @@ class ParquetFile(Writer):
             raise ConfigurationError(_NEEDS_EXTRA) from error
         self._buffer: IO[bytes] = buffer
         self._layout = layout
+        self._view = view
         self._types: dict[str, ColumnType | None] = {WEBSITE_ID: "text"} if per_website else {}
         self._types |= column_types(result_type)
         self._rows: list[Row] = []
@@ -64,9 +67,13 @@ class ParquetFile(Writer):
         self._rows += [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in rows]
 
     def close(self) -> None:
+        self._view.check_found((KEY_NAME, *self._types), self._rows)
+        # A column of a result that did not come has no type.
+        types = {name: self._types.get(name) for name in self._view.columns} or self._types
+        rows = self._view.sorted(self._rows)
         columns = {
-            replace_half_surrogates(name): self._array([row.get(name) for row in self._rows], kind)
-            for name, kind in self._types.items()
+            replace_half_surrogates(name): self._array([row.get(name) for row in rows], kind)
+            for name, kind in types.items()
         }
         sink = self._arrow.BufferOutputStream()
         self._parquet.write_table(self._arrow.table(columns), sink)

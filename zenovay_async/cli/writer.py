@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Format: TypeAlias = Literal["table", "json", "ndjson", "csv", "sqlite", "parquet"]
 
 
 class Writer(ABC):
@@ -27,7 +29,7 @@ class Writer(ABC):
 
         Args:
             website_id: ID of its website; ``""`` for a result that belongs to none.
-            result: The result, or its plain values.
+            result: The plain values of the result, as a journal keeps them.
             key_name: Name of the key that requested it, of a run with several keys.
         """
 
