@@ -80,6 +80,21 @@ def results_in(lines: str) -> list[Any]:
     return [result for line in lines.splitlines() if "error" not in (result := json.loads(line))]
 
 
+def alike(value: Any) -> str:
+    """A value as all formats agree on it: truth is 1 or 0, numbers are floats, times are in UTC."""
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    text = {"true": "1", "True": "1", "false": "0", "False": "0", "None": ""}.get(str(value), str(value))
+    try:
+        return str(float(text))
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat() if "T" in text else text
+    except ValueError:
+        return text
+
+
 def is_summary(line: str, websites: int, failed: int = 0) -> bool:
     """Whether a line is the last one of a run off a terminal."""
     what = f"{websites:,} {'website' if websites == 1 else 'websites'}"

@@ -12,7 +12,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
+from cli_helpers import FREE, IDS, PAGES, STATS
 
 from zenovay_async import AnalyticsOverview, ConfigurationError, HeatmapPages, QueryAnswer, Usage
 from zenovay_async.cli import main, sqlite_file
@@ -141,20 +141,6 @@ def test_a_single_result_replaces_the_one_before(path: Path) -> None:
     for used in (1, 2):
         writer(path, Usage, "usage", per_website=False).add("", {**usage, "usage": {"monthly_requests": used}})
     assert select(path, "SELECT id, monthly_requests FROM usage") == [("ak_1", 2)]
-
-
-@pytest.mark.parametrize("command", [*PER_WEBSITE, *SINGLE])
-def test_every_command_has_the_rows_of_its_csv(
-    command: str, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    freeze_sandbox(monkeypatch)
-    arguments = [*command.split(), "--sandbox", "3"]
-    assert main([*arguments, "--format", "csv"]) == 0
-    titles, *lines = capsys.readouterr().out.splitlines()
-    assert main([*arguments, "--format", "sqlite", "-o", str(path)]) == 0
-    ((table,),) = select(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
-    assert [name for name, _ in columns(path, table)] == titles.split(",")
-    assert select(path, f"SELECT count(*) FROM {table}") == [(len(lines),)]  # noqa: S608 - our own table
 
 
 @pytest.mark.parametrize("command", [*FREE, *STATS])

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import is_printable, printable
 from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, has_extra_columns
+from zenovay_async.cli.view import row_names
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 class CsvLines(Writer):
     """The rows of each result, with the ID of its website first; a header line before the first.
 
-    It streams if the columns are known before the results come: they are named, or all are documented. Else, and if the
-    rows are sorted, it writes all at the end.
+    It streams if the columns are known before the results come, because those that are named, or all, are documented.
+    Else, and if the rows are sorted, it writes all at the end.
 
     Args:
         result_type: Type of the results.
@@ -47,7 +48,9 @@ class CsvLines(Writer):
     def __init__(
         self, result_type: Any, layout: Layout, file: IO[str], view: View, *, per_website: bool, safe: bool
     ) -> None:
-        self.streams = view.sort is None and (bool(view.columns) or not has_extra_columns(result_type))
+        documented = row_names(layout, "csv", per_website=per_website)
+        is_known = set(view.columns) <= set(documented) if view.columns else not has_extra_columns(result_type)
+        self.streams = is_known and view.sort is None
         self._layout = layout
         self._file = file
         self._view = view
@@ -57,7 +60,6 @@ class CsvLines(Writer):
         # An ordered set.
         self._columns: dict[str, None] = dict.fromkeys(((WEBSITE_ID,) if per_website else ()) + layout.columns)
         self._rows: list[Row] = []
-        self._count = 0
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
         columns, found = self._layout.rows_of(result)
@@ -66,16 +68,18 @@ class CsvLines(Writer):
         if key_name is not None and KEY_NAME not in self._columns:
             self._columns = {KEY_NAME: None, **self._columns}
         self._columns.update(dict.fromkeys(columns))
-        self._count += len(rows)
         if self.streams:
             self._write(rows)
         else:
             self._rows += rows
 
     def close(self) -> None:
-        self._view.check_found((KEY_NAME, *self._columns), self._count)
+        error = None
+        if self._rows:
+            self._view, error = self._view.fitted({KEY_NAME: None, **self._columns})
         self._write(self._view.sorted(self._rows))
-        self._rows = []
+        if error is not None:
+            raise error
 
     def _write(self, rows: list[Row]) -> None:
         columns = self._view.columns or tuple(self._columns)

@@ -5,6 +5,7 @@ The layout of rich takes milliseconds for a row; here rich only writes the style
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -70,9 +71,10 @@ def print_grid(console: OutputConsole, columns: Sequence[Column], *, all_columns
     Args:
         console: Where to print.
         columns: The columns.
-        all_columns: Whether to print all of them, even if the lines get too long.
+        all_columns: Whether to print all of them, even if the lines get too long; off a terminal, nothing is cut then.
     """
-    print_lines(console, _lines(_fitted(columns, console.width, all_columns=all_columns)))
+    room = sys.maxsize if all_columns and not console.file.isatty() else console.width
+    print_lines(console, _lines(_fitted(columns, room, all_columns=all_columns)))
 
 
 def print_lines(console: OutputConsole, segments: list[Segment]) -> None:

@@ -67,10 +67,12 @@ class ParquetFile(Writer):
         self._rows += [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in rows]
 
     def close(self) -> None:
-        self._view.check_found((KEY_NAME, *self._types), self._rows)
-        # A column of a result that did not come has no type.
-        types = {name: self._types.get(name) for name in self._view.columns} or self._types
-        rows = self._view.sorted(self._rows)
+        view, error = self._view, None
+        if self._rows:
+            view, error = view.fitted({KEY_NAME: None, **self._types})
+        # A column of results that did not come has no type.
+        types = {name: self._types.get(name) for name in view.columns} or self._types
+        rows = view.sorted(self._rows)
         columns = {
             replace_half_surrogates(name): self._array([row.get(name) for row in rows], kind)
             for name, kind in types.items()
@@ -79,6 +81,8 @@ class ParquetFile(Writer):
         self._parquet.write_table(self._arrow.table(columns), sink)
         self._buffer.write(memoryview(sink.getvalue()))
         self._buffer.flush()
+        if error is not None:
+            raise error
 
     def _array(self, values: list[Any], kind: ColumnType | None) -> Any:
         """A column; as text if a value does not fit the type, or if the values have none in common."""

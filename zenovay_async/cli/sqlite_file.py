@@ -97,7 +97,10 @@ class SqliteFile(Writer):
             first = {WEBSITE_ID: _TEXT} if self._per_website else {}
             with self._transaction() as connection:
                 self._ensure_table(connection, first | _declared(self._chosen(self._types), first))
-        self._view.check_found((KEY_NAME, WEBSITE_ID, *self._types, *self._found), self._has_rows)
+        if self._has_rows:
+            _, error = self._view.fitted({KEY_NAME, WEBSITE_ID, *self._types, *self._found})
+            if error is not None:
+                raise error
 
     def _chosen(self, types: dict[str, ColumnType | None]) -> dict[str, ColumnType | None]:
         """The columns that are named, or else all, but for those of the source."""

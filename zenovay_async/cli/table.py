@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 # The column of days, that of their number, and the sparkline that is shown in its place.
 _DATE, _DAYS, _TREND = "date", "days", "trend"
 
-# Widths in characters: of a sparkline at most, and to which domains and other text may be cut.
-_LONGEST_TREND = 30
+# Of one day, there is nothing to draw.
+_LEAST_DAYS = 2
+
+# Widths in characters: of a sparkline, and to which domains and other text may be cut.
+_SHORTEST_TREND, _LONGEST_TREND = 7, 30
 _LONG_NAME, _SHORT_TEXT = 30, 12
 
 
@@ -107,8 +110,10 @@ class ResultTable(Writer):
 
     def _print_rows(self, *, is_one: bool) -> None:
         rows = [{**self._names(source), **row} for source, found in self._results.items() for row in found]
-        self._view.check_found((*self._of_rows, *self._found), rows)
-        if is_one and not self._view.names:
+        error = None
+        if rows:
+            self._view, error = self._view.fitted({**dict.fromkeys(self._of_rows), **self._found})
+        if is_one and not self._view.names and error is None:
             if are_cohorts(self._layout) and print_cohorts(self._console, rows):
                 return
             self._print_trend(rows)
@@ -122,6 +127,8 @@ class ResultTable(Writer):
         if not is_one and any(row.get("id") != row[WEBSITE_ID] for row in rows):
             columns = self._with_names(columns)
         self._print(self._view.sorted(rows), columns)
+        if error is not None:
+            raise error
 
     def _print_lines(self) -> None:
         lines = [self._line(source, rows) for source, rows in self._results.items()]
@@ -166,13 +173,16 @@ class ResultTable(Writer):
         measure = self._layout.measure
         if measure is None or _DATE not in self._layout.columns or not self._has_blocks:
             return
-        known = [row[measure] for row in rows if row[measure] is not None]
-        if len(known) > 1:
-            trend = sparkline([row[measure] for row in rows], self._console.width // 2)
-            total, least, most = (show_value(value) for value in (sum(known), min(known), max(known)))
-            figures = f"  {total} in all, {least} to {most} a day"
-            title = measure.replace("_", " ")
-            print_lines(self._console, [Segment(f"{title}  "), Segment(trend, BLOCKS), Segment(f"{figures}\n\n")])
+        values = [row[measure] for row in rows]
+        known = [value for value in values if value is not None]
+        if len(known) < _LEAST_DAYS:
+            return
+        total, least, most = (show_value(value) for value in (sum(known), min(known), max(known)))
+        title, figures = f"{measure.replace('_', ' ')}  ", f"  {total} in all, {least} to {most} a day\n\n"
+        room = self._console.width - len(title + figures.rstrip())
+        if room >= _SHORTEST_TREND:
+            trend = Segment(sparkline(values, room), BLOCKS)
+            print_lines(self._console, [Segment(title), trend, Segment(figures)])
 
     def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
         if any(source.key_name is not None for source in self._results):

@@ -35,7 +35,7 @@ def _doubt(name: str) -> str:
     names = {zone.casefold(): zone for zone in sorted(known, reverse=True)}
     # A city without its region is the usual mistake.
     near = [zone for lower, zone in names.items() if lower.rpartition("/")[2] == name.casefold().replace(" ", "_")]
-    near += [names[lower] for lower in get_close_matches(name.casefold(), names, 1)]
+    near += [names[lower] for lower in get_close_matches(name.casefold(), names, 1, 0.75)]
     if near:
         return f"unknown time zone; did you mean {near[0]}?"
     return "unknown time zone; expected UTC, local or a name such as Europe/Zurich"

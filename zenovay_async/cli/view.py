@@ -16,7 +16,7 @@ from zenovay_async.cli.cells import is_number
 from zenovay_async.cli.time_zones import find_zone, read_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from zenovay_async._tables.layout import Layout, Row
     from zenovay_async.cli.writer import Format
@@ -63,24 +63,19 @@ class View:
         known.sort(key=partial(_rank, name=name), reverse=self.descending)
         return known + [row for row in rows if row.get(name) is None]
 
-    def check_found(self, columns: Iterable[str], rows: Sequence[Any] | int) -> None:
-        """Check, when all results came, that those columns are there which results bring themselves.
+    def fitted(self, columns: Collection[str]) -> tuple[View, ConfigurationError | None]:
+        """This view if results have all columns that are named, else one of all columns and the error.
+
+        What was paid for is not lost with a name that is misspelled.
 
         Args:
-            columns: The columns that they have.
-            rows: The rows, or their number; without rows there is nothing to check.
-
-        Raises:
-            ConfigurationError: A column is in none of them.
+            columns: The columns that the results have.
         """
-        if not rows:
-            return
-        found = tuple(columns)
-        for name in self.names:
-            if name not in found:
-                raise ConfigurationError(
-                    f"{_option(name, self.sort)}: no result has this column{_expected(name, found)}"
-                )
+        name = next((name for name in self.names if name not in columns), None)
+        if name is None:
+            return self, None
+        unknown = f"{_option(name, self.sort)}: no result has this column"
+        return View(zone=self.zone), ConfigurationError(unknown + _expected(name, columns))
 
 
 def make_view(
@@ -169,7 +164,7 @@ def _check_format(kind: Format, columns: str | None, sort: str | None, tz: str |
         raise ConfigurationError(f"--sort: --format {kind} is not sorted; expected {_any_of(_CAN_SORT)}")
     if tz is not None and kind != "table":
         raise ConfigurationError(
-            f"--tz: times of --format {kind} keep the zone in which programs expect them; only tables show another"
+            f"--tz: --format {kind} has times as the API sends them, with their zone; only tables show another"
         )
 
 

@@ -40,4 +40,8 @@ class Writer(ABC):
         """Record that the run ended before all results came."""
 
     def close(self) -> None:  # noqa: B027 - a format that streams has nothing left
-        """Write the results that are not written yet."""
+        """Write the results that are not written yet.
+
+        Raises:
+            ConfigurationError: No result has a column that is named; all of them are written all the same.
+        """
