@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import pty
@@ -49,6 +50,15 @@ _ARGUMENTS = {
     "query": "Where?",
 }
 """Arguments that some commands are tried with."""
+
+
+class Terminal(io.StringIO):
+    """A terminal in memory, which keeps what it shows."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
 
 
 def _commands(*, is_per_website: bool, is_free: bool, arguments: str = "") -> list[str]:
