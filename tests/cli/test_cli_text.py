@@ -270,7 +270,8 @@ def test_names_and_values_in_csv_come_back_as_they_were_and_safe_ones_with_an_ap
 
 
 def test_markup_of_rich_is_text_as_any_other(capsys: pytest.CaptureFixture[str], canned: aioresponses) -> None:
-    page = {**PAGE, "url": "[red]/[/red] :smile: [link=https://evil.example]x[/link]"}
+    url = "[red]/[/red] :smile: [link=https://evil.example]x[/link]"
+    page = {**PAGE, "url": url}
     canned.get(api_url("heatmaps/x/pages"), payload={"success": True, "data": {"pages": [page]}})
     assert main([*PAGES, "x"]) == 0
-    assert page["url"] in capsys.readouterr().out
+    assert url in capsys.readouterr().out
