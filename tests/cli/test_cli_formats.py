@@ -323,3 +323,10 @@ def test_a_table_of_many_shows_the_domains_that_are_known() -> None:
     titles, *rows = written("table", WebsiteDetail, *sites, domains=domains).splitlines()
     assert titles.split()[:4] == ["domain", "website", "id", "id"]
     assert rows[1].split()[:3] == ["own.example", "b", "c"]
+
+
+def test_a_sandbox_whose_websites_cannot_be_listed_shows_their_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PAGES, "--sandbox", "1", "--timeout", "1e-6"]) == 1
+    printed = capsys.readouterr()
+    assert "domain" not in printed.out
+    assert IDS[0] in printed.err

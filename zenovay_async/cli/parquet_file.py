@@ -71,7 +71,7 @@ class ParquetFile(Writer):
         if self._rows:
             view, error = view.fitted({KEY_NAME: None, **self._types})
         # A column of results that did not come has no type.
-        types = {name: self._types.get(name) for name in view.columns} or self._types
+        types: dict[str, ColumnType | None] = {name: self._types.get(name) for name in view.columns} or self._types
         rows = view.sorted(self._rows)
         columns = {
             replace_half_surrogates(name): self._array([row.get(name) for row in rows], kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from rich.segment import Segment
 
@@ -218,5 +218,5 @@ def _noun(layout: Layout) -> str:
 def _domain_in(result: Any) -> str | None:
     """The domain of the website that a result names."""
     website: Any = result.get("website")
-    domain = website.get(DOMAIN) if isinstance(website, dict) else None
+    domain: Any = cast("Row", website).get(DOMAIN) if isinstance(website, dict) else None
     return domain if isinstance(domain, str) and domain else None
