@@ -16,7 +16,7 @@ from zenovay_async._protocol.response import Response
 from zenovay_async._protocol.results import Result
 from zenovay_async._session.client_cache import ClientCache
 from zenovay_async._version import __version__
-from zenovay_async.batch import Batch, BatchResult, Failure, Success
+from zenovay_async.batch import Batch, BatchResult, BatchTable, Failure, Success
 from zenovay_async.client import Zenovay
 from zenovay_async.events import (
     CacheStoreBack,
@@ -116,6 +116,7 @@ __all__ = [
     "BatchReport",
     "BatchResult",
     "BatchStoppedError",
+    "BatchTable",
     "Cache",
     "CacheStats",
     "CacheStoreBack",
