@@ -349,3 +349,15 @@ def test_a_list_that_needs_no_ids_is_an_item_a_line(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["total"] == 3
     assert main(["usage", "--sandbox", "1", "--format", "ndjson"]) == 0
     assert "rate_limits" in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("kind", ["table", "csv"])
+def test_the_name_of_a_key_is_a_column_as_any_other(kind: Format) -> None:
+    file = io.StringIO()
+    view = make_view(kind, HeatmapPages, per_website=True, columns="url,key_name", sort="key_name")
+    writer = make_writer(kind, HeatmapPages, file, per_website=True, name="any", view=view)
+    for key_name in ("globex", "acme"):
+        writer.add("a", pages((f"/{key_name}", 1, None)), key_name)
+    writer.close()
+    words = file.getvalue().replace("key name", "key_name").replace(",", " ").split()
+    assert words == ["url", "key_name", "/acme", "acme", "/globex", "globex"]

@@ -166,6 +166,15 @@ def test_a_terminal_with_colors_shades_the_cells_themselves(monkeypatch: pytest.
     assert "43.6% ▒" in first
 
 
+def test_more_periods_than_fit_have_whole_percentages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    periods = [("2026-05-01", period, 12_345, 100 - 7.77 * period) for period in range(9)]
+    titles, row = written(Terminal(), RetentionCohorts, cohorts(*periods))
+    assert "8" in titles.split()[-1]
+    assert row.split() == ["2026-05-01", "12,345", *(f"{rate:.0f}%" for *_, rate in periods)]
+
+
 @pytest.mark.parametrize(
     "found",
     [

@@ -8,9 +8,11 @@ from rich.style import Style
 
 from zenovay_async.cli.blocks import has_blocks, shade, shade_of
 from zenovay_async.cli.cells import show_value
-from zenovay_async.cli.grid import Column, print_grid
+from zenovay_async.cli.grid import Column, print_grid, width_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from zenovay_async._tables.layout import Layout, Row
     from zenovay_async.cli.streams import OutputConsole
 
@@ -42,24 +44,38 @@ def print_cohorts(console: OutputConsole, rows: list[Row]) -> bool:
     sizes = {row[_COHORT]: row[_SIZE] for row in rows}
     if any(sizes[row[_COHORT]] != row[_SIZE] for row in rows):
         return False
-    columns = [
-        Column("cohort", [show_value(cohort) for cohort in sizes], is_whole=True),
-        Column("users", [show_value(size) for size in sizes.values()], to_right=True, is_whole=True),
-    ]
     has_colors = console.color_system in {"256", "truecolor"} and not console.no_color
-    for period in sorted({period for _, period in rates}):
-        found = [rates.get((cohort, period)) for cohort in sizes]
-        marks = has_blocks(console.file) and not has_colors
-        cells = [_cell(rate, has_mark=marks) for rate in found]
-        styles = [None if rate is None else _STYLES[shade_of(rate)] for rate in found] if has_colors else ()
-        title = f"period {period}" if len(columns) == _FIRST else str(period)
-        columns.append(Column(title, cells, to_right=True, is_whole=True, styles=styles))
+    columns = _columns(sizes, rates, digits=1, has_colors=has_colors, has_marks=has_blocks(console.file))
+    if width_of(columns) > console.width:
+        columns = _columns(sizes, rates, digits=0, has_colors=has_colors, has_marks=False)
     print_grid(console, columns)
     return True
 
 
-def _cell(rate: float | None, *, has_mark: bool) -> str:
+def _columns(
+    sizes: Mapping[str, int | None],
+    rates: Mapping[tuple[str, int], float | None],
+    *,
+    digits: int,
+    has_colors: bool,
+    has_marks: bool,
+) -> list[Column]:
+    """The columns of the cohorts, and one for each period."""
+    columns = [
+        Column("cohort", [show_value(cohort) for cohort in sizes], is_whole=True),
+        Column("users", [show_value(size) for size in sizes.values()], to_right=True, is_whole=True),
+    ]
+    for period in sorted({period for _, period in rates}):
+        found = [rates.get((cohort, period)) for cohort in sizes]
+        cells = [_cell(rate, digits, has_mark=has_marks and not has_colors) for rate in found]
+        styles = [None if rate is None else _STYLES[shade_of(rate)] for rate in found] if has_colors else ()
+        title = f"period {period}" if len(columns) == _FIRST else str(period)
+        columns.append(Column(title, cells, to_right=True, is_whole=True, styles=styles))
+    return columns
+
+
+def _cell(rate: float | None, digits: int, *, has_mark: bool) -> str:
     if rate is None:
         return ""
-    text = f"{rate:.1f}%"
+    text = f"{rate:.{digits}f}%"
     return f"{text} {shade(rate)}" if has_mark else text

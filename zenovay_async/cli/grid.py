@@ -77,6 +77,11 @@ def print_grid(console: OutputConsole, columns: Sequence[Column], *, all_columns
     print_lines(console, _lines(_fitted(columns, room, all_columns=all_columns)))
 
 
+def width_of(columns: Sequence[Column]) -> int:
+    """The width in which nothing of the columns is cut or left out."""
+    return sum(column.natural for column in columns) + _GAP * (len(columns) - 1)
+
+
 def print_lines(console: OutputConsole, segments: list[Segment]) -> None:
     """Print segments of text as they are."""
     console.print(Segments(segments), end="", crop=False, soft_wrap=True)
