@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import pty
@@ -51,6 +52,15 @@ _ARGUMENTS = {
 """Arguments that some commands are tried with."""
 
 
+class Terminal(io.StringIO):
+    """A terminal in memory, which keeps what it shows."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
 def _commands(*, is_per_website: bool, is_free: bool, arguments: str = "") -> list[str]:
     return [
         " ".join([*operation.path, _ARGUMENTS.get(name, arguments)]).strip()
@@ -78,6 +88,21 @@ def controls_in(shown: str) -> set[str]:
 def results_in(lines: str) -> list[Any]:
     """The results among lines of NDJSON, without the websites that failed."""
     return [result for line in lines.splitlines() if "error" not in (result := json.loads(line))]
+
+
+def alike(value: Any) -> str:
+    """A value as all formats agree on it: truth is 1 or 0, numbers are floats, times are in UTC."""
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    text = {"true": "1", "True": "1", "false": "0", "False": "0", "None": ""}.get(str(value), str(value))
+    try:
+        return str(float(text))
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat() if "T" in text else text
+    except ValueError:
+        return text
 
 
 def is_summary(line: str, websites: int, failed: int = 0) -> bool:

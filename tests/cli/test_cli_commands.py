@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from zenovay_async.sandbox import Sandbox
 
 COMMON = (
-    "--format --output/-o --csv-safe --timeout --base-url --allow-http --proxy --rate-limit-store --rate-limit "
-    "--log-format --sandbox"
+    "--format --output/-o --columns --sort --tz --csv-safe --timeout --base-url --allow-http --proxy "
+    "--rate-limit-store --rate-limit --log-format --sandbox"
 )
 MANY = (
     f"{COMMON} --ids-from --all-websites --keys-from --concurrency --max-outage --max-failures --max-requests "

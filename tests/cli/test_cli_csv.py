@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from zenovay_async import HeatmapPage, HeatmapPages, QueryAnswer, QueryResults
 from zenovay_async.cli import main
-from zenovay_async.cli.output import make_writer
+from zenovay_async.cli.output import make_writer, plain_values
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
@@ -28,7 +28,7 @@ def written(*results: tuple[str, Any], safe: bool = False) -> str:
     file = io.StringIO()
     writer = make_writer("csv", type(results[0][1]), file, per_website=True, name="query", csv_safe=safe)
     for website_id, result in results:
-        writer.add(website_id, result)
+        writer.add(website_id, plain_values(result))
     writer.close()
     return file.getvalue()
 

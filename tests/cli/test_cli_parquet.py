@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import sys
+from collections import Counter
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, freeze_sandbox
+from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, alike, freeze_sandbox
+from endpoints import OPERATIONS
 
-from zenovay_async import AnalyticsOverview, HeatmapPages, QueryAnswer, VisitorPage, tables
+from zenovay_async import AnalyticsOverview, ConfigurationError, HeatmapPages, QueryAnswer, VisitorPage
+from zenovay_async._tables.layout import column_types, layout_of
 from zenovay_async.cli import main
-from zenovay_async.cli.output import make_writer
+from zenovay_async.cli.output import make_writer, plain_values
+from zenovay_async.cli.view import View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +29,13 @@ def arrow() -> Any:
     return pytest.importorskip("pyarrow.parquet", reason="pyarrow: pip install --group frames")
 
 
-def written(arrow: Any, result_type: Any, *results: Any, key_name: str | None = None) -> Any:
+def written(arrow: Any, result_type: Any, *results: Any, key_name: str | None = None, view: View | None = None) -> Any:
     """The table in a file with these results, each of a website of its own."""
     data = io.BytesIO()
     file = io.TextIOWrapper(data, "utf-8")
-    writer = make_writer("parquet", result_type, file, per_website=True, name="any")
+    writer = make_writer("parquet", result_type, file, per_website=True, name="any", view=view or View())
     for number, result in enumerate(results):
-        writer.add(f"w{number}", result, key_name)
+        writer.add(f"w{number}", plain_values(result), key_name)
     writer.close()
     file.detach()
     return arrow.read_table(io.BytesIO(data.getvalue()))
@@ -127,12 +132,41 @@ def test_every_command_has_the_rows_of_its_csv(
     freeze_sandbox(monkeypatch)
     arguments = [*command.split(), "--sandbox", "3"]
     assert main([*arguments, "--format", "csv"]) == 0
-    titles, *lines = capsys.readouterr().out.splitlines()
+    titles, *rows = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
     path = tmp_path / "rows.parquet"
     assert main([*arguments, "--format", "parquet", "-o", str(path)]) == 0
     table = arrow.read_table(path)
-    assert table.column_names == titles.split(",")
-    assert table.num_rows == len(lines)
+    assert table.column_names == titles
+    found = Counter(tuple(map(alike, row.values())) for row in table.to_pylist())
+    assert found == Counter(tuple(map(alike, row)) for row in rows)
+
+
+def test_columns_are_those_that_are_named_and_rows_are_sorted(arrow: Any) -> None:
+    found = [pages("/a", 1), pages("/b", 3), pages("/c", None)]
+    view = View(("url", "total_interactions"), "total_interactions", descending=True)
+    table = written(arrow, HeatmapPages, *found, view=view)
+    assert table.to_pydict() == {"url": ["/b", "/a", "/c"], "total_interactions": [3, 1, None]}
+    assert written(arrow, HeatmapPages, view=view).column_names == ["url", "total_interactions"]
+
+
+def test_an_answer_that_lacks_a_named_column_is_written_whole(arrow: Any) -> None:
+    data = io.BytesIO()
+    file = io.TextIOWrapper(data, "utf-8")
+    writer = make_writer("parquet", QueryAnswer, file, per_website=True, name="query", view=View(("sauce",)))
+    writer.add("a", answer("source", rows=[["google"]]))
+    with pytest.raises(ConfigurationError, match="no result has this column; did you mean source"):
+        writer.close()
+    file.detach()
+    assert arrow.read_table(io.BytesIO(data.getvalue())).to_pylist() == [{"website_id": "a", "source": "google"}]
+
+
+def test_undocumented_fields_are_the_last_columns(arrow: Any) -> None:
+    day = {"date": "2026-05-01", "total_visitors": 1, "unique_visitors": 1, "page_views": None}
+    more = {**day, "extra": {"bounce_rate": 0.5, "tags": ["x"]}}
+    table = written(arrow, AnalyticsOverview, {"daily_stats": [day]}, {"daily_stats": [more]})
+    assert table.column_names[-2:] == ["extra.bounce_rate", "extra.tags"]
+    assert table["extra.bounce_rate"].to_pylist() == [None, 0.5]
+    assert table["extra.tags"].to_pylist() == [None, '["x"]']
 
 
 def test_standard_output_takes_it_too(arrow: Any, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -158,10 +192,11 @@ def test_without_pyarrow_the_error_names_the_extra(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("result_type", tables._TABLES)
-def test_the_type_of_each_documented_column_is_known(result_type: Any) -> None:
-    table = tables.table_of(result_type)
-    assert table is not None
-    types = tables.column_types(result_type)
-    assert tuple(types) == table.columns
+@pytest.mark.parametrize("name", [".".join(command.split()[:2]) for command in (*PER_WEBSITE, *SINGLE)])
+def test_the_type_of_each_documented_column_is_known(name: str) -> None:
+    result_type = OPERATIONS[name if name in OPERATIONS else name.partition(".")[0]].result
+    layout = layout_of(result_type)
+    assert layout is not None
+    types = column_types(result_type)
+    assert tuple(types) == layout.columns
     assert "json" not in types.values()

@@ -52,8 +52,8 @@ def test_the_bar_is_gone_when_the_table_comes(interrupted: bool) -> None:  # noq
             process.send_signal(signal.SIGINT)
         seen = read_terminal(parent, until=b"interrupted: " if interrupted else b"0 failed")
         process.wait()
-    assert b"\x1b[?25h" in seen[: seen.index(b"website id")]
-    assert "\u2501".encode() not in seen[seen.index(b"website id") :]
+    assert b"\x1b[?25h" in seen[: seen.index(b"domain ")]
+    assert "\u2501".encode() not in seen[seen.index(b"domain ") :]
 
 
 @pytest.mark.parametrize("kind", ["ndjson", "csv"])
@@ -65,15 +65,17 @@ def test_lines_that_come_on_a_terminal_have_no_bar_among_them(kind: str) -> None
     assert seen.splitlines()[-1].startswith(b"20 websites in ")
 
 
-def test_a_narrow_terminal_has_fewer_columns_and_whole_ids() -> None:
-    for columns, last in ((80, b"top url"), (140, b"last updated")):
+def test_a_wide_terminal_has_more_columns_and_whole_ids() -> None:
+    for columns, last in ((80, "top url"), (120, "last updated (UTC)"), (140, "website id")):
         with on_terminal("--sandbox", "3", "--limit", "5", columns=columns) as (process, parent, _):
             seen = read_terminal(parent, until=b"0 failed")
             process.wait()
-        title, *rows, _ = seen[seen.index(b"website id") :].decode().splitlines()
-        assert last.decode() in title
-        assert {row.split()[0] for row in rows} == set(IDS)
-        assert all(len(row) <= columns for row in rows)
+        title, *rows, _ = seen[seen.index(b"domain ") :].decode().splitlines()
+        assert title.removesuffix("\x1b[0m").endswith(last)
+        assert all(len(re.sub(r"\x1b\[\d*m", "", row)) <= columns for row in rows)
+        assert len(rows) == len(IDS)
+        if last == "website id":
+            assert {row.split()[-1] for row in rows} == set(IDS)
 
 
 def test_ids_can_be_typed_and_ctrl_c_leaves_the_terminal_as_it_was() -> None:

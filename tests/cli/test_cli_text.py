@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import io
 import json
 import os
@@ -14,18 +15,24 @@ import termios
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_helpers import COMMAND, EVIL, PAGES, api_url, controls_in, on_terminal, read_terminal
+from cli_helpers import COMMAND, EVIL, PAGES, Terminal, api_url, controls_in, on_terminal, read_terminal
 from helpers import unique_key
+from hypothesis import given
+from hypothesis import strategies as st
 from raw_server import RawServer
 
-from zenovay_async import HeatmapPages
+from zenovay_async import AnalyticsOverview, HeatmapPages, QueryAnswer, VisitorPage
+from zenovay_async._protocol.text import is_printable
 from zenovay_async.cli import main
-from zenovay_async.cli.output import Format, make_writer
+from zenovay_async.cli.output import make_writer
+from zenovay_async.cli.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aioresponses import aioresponses
+
+    from zenovay_async.cli.writer import Format
 
 FORMATS = ["table", "json", "ndjson", "csv"]
 PAGE = {"url": EVIL, "total_interactions": 1, "last_updated": "2026-05-01T00:00:00Z"}
@@ -216,3 +223,55 @@ def test_a_stream_of_any_kind_may_stand_in_for_a_standard_one(
     monkeypatch.setattr(sys, stream, written)
     assert main([*PAGES, "..", "--sandbox", "1"]) == 1
     assert "expected an ID" in (written.getvalue() + capsys.readouterr().err)
+
+
+STRANGE = st.lists(
+    st.sampled_from([*EVIL, "[", "]", "/", "red", "bold", "\x1b[31m", "\u202e", ",", '"', "=", "a"])
+).map("".join)
+
+
+@given(STRANGE, STRANGE, STRANGE, st.sampled_from(["table", "csv"]))
+def test_no_text_of_any_field_or_name_controls_a_terminal(name: str, text: str, domain: str, kind: Format) -> None:
+    days = [{"date": "2026-05-01", "total_visitors": 1, "unique_visitors": 1, "page_views": 1, "extra": {name: text}}]
+    results = (
+        (AnalyticsOverview, {"website": {"domain": domain}, "daily_stats": days}),
+        (QueryAnswer, {"results": {"columns": [name, "b"], "rows": [[text, {name: text}]]}}),
+        (VisitorPage, {"visitors": [{"landing_page": text, "referrer": name, "visited_at": text}]}),
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        # A terminal without styles of our own.
+        patched.setenv("TERM", "dumb")
+        for result_type, result in results:
+            file = Terminal()
+            view = View((f"extra.{name}",)) if result_type is AnalyticsOverview else View()
+            writer = make_writer(kind, result_type, file, per_website=True, name="any", view=view)
+            for website_id in ("a", text):
+                writer.add(website_id, result)
+            writer.close()
+            assert set(file.getvalue()) & set(map(chr, range(32))) <= {"\n"}
+            assert is_printable(file.getvalue().replace("\n", ""))
+
+
+@given(STRANGE, st.lists(STRANGE, min_size=1))
+def test_names_and_values_in_csv_come_back_as_they_were_and_safe_ones_with_an_apostrophe(
+    name: str, texts: list[str]
+) -> None:
+    for safe in (False, True):
+        file = io.StringIO()
+        writer = make_writer("csv", AnalyticsOverview, file, per_website=True, name="any", csv_safe=safe)
+        writer.add("x", {"daily_stats": [{"date": "2026-05-01", "extra": {name: text}} for text in texts]})
+        writer.close()
+        titles, *rows = csv.reader(io.StringIO(file.getvalue(), newline=""))
+        assert titles[-1] == f"extra.{name}"
+        assert [row[-1].removeprefix("'") if safe else row[-1] for row in rows] == [
+            text.removeprefix("'") if safe else text for text in texts
+        ]
+        assert not safe or not any(row[-1].lstrip().startswith(("=", "+", "-", "@")) for row in rows)
+
+
+def test_markup_of_rich_is_text_as_any_other(capsys: pytest.CaptureFixture[str], canned: aioresponses) -> None:
+    url = "[red]/[/red] :smile: [link=https://evil.example]x[/link]"
+    page = {**PAGE, "url": url}
+    canned.get(api_url("heatmaps/x/pages"), payload={"success": True, "data": {"pages": [page]}})
+    assert main([*PAGES, "x"]) == 0
+    assert url in capsys.readouterr().out

@@ -86,7 +86,7 @@ class Layout:
             columns = self.own_columns(plain)
         else:
             found = [dict(_flattened(row)) for row in found]
-            columns = tuple(dict.fromkeys((*self.columns, *(name for row in found for name in row if _is_extra(name)))))
+            columns = tuple(dict.fromkeys((*self.columns, *(name for row in found for name in row if is_extra(name)))))
         return Rows(columns, [{name: row.get(name) for name in columns} for row in found])
 
     def count(self, result: Any) -> int:
@@ -164,7 +164,8 @@ def _flattened(row: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _is_extra(name: str) -> bool:
+def is_extra(name: str) -> bool:
+    """Whether a column is of an undocumented field."""
     return name.startswith("extra.") or ".extra." in name
 
 

@@ -39,6 +39,7 @@ class Batches:
         self._lines = outputs.lines
         self._resumable = outputs.resumable
         self._path = path
+        self._is_closed = False
 
     async def fetch(self) -> int:
         """Fetch all; returns the exit code.
@@ -158,6 +159,11 @@ class Batches:
 
     def _close(self) -> None:
         """Write the results that are not written yet, now that it can be said if there is no room for them."""
-        self._writer.close()
-        if self._resumable is not None:
-            self._resumable.file.flush()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self._writer.close()
+        finally:
+            if self._resumable is not None:
+                self._resumable.file.flush()

@@ -15,12 +15,14 @@ from typing import IO, TYPE_CHECKING, Any
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import is_printable, printable
 from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, has_extra_columns
+from zenovay_async.cli.view import row_names
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from zenovay_async._tables.layout import Layout, Row
+    from zenovay_async.cli.view import View
 
 _QUOTED = re.compile(r'[",\r\n]')
 # Some spreadsheets take these for the ends of cells as well.
@@ -31,20 +33,27 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 class CsvLines(Writer):
     """The rows of each result, with the ID of its website first; a header line before the first.
 
-    It streams if all results have the same columns. Else it writes all at the end, with the columns of all.
+    It streams if the columns are known before the results come, because those that are named, or all, are documented.
+    Else, and if the rows are sorted, it writes all at the end.
 
     Args:
         result_type: Type of the results.
         layout: Its layout.
         file: Where to write.
+        view: The columns and the order of the rows.
         per_website: Whether there is a result for each website, and not a single one.
         safe: Whether to keep spreadsheets from running cells.
     """
 
-    def __init__(self, result_type: Any, layout: Layout, file: IO[str], *, per_website: bool, safe: bool) -> None:
-        self.streams = not has_extra_columns(result_type)
+    def __init__(
+        self, result_type: Any, layout: Layout, file: IO[str], view: View, *, per_website: bool, safe: bool
+    ) -> None:
+        documented = row_names(layout, "csv", per_website=per_website)
+        is_known = set(view.columns) <= set(documented) if view.columns else not has_extra_columns(result_type)
+        self.streams = is_known and view.sort is None
         self._layout = layout
         self._file = file
+        self._view = view
         self._safe = safe
         self._on_terminal = file.isatty()
         self._has_header = False
@@ -58,22 +67,27 @@ class CsvLines(Writer):
         rows = [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in found]
         if key_name is not None and KEY_NAME not in self._columns:
             self._columns = {KEY_NAME: None, **self._columns}
+        self._columns.update(dict.fromkeys(columns))
         if self.streams:
             self._write(rows)
         else:
-            self._columns.update(dict.fromkeys(columns))
             self._rows += rows
 
     def close(self) -> None:
-        self._write(self._rows)
-        self._rows = []
+        error = None
+        if self._rows:
+            self._view, error = self._view.fitted({KEY_NAME: None, **self._columns})
+        self._write(self._view.sorted(self._rows))
+        if error is not None:
+            raise error
 
     def _write(self, rows: list[Row]) -> None:
-        if not self._has_header and self._columns:
+        columns = self._view.columns or tuple(self._columns)
+        if not self._has_header and columns:
             self._has_header = True
-            self._write_line(self._columns)
+            self._write_line(columns)
         for row in rows:
-            self._write_line(row.get(column) for column in self._columns)
+            self._write_line(row.get(column) for column in columns)
         self._file.flush()
 
     def _write_line(self, values: Iterable[Any]) -> None:

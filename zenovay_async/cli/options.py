@@ -11,7 +11,7 @@ from cyclopts import CycloptsError, Group, Parameter, validators
 
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async.cli.log_lines import LogFormat  # noqa: TC001 - cyclopts reads the annotations
-from zenovay_async.cli.output import Format  # noqa: TC001 - same
+from zenovay_async.cli.writer import Format  # noqa: TC001 - same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +86,21 @@ class Common:
             allow_leading_hyphen=True,
             help="File to write, replaced when the run is whole; - for standard output.",
         ),
+    ] = None
+    columns: Annotated[
+        str | None, Parameter(group=_OUTPUT, help="Columns to show, in this order, such as url,last_updated.")
+    ] = None
+    sort: Annotated[
+        str | None,
+        Parameter(
+            group=_OUTPUT,
+            allow_leading_hyphen=True,
+            help="Column to sort the rows by; the greatest first with - before it, as in --sort -last_updated.",
+        ),
+    ] = None
+    tz: Annotated[
+        str | None,
+        Parameter(group=_OUTPUT, help="Time zone of tables: UTC, local, or a name such as Europe/Zurich."),
     ] = None
     csv_safe: Annotated[
         bool,

@@ -39,6 +39,7 @@ from zenovay_async.cli.report_file import ReportFile
 from zenovay_async.cli.resumable import files_beside, is_in_use, open_resumable
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals, restored_signals
+from zenovay_async.cli.view import make_view
 from zenovay_async.cli.websites import check_websites, find_websites
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.resumable import Resumable, Start
     from zenovay_async.cli.signals import Ended
+    from zenovay_async.cli.view import View
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Opened:
         resumable: What keeps those of many websites if the run ends early; ``None`` if nothing does.
         lines: Where to say what happens.
         report_file: Reports what the run did.
+        view: What of the results is shown, and how.
     """
 
     keys: list[NamedKey]
@@ -86,6 +89,7 @@ class Opened:
     resumable: Resumable | None
     lines: LogLines
     report_file: ReportFile
+    view: View
 
 
 def run(job: Job) -> int:
@@ -97,13 +101,14 @@ def run(job: Job) -> int:
             check_distinct(options, _kept_in(job))
             if job.request.operation.is_per_website:
                 check_websites(options, job.ids)
+            view = _view(job)
             keys = stack.enter_context(open_keys(options.keys_from))
             report_file = ReportFile(options.report, [key.name for key in keys])
         except ConfigurationError as error:
             return print_error(error, USAGE, lines)
         code = FAILED
         try:
-            code = _run_to_end(job, keys, lines, report_file)
+            code = _run_to_end(job, keys, lines, report_file, view)
         finally:
             try:
                 report_file.write(code)
@@ -112,7 +117,7 @@ def run(job: Job) -> int:
         return code
 
 
-def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: ReportFile) -> int:
+def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: ReportFile, view: View) -> int:
     options = job.options
     is_resumable = False
     try:
@@ -122,7 +127,7 @@ def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: Re
             _open_output(job, is_resumable=is_resumable) as (file, resumable),
         ):
             report_file.begin()
-            return asyncio.run(_run(job, Opened(keys, listed, file, resumable, lines, report_file)))
+            return asyncio.run(_run(job, Opened(keys, listed, file, resumable, lines, report_file, view)))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ZenovayError as error:
@@ -133,6 +138,18 @@ def _run_to_end(job: Job, keys: list[NamedKey], lines: LogLines, report_file: Re
     except OSError as error:
         report_file.record_error(error)
         return end_output(error, options.output, STOPPED if is_resumable else FAILED, lines)
+
+
+def _view(job: Job) -> View:
+    options, operation = job.options, job.request.operation
+    return make_view(
+        options.format,
+        operation.result,
+        per_website=operation.is_per_website,
+        columns=options.columns,
+        sort=options.sort,
+        tz=options.tz,
+    )
 
 
 def _is_resumable(job: Job) -> bool:
@@ -220,6 +237,7 @@ async def _send(job: Job, opened: Opened, ended: Ended) -> int:
             name=_name(job.request),
             path=options.output,
             csv_safe=options.csv_safe,
+            view=opened.view,
         )
         if not operation.is_per_website:
             (client,) = clients.all

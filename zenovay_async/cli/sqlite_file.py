@@ -13,8 +13,6 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import replace_half_surrogates
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zenovay_async._tables.layout import ColumnType
+    from zenovay_async.cli.view import View
 
 # Seconds to wait for another program that writes to the file.
 _MAX_WAIT = 5.0
@@ -44,6 +43,7 @@ class SqliteFile(Writer):
         result_type: Type of the results; one without columns is kept as JSON, in a column ``data``.
         path: The database; created if there is none.
         name: Name of the operation.
+        view: The columns; those that name the source of a row are always there, and first.
         per_website: Whether there is a result for each website, and not a single one, which replaces all rows.
 
     Raises:
@@ -53,12 +53,15 @@ class SqliteFile(Writer):
 
     streams = True
 
-    def __init__(self, result_type: Any, path: Path, name: str, *, per_website: bool) -> None:
+    def __init__(self, result_type: Any, path: Path, name: str, view: View, *, per_website: bool) -> None:
         self._layout = layout_of(result_type)
         # Without columns of the type, each result has its own.
         self._types: dict[str, ColumnType | None] = {"data": "json"}
         if self._layout is not None:
             self._types = {**column_types(result_type)}
+        self._view = view
+        self._found: set[str] = set()
+        self._has_rows = False
         self._path = path
         self._name = name.replace(".", "_")
         self._per_website = per_website
@@ -68,10 +71,12 @@ class SqliteFile(Writer):
         self._check()
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
-        types, rows = self._types, [{"data": msgspec.to_builtins(result)}]
+        types, rows = self._types, [{"data": result}]
         if self._layout is not None:
             found, rows = self._layout.rows_of(result)
-            types = dict.fromkeys(found) | types
+            types = self._chosen(dict.fromkeys(found) | types)
+            self._found.update(found)
+            self._has_rows = self._has_rows or bool(rows)
         first = {} if key_name is None else {KEY_NAME: key_name}
         if self._per_website:
             first[WEBSITE_ID] = website_id
@@ -91,7 +96,16 @@ class SqliteFile(Writer):
         if not self._has_table:
             first = {WEBSITE_ID: _TEXT} if self._per_website else {}
             with self._transaction() as connection:
-                self._ensure_table(connection, first | _declared(self._types, first))
+                self._ensure_table(connection, first | _declared(self._chosen(self._types), first))
+        if self._has_rows:
+            _, error = self._view.fitted({KEY_NAME, WEBSITE_ID, *self._types, *self._found})
+            if error is not None:
+                raise error
+
+    def _chosen(self, types: dict[str, ColumnType | None]) -> dict[str, ColumnType | None]:
+        """The columns that are named, or else all, but for those of the source."""
+        names = self._view.columns or types
+        return {name: types.get(name) for name in names if name not in {KEY_NAME, WEBSITE_ID} or name in types}
 
     def _check(self) -> None:
         """Raise before a request is sent, rather than when its result cannot be kept."""

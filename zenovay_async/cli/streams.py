@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
@@ -21,6 +21,8 @@ ENCODING_ERRORS = "zenovay_async.cli"
 """Name of the handler that replaces what an encoding lacks: bars by ASCII, other characters by a mark."""
 
 _LOOKALIKES = {**dict.fromkeys("█▉▊▋▌▍▎▏", "#"), "…": "~"}
+# The width of a table that goes to no terminal, in characters.
+_PIPE_WIDTH = 160
 _REPLACEMENT = "\ufffd".encode()
 _STDERR = 2
 
@@ -44,6 +46,11 @@ class OutputConsole(Console):
     def on_broken_pipe(self) -> None:
         """Raise the error that led here."""
         raise BrokenPipeError
+
+
+def console_of(file: IO[str]) -> OutputConsole:
+    """A console for the results: as wide as the terminal, and in a pipe as wide as a table may be."""
+    return OutputConsole(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False)
 
 
 @contextlib.contextmanager

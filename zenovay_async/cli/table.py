@@ -1,235 +1,222 @@
-"""Tables for people: the rows of one website, a line for each of many, a summary of the usage."""
+"""Tables for people: the rows of one website, or a line for each of many."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
-import msgspec
-from rich.cells import cell_len
-from rich.table import Table as Grid
-from rich.text import Text
+from rich.segment import Segment
 
-from zenovay_async import Usage
-from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import printable
-from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID
-from zenovay_async.cli.streams import OutputConsole
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, column_types
+from zenovay_async.cli.blocks import has_blocks, sparkline
+from zenovay_async.cli.cells import is_number, show_value
+from zenovay_async.cli.cohorts import are_cohorts, print_cohorts
+from zenovay_async.cli.grid import BLOCKS, Column, print_grid, print_lines
+from zenovay_async.cli.streams import console_of
+from zenovay_async.cli.time_zones import Clock, read_time
+from zenovay_async.cli.view import DOMAIN, LAST_UPDATED, line_names, row_names, top_name
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from zenovay_async._tables.layout import Layout, Row
+    from zenovay_async._tables.layout import ColumnType, Layout, Row
+    from zenovay_async.cli.view import View
 
-# Widths in characters: of a table that is no terminal's, of a full bar, between columns, of text that may be cut.
-_PIPE_WIDTH = 160
-_BAR = 16
-_GAP = 2
-_TEXT = 12
+# The column of days, that of their number, and the sparkline that is shown in its place.
+_DATE, _DAYS, _TREND = "date", "days", "trend"
 
-# Where floats have more digits than they know.
-_EXPONENT = 1e16
+# Of one day, there is nothing to draw.
+_LEAST_DAYS = 2
+
+# Widths in characters: of a sparkline, and to which domains and other text may be cut.
+_SHORTEST_TREND, _LONGEST_TREND = 7, 30
+_LONG_NAME, _SHORT_TEXT = 30, 12
 
 
-class Rows(Writer):
-    """The rows of one website, or a line for each of many, the busiest first."""
+class Source(NamedTuple):
+    """Where rows come from; two keys may reach the same website.
 
-    def __init__(self, layout: Layout, file: IO[str]) -> None:
+    Attributes:
+        key_name: Name of the key, of a run with several keys.
+        website_id: ID of the website; ``""`` for a result that belongs to none.
+    """
+
+    key_name: str | None
+    website_id: str
+
+
+class ResultTable(Writer):
+    """The rows of one website, or a line for each of many, the busiest first.
+
+    Columns that are named decide which of both it is, where only one of them has such columns.
+
+    Args:
+        result_type: Type of the results.
+        layout: Its layout.
+        file: Where to write.
+        view: The columns and their order, and the time zone.
+        per_website: Whether there is a result for each website, and not a single one.
+    """
+
+    def __init__(self, result_type: Any, layout: Layout, file: IO[str], view: View, *, per_website: bool) -> None:
         self._layout = layout
-        self._console = _console(file)
-        # Two keys may reach the same website.
-        self._websites: dict[tuple[str | None, str], list[Row]] = {}
-        self._domains: Mapping[str, str] = {}
-        self._columns: tuple[str, ...] = ()
-        self._missing = False
+        self._view = view
+        self._console = console_of(file)
+        self._clock = Clock(view.zone)
+        self._has_blocks = has_blocks(file)
+        self._of_rows = row_names(layout, "table", per_website=per_website)
+        self._of_lines = line_names(layout) if per_website else ()
+        self._types: dict[str, ColumnType] = {**column_types(result_type)}
+        if layout.label is not None:
+            self._types[top_name(layout)] = self._types[layout.label]
+        self._results: dict[Source, list[Row]] = {}
+        self._domains: dict[str, str] = {}
+        # An ordered set.
+        self._found: dict[str, None] = {}
+        self._is_incomplete = False
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
-        self._columns, self._websites[key_name, website_id] = self._layout.rows_of(result)
+        columns, self._results[Source(key_name, website_id)] = self._layout.rows_of(result)
+        self._found |= dict.fromkeys(columns)
+        domain = _domain_in(result)
+        if domain is not None:
+            self._domains.setdefault(website_id, domain)
 
     def record_domains(self, domains: Mapping[str, str]) -> None:
-        self._domains = domains
+        self._domains |= domains
 
     def add_failure(self, failure: dict[str, Any]) -> None:  # noqa: ARG002 - stderr has the failure
-        self._missing = True
+        self._is_incomplete = True
 
     def record_early_end(self) -> None:
-        self._missing = True
+        self._is_incomplete = True
 
     def close(self) -> None:
         # Rows do not name their website, so they are shown only if one website was requested.
-        one = len(self._websites) == 1 and not self._missing
-        # Those of the only website, where each has its own.
-        columns = self._layout.columns[: self._layout.shown] or self._columns
-        named = [({KEY_NAME: key_name} if key_name is not None else {}, site) for key_name, site in self._websites]
-        if one:
-            ((first, _),) = named
-            rows = [{**first, **row} for found in self._websites.values() for row in found]
-            self._print(rows, (*first, *columns))
-        elif self._layout.noun is None:
-            rows = [
-                {**self._names(site), **row, **first, WEBSITE_ID: site}
-                for (first, site), found in zip(named, self._websites.values(), strict=True)
-                for row in found
-            ]
-            # Only the rows that are websites have their IDs, and their domains.
-            if "id" not in columns or any(row["id"] != row[WEBSITE_ID] for row in rows):
-                columns = (*self._names(""), *(column for column in columns if column not in self._names("")))
-            has_key = any(KEY_NAME in row for row in rows)
-            self._print(rows, (KEY_NAME, *columns) if has_key else columns)
-        elif self._websites:
-            found = zip(named, self._websites.values(), strict=True)
-            self._print([{**first, **self._summary(site, rows)} for (first, site), rows in found], ())
+        is_one = len(self._results) == 1 and not self._is_incomplete
+        names = set(self._view.names)
+        if not names <= set(self._of_lines):
+            has_lines = False
+        elif not names <= {*self._of_rows, *self._found}:
+            has_lines = True
+        else:
+            has_lines = not is_one and bool(self._of_lines)
+        if not has_lines:
+            self._print_rows(is_one=is_one)
+        elif self._results:
+            self._print_lines()
 
-    def _names(self, website_id: str) -> Row:
-        """What names a website: its domain, in a table where one is known, and its ID."""
-        has_domains = any(site in self._domains for _, site in self._websites)
-        named = {"domain": self._domains.get(website_id)} if has_domains else {}
-        return {**named, WEBSITE_ID: website_id}
-
-    def _summary(self, website_id: str, rows: list[Row]) -> Row:
-        measure, label = self._layout.measure, self._layout.label
-        top: Row = {}
+    def _print_rows(self, *, is_one: bool) -> None:
+        rows = [{**self._names(source), **row} for source, found in self._results.items() for row in found]
+        error = None
         if rows:
-            top = max(rows, key=lambda row: row[measure] or 0) if measure else rows[0]
-        summary: Row = {**self._names(website_id), self._layout.noun or "rows": len(rows)}
-        if measure:
-            summary[measure] = sum(row[measure] or 0 for row in rows)
-        if label:
-            summary[f"newest {label}" if measure is None else f"top {label}"] = top.get(label, "")
-        if "last_updated" in self._layout.columns:
-            times = [row["last_updated"] for row in rows if row["last_updated"]]
-            summary["last_updated"] = max(times, key=datetime.fromisoformat, default="")
-        return summary
-
-    def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
+            self._view, error = self._view.fitted({**dict.fromkeys(self._of_rows), **self._found})
+        if is_one and not self._view.names and error is None:
+            if are_cohorts(self._layout) and print_cohorts(self._console, rows):
+                return
+            self._print_trend(rows)
         measure = self._layout.measure
         # Days keep their order; other rows with a measure are ranked by it.
-        if measure and not (columns and "date" in columns):
-            rows = sorted(rows, key=lambda row: row[measure] or 0, reverse=True)
-        shown, room = _fitting(columns or tuple(rows[0] if rows else ()), rows, self._console.width)
-        bar = measure if room >= _BAR + _GAP else None
-        table = Grid(box=None, pad_edge=False, header_style="bold")
-        for column in shown:
-            title = Text(printable(column.name.replace("_", " ")), no_wrap=True, overflow="ellipsis")
-            table.add_column(title, justify="right" if column.number else "left", no_wrap=column.whole)
-            if column.name == bar:
-                table.add_column("", no_wrap=True)
-        most = max((row[measure] or 0 for row in rows), default=0) if measure else 0
-        for row in rows:
-            cells: list[Text] = []
-            for column in shown:
-                cells.append(Text(_shown(row.get(column.name)), no_wrap=True, overflow="ellipsis"))
-                if column.name == bar:
-                    cells.append(_bar(row[column.name] or 0, most))
-            table.add_row(*cells)
-        self._console.print(table)
+        if measure is not None and _DATE not in self._layout.columns:
+            rows.sort(key=lambda row: row[measure] or 0, reverse=True)
+        # Those of the results, where each has its own.
+        columns = self._layout.columns[: self._layout.shown] or tuple(self._found)
+        # Rows that are websites have their IDs, and their domains.
+        if not is_one and any(row.get("id") != row[WEBSITE_ID] for row in rows):
+            columns = self._with_names(columns)
+        self._print(self._view.sorted(rows), columns)
+        if error is not None:
+            raise error
 
+    def _print_lines(self) -> None:
+        lines = [self._line(source, rows) for source, rows in self._results.items()]
+        order = self._layout.measure or _noun(self._layout)
+        lines.sort(key=itemgetter(order), reverse=True)
+        names = (KEY_NAME, DOMAIN, WEBSITE_ID)
+        columns = self._with_names(tuple(name for name in self._of_lines if name not in names))
+        self._print(self._view.sorted(lines), columns)
 
-class _Column:
-    """A column of a table.
+    def _line(self, source: Source, rows: list[Row]) -> Row:
+        measure, label = self._layout.measure, self._layout.label
+        line: Row = {**self._names(source), _noun(self._layout): len(rows)}
+        if measure is not None:
+            line[measure] = sum(row[measure] or 0 for row in rows)
+            line[_TREND] = sparkline([row[measure] for row in rows], _LONGEST_TREND)
+        if label is not None and rows:
+            top = rows[0] if measure is None else max(rows, key=lambda row: row[measure] or 0)
+            line[top_name(self._layout)] = top[label]
+        if LAST_UPDATED in self._layout.columns:
+            times = [(time, row[LAST_UPDATED]) for row in rows if (time := read_time(row[LAST_UPDATED])) is not None]
+            line[LAST_UPDATED] = max(times, key=itemgetter(0), default=(None, None))[1]
+        return line
 
-    Attributes:
-        name: Its name.
-        number: Whether it has numbers.
-        whole: Whether its values must not be cut.
-        room: The least width, in characters.
-    """
+    def _names(self, source: Source) -> Row:
+        """What names the source of a row."""
+        named = {DOMAIN: self._domains.get(source.website_id), WEBSITE_ID: source.website_id}
+        return {KEY_NAME: source.key_name, **(named if source.website_id else {})}
 
-    def __init__(self, name: str, rows: list[Row]) -> None:
+    def _with_names(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """Columns and those that name the source: the domain first, and the ID last if the domain is enough."""
+        domains = [(source.key_name, self._domains.get(source.website_id)) for source in self._results]
+        known = [domain for domain in domains if domain[1] is not None]
+        others = tuple(column for column in columns if column not in {DOMAIN, WEBSITE_ID})
+        if not known:
+            return (WEBSITE_ID, *columns)
+        if len(set(known)) < len(domains):
+            return (DOMAIN, WEBSITE_ID, *others)
+        return (DOMAIN, *others, WEBSITE_ID)
+
+    def _print_trend(self, rows: list[Row]) -> None:
+        """Print the days of one website as a line."""
+        measure = self._layout.measure
+        if measure is None or _DATE not in self._layout.columns or not self._has_blocks:
+            return
+        values = [row[measure] for row in rows]
+        known = [value for value in values if value is not None]
+        if len(known) < _LEAST_DAYS:
+            return
+        total, least, most = (show_value(value) for value in (sum(known), min(known), max(known)))
+        title, figures = f"{measure.replace('_', ' ')}  ", f"  {total} in all, {least} to {most} a day\n\n"
+        room = self._console.width - len(title + figures.rstrip())
+        if room >= _SHORTEST_TREND:
+            trend = Segment(sparkline(values, room), BLOCKS)
+            print_lines(self._console, [Segment(title), trend, Segment(figures)])
+
+    def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
+        if any(source.key_name is not None for source in self._results):
+            columns = (KEY_NAME, *columns)
+        named = self._view.columns
+        made = [self._column(name, rows) for name in named or columns]
+        print_grid(self._console, made, all_columns=bool(named))
+
+    def _column(self, name: str, rows: list[Row]) -> Column:
         values = [row.get(name) for row in rows]
-        self.name = name
-        self.number = any(map(_is_number, values))
-        self.whole = self.number or name in {"id", "website_id"} or any(map(_as_time, values))
-        width = max(map(cell_len, (printable(name), *map(_shown, values))))
-        self.room = width if self.whole else min(width, _TEXT)
+        kind = self._types.get(name)
+        title = printable(name.replace("_", " "))
+        if self._has_blocks and name == _DAYS and any(_TREND in row for row in rows):
+            trends = [row[_TREND] for row in rows]
+            return Column(title, trends, is_whole=True, styles=[BLOCKS] * len(trends))
+        is_time = kind == "time" or (name not in self._types and any(read_time(value) for value in values))
+        has_numbers = kind in {"integer", "number"} or any(map(is_number, values))
+        return Column(
+            title + self._clock.title if is_time else title,
+            [show_value(value, self._clock if is_time else None) for value in values],
+            to_right=has_numbers,
+            is_whole=has_numbers or is_time or name in {"id", WEBSITE_ID},
+            most_cut=_LONG_NAME if name == DOMAIN else _SHORT_TEXT,
+            is_spare=name == WEBSITE_ID,
+            bars=[value or 0 for value in values] if name == self._layout.measure else (),
+        )
 
 
-def _fitting(names: Iterable[str], rows: list[Row], room: int) -> tuple[list[_Column], int]:
-    """The first columns, as many as fit, and the remaining width."""
-    fitting: list[_Column] = []
-    for name in names:
-        column = _Column(name, rows)
-        if fitting and column.room > room:
-            break
-        fitting.append(column)
-        room -= column.room + _GAP
-    return fitting, room
+def _noun(layout: Layout) -> str:
+    return line_names(layout)[3]
 
 
-class UsageSummary(Writer):
-    """The key, the plan, the rate limit and the monthly quota."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._console = _console(file)
-
-    def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:  # noqa: ARG002 - of no website
-        usage = msgspec.convert(result, Usage)
-        key, quota = usage.api_key, usage.usage
-        limit, resets_at = quota.monthly_limit, quota.monthly_reset_at
-        used = f"{quota.monthly_requests:,}"
-        per_minute = usage.rate_limits.requests_per_minute
-        grid = Grid.grid(padding=(0, 2))
-        name, permission = key.name or key.id or "unknown", key.permission or "permission unknown"
-        grid.add_row("key", Text(printable(f"{name}, {permission}")))
-        grid.add_row("plan", Text(printable(usage.subscription.tier or "unknown")))
-        grid.add_row("rate limit", Text("unknown" if per_minute is None else f"{per_minute:,} requests a minute"))
-        if limit and limit > 0:
-            bar = _bar(min(quota.monthly_requests, limit), limit)
-            share = f" {quota.monthly_requests / limit:.0%}"
-            grid.add_row("quota", Text.assemble(f"{used} of {limit:,} requests  ", bar, share))
-            remaining = limit - quota.monthly_requests if quota.monthly_remaining is None else quota.monthly_remaining
-            grid.add_row("remaining", Text(f"{max(0, remaining):,}"))
-        else:
-            grid.add_row("quota", Text(f"{used} requests"))
-        if resets_at is not None:
-            days = max(0, (resets_at - datetime.now(UTC)).days)
-            grid.add_row("resets", Text(f"{_in_utc(resets_at)}, in {days} days"))
-        self._console.print(grid)
-
-
-def _console(file: IO[str]) -> OutputConsole:
-    return OutputConsole(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "" if value is None else str(value).lower()
-    if isinstance(value, (int, float)):
-        # Years and IDs are text, so a number is a quantity. Python writes a float that is greater with an exponent.
-        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT
-        return f"{value:,.0f}" if is_whole else f"{value:,}"
-    # Minutes are enough for people, and one zone for all; the other formats have the whole time.
-    if (time := _as_time(value)) is not None:
-        return f"{time:%Y-%m-%d %H:%M}"
-    return printable(value if isinstance(value, str) else encode_json(value))
-
-
-def _as_time(value: Any) -> datetime | None:
-    """A time in UTC, of text that is one."""
-    # Text without a zone is at most that long, and no time of the API.
-    if not isinstance(value, str) or len(value) < 20 or value[10] != "T":  # noqa: PLR2004 - the shape of ISO 8601
-        return None
-    try:
-        return datetime.fromisoformat(value).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _in_utc(time: datetime) -> str:
-    try:
-        return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    except OverflowError:
-        # The ends of the calendar, in a zone that is beyond them: a server's word for never.
-        return f"{time:%Y-%m-%d %H:%M}"
-
-
-def _bar(value: float, most: float) -> Text:
-    # Changes and refunds may be negative, all of them even.
-    eighths = round(value / most * _BAR * 8) if most > 0 else 0
-    full, rest = divmod(max(eighths, 1), 8)
-    return Text("█" * full + ("", *"▏▎▍▌▋▊▉")[rest], style="cyan")
+def _domain_in(result: Any) -> str | None:
+    """The domain of the website that a result names."""
+    website: Any = result.get("website")
+    domain: Any = cast("Row", website).get(DOMAIN) if isinstance(website, dict) else None
+    return domain if isinstance(domain, str) and domain else None

@@ -107,7 +107,18 @@ async def find_websites(options: PerWebsite, ids: tuple[str, ...], listed: FileI
     if len(clients.all) > 1 and not isinstance(source, list):
         source = [website_id async for website_id in source]
     sources.of = dict.fromkeys(clients.all, source)
+    if options.format == "table":
+        await _add_sandbox_domains(sources, clients)
     return sources
+
+
+async def _add_sandbox_domains(sources: Sources, clients: Clients) -> None:
+    """Add the domains of the sandbox's websites, whose list takes no request of anyone's quota."""
+    if clients.sandbox_ids:
+        (client,) = clients.all
+        found = await _list_websites(client)
+        if not isinstance(found, ZenovayError):
+            sources.domains = {website.id: website.domain for website in found.websites if website.domain}
 
 
 async def _list_websites(client: Client) -> WebsiteList | ZenovayError:

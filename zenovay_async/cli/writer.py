@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Format: TypeAlias = Literal["table", "json", "ndjson", "csv", "sqlite", "parquet"]
 
 
 class Writer(ABC):
@@ -27,7 +29,7 @@ class Writer(ABC):
 
         Args:
             website_id: ID of its website; ``""`` for a result that belongs to none.
-            result: The result, or its plain values.
+            result: The plain values of the result, as a journal keeps them.
             key_name: Name of the key that requested it, of a run with several keys.
         """
 
@@ -38,4 +40,8 @@ class Writer(ABC):
         """Record that the run ended before all results came."""
 
     def close(self) -> None:  # noqa: B027 - a format that streams has nothing left
-        """Write the results that are not written yet."""
+        """Write the results that are not written yet.
+
+        Raises:
+            ConfigurationError: No result has a column that is named; all of them are written all the same.
+        """
