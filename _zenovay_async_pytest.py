@@ -78,13 +78,13 @@ def zenovay_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     try:
         marker = read_markers((mark.args, mark.kwargs) for mark in reversed(list(node.iter_markers("zenovay"))))
         sandbox = make_sandbox(marker)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise pytest.UsageError(f"{node.nodeid}: @pytest.mark.zenovay: {error}") from None
     node.stash[_sandbox_key] = sandbox
     with serving(sandbox, monkeypatch):
         yield sandbox
     if not marker.may_leave_faults and not node.stash.get(_failed_key, False):
-        unused = sandbox.unused_faults()
+        unused = sandbox.unused_faults
         if unused:
             pytest.fail(
                 f"faults that no request met: {', '.join(map(str, unused))}; "

@@ -86,7 +86,10 @@ def make_sandbox(marker: Marker) -> Sandbox:
     Raises:
         ValueError: An argument has no such value.
     """
-    sandbox = Sandbox(**marker.options)
+    try:
+        sandbox = Sandbox(**marker.options)
+    except TypeError as error:
+        raise ValueError(f"{', '.join(marker.options)}: {error}") from None
     for text in marker.faults:
         fault, share = parse_fault(text, "fault")
         sandbox.fault(fault, share=share)
