@@ -14,11 +14,12 @@ import zenovay_async.sandbox
 from zenovay_async.sandbox import Sandbox
 
 
-def test_it_imports_nothing_of_the_client() -> None:
+def test_it_imports_nothing_of_the_client_but_to_check_what_users_give_it() -> None:
     folder = Path(zenovay_async.sandbox.__file__).parent
     imported = {
         name
         for file in folder.glob("*.py")
+        if file.name != "own_responses.py"
         for name in re.findall(r"^(?:from|import) (zenovay_async\S*)", file.read_text(), re.MULTILINE)
     }
     assert all(name.startswith("zenovay_async.sandbox") for name in imported)

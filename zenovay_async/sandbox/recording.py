@@ -72,14 +72,19 @@ class Recorder:
         self._lock = threading.Lock()
         self._requests: deque[RecordedRequest] = deque(maxlen=_KEPT)
         self._counts: Counter[tuple[str, int]] = Counter()
-        self.failures: list[BaseException] = []
-        """Why own responses could not be sent."""
+        self.failure: BaseException | None = None
+        """Why an own response could not be sent; the first one."""
 
     def add(self, request: RecordedRequest) -> None:
         """Record a request."""
         with self._lock:
             self._counts[request.operation, request.status] += 1
             self._requests.append(request)
+
+    def fail(self, failure: BaseException) -> None:
+        """Record that an own response could not be sent."""
+        with self._lock:
+            self.failure = self.failure or failure
 
     def requests(self) -> tuple[RecordedRequest, ...]:
         """Return the newest requests, oldest first."""

@@ -76,6 +76,11 @@ class Route(msgspec.Struct, frozen=True):
     website_parameter: str = ""
     operation: str = ""
 
+    @property
+    def has_website(self) -> bool:
+        """Whether a request names a website."""
+        return bool(self.website_parameter) or "{website_id}" in self.path
+
     def website_id(self, arguments: Mapping[str, str], query: Mapping[str, str]) -> str | None:
         """Return the ID of the requested website; ``None`` for a route without one.
 
@@ -129,6 +134,15 @@ class Router:
         """Add a route."""
         self._routes.append((re.compile(_PLACEHOLDER.sub(r"(?P<\1>[^/]+)", route.path)), route))
 
+    @property
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [route for _, route in self._routes]
+
+    def methods(self, path: str) -> list[str]:
+        """Return the methods that a path has."""
+        return [route.method for pattern, route in self._routes if pattern.fullmatch(path)]
+
     def match(self, method: str, path: str) -> Match | None:
         """Return the route of a request, or ``None``."""
         for pattern, route in self._routes:
@@ -139,7 +153,7 @@ class Router:
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document: paths and methods."""
         paths: dict[str, dict[str, Any]] = {}
-        for _, route in self._routes:
+        for route in self.routes:
             paths.setdefault(route.path, {})[route.method.lower()] = {}
         info = {"title": "Zenovay External API (sandbox)", "version": "1.0.0"}
         return {"openapi": "3.1.0", "info": info, "paths": paths}

@@ -21,9 +21,17 @@ from zenovay_async.sandbox.data import FakeData, timestamp
 from zenovay_async.sandbox.faults import Fault, FaultRule
 from zenovay_async.sandbox.keys import PLANS, ApiKey, Plan
 from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders, MonthlyQuota, limit_headers, make_limiter
-from zenovay_async.sandbox.recording import RecordedRequest, Recorder
+from zenovay_async.sandbox.near_misses import did_you_mean, explain_path, explain_website
+from zenovay_async.sandbox.own_responses import (
+    OperationRequest,
+    OwnData,
+    OwnDataFunction,
+    OwnResponse,
+    OwnResponses,
+)
+from zenovay_async.sandbox.recording import RecordedRequest, Recorder, describe
 from zenovay_async.sandbox.routes import ROUTES
-from zenovay_async.sandbox.routing import ApiError, ApiRequest, Match
+from zenovay_async.sandbox.routing import ApiError, ApiRequest, Match, Route
 from zenovay_async.sandbox.server_thread import ServerThread
 
 if TYPE_CHECKING:
@@ -54,6 +62,7 @@ class _Settings(NamedTuple):
 
     keys: dict[str, ApiKey]
     fault_rules: list[FaultRule]
+    own_responses: OwnResponses
     randomness: Any
 
 
@@ -128,6 +137,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._keys: dict[str, ApiKey] = {}
         self._fault_rules: list[FaultRule] = []
+        self._own_responses = OwnResponses()
         self._recorder = Recorder()
         self._is_entered = False
         self._thread: ServerThread | None = None
@@ -226,6 +236,117 @@ class Sandbox:
         with self._lock:
             self._fault_rules.clear()
 
+    @property
+    def unused_faults(self) -> list[FaultRule]:
+        """The faults with ``times=`` that no request met."""
+        with self._lock:
+            return [rule for rule in self._fault_rules if rule.is_unused]
+
+    def respond(
+        self,
+        operation: str,
+        data: OwnData | OwnDataFunction,
+        *,
+        website_id: str | None = None,
+        times: int | None = None,
+    ) -> None:
+        """Respond to an operation with data of your own instead of generated ones.
+
+        The request has to pass all the same: its key, limits, access and parameters are checked, and faults apply.
+        Several own responses may be installed for an operation: those for the website go before those for all, and
+        newer ones before older ones, which apply again after ``times`` responses.
+
+        A list that comes in pages (``analytics.visitors``, ``replays.sessions``, ``insights.list``,
+        ``anomalies.list``) is given as a whole, and sent in pages by the ``offset`` and ``limit`` of the request,
+        without a ``limit`` up to its end; data with a ``pagination`` are sent as they are, as are all other lists.
+
+        Args:
+            operation: Name of the operation: attribute and method of the client, such as ``"heatmaps.pages"``.
+            data: The ``data`` of the response: a dictionary as the API sends it, or a result such as ``HeatmapPages``,
+                checked now against the type of the operation's result; or a function that takes an
+                :class:`OperationRequest` and returns such data, checked when it is called. If they are wrong, or the
+                function raises an error, the response is a 500, and the error is raised at the end of the block, or by
+                the next ``assert_...``.
+            website_id: The website to respond for; ``None`` for all.
+            times: Number of responses; ``None`` for no bound.
+
+        Raises:
+            ValueError: There is no such operation or website, or the data do not fit: names the field, what was given
+                and what is expected.
+        """
+        route = _route_of(operation)
+        if website_id is not None:
+            if not route.has_website:
+                raise ValueError(f"website_id={website_id!r}: {operation} concerns no single website")
+            if website_id not in self._data:
+                raise ValueError(f"website_id={explain_website(website_id, self._data.ids)}")
+        if times is not None and times < 1:
+            raise ValueError(f"times={times!r}: expected an int >= 1")
+        response = OwnResponse(operation, data, website_id, times)
+        with self._lock:
+            self._own_responses.add(response)
+
+    def calls(self, operation: str, *, website_id: str | None = None) -> list[RecordedRequest]:
+        """Return the newest requests of an operation, oldest first.
+
+        Args:
+            operation: Name of the operation, such as ``"heatmaps.pages"``.
+            website_id: Only those that concern this website.
+
+        Raises:
+            ValueError: There is no such operation.
+        """
+        _route_of(operation)
+        return [
+            request
+            for request in self.requests
+            if request.operation == operation and website_id in (None, request.website_id)
+        ]
+
+    def assert_requests(self, n: int, *, operation: str | None = None) -> None:
+        """Raise an ``AssertionError`` that lists the requests unless ``n`` were received.
+
+        Args:
+            n: Number of requests, whatever their responses.
+            operation: Count only requests of this operation.
+
+        Raises:
+            ValueError: There is no such operation.
+        """
+        __tracebackhide__ = True
+        self.assert_own_responses()
+        count = self.count(operation=operation)
+        if count != n:
+            found = self.requests if operation is None else self.calls(operation)
+            of = f" of {operation}" if operation else ""
+            raise AssertionError(f"expected {n} request{'s' * (n != 1)}{of}, received {count}:\n{describe(found)}")
+
+    def assert_no_429(self) -> None:
+        """Raise an ``AssertionError`` that lists the requests if any was rate limited, or the quota exhausted."""
+        __tracebackhide__ = True
+        self.assert_own_responses()
+        count = self.count(status=429)
+        if count:
+            raise AssertionError(f"expected no 429, sent {count}:\n{describe(self._recorder.rate_limited())}")
+
+    def assert_no_repeats(self) -> None:
+        """Raise an ``AssertionError`` that lists the requests if the same data were sent, and paid for, twice.
+
+        The same are GET requests with equal paths and parameters that got the status 200, of whichever API key; of the
+        newest 10,000 requests.
+        """
+        __tracebackhide__ = True
+        self.assert_own_responses()
+        repeats = self._recorder.repeats()
+        if repeats:
+            raise AssertionError(f"expected no request twice, repeated {len(repeats)}:\n{describe(repeats)}")
+
+    def assert_own_responses(self) -> None:
+        """Raise the error why a response given to :meth:`respond` could not be sent, if there is one."""
+        __tracebackhide__ = True
+        if self._recorder.failure is not None:
+            raise self._recorder.failure
+
     def count(self, *, status: int | None = None, operation: str | None = None) -> int:
         """Return the number of requests received.
 
@@ -236,6 +357,8 @@ class Sandbox:
         Raises:
             ValueError: There is no such operation.
         """
+        if operation is not None:
+            _route_of(operation)
         return self._recorder.count(operation, status)
 
     def advance(self, seconds: float) -> None:
@@ -257,12 +380,12 @@ class Sandbox:
     def reset(self) -> None:
         """Go back to the state at the start of the block: what was recorded, added and used since is forgotten.
 
-        These are requests and counts, faults, API keys, the state of rate limits, monthly quotas, and the random
-        numbers. The server and its clock run on; a request that is being served is not recorded.
+        These are requests and counts, faults, own responses, API keys, the state of rate limits, monthly quotas, and
+        the random numbers. The server and its clock run on; a request that is being served is not recorded.
         """
         with self._lock:
             self._recorder = Recorder()
-            self._keys, self._fault_rules, randomness = _copy(self._initial)
+            self._keys, self._fault_rules, self._own_responses, randomness = _copy(self._initial)
             self._rng.setstate(randomness)
 
     def __enter__(self) -> Self:
@@ -283,6 +406,7 @@ class Sandbox:
         if thread is not None:
             thread.stop()
             self._is_entered = False
+            self._end(error)
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -298,6 +422,15 @@ class Sandbox:
     ) -> None:
         await self._stop()
         self._is_entered = False
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Raise why an own response could not be sent, or note it in the error that ended the block."""
+        failure = self._recorder.failure
+        if error is None:
+            self.assert_own_responses()
+        elif failure is not None and failure is not error:
+            error.add_note(f"In the sandbox, an own response could not be sent: {_name(failure)}")
 
     def _enter(self) -> None:
         with self._lock:
@@ -307,7 +440,7 @@ class Sandbox:
             self._initial = self._settings()
 
     def _settings(self) -> _Settings:
-        return _copy(_Settings(self._keys, self._fault_rules, self._rng.getstate()))
+        return _copy(_Settings(self._keys, self._fault_rules, self._own_responses, self._rng.getstate()))
 
     async def _start(self) -> None:
         app = web.Application()
@@ -343,14 +476,14 @@ class Sandbox:
         # A path outside the base path matches no route.
         path = request.path.removeprefix(BASE_PATH) if request.path.startswith(f"{BASE_PATH}/") else ""
         match = ROUTES.match(request.method, path)
-        status, fault = 0, None
+        status, fault, problem = 0, None, ""
         try:
             if self._latency or self._jitter:
                 await asyncio.sleep(self._latency + self._rng.uniform(0, self._jitter))
             fault = self._next_fault(path)
             response = None if fault is None else await fault.respond(request)
             if response is None:
-                response = await self._respond(request, path, match)
+                response, problem = await self._respond(request, path, match)
             if not response.prepared:
                 response.headers["x-request-id"] = request_id
             if request.transport is not None and not request.transport.is_closing():
@@ -368,6 +501,7 @@ class Sandbox:
                     operation=match.route.operation if match else "",
                     website_id=None if match is None else match.requested_website(request.query),
                     fault=None if fault is None else fault.name,
+                    error=problem,
                 )
             )
 
@@ -375,10 +509,12 @@ class Sandbox:
         with self._lock:
             return next((rule.fault for rule in self._fault_rules if rule.matches(path)), None)
 
-    async def _respond(self, request: web.Request, path: str, match: Match | None) -> web.Response:
+    async def _respond(self, request: web.Request, path: str, match: Match | None) -> tuple[web.Response, str]:
+        """Return the response, and the message of an error."""
         if path == "/openapi.json":
-            return web.json_response(ROUTES.openapi())
+            return web.json_response(ROUTES.openapi()), ""
         headers: dict[str, str] = {}
+        problem = ""
         try:
             key = self._authenticate(request)
             try:
@@ -387,9 +523,9 @@ class Sandbox:
             finally:
                 headers.update(self._limit_headers(key))
         except ApiError as error:
-            status, body = error.status, _error_body(error)
+            status, body, problem = error.status, _error_body(error), str(error)
             headers.update(error.headers)
-        return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+        return web.Response(status=status, body=body, content_type="application/json", headers=headers), problem
 
     def _authenticate(self, request: web.Request) -> ApiKey:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -414,20 +550,38 @@ class Sandbox:
         # The documentation does not say whether the API charges a rate limited request; the sandbox does not.
         key.quota.charge(cost)
 
-    async def _call(self, match: Match | None, key: ApiKey, request: web.Request) -> dict[str, Any]:
+    async def _call(self, match: Match | None, key: ApiKey, request: web.Request) -> Any:
         if match is None:
-            raise ApiError(404, "NOT_FOUND", "Not found")
+            near = explain_path(request.method, request.path, BASE_PATH, ROUTES)
+            raise ApiError(404, "NOT_FOUND", f"Not found ({near})")
         route, arguments = match
         if not key.has_plan(route.plan):
             raise ApiError(403, "FORBIDDEN", f"This endpoint requires the {route.plan.title()} plan or higher")
         website_id = route.website_id(arguments, request.query)
         if website_id is not None:
             if website_id not in self._data:
-                raise ApiError(404, "NOT_FOUND", "Website not found")
+                raise ApiError(404, "NOT_FOUND", f"Website not found ({explain_website(website_id, self._data.ids)})")
             if not key.may_read(website_id):
                 raise ApiError(403, "FORBIDDEN", "Access denied to this website")
         body = await request.read()
-        return route.handler(ApiRequest(self._data, key, arguments, website_id or "", request.query, body))
+        # Generated even if it is not sent, as the handler checks the parameters.
+        data = route.handler(ApiRequest(self._data, key, arguments, website_id or "", request.query, body))
+        with self._lock:
+            own = self._own_responses.take(route.operation, website_id)
+        if own is None:
+            return data
+        json = msgspec.json.decode(body) if body else None
+        return self._own_data(own, OperationRequest(own.operation, website_id, request.query, json), data)
+
+    def _own_data(self, own: OwnResponse, request: OperationRequest, generated: dict[str, Any]) -> Any:
+        try:
+            return own.respond(request, with_position="pagination" in generated)
+        except BaseException as error:
+            if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self._recorder.fail(error)
+                message = f"The sandbox could not send an own response: {_name(error)}"
+                raise ApiError(500, "GENERIC_ERROR", message) from None
+            raise
 
     def _limit_headers(self, key: ApiKey) -> dict[str, str]:
         quota = key.quota
@@ -445,13 +599,27 @@ class Sandbox:
         return headers
 
 
+def _name(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _route_of(operation: str) -> Route:
+    routes = {route.operation: route for route in ROUTES.routes}
+    if operation not in routes:
+        near = did_you_mean(operation, routes) or f"; expected one of {', '.join(routes)}"
+        raise ValueError(f"operation={operation!r}: there is no such operation{near}")
+    return routes[operation]
+
+
 def _copy(settings: _Settings) -> _Settings:
     # The rules share the random numbers of the sandbox.
     rules = [copy.copy(rule) for rule in settings.fault_rules]
-    return settings._replace(keys=copy.deepcopy(settings.keys), fault_rules=rules)
+    return settings._replace(
+        keys=copy.deepcopy(settings.keys), fault_rules=rules, own_responses=settings.own_responses.copy()
+    )
 
 
-def _envelope(data: dict[str, Any]) -> bytes:
+def _envelope(data: Any) -> bytes:
     return msgspec.json.encode({"success": True, "data": data, "timestamp": timestamp(datetime.now(UTC))})
 
 
