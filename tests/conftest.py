@@ -8,11 +8,11 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import _zenovay_async_pytest
 import pytest
 from hypothesis import HealthCheck, settings
 from redis_server import RedisServer
 
+import _zenovay_async_pytest
 import zenovay_async
 from zenovay_async import Zenovay
 from zenovay_async.sandbox import Sandbox

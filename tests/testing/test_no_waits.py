@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import until
 
 from zenovay_async import APIConnectionError, ConfigurationError, RateLimitError, RetryScheduled, ServerError, Zenovay
 from zenovay_async.sandbox import Fault, Sandbox
@@ -123,8 +124,7 @@ async def test_a_request_in_flight_takes_its_time() -> None:
         sandbox.fault(Fault.rate_limited("30"), times=1)
         with no_waits() as waits:
             waiting = asyncio.create_task(zenovay.usage())
-            while not sandbox.count():
-                await asyncio.sleep(0)
+            await until(lambda: sandbox.count() > 0)
             sandbox.fault(Fault.latency(0.05), times=1)
             assert (await other.websites.list()).websites
             before = waits.skipped
@@ -137,8 +137,7 @@ async def test_a_thread_that_the_loop_waits_for_takes_its_time(waits: NoWaits, s
     sandbox.fault(Fault.rate_limited("30"), times=1)
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=60) as zenovay:
         waiting = asyncio.create_task(zenovay.usage())
-        while not sandbox.count():
-            await asyncio.sleep(0)
+        await until(lambda: sandbox.count() > 0)
         async with asyncio.timeout(10):
             await asyncio.to_thread(time.sleep, 0.05)
         await waiting

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import _zenovay_async_pytest
 import pytest
+from inner_pytest import IS_INSTALLED, PLUGINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-IS_INSTALLED = bool(entry_points(group="pytest11", name="zenovay"))
-"""Whether the entry point loads the plugin."""
 
 
 @pytest.fixture
@@ -23,8 +18,7 @@ def run(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
     def run_tests(source: str, *arguments: str, ini: str = "") -> pytest.RunResult:
         pytester.makeini(f"[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n{ini}\n")
         pytester.makepyfile(f"import asyncio, os\nimport pytest\nfrom zenovay_async import Zenovay\n\n{source}")
-        plugins: list[Any] = [] if IS_INSTALLED else [_zenovay_async_pytest]
-        return pytester.runpytest_inprocess("-p", "no:randomly", *arguments, plugins=plugins)
+        return pytester.runpytest_inprocess("-p", "no:randomly", *arguments, plugins=PLUGINS)
 
     return run_tests
 
@@ -246,8 +240,9 @@ def test_sandbox(zenovay):
     asyncio.run(zenovay.usage())
 
 def test_mocked(zenovay_aioresponses):
-    zenovay_aioresponses.get("https://api.zenovay.example/websites", payload={"success": True, "data": {"websites": []}})
-    zenovay = Zenovay("zv_live", base_url="https://api.zenovay.example")
+    url = "https://api.zenovay.example"
+    zenovay_aioresponses.get(f"{url}/websites", payload={"success": True, "data": {"websites": []}})
+    zenovay = Zenovay("zv_live", base_url=url)
     assert not asyncio.run(zenovay.websites.list()).websites
 """,
         ini="zenovay_block_live = true",
@@ -255,13 +250,14 @@ def test_mocked(zenovay_aioresponses):
     result.assert_outcomes(passed=3)
 
 
-def test_two_tests_with_one_key_do_not_wait_for_each_other(run: Callable[..., pytest.RunResult]) -> None:
+def test_two_tests_with_one_key_do_not_wait_for_each_other(
+    run: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
     """The key and the port are the same, and each test spends the whole limit."""
+    monkeypatch.setenv("PORT", str(unused_tcp_port))
     result = run(
         """
-PORT = %d
-
-@pytest.mark.zenovay(api_key="zv_fixed", port=PORT, rate_limit=5)
+@pytest.mark.zenovay(api_key="zv_fixed", port=int(os.environ["PORT"]), rate_limit=5)
 @pytest.mark.parametrize("number", range(3))
 def test_it(number, zenovay_sandbox):
     async def main():
@@ -271,15 +267,8 @@ def test_it(number, zenovay_sandbox):
     asyncio.run(main())
     zenovay_sandbox.assert_no_429()
 """
-        % free_port()
     )
     result.assert_outcomes(passed=3)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_run_that_does_not_use_it_does_not_import_the_package(pytester: pytest.Pytester) -> None:
