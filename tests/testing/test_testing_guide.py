@@ -90,7 +90,6 @@ def test_it():
 def test_a_cassette_is_recorded_once_without_the_key(
     run: Callable[..., pytest.RunResult], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("vcr", reason="vcrpy is not installed")
     (pytester.path / "cassettes").mkdir()
     with Sandbox(api_key="zv_of_the_recording") as sandbox:
         monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
