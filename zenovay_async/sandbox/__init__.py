@@ -9,7 +9,7 @@ zenovay_async.sandbox --port 8787``. What the sandbox generates shares no code w
 is not hidden by the other; only data that are given to ``Sandbox.respond`` are checked against the client's types.
 """
 
-from zenovay_async.sandbox.faults import Fault, FaultHandler, FaultRule
+from zenovay_async.sandbox.faults import Fault, FaultHandler
 from zenovay_async.sandbox.keys import Plan
 from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
 from zenovay_async.sandbox.own_responses import OperationRequest, OwnData, OwnDataFunction
@@ -19,7 +19,6 @@ from zenovay_async.sandbox.server import Sandbox
 __all__ = [
     "Fault",
     "FaultHandler",
-    "FaultRule",
     "LimitHeaders",
     "LimiterKind",
     "OperationRequest",

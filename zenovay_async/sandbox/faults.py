@@ -170,9 +170,9 @@ class FaultRule:
         self._share = share
         self._rng = rng
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         path = f", path={self._path!r}" if self._path else ""
-        return f"<FaultRule {self.fault.name}, times={self._times}{path}>"
+        return f"{self.fault.name}, times={self._times}{path}"
 
     @property
     def is_unused(self) -> bool:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from zenovay_async.sandbox.routing import Route, Router
 
 _LONGEST = 100
-_LISTED = 3
 # To compare with more IDs takes longer than a test should wait.
 _COMPARED = 1000
 _PATH_LIKENESS, _ID_LIKENESS = 0.6, 0.8
@@ -38,6 +37,8 @@ def explain_path(method: str, path: str, base_path: str, router: Router) -> str:
     if not path.startswith(f"{base_path}/"):
         return f"{given}: paths begin with {base_path}, as in the url of the sandbox"
     below = path.removeprefix(base_path)
+    if below.startswith(f"{base_path}/"):
+        return f"{given}: it has {base_path} twice"
     methods = router.methods(below)
     if methods:
         return f"{given}: the method is {' or '.join(methods)}"
@@ -48,13 +49,12 @@ def explain_path(method: str, path: str, base_path: str, router: Router) -> str:
 
 
 def explain_website(website_id: str, ids: Sequence[str]) -> str:
-    """Return which website comes near to one that does not exist, or which there are."""
+    """Return which website comes near to one that does not exist, or how many there are."""
     near = get_close_matches(website_id, ids[:_COMPARED], n=1, cutoff=_ID_LIKENESS)
     if near:
         return f"{_short(website_id)!r}: did you mean {near[0]!r}?"
-    more = [f"and {len(ids) - _LISTED:,} more"] if len(ids) > _LISTED else []
-    listed = f": {', '.join([*ids[:_LISTED], *more])}" if ids else ""
-    return f"{_short(website_id)!r}: the sandbox has {len(ids):,} website{'s' * (len(ids) != 1)}{listed}"
+    example = f", such as {ids[0]}" if ids else ""
+    return f"{_short(website_id)!r}: the sandbox has {len(ids):,} website{'s' * (len(ids) != 1)}{example}"
 
 
 def _likeness(path: str, route: Route) -> float:

@@ -132,9 +132,12 @@ class OwnResponses:
 @cache
 def endpoints() -> dict[str, Endpoint[Any]]:
     """Return the endpoints that the client has, by operation."""
-    names = [module.name for module in pkgutil.iter_modules(resources.__path__, f"{resources.__name__}.")]
-    found = [value for name in names for value in vars(import_module(name)).values() if isinstance(value, Endpoint)]
-    return {endpoint.operation: endpoint for endpoint in found}
+    found: dict[str, Endpoint[Any]] = {}
+    for module in pkgutil.iter_modules(resources.__path__, f"{resources.__name__}."):
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, Endpoint):
+                found[value.operation] = value
+    return found
 
 
 def check(operation: str, data: OwnData) -> Any:

@@ -59,5 +59,7 @@ class ServerThread:
             self._started.set_exception(error)
             return
         self._started.set_result(None)
-        await self._stopping.wait()
-        await self._stop()
+        try:
+            await self._stopping.wait()
+        finally:
+            await self._stop()
