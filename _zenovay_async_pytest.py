@@ -87,8 +87,8 @@ def zenovay_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         unused = sandbox.unused_faults
         if unused:
             pytest.fail(
-                f"faults that no request met: {', '.join(map(str, unused))}; "
-                'if that is meant, @pytest.mark.zenovay(unused_faults="ok")',
+                f"faults that no request met: {'; '.join(unused)}. "
+                'If that is meant: @pytest.mark.zenovay(unused_faults="ok")',
                 pytrace=False,
             )
 

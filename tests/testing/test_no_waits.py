@@ -18,7 +18,7 @@ from zenovay_async.testing import no_waits
 from zenovay_async.testing.clock import CLOCKS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
     from zenovay_async.testing import NoWaits
@@ -28,7 +28,7 @@ PATIENCE = 20
 
 
 @asynccontextmanager
-async def sandbox_on(where: str, **options: Any) -> AsyncIterator[Sandbox]:
+async def sandbox_on(where: str, **options: Any) -> AsyncGenerator[Sandbox]:
     """A sandbox on the loop of the test, or on a thread."""
     if where == "thread":
         with Sandbox(**options) as sandbox:

@@ -14,7 +14,7 @@ from zenovay_async.testing.limits import forget_limits
 from zenovay_async.testing.patches import Patches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from aioresponses import aioresponses as Mock  # noqa: N812 - a class
 
@@ -31,7 +31,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 @contextmanager
-def aioresponses(**options: Any) -> Iterator[Mock]:
+def aioresponses(**options: Any) -> Generator[Mock]:
     """Mock the requests of aiohttp, and so those of clients.
 
     Use it as ``with aioresponses() as mocked:``. It is the class of aioresponses itself, made to work with the aiohttp

@@ -16,7 +16,7 @@ from zenovay_async.sandbox.recording import describe
 from zenovay_async.testing.limits import forget_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
 # Of a session of the application's own; the client goes to this machine without a proxy.
 _PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
@@ -97,7 +97,7 @@ def make_sandbox(marker: Marker) -> Sandbox:
 
 
 @contextmanager
-def serving(sandbox: Sandbox, environment: Environment) -> Iterator[Sandbox]:
+def serving(sandbox: Sandbox, environment: Environment) -> Generator[Sandbox]:
     """Run a sandbox on a thread, and lead the clients of the environment there.
 
     Args:

@@ -14,7 +14,7 @@ from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.testing.patches import Patches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 # The hosts that a request of a client was kept from; None outside of such a request.
 _kept_from: ContextVar[list[str] | None] = ContextVar("kept_from", default=None)
@@ -25,7 +25,7 @@ class _LiveError(Exception):
 
 
 @contextmanager
-def block_live() -> Iterator[None]:
+def block_live() -> Generator[None]:
     """Let no client of this process send a request to another machine.
 
     Use it as ``with block_live():``. Such a call raises a ``ConfigurationError`` before a connection is made. Mocks

@@ -21,7 +21,8 @@ class Patches:
             name: Name of the attribute.
             value: What it is until :meth:`undo`.
         """
-        self._originals.append((owner, name, vars(owner).get(name, _MISSING)))
+        own: dict[str, Any] = owner.__dict__
+        self._originals.append((owner, name, own.get(name, _MISSING)))
         setattr(owner, name, value)
 
     def undo(self) -> None:

@@ -1,7 +1,7 @@
 """The busiest pages of a website, served by FastAPI."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, HTTPException, Request
@@ -10,7 +10,7 @@ from zenovay_async import HeatmapPages, NotFoundError, RateLimitError, Zenovay
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     async with Zenovay(timeout=5) as app.state.zenovay:
         yield
 
