@@ -25,6 +25,7 @@ _MARKER = (
     "zenovay(**options): the sandbox of this test: any argument of zenovay_async.sandbox.Sandbox, such as websites=3; "
     'faults=["500:0.1"]; unused_faults="ok" for faults that need not strike'
 )
+_SESSION_FIXTURE = "zenovay_sandbox_session"
 _SECTION = "zenovay: requests the sandbox received"
 
 _sandbox_key = pytest.StashKey["Sandbox"]()
@@ -59,6 +60,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed:
         item.stash[_failed_key] = True
         sandbox = item.stash.get(_sandbox_key, None)
+        if sandbox is None and _SESSION_FIXTURE in getattr(item, "fixturenames", ()):
+            sandbox = item.config.stash.get(_sandbox_key, None)
         if sandbox is not None:
             from zenovay_async.testing.fixtures import describe_requests  # noqa: PLC0415
 
@@ -94,15 +97,17 @@ def zenovay_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(scope="session")
-def zenovay_sandbox_session() -> Iterator[Sandbox]:
+def zenovay_sandbox_session(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """One sandbox for all tests that use it, as for an application that is started once; markers do not concern it.
 
-    What one test leaves is there in the next: call its ``reset()`` in a fixture of your own, or where a test begins.
+    What one test leaves is there in the next: call its ``reset()``, and ``zenovay_async.testing.forget_limits()``, in a
+    fixture of your own.
     """
     from zenovay_async.sandbox import Sandbox  # noqa: PLC0415
     from zenovay_async.testing.fixtures import serving  # noqa: PLC0415
 
     with pytest.MonkeyPatch.context() as environment, serving(Sandbox(), environment) as sandbox:
+        request.config.stash[_sandbox_key] = sandbox
         yield sandbox
 
 
@@ -111,8 +116,9 @@ def zenovay(request: pytest.FixtureRequest) -> Zenovay:
     """A client of the sandbox of this test, for any kind of test; its connections close with the event loop."""
     from zenovay_async import Zenovay  # noqa: PLC0415
 
-    wants_session = "zenovay_sandbox_session" in request.fixturenames and "zenovay_sandbox" not in request.fixturenames
-    sandbox: Sandbox = request.getfixturevalue("zenovay_sandbox_session" if wants_session else "zenovay_sandbox")
+    names = request.fixturenames
+    of_session = _SESSION_FIXTURE in names and "zenovay_sandbox" not in names
+    sandbox: Sandbox = request.getfixturevalue(_SESSION_FIXTURE if of_session else "zenovay_sandbox")
     return Zenovay(sandbox.api_key, base_url=sandbox.url)
 
 

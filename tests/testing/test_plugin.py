@@ -222,9 +222,14 @@ def test_own(sandbox, zenovay_sandbox, zenovay):
 
 def test_again(sandbox):
     assert os.environ["ZENOVAY_BASE_URL"] == sandbox.url
+
+def test_fails(sandbox, zenovay):
+    asyncio.run(zenovay.websites.list())
+    assert False
 """
     )
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["*zenovay: requests the sandbox received*", "  GET /websites -> 200"])
 
 
 def test_live_requests_are_blocked_if_the_setting_says_so(run: Callable[..., pytest.RunResult]) -> None:

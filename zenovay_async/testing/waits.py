@@ -39,8 +39,9 @@ def no_waits() -> NoWaits:
 
     Use it as ``with no_waits() as waits:``, in any kind of test. Pacing, ``Retry-After``, backoff and outages cost no
     time, while the order of calls, their number, their errors and the waits that these state stay what they would be.
-    This holds for all clients of this process, in all threads. Other timers of the same event loop, such as those of
-    ``asyncio.timeout``, fire in their order, and the sandboxes of this process go by the same time.
+    This holds for all calls of this process that begin in the block, in all threads. Other timers of the same event
+    loop, such as those of ``asyncio.timeout``, fire in their order, and the sandboxes of this process go by the same
+    time.
 
     Time passes as usual while a request is in flight and while the event loop waits for a thread, as of
     ``asyncio.to_thread``; so no request times out that would have succeeded. What a ``Cache`` keeps ages in real time.
