@@ -105,13 +105,15 @@ def serving(sandbox: Sandbox, environment: Environment) -> Generator[Sandbox]:
         environment: Sets the variables, and restores them later.
     """
     forget_limits()
-    with sandbox:
-        environment.setenv(KEY_VARIABLE, sandbox.api_key)
-        environment.setenv(BASE_URL_VARIABLE, sandbox.url)
-        for name in (STORE_VARIABLE, *_PROXIES):
-            environment.delenv(name, raising=False)
-        yield sandbox
-    forget_limits()
+    try:
+        with sandbox:
+            environment.setenv(KEY_VARIABLE, sandbox.api_key)
+            environment.setenv(BASE_URL_VARIABLE, sandbox.url)
+            for name in (STORE_VARIABLE, *_PROXIES):
+                environment.delenv(name, raising=False)
+            yield sandbox
+    finally:
+        forget_limits()
 
 
 def describe_requests(sandbox: Sandbox) -> str:
