@@ -144,6 +144,18 @@ async def test_a_thread_that_the_loop_waits_for_takes_its_time(waits: NoWaits, s
     assert waits.skipped == pytest.approx(30, abs=5)
 
 
+async def test_calls_that_join_another_one_wait_with_it(waits: NoWaits, sandbox: Sandbox) -> None:
+    sandbox.fault(Fault.rate_limited("30"), times=1)
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=60) as zenovay:
+        results = await asyncio.gather(*(zenovay.usage() for _ in range(5)))
+        with pytest.raises(RateLimitError):
+            sandbox.fault(Fault.rate_limited("30"), times=1)
+            await asyncio.gather(zenovay.usage(), zenovay.usage(timeout=10))
+    assert len(results) == 5
+    assert sandbox.count() == 3
+    assert waits.skipped < 40
+
+
 async def test_a_sleep_without_a_call_is_none_of_its_business(waits: NoWaits) -> None:
     await asyncio.sleep(0.01)
     assert waits.skipped == 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from inner_pytest import IS_INSTALLED, PLUGINS
+
+from zenovay_async.testing.fixtures import make_sandbox, read_markers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,21 +115,33 @@ class TestPlan:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("website=3", "website=3: unknown argument; did you mean websites?"),
-        ("zzz=3", "zzz=3: unknown argument; expected one of websites, "),
-        ("3", "3: expected arguments by name, such as websites=3"),
-        ("plan='gold'", "plan='gold': expected one of free, pro"),
-        ("websites='x'", "websites"),
-        ("faults=['500:2']", "fault 500:2: expected NAME:SHARE with a share from 0 to 1"),
-        ("faults=['nope']", "fault nope: expected NAME:SHARE with a name of 429"),
-        ("faults='500'", "faults='500': expected a list such as"),
-        ("unused_faults='yes'", "unused_faults='yes': expected \"ok\""),
+        ({"zzz": 3}, "zzz=3: unknown argument; expected one of websites, "),
+        ({"plan": "gold"}, "plan='gold': expected one of free, pro"),
+        ({"websites": "x"}, "websites: '<"),
+        ({"faults": ["500:2"]}, "fault 500:2: expected NAME:SHARE with a share from 0 to 1"),
+        ({"faults": ["nope"]}, "fault nope: expected NAME:SHARE with a name of 429"),
+        ({"faults": "500"}, "faults='500': expected a list such as"),
+        ({"unused_faults": "yes"}, "unused_faults='yes': expected \"ok\""),
     ],
 )
-def test_an_argument_that_is_wrong_is_named(run: Callable[..., pytest.RunResult], marker: str, message: str) -> None:
+def test_an_argument_that_is_wrong_is_named(marker: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_sandbox(read_markers([((), marker)]))
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("website=3", "website=3: unknown argument; did you mean websites?"),
+        ("3", "3: expected arguments by name, such as websites=3"),
+    ],
+)
+def test_a_marker_that_is_wrong_is_an_error_of_its_test(
+    run: Callable[..., pytest.RunResult], marker: str, message: str
+) -> None:
     result = run(f"@pytest.mark.zenovay({marker})\ndef test_it(zenovay_sandbox): pass\n")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*test_it: @pytest.mark.zenovay: *{message.replace('[', '[[]')}*"])
+    result.stdout.fnmatch_lines([f"*UsageError: *test_it: @pytest.mark.zenovay: {message}*"])
 
 
 def test_faults_of_the_marker_strike(run: Callable[..., pytest.RunResult]) -> None:

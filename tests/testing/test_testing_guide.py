@@ -60,7 +60,7 @@ def test_the_examples_are_those_of_the_page() -> None:
 
 
 def test_an_application_of_fastapi_is_tested_as_it_is(run: Callable[..., pytest.RunResult]) -> None:
-    run("dashboard_app.py", "test_dashboard_app.py").assert_outcomes(passed=4)
+    run("dashboard_app.py", "test_dashboard_app.py").assert_outcomes(passed=5)
 
 
 def test_an_application_of_flask_is_tested_as_it_is(run: Callable[..., pytest.RunResult]) -> None:

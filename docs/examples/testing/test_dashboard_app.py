@@ -8,6 +8,7 @@ from dashboard_app import app
 from fastapi.testclient import TestClient
 
 from zenovay_async.sandbox import Fault, Sandbox
+from zenovay_async.testing import NoWaits
 
 
 @pytest.fixture
@@ -33,6 +34,12 @@ def test_visitors_are_asked_to_come_later(browser: TestClient, zenovay_sandbox: 
     zenovay_sandbox.fault(Fault.rate_limited("30"))
     response = browser.get(f"/top/{zenovay_sandbox.website_ids[0]}")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "30")
+
+
+def test_a_short_pause_is_waited_out(browser: TestClient, zenovay_sandbox: Sandbox, zenovay_no_waits: NoWaits) -> None:
+    zenovay_sandbox.fault(Fault.rate_limited("3"), times=1)
+    assert browser.get(f"/top/{zenovay_sandbox.website_ids[0]}").status_code == 200
+    assert zenovay_no_waits.skipped > 2
 
 
 @pytest.mark.asyncio
