@@ -74,6 +74,7 @@ def run(job: dict[str, Any], streams: tuple[int, ...]) -> int:
 if __name__ == "__main__":
     make_app()
     # What a run imports later.
+    import_module("zenovay_async.cli.run")
     import_module("zenovay_async._batch.journal_file")
     import_module("zenovay_async.sandbox.server")
     gc.freeze()

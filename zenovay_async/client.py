@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 
@@ -34,18 +34,7 @@ from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
 from zenovay_async.events import Listener
 from zenovay_async.exceptions import ConfigurationError
-from zenovay_async.resources.analytics import Analytics
-from zenovay_async.resources.anomalies import Anomalies
-from zenovay_async.resources.base import Resource
-from zenovay_async.resources.client_methods import ClientMethods
-from zenovay_async.resources.errors import Errors
-from zenovay_async.resources.heatmaps import Heatmaps
-from zenovay_async.resources.insights import Insights
-from zenovay_async.resources.replays import Replays
-from zenovay_async.resources.retention import Retention
-from zenovay_async.resources.revenue import Revenue
-from zenovay_async.resources.stats import Stats
-from zenovay_async.resources.websites import Websites
+from zenovay_async.resources.client_resources import Attribute, ClientResources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Coroutine, Iterable
@@ -63,8 +52,6 @@ if TYPE_CHECKING:
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
-ResourceT = TypeVar("ResourceT", bound=Resource)
-AttributeT = TypeVar("AttributeT")
 P = ParamSpec("P")
 
 _logger = logging.getLogger("zenovay_async")
@@ -83,31 +70,7 @@ def _checked_key(given: Secret | None, from_environment: Secret | None = None) -
     return key
 
 
-class _Attribute(Generic[AttributeT]):
-    """An attribute of the client that is made on first access, and kept as one of the instance.
-
-    On the class it is the attribute's class, so that ``create_autospec(Zenovay)`` finds its methods.
-    """
-
-    def __init__(self, cls: type[AttributeT], make: Callable[[Zenovay], AttributeT]) -> None:
-        self._class = cls
-        self._make = make
-
-    def __set_name__(self, owner: type[Zenovay], name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, client: None, owner: type[Zenovay]) -> type[AttributeT]: ...
-    @overload
-    def __get__(self, client: Zenovay, owner: type[Zenovay]) -> AttributeT: ...
-    def __get__(self, client: Zenovay | None, owner: type[Zenovay]) -> AttributeT | type[AttributeT]:
-        if client is None:
-            return self._class
-        value = client.__dict__[self._name] = self._make(client)
-        return value
-
-
-class _CacheAttribute(_Attribute[ClientCache]):
+class _CacheAttribute(Attribute[ClientCache]):
     """The handle of a client's cache, which cannot be set: a ``Cache`` that is assigned to it would keep nothing."""
 
     def __set__(self, client: Zenovay, value: object) -> NoReturn:
@@ -116,11 +79,7 @@ class _CacheAttribute(_Attribute[ClientCache]):
         )
 
 
-def _resource(cls: type[ResourceT]) -> _Attribute[ResourceT]:
-    return _Attribute(cls, lambda client: cls(client._caller))  # noqa: SLF001 - part of the client
-
-
-class Zenovay(ClientMethods):
+class Zenovay(ClientResources):
     """An async client of the Zenovay External API.
 
     Use it as ``async with Zenovay() as zenovay:``. The first call opens connections; the end of the block closes
@@ -173,16 +132,6 @@ class Zenovay(ClientMethods):
     """
 
     _callers: Callers
-    websites = _resource(Websites)
-    analytics = _resource(Analytics)
-    heatmaps = _resource(Heatmaps)
-    replays = _resource(Replays)
-    errors = _resource(Errors)
-    insights = _resource(Insights)
-    anomalies = _resource(Anomalies)
-    retention = _resource(Retention)
-    revenue = _resource(Revenue)
-    stats = _resource(Stats)
     cache = _CacheAttribute(ClientCache, lambda client: client._callers.cache)  # noqa: SLF001 - part of the client
     """The cache of this client: ``clear()``, ``invalidate()`` and ``stats``; there with ``cache=None`` as well."""
 

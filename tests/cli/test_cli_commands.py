@@ -47,6 +47,7 @@ anomalies list IDS --range --severity --metric --resolved/--no-resolved --limit 
 {MANY}
 errors groups IDS --status --limit {MANY}
 heatmaps pages IDS --limit {MANY}
+help COMMAND
 insights list IDS --range --type --severity --limit --offset --take --all {MANY}
 query --question! IDS --time-range --compare-to {MANY}
 replays sessions IDS --limit --offset --take --all {MANY}
@@ -113,6 +114,7 @@ FUNNEL = PagedEndpoint(
     "analytics/{website_id}/visitors",
     Decoder(Funnel),
     items=lambda page: page.visits,
+    join=lambda items: Funnel(visits=tuple(items)),
     max_limit=100,
 )
 
@@ -234,6 +236,10 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
 
 
 def test_the_package_alone_needs_no_extra() -> None:
-    modules = "zenovay_async, zenovay_async.sandbox, zenovay_async.tables"
-    script = f"import sys, {modules}; assert not {{'rich', 'cyclopts'}} & set(sys.modules)"
+    script = """
+from zenovay_async import *
+import sys, zenovay_async.sandbox, zenovay_async.tables
+assert "aiohttp" in sys.modules
+assert not {"rich", "cyclopts"} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", script], check=True)  # noqa: S603 - our own

@@ -89,7 +89,7 @@ def test_a_base_url_without_encryption_is_rejected_with_what_the_command_line_ha
     assert main(["usage", "--base-url", "http://example.com"]) == 2
     printed = capsys.readouterr().err
     assert printed == (
-        "zenovay-async: base_url='http://example.com' would send the API key unencrypted; "
+        "zenovay-async: --base-url 'http://example.com' would send the API key unencrypted; "
         "use https, or --allow-http on a trusted network\n"
     )
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(zenovay_async.__file__).parent
 
 _PROTOCOL = {"exceptions", "events", "rate_limits", "_protocol"}
-_CALLS = _PROTOCOL | {"_limits", "_cache", "_session", "resources"}
+_TABLES = {"_tables", "tables"}
+_CALLS = _PROTOCOL | _TABLES | {"_limits", "_cache", "_session", "resources"}
 _PUBLIC = _CALLS | {"batch", "client", "journal", "telemetry", ""}
 MAY_IMPORT: dict[str, set[str]] = {
     "exceptions": set(),
@@ -34,7 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_limits": _PROTOCOL,
     "_cache": _PROTOCOL | {"_limits"},
     "_session": _PROTOCOL | {"_limits", "_cache"},
-    "resources": _PROTOCOL,
+    "_tables": _PROTOCOL,
+    "tables": _PROTOCOL | _TABLES,
+    "resources": _PROTOCOL | _TABLES,
     "_batch": _CALLS | {"journal"},
     "journal": _PROTOCOL | {"_batch"},
     "batch": _CALLS | {"_batch", "journal"},
@@ -42,9 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": _CALLS | {"batch", "journal", "_batch", "_methods"},
     "telemetry": {"events"},
     "": _CALLS | {"batch", "client", "journal", "_batch"},
-    "tables": _PUBLIC,
-    "testing": _PUBLIC | {"tables", "sandbox"},
-    "cli": _PUBLIC | {"tables", "sandbox"},
+    "testing": _PUBLIC | {"sandbox"},
+    "cli": _PUBLIC | {"sandbox"},
     "__main__": {"cli"},
     "sandbox": set(),
 }

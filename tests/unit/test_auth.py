@@ -156,26 +156,26 @@ def test_an_error_about_a_key_says_where_it_came_from(
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("api.example", "base_url='api.example': expected a URL such as 'https://api.zenovay.com/api/external/v1'"),
-        ("https://[", "base_url='https://[': invalid URL ("),
+        ("api.example", "SOURCE='api.example': expected a URL such as 'https://api.zenovay.com/api/external/v1'"),
+        ("https://[", "SOURCE='https://[': invalid URL ("),
         (
             "https://user:hidden@host",
-            "base_url contains a user name or password: remove it and pass the key as api_key=",
+            "SOURCE contains a user name or password: remove it and pass the key as api_key=",
         ),
         (
             "http://host",
             (
-                "base_url='http://host' would send the API key unencrypted; "
+                "SOURCE='http://host' would send the API key unencrypted; "
                 "use https, or allow_http=True on a trusted network"
             ),
         ),
     ],
 )
-@pytest.mark.parametrize("source", ["argument", "environment"])
+@pytest.mark.parametrize("source", ["base_url", "ZENOVAY_BASE_URL"])
 def test_an_error_about_a_base_url_says_what_to_do(url: str, message: str, source: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        resolve_base_url(*((url, None) if source == "argument" else (None, url)))
-    assert caught.value.message.startswith(message)
+        resolve_base_url(*((url, None) if source == "base_url" else (None, url)))
+    assert caught.value.message.startswith(message.replace("SOURCE", source))
     assert "hidden" not in str(caught.value)
 
 

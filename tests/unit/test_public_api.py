@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, get_overl
 import msgspec
 import pytest
 
+import zenovay_async
 from zenovay_async import ClientCache, Zenovay
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.paging import Paged
@@ -34,7 +35,10 @@ PACKAGES = (PACKAGE, f"{PACKAGE}.sandbox")
 MODULES = (*PACKAGES, f"{PACKAGE}.tables", f"{PACKAGE}.testing")
 """The modules whose ``__all__`` is public."""
 
-PROTOCOLS = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__call__", "__enter__", "__exit__"}
+PROTOCOLS = {
+    *("__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__call__", "__enter__", "__exit__"),
+    *("__arrow_c_stream__", "__iter__", "__len__"),
+}
 """Methods that are called without being named."""
 
 _EMPTY = inspect.Parameter.empty
@@ -280,6 +284,20 @@ def test_public_signatures_are_those_of_the_snapshot() -> None:
     assert expected == actual, "\n".join(
         ["The public API is not that of public_api.txt; if this is meant, run: make snapshot", *changes]
     )
+
+
+def test_every_public_name_is_imported_from_where_type_checkers_see_it() -> None:
+    known = {name: origin[0] for name, origin in definitions(PACKAGE).items() if origin[0].startswith(f"{PACKAGE}.")}
+    modules = {name: f"{PACKAGE}.{module}" for name, module in zenovay_async._MODULE_OF.items()}
+    assert modules == {name: module for name, module in known.items() if name != "__version__"}
+    assert set(zenovay_async.__all__) == {*modules, "__version__"}
+
+
+def test_the_package_lists_the_names_that_are_not_imported_yet() -> None:
+    assert {*zenovay_async.__all__, "exceptions", "events", "rate_limits"} <= set(dir(zenovay_async))
+    assert getattr(zenovay_async, "events") is import_module(f"{PACKAGE}.events")  # noqa: B009 - as pyright knows none
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        getattr(zenovay_async, "nothing")  # noqa: B009 - as type checkers know that there is none
 
 
 @pytest.mark.parametrize("module", PACKAGES)

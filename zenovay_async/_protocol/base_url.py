@@ -59,19 +59,20 @@ def resolve_base_url(given: str | None, from_environment: str | None, *, allow_h
     require_bool("allow_http", allow_http)
     # A setting that is mounted as a file often ends with a newline.
     url = url.rstrip("\r\n")
-    shown = repr(url)
+    source = "base_url" if given is not None else BASE_URL_VARIABLE
+    shown = f"{source}={url!r}"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigurationError(
-            f"base_url={shown}: invalid URL ({error}); expected a URL such as {DEFAULT_BASE_URL!r}"
+            f"{shown}: invalid URL ({error}); expected a URL such as {DEFAULT_BASE_URL!r}"
         ) from None
     if "@" in parts.netloc:
-        raise ConfigurationError("base_url contains a user name or password: remove it and pass the key as api_key=")
+        raise ConfigurationError(f"{source} contains a user name or password: remove it and pass the key as api_key=")
     is_plain = url.isprintable() and " " not in url
     if parts.scheme not in {"https", "http"} or not is_host(host) or parts.query or parts.fragment or not is_plain:
-        raise ConfigurationError(f"base_url={shown}: expected a URL such as {DEFAULT_BASE_URL!r}")
+        raise ConfigurationError(f"{shown}: expected a URL such as {DEFAULT_BASE_URL!r}")
     if parts.scheme == "http" and not is_loopback(host or "") and not allow_http:
-        raise ConfigurationError(f"base_url={shown} would send the API key unencrypted; use https{OR_ALLOW_HTTP}")
+        raise ConfigurationError(f"{shown} would send the API key unencrypted; use https{OR_ALLOW_HTTP}")
     return url.rstrip("/")

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from zenovay_async import ConfigurationError, Zenovay
 from zenovay_async._limits.options import STORE_VARIABLE
 from zenovay_async._protocol.auth import KEY_VARIABLE
-from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, OR_ALLOW_HTTP, resolve_base_url
+from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
 from zenovay_async._protocol.parameters import NOT_GIVEN
 from zenovay_async.cli.keys import doubt_about_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator
 
     from zenovay_async import OnEvent
     from zenovay_async.cli.keys import NamedKey
     from zenovay_async.cli.log_lines import LogLines
     from zenovay_async.cli.messages import MessageReporter
     from zenovay_async.cli.options import PerWebsite
+
+_HOW_TO_SET_A_KEY = (
+    f"set {KEY_VARIABLE}=zv_... (in PowerShell: $env:{KEY_VARIABLE}='zv_...')"
+    if os.name == "nt"
+    else f"export {KEY_VARIABLE}=zv_..."
+)
 
 
 class Client(NamedTuple):
@@ -87,8 +92,8 @@ async def open_clients(
                 yield Clients([Client(None, zenovay, lines, messages)], tuple(sandbox.website_ids))
         return
     if not keys:
-        if not os.environ.get(KEY_VARIABLE):
-            raise ConfigurationError(f"{KEY_VARIABLE} is not set; export {KEY_VARIABLE}=zv_..., or try --sandbox 3")
+        if not os.environ.get(KEY_VARIABLE, "").strip():
+            raise ConfigurationError(f"{KEY_VARIABLE} is not set; {_HOW_TO_SET_A_KEY}, or try --sandbox 3")
         async with _make_client(options, None, messages.on_event) as zenovay:
             yield Clients([Client(None, zenovay, lines, messages)])
         return
@@ -109,20 +114,19 @@ async def open_clients(
 def _make_client(options: PerWebsite, key: str | None, on_event: OnEvent) -> Zenovay:
     store = options.rate_limit_store
     is_shared = bool(os.environ.get(STORE_VARIABLE) if store is None else store)
-    with _as_options():
-        return Zenovay(
-            key,
-            base_url=options.base_url,
-            timeout=options.timeout,
-            on_event=on_event,
-            proxy=options.proxy,
-            allow_http=options.allow_http,
-            rate_limit="auto" if options.rate_limit is None else options.rate_limit,
-            quota_reserve=options.quota_reserve,
-            rate_limit_store=NOT_GIVEN if store is None else store,
-            # A run alone has no direct calls beside its batch.
-            batch_headroom="auto" if is_shared else 0,
-        )
+    return Zenovay(
+        key,
+        base_url=options.base_url,
+        timeout=options.timeout,
+        on_event=on_event,
+        proxy=options.proxy,
+        allow_http=options.allow_http,
+        rate_limit="auto" if options.rate_limit is None else options.rate_limit,
+        quota_reserve=options.quota_reserve,
+        rate_limit_store=NOT_GIVEN if store is None else store,
+        # A run alone has no direct calls beside its batch.
+        batch_headroom="auto" if is_shared else 0,
+    )
 
 
 def server_of(options: PerWebsite) -> str:
@@ -133,15 +137,4 @@ def server_of(options: PerWebsite) -> str:
     """
     if options.sandbox is not None:
         return "sandbox"
-    with _as_options():
-        return resolve_base_url(options.base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=options.allow_http)
-
-
-@contextlib.contextmanager
-def _as_options() -> Generator[None]:
-    """Let errors name the options of the command line in place of arguments."""
-    try:
-        yield
-    except ConfigurationError as error:
-        message = error.message.replace(OR_ALLOW_HTTP, OR_ALLOW_HTTP.replace("allow_http=True", "--allow-http"))
-        raise ConfigurationError(re.sub("^rate_limit_store", "--rate-limit-store", message)) from error
+    return resolve_base_url(options.base_url, os.environ.get(BASE_URL_VARIABLE), allow_http=options.allow_http)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from cyclopts import App, Parameter
 
 from zenovay_async import ConfigurationError
-from zenovay_async.cli.operations import Operation, Request, first_paragraph, operations, resources
+from zenovay_async._protocol.parameters import encode_query
+from zenovay_async.cli.examples import examples_of
+from zenovay_async.cli.operations import SITE_ID, Operation, Request, dashed, first_paragraph, operations, resources
 from zenovay_async.cli.options import All, Common, Ids, Params, PerWebsite, Take
-from zenovay_async.cli.run import Job, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,21 +28,28 @@ def add_commands(app: App) -> None:
         # Its docstring starts with the attribute, which is the name of the group.
         described = first_paragraph(resource)
         text = described.partition(": ")[2] or described
-        groups[(name,)] = App(name=_dashed(name), help=text[:1].upper() + text[1:])
+        groups[(name,)] = App(name=dashed(name), help=text[:1].upper() + text[1:])
         app.command(groups[(name,)])
     for operation in operations():
         group = groups[operation.path[:-1]]
-        group.command(_command(operation), name=_dashed(operation.path[-1]), help=_help(operation))
+        group.command(_command(operation), name=dashed(operation.path[-1]), help=_help(operation))
 
 
 def _help(operation: Operation) -> str:
-    return f"{operation.summary} One page; more with --take or --all." if operation.is_paged else operation.summary
+    summary = operation.summary
+    if operation.is_paged:
+        summary = f"{summary} One page; more with --take or --all."
+    if operation.takes_site_id:
+        summary = f"{summary} Pass the ID of a website: --param {SITE_ID}=ID."
+    return "\n".join([summary, "", "For example:", "", *(f"  {example}" for example in examples_of(operation))])
 
 
 def _command(operation: Operation) -> Callable[..., int]:
     signature = Signature(_arguments(operation))
 
     def command(*args: Any, **kwargs: Any) -> int:
+        from zenovay_async.cli.run import Job, run  # noqa: PLC0415 - slow to import, and help does not need it
+
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
@@ -79,7 +87,9 @@ def _arguments(operation: Operation) -> list[Argument]:
 
 def _documented(argument: Argument, operation: Operation) -> Argument:
     described = Parameter(help=operation.help.get(argument.name))
-    return argument.replace(annotation=_ANNOTATED[_parsed_type(argument.annotation), described])
+    # What may be omitted is an option alone: a word too many is an error, not the value of an option.
+    kind = argument.kind if argument in operation.required else Argument.KEYWORD_ONLY
+    return argument.replace(annotation=_ANNOTATED[_parsed_type(argument.annotation), described], kind=kind)
 
 
 def _parsed_type(hint: Any) -> Any:
@@ -95,8 +105,8 @@ def _parameters(param: tuple[str, ...]) -> dict[str, str]:
     named = {name: value for name, equals, value in (text.partition("=") for text in param) if name and equals}
     if len(named) < len(param):
         raise ConfigurationError(f"--param {' '.join(param)}: expected NAME=VALUE, each name once")
+    try:
+        encode_query(named)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--param {error}") from None
     return named
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")

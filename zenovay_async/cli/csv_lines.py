@@ -14,13 +14,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import is_printable, printable
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, has_extra_columns
 from zenovay_async.cli.writer import Writer
-from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from zenovay_async.tables import Row, Table
+    from zenovay_async._tables.layout import Layout, Row
 
 _QUOTED = re.compile(r'[",\r\n]')
 # Some spreadsheets take these for the ends of cells as well.
@@ -34,32 +34,34 @@ class CsvLines(Writer):
     It streams if all results have the same columns. Else it writes all at the end, with the columns of all.
 
     Args:
-        table: The table of the results.
+        result_type: Type of the results.
+        layout: Its layout.
         file: Where to write.
         per_website: Whether there is a result for each website, and not a single one.
         safe: Whether to keep spreadsheets from running cells.
     """
 
-    def __init__(self, table: Table, file: IO[str], *, per_website: bool, safe: bool) -> None:
-        self.streams = bool(table.columns)
-        self._table = table
+    def __init__(self, result_type: Any, layout: Layout, file: IO[str], *, per_website: bool, safe: bool) -> None:
+        self.streams = not has_extra_columns(result_type)
+        self._layout = layout
         self._file = file
         self._safe = safe
         self._on_terminal = file.isatty()
         self._has_header = False
         # An ordered set.
-        self._columns: dict[str, None] = dict.fromkeys(((WEBSITE_ID,) if per_website else ()) + table.columns)
+        self._columns: dict[str, None] = dict.fromkeys(((WEBSITE_ID,) if per_website else ()) + layout.columns)
         self._rows: list[Row] = []
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
+        columns, found = self._layout.rows_of(result)
         # A row may have a website_id of its own, which is the same.
-        rows = [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in self._table.rows_of(result)]
+        rows = [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in found]
         if key_name is not None and KEY_NAME not in self._columns:
             self._columns = {KEY_NAME: None, **self._columns}
         if self.streams:
             self._write(rows)
         else:
-            self._columns.update(dict.fromkeys(self._table.columns_of(result)))
+            self._columns.update(dict.fromkeys(columns))
             self._rows += rows
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zenovay_async import ConfigurationError, ZenovayError
 from zenovay_async._protocol.json_text import encode_json
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID
 from zenovay_async.cli.shown import redact_keys
-from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeAlias
 from rich.console import Console
 
 from zenovay_async import ZenovayError
+from zenovay_async._tables.layout import KEY_NAME
 from zenovay_async.cli.json_encoding import encode_json_escaped
 from zenovay_async.cli.shown import describe_error, redact_keys, shown
-from zenovay_async.tables import KEY_NAME
 
 LogFormat: TypeAlias = Literal["text", "json"]
 Level: TypeAlias = Literal["info", "warning", "error"]

@@ -13,22 +13,26 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 import msgspec
 
-from zenovay_async import Paged, Response, Zenovay
+from zenovay_async import BadRequestError, Paged, Response
 from zenovay_async._protocol.parameters import encode_query
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.client_methods import ClientMethods
+from zenovay_async.resources.client_resources import ClientResources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zenovay_async import Timeout
+    from zenovay_async import Timeout, Zenovay
     from zenovay_async._protocol.call import Call, Caller
 
 T = TypeVar("T")
 
 WEBSITE_ID = "website_id"
 """The argument of a method for which a command takes any number of IDs."""
+
+SITE_ID = "site_id"
+"""The parameter of any name that is the ID of a website, for a method that takes no other."""
 
 _CLIENT_ARGUMENTS = {"self", WEBSITE_ID, "timeout"}
 _NO_COMMANDS = {"request"}
@@ -60,6 +64,21 @@ class Operation:
     is_free: bool
     result: Any
     items: str | None
+
+    @property
+    def command(self) -> str:
+        """Its words on the command line, such as ``heatmaps pages``."""
+        return dashed(" ".join(self.path))
+
+    @property
+    def required(self) -> tuple[inspect.Parameter, ...]:
+        """Those of its arguments that have no default, which are positions of a command."""
+        return tuple(argument for argument in self.arguments if argument.default is argument.empty)
+
+    @property
+    def takes_site_id(self) -> bool:
+        """Whether the website is one of its parameters of any name."""
+        return self.is_free and not self.is_per_website
 
     @property
     def is_paged(self) -> bool:
@@ -102,15 +121,22 @@ class Request:
 
         Args:
             zenovay: The client.
-            website_id: ID of the website, for an operation that is per website.
+            website_id: ID of the website, for an operation that is per website; the one to take if the parameters of
+                an operation lack it.
 
         Returns:
             The result of the method; for several pages, an object with the list of all items.
         """
         if self.operation.is_free:
             # As keyword arguments, parameters named timeout or website_id would be those of the method.
-            caller = _WithParameters(zenovay._caller, self.parameters)  # noqa: SLF001 - private to users alone
-            return await self._method(self.operation.resource(caller))(**self._arguments(website_id))
+            site = {SITE_ID: website_id} if website_id and self.operation.takes_site_id else {}
+            caller = _WithParameters(zenovay._caller, {**site, **self.parameters})  # noqa: SLF001 - private to users alone
+            try:
+                return await self._method(self.operation.resource(caller))(**self._arguments(website_id))
+            except BadRequestError as error:
+                if self.operation.takes_site_id and SITE_ID not in self.parameters:
+                    error.message = f"{error.message}; pass --param {SITE_ID}=ID"
+                raise
         method = attrgetter(".".join(self.operation.path))(zenovay)
         listed = method(**self._arguments(website_id))
         if self.is_one_call:
@@ -162,9 +188,14 @@ def resources() -> dict[str, type[Resource]]:
     """The resource classes of the client, by attribute."""
     return {
         name: value
-        for name in dir(Zenovay)
-        if isinstance(value := getattr(Zenovay, name), type) and issubclass(value, Resource)
+        for name in dir(ClientResources)
+        if isinstance(value := getattr(ClientResources, name), type) and issubclass(value, Resource)
     }
+
+
+def dashed(name: str) -> str:
+    """A name as the command line has it."""
+    return name.replace("_", "-")
 
 
 def first_paragraph(documented: Any) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import CycloptsError, Group, Parameter, validators
 
 from zenovay_async._limits.patience import MAX_OUTAGE
 from zenovay_async.cli.log_lines import LogFormat  # noqa: TC001 - cyclopts reads the annotations
 from zenovay_async.cli.output import Format  # noqa: TC001 - same
-from zenovay_async.cli.progress import ProgressKind  # noqa: TC001 - same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +29,9 @@ _AT_LEAST_ONE = validators.Number(gte=1)
 # A sandbox makes the IDs of its websites in advance.
 _SANDBOX_WEBSITES = validators.Number(gte=1, lte=1_000_000)
 
-Ids: TypeAlias = Annotated[str, Parameter(help="IDs of websites.")]
+ProgressKind: TypeAlias = Literal["auto", "bar", "log", "none"]
+
+Ids: TypeAlias = Annotated[str, Parameter(help="IDs of websites, as websites list shows them.")]
 Take: TypeAlias = Annotated[
     int | None, Parameter(validator=_AT_LEAST_ONE, help="Request pages until there are this many items.")
 ]
@@ -69,8 +70,9 @@ def _bound(_type: Any, tokens: Sequence[Token]) -> float:
     raise CycloptsError(msg=f"--max-failures {text}: expected a number, 0 or more, or a share below 100%, such as 5%")
 
 
+# Their fields are keywords alone, as cyclopts takes others from positions as well.
 @Parameter(name="*")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """Options of every command."""
 
@@ -129,7 +131,7 @@ class Common:
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PerWebsite(Common):
     """Options of every command that takes IDs of websites."""
 

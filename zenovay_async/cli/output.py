@@ -8,12 +8,12 @@ import msgspec
 
 from zenovay_async import ConfigurationError, Usage
 from zenovay_async._protocol.json_text import encode_json
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, Row, layout_of, unique_name
 from zenovay_async.cli.csv_lines import CsvLines
 from zenovay_async.cli.json_encoding import encode_json_for
 from zenovay_async.cli.parquet_file import ParquetFile
 from zenovay_async.cli.table import Rows, UsageSummary
 from zenovay_async.cli.writer import Writer
-from zenovay_async.tables import KEY_NAME, WEBSITE_ID, Row, table_of, unique_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def plain_values(result: Any) -> Any:
 
 def is_data(kind: Format, result_type: Any) -> bool:
     """Whether a format is for programs; a result without columns has no table, and is JSON in its place."""
-    return kind != "table" or table_of(result_type) is None
+    return kind != "table" or layout_of(result_type) is None
 
 
 def make_writer(
@@ -56,22 +56,22 @@ def make_writer(
         ConfigurationError: The format needs columns, and the results have none; or a file, and there is none; or it has
             no ``csv_safe``; or the file is not one that it can write.
     """
-    table = table_of(result_type)
+    layout = layout_of(result_type)
     if csv_safe and kind != "csv":
         raise ConfigurationError("--csv-safe: only --format csv has cells to make safe")
     if kind == "sqlite":
         return _open_database(result_type, path, name, per_website=per_website)
     if kind in {"csv", "parquet"}:
-        if table is None:
+        if layout is None:
             raise ConfigurationError(f"--format {kind}: this result has no documented columns; use ndjson or json")
         if kind == "parquet":
-            return ParquetFile(result_type, table, file, per_website=per_website)
-        return CsvLines(table, file, per_website=per_website, safe=csv_safe)
+            return ParquetFile(result_type, layout, file, per_website=per_website)
+        return CsvLines(result_type, layout, file, per_website=per_website, safe=csv_safe)
     if kind == "ndjson":
         return _Lines(file)
-    if kind == "json" or table is None:
+    if kind == "json" or layout is None:
         return _Json(file, per_website=per_website)
-    return UsageSummary(file) if result_type is Usage else Rows(table, file)
+    return UsageSummary(file) if result_type is Usage else Rows(layout, file)
 
 
 def _open_database(result_type: Any, path: Path | None, name: str, *, per_website: bool) -> Writer:

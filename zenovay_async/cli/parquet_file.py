@@ -9,13 +9,13 @@ from typing import IO, TYPE_CHECKING, Any
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import replace_half_surrogates
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, column_types
 from zenovay_async.cli.writer import Writer
-from zenovay_async.tables import KEY_NAME, WEBSITE_ID, column_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zenovay_async.tables import ColumnType, Row, Table
+    from zenovay_async._tables.layout import ColumnType, Layout, Row
 
 _NEEDS_EXTRA = "--format parquet: needs an extra: pip install 'zenovay-async[parquet]'"
 
@@ -31,7 +31,7 @@ class ParquetFile(Writer):
 
     Args:
         result_type: Type of the results.
-        table: Its table.
+        layout: Its layout.
         file: A file with a ``buffer`` for bytes.
         per_website: Whether there is a result for each website, and not a single one.
 
@@ -39,7 +39,7 @@ class ParquetFile(Writer):
         ConfigurationError: pyarrow is not installed, or the file takes text alone, as a terminal does.
     """
 
-    def __init__(self, result_type: Any, table: Table, file: IO[str], *, per_website: bool) -> None:
+    def __init__(self, result_type: Any, layout: Layout, file: IO[str], *, per_website: bool) -> None:
         buffer = None if file.isatty() else getattr(file, "buffer", None)
         if buffer is None:
             raise ConfigurationError("--format parquet: not text, as a terminal shows it; needs -o FILE or a pipe")
@@ -50,7 +50,7 @@ class ParquetFile(Writer):
         except ModuleNotFoundError as error:
             raise ConfigurationError(_NEEDS_EXTRA) from error
         self._buffer: IO[bytes] = buffer
-        self._table = table
+        self._layout = layout
         self._types: dict[str, ColumnType | None] = {WEBSITE_ID: "text"} if per_website else {}
         self._types |= column_types(result_type)
         self._rows: list[Row] = []
@@ -58,9 +58,10 @@ class ParquetFile(Writer):
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
         if key_name is not None and KEY_NAME not in self._types:
             self._types = {KEY_NAME: "text", **self._types}
-        for column in self._table.columns_of(result):
+        columns, rows = self._layout.rows_of(result)
+        for column in columns:
             self._types.setdefault(column, None)
-        self._rows += [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in self._table.rows_of(result)]
+        self._rows += [{KEY_NAME: key_name, WEBSITE_ID: website_id, **row} for row in rows]
 
     def close(self) -> None:
         columns = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from zenovay_async.cli.failures import FailureReporter
     from zenovay_async.cli.log_lines import LogLines
-
-ProgressKind: TypeAlias = Literal["auto", "bar", "log", "none"]
+    from zenovay_async.cli.options import ProgressKind
 
 _LONG_RUN = 10.0
 # Seconds between two lines, and lines over which the rate is taken: longer than the window of any rate limit.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import io
 import os
 from dataclasses import dataclass
@@ -18,7 +17,17 @@ from zenovay_async.cli.batches import Batches
 from zenovay_async.cli.clients import open_clients, server_of
 from zenovay_async.cli.destination import can_write_beside, is_replaced, open_destination
 from zenovay_async.cli.distinct_files import check_distinct
-from zenovay_async.cli.exit_codes import FAILED, INTERRUPTED, OF_SIGNALS, OK, STOPPED, USAGE, exit_code_of
+from zenovay_async.cli.exit_codes import (
+    FAILED,
+    INTERRUPTED,
+    OF_SIGNALS,
+    OK,
+    STOPPED,
+    USAGE,
+    end_output,
+    exit_code_of,
+    print_error,
+)
 from zenovay_async.cli.failures import open_failures
 from zenovay_async.cli.ids import open_ids
 from zenovay_async.cli.keys import open_keys
@@ -30,7 +39,6 @@ from zenovay_async.cli.report_file import ReportFile
 from zenovay_async.cli.resumable import files_beside, is_in_use, open_resumable
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.cli.signals import ended_by_signals, restored_signals
-from zenovay_async.cli.streams import discard_stdout
 from zenovay_async.cli.websites import check_websites, find_websites
 
 if TYPE_CHECKING:
@@ -42,9 +50,6 @@ if TYPE_CHECKING:
     from zenovay_async.cli.options import PerWebsite
     from zenovay_async.cli.resumable import Resumable, Start
     from zenovay_async.cli.signals import Ended
-
-# Of a disk that is full, or fails, and of a database that another program writes: a later run may go on.
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBUSY}
 
 
 @dataclass(frozen=True)
@@ -191,24 +196,6 @@ def _description(job: Job) -> str:
     return described if server == DEFAULT_BASE_URL else f"{described} from {redact_keys(server)}"
 
 
-def print_error(error: Exception, code: int, lines: LogLines | None = None) -> int:
-    """Print an error to standard error; returns the exit code."""
-    (lines or LogLines()).write_error(error, exit_code=code)
-    return code
-
-
-def end_output(error: OSError, output: Path | None = None, code: int = FAILED, lines: LogLines | None = None) -> int:
-    """Print why the output ended; returns the exit code, which is ``code`` if that may pass."""
-    discard_stdout()
-    if isinstance(error, BrokenPipeError):
-        # The reader, such as head, has read enough.
-        return OK
-    if error.errno not in _PASSING:
-        return print_error(error, FAILED, lines)
-    where = "standard output" if output is None else f"--output {output}"
-    return print_error(OSError(f"{where}: {error.strerror}"), code, lines)
-
-
 async def _run(job: Job, opened: Opened) -> int:
     with ended_by_signals() as ended:
         try:
@@ -236,7 +223,7 @@ async def _send(job: Job, opened: Opened, ended: Ended) -> int:
         )
         if not operation.is_per_website:
             (client,) = clients.all
-            writer.add("", plain_values(await job.request.send(client.zenovay)))
+            writer.add("", plain_values(await job.request.send(client.zenovay, *clients.sandbox_ids[:1])))
             writer.close()
             return OK
         sources = await find_websites(options, job.ids, opened.listed, clients)

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from zenovay_async import QuotaExceededError
+from zenovay_async import ConfigurationError, QuotaExceededError
 from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.text import printable
 
@@ -20,7 +20,8 @@ _REDACTED = "<secret>"
 LEAST_KEY = 8
 """Characters of a key at least; what is shorter may be a part of other words."""
 
-# Arguments of the library that are options here.
+# Arguments of the library that are options here: at the start of a message, or, those of a batch, in it.
+_ARGUMENT = re.compile(r"^(?!website_id)(?:([a-z][a-z_]*)=|([a-z]+(?:_[a-z]+)+)(?=[ :]))")
 _BOUND = re.compile(r"\b(max_failures|max_requests|quota_reserve)=([\d.]+)")
 
 # Further keys of the run, the longest first, as one may be a part of another.
@@ -43,14 +44,36 @@ def shown(text: str) -> str:
     return printable(redact_keys(text))
 
 
-def as_options(text: str) -> str:
+# What only a program can do, and what it does on the command line.
+_ADVICE = {
+    "restart=True": "--restart",
+    "allow_http=True": "--allow-http",
+    "pass the key as api_key=": f"set {KEY_VARIABLE}",
+    "pass session= with its ProxyConnector, or set a proxy that is http or https": "expected one that is http or https",
+    ", or None for no limit": "",
+    ", or None to omit it": "",
+    "api_key is ": "the API key is ",
+}
+
+
+def _as_options(error: Exception) -> str:
     """The message of an error, in which arguments of the library are the options of the command line."""
-    return _BOUND.sub(_as_option, text.replace("restart=True", "--restart"))
+    text = str(error)
+    for words, option in _ADVICE.items():
+        text = text.replace(words, option)
+    if isinstance(error, ConfigurationError):
+        text = _ARGUMENT.sub(_as_argument, text)
+    return _BOUND.sub(_as_option, text)
+
+
+def _as_argument(argument: re.Match[str]) -> str:
+    name = (argument[1] or argument[2]).replace("_", "-")
+    return f"--{name} " if argument[1] else f"--{name}"
 
 
 def describe_error(error: Exception) -> str:
     """The message of an error that ends a run, on one line, in the words of the command line and without an API key."""
-    text = as_options(str(error))
+    text = _as_options(error)
     if isinstance(error, QuotaExceededError) and error.status is not None and error.retry_after is not None:
         resets_at = datetime.now(UTC) + timedelta(seconds=error.retry_after)
         text = f"{text}; the quota resets at {resets_at:%Y-%m-%d %H:%M} UTC"

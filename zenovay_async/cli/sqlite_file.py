@@ -18,14 +18,14 @@ import msgspec
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import replace_half_surrogates
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, column_types, layout_of, unique_name
 from zenovay_async.cli.writer import Writer
-from zenovay_async.tables import KEY_NAME, WEBSITE_ID, column_types, table_of, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
     from pathlib import Path
 
-    from zenovay_async.tables import ColumnType
+    from zenovay_async._tables.layout import ColumnType
 
 # Seconds to wait for another program that writes to the file.
 _MAX_WAIT = 5.0
@@ -54,10 +54,11 @@ class SqliteFile(Writer):
     streams = True
 
     def __init__(self, result_type: Any, path: Path, name: str, *, per_website: bool) -> None:
-        self._table = table_of(result_type)
+        self._layout = layout_of(result_type)
         # Without columns of the type, each result has its own.
-        self._types: dict[str, ColumnType | None] = {"data": "json"} if self._table is None else {}
-        self._types |= column_types(result_type)
+        self._types: dict[str, ColumnType | None] = {"data": "json"}
+        if self._layout is not None:
+            self._types = {**column_types(result_type)}
         self._path = path
         self._name = name.replace(".", "_")
         self._per_website = per_website
@@ -68,8 +69,9 @@ class SqliteFile(Writer):
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
         types, rows = self._types, [{"data": msgspec.to_builtins(result)}]
-        if self._table is not None:
-            types, rows = types or dict.fromkeys(self._table.columns_of(result)), self._table.rows_of(result)
+        if self._layout is not None:
+            found, rows = self._layout.rows_of(result)
+            types = dict.fromkeys(found) | types
         first = {} if key_name is None else {KEY_NAME: key_name}
         if self._per_website:
             first[WEBSITE_ID] = website_id

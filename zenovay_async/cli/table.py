@@ -13,14 +13,14 @@ from rich.text import Text
 from zenovay_async import Usage
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import printable
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID
 from zenovay_async.cli.streams import OutputConsole
 from zenovay_async.cli.writer import Writer
-from zenovay_async.tables import KEY_NAME, WEBSITE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from zenovay_async.tables import Row, Table
+    from zenovay_async._tables.layout import Layout, Row
 
 # Widths in characters: of a table that is no terminal's, of a full bar, between columns, of text that may be cut.
 _PIPE_WIDTH = 160
@@ -35,8 +35,8 @@ _EXPONENT = 1e16
 class Rows(Writer):
     """The rows of one website, or a line for each of many, the busiest first."""
 
-    def __init__(self, table: Table, file: IO[str]) -> None:
-        self._table = table
+    def __init__(self, layout: Layout, file: IO[str]) -> None:
+        self._layout = layout
         self._console = _console(file)
         # Two keys may reach the same website.
         self._websites: dict[tuple[str | None, str], list[Row]] = {}
@@ -45,8 +45,7 @@ class Rows(Writer):
         self._missing = False
 
     def add(self, website_id: str, result: Any, key_name: str | None = None) -> None:
-        self._websites[key_name, website_id] = self._table.rows_of(result)
-        self._columns = self._table.columns_of(result)
+        self._columns, self._websites[key_name, website_id] = self._layout.rows_of(result)
 
     def record_domains(self, domains: Mapping[str, str]) -> None:
         self._domains = domains
@@ -61,13 +60,13 @@ class Rows(Writer):
         # Rows do not name their website, so they are shown only if one website was requested.
         one = len(self._websites) == 1 and not self._missing
         # Those of the only website, where each has its own.
-        columns = self._table.columns[: self._table.shown] or self._columns
+        columns = self._layout.columns[: self._layout.shown] or self._columns
         named = [({KEY_NAME: key_name} if key_name is not None else {}, site) for key_name, site in self._websites]
         if one:
             ((first, _),) = named
             rows = [{**first, **row} for found in self._websites.values() for row in found]
             self._print(rows, (*first, *columns))
-        elif self._table.noun is None:
+        elif self._layout.noun is None:
             rows = [
                 {**self._names(site), **row, **first, WEBSITE_ID: site}
                 for (first, site), found in zip(named, self._websites.values(), strict=True)
@@ -89,22 +88,22 @@ class Rows(Writer):
         return {**named, WEBSITE_ID: website_id}
 
     def _summary(self, website_id: str, rows: list[Row]) -> Row:
-        measure, label = self._table.measure, self._table.label
+        measure, label = self._layout.measure, self._layout.label
         top: Row = {}
         if rows:
             top = max(rows, key=lambda row: row[measure] or 0) if measure else rows[0]
-        summary: Row = {**self._names(website_id), self._table.noun or "rows": len(rows)}
+        summary: Row = {**self._names(website_id), self._layout.noun or "rows": len(rows)}
         if measure:
             summary[measure] = sum(row[measure] or 0 for row in rows)
         if label:
             summary[f"newest {label}" if measure is None else f"top {label}"] = top.get(label, "")
-        if "last_updated" in self._table.columns:
+        if "last_updated" in self._layout.columns:
             times = [row["last_updated"] for row in rows if row["last_updated"]]
             summary["last_updated"] = max(times, key=datetime.fromisoformat, default="")
         return summary
 
     def _print(self, rows: list[Row], columns: tuple[str, ...]) -> None:
-        measure = self._table.measure
+        measure = self._layout.measure
         # Days keep their order; other rows with a measure are ranked by it.
         if measure and not (columns and "date" in columns):
             rows = sorted(rows, key=lambda row: row[measure] or 0, reverse=True)

@@ -6,7 +6,7 @@ Sources: docs "GET /analytics/:websiteId", "…/visitors", "…/countries"; help
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -15,8 +15,10 @@ from zenovay_async._protocol.decoding import UNTYPED, AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Pagination, Range, Resource, free_call
 from zenovay_async.resources.paging import Paged, PagedEndpoint
+from zenovay_async.tables import Table
 
 
 class WebsiteSummary(Result, frozen=True, kw_only=True, gc=False):
@@ -83,7 +85,7 @@ class DailyStats(Result, ExtraFields, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
-class AnalyticsOverview(Result, frozen=True, kw_only=True):
+class AnalyticsOverview(Table, Result, frozen=True, kw_only=True):
     """Totals and days of a website.
 
     Attributes:
@@ -93,6 +95,13 @@ class AnalyticsOverview(Result, frozen=True, kw_only=True):
         time_range: The requested time range.
         date_range: The days that it covers.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="daily_stats",
+        columns=("date", "total_visitors", "unique_visitors", "page_views"),
+        noun="days",
+        measure="total_visitors",
+    )
 
     website: WebsiteSummary
     summary: AnalyticsSummary
@@ -133,13 +142,24 @@ class Visitor(Result, frozen=True, kw_only=True, gc=False):
     had_interaction: bool | None = None
 
 
-class VisitorPage(Result, frozen=True, kw_only=True):
+class VisitorPage(Table, Result, frozen=True, kw_only=True):
     """One page of a website's visits.
 
     Attributes:
         visitors: The visits, newest first.
         pagination: Position of the page.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="visitors",
+        columns=(
+            *("visited_at", "country_code", "city", "device_type", "browser", "os", "value_score", "landing_page"),
+            *("referrer", "had_interaction", "country_name", "id"),
+        ),
+        noun="visitors",
+        label="visited_at",
+        shown=9,
+    )
 
     visitors: tuple[Visitor, ...]
     pagination: Pagination | None = None
@@ -161,12 +181,20 @@ class CountryStats(Result, frozen=True, kw_only=True, gc=False):
     avg_value_score: float | None = None
 
 
-class CountryList(Result, frozen=True, kw_only=True, gc=False):
+class CountryList(Table, Result, frozen=True, kw_only=True, gc=False):
     """A website's visitors by country.
 
     Attributes:
         countries: The countries, most visitors first.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="countries",
+        columns=("country_name", "visitors", "avg_value_score", "country_code"),
+        noun="countries",
+        measure="visitors",
+        label="country_name",
+    )
 
     countries: tuple[CountryStats, ...]
 
@@ -177,6 +205,7 @@ _VISITORS = PagedEndpoint(
     "analytics/{website_id}/visitors",
     Decoder(VisitorPage),
     items=lambda page: page.visitors,
+    join=lambda items: VisitorPage(visitors=tuple(items)),
     max_limit=1000,
 )
 _PAGES = Endpoint("analytics.pages", "analytics/{website_id}/pages", UNTYPED)

@@ -5,7 +5,7 @@ Source: docs "GET /anomalies/:websiteId", whose example is known in part only.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -13,8 +13,10 @@ from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_bool, optional_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
+from zenovay_async.tables import Table
 
 
 class Anomaly(Result, frozen=True, kw_only=True, gc=False):
@@ -41,7 +43,7 @@ class Anomaly(Result, frozen=True, kw_only=True, gc=False):
     is_resolved: bool | None = None
 
 
-class AnomalyPage(Result, ExtraFields, frozen=True, kw_only=True):
+class AnomalyPage(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """One page of a website's anomalies.
 
     Attributes:
@@ -50,13 +52,29 @@ class AnomalyPage(Result, ExtraFields, frozen=True, kw_only=True):
         extra: Undocumented fields, as plain values.
     """
 
+    _layout: ClassVar[Layout] = Layout(
+        rows="anomalies",
+        columns=(
+            *("detected_at", "severity", "metric_name", "expected_value", "actual_value", "deviation_percentage"),
+            *("is_resolved", "id"),
+        ),
+        noun="anomalies",
+        label="metric_name",
+        shown=7,
+    )
+
     anomalies: tuple[Anomaly, ...]
     pagination: Pagination | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 _LIST = PagedEndpoint(
-    "anomalies.list", "anomalies/{website_id}", Decoder(AnomalyPage), items=lambda page: page.anomalies, max_limit=200
+    "anomalies.list",
+    "anomalies/{website_id}",
+    Decoder(AnomalyPage),
+    items=lambda page: page.anomalies,
+    join=lambda items: AnomalyPage(anomalies=tuple(items)),
+    max_limit=200,
 )
 
 

@@ -5,7 +5,7 @@ Source: docs "GET /errors/:websiteId/groups", whose example is known in part onl
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -14,7 +14,9 @@ from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Resource
+from zenovay_async.tables import Table
 
 ErrorStatus: TypeAlias = Literal["unresolved", "resolved", "ignored"] | str
 """Status of an error group."""
@@ -46,13 +48,24 @@ class ErrorGroup(Result, frozen=True, kw_only=True, gc=False):
     affected_users_count: int | None = None
 
 
-class ErrorGroupList(Result, ExtraFields, frozen=True, kw_only=True):
+class ErrorGroupList(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """The error groups of a website.
 
     Attributes:
         error_groups: The groups.
         extra: Undocumented fields, as plain values.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="error_groups",
+        columns=(
+            *("message", "occurrence_count", "affected_users_count", "status", "type", "last_seen_at"),
+            *("first_seen_at", "fingerprint", "id"),
+        ),
+        noun="error groups",
+        measure="occurrence_count",
+        label="message",
+    )
 
     error_groups: tuple[ErrorGroup, ...]
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])

@@ -5,11 +5,15 @@ Source: docs "GET /heatmaps/:websiteId/pages".
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Resource
+from zenovay_async.tables import Table
 
 
 class HeatmapPage(Result, frozen=True, kw_only=True, gc=False):
@@ -26,12 +30,20 @@ class HeatmapPage(Result, frozen=True, kw_only=True, gc=False):
     last_updated: AwareDatetime | None = None
 
 
-class HeatmapPages(Result, frozen=True, kw_only=True, gc=False):
+class HeatmapPages(Table, Result, frozen=True, kw_only=True, gc=False):
     """The pages of a website that have heatmap data.
 
     Attributes:
         pages: The pages, most interactions first; empty if the website has no heatmap data.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="pages",
+        columns=("url", "total_interactions", "last_updated"),
+        noun="pages",
+        measure="total_interactions",
+        label="url",
+    )
 
     pages: tuple[HeatmapPage, ...]
 

@@ -5,7 +5,7 @@ Source: docs "GET /insights/:websiteId", whose example is known in part only.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -13,8 +13,10 @@ from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
+from zenovay_async.tables import Table
 
 InsightType: TypeAlias = Literal["anomaly", "trend", "recommendation", "prediction"] | str
 """Type of an insight."""
@@ -48,7 +50,7 @@ class Insight(Result, frozen=True, kw_only=True, gc=False):
     created_at: AwareDatetime | None = None
 
 
-class InsightPage(Result, ExtraFields, frozen=True, kw_only=True):
+class InsightPage(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """One page of a website's insights.
 
     Attributes:
@@ -57,13 +59,29 @@ class InsightPage(Result, ExtraFields, frozen=True, kw_only=True):
         extra: Undocumented fields, as plain values.
     """
 
+    _layout: ClassVar[Layout] = Layout(
+        rows="insights",
+        columns=(
+            *("created_at", "severity", "type", "title", "metric_name", "metric_value", "metric_change"),
+            *("recommendation", "description", "id"),
+        ),
+        noun="insights",
+        label="title",
+        shown=7,
+    )
+
     insights: tuple[Insight, ...]
     pagination: Pagination | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 _LIST = PagedEndpoint(
-    "insights.list", "insights/{website_id}", Decoder(InsightPage), items=lambda page: page.insights, max_limit=200
+    "insights.list",
+    "insights/{website_id}",
+    Decoder(InsightPage),
+    items=lambda page: page.insights,
+    join=lambda items: InsightPage(insights=tuple(items)),
+    max_limit=200,
 )
 
 

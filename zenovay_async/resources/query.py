@@ -5,7 +5,7 @@ Source: docs "POST /query/:websiteId", whose example response is known in part o
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -14,7 +14,12 @@ from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import json_body, optional_str, require_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, Layout, Row, unique_name
 from zenovay_async.exceptions import ConfigurationError
+from zenovay_async.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Comparison: TypeAlias = Literal["previous_period", "previous_year"] | str
 """What an answer compares with."""
@@ -38,7 +43,49 @@ class QueryResults(Result, ExtraFields, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
-class QueryAnswer(Result, ExtraFields, frozen=True, kw_only=True):
+def _query_columns(result: Any) -> tuple[str, ...]:
+    rows = _query_values(result)
+    return tuple(_column_names(result["results"]["columns"], rows).values())
+
+
+def _query_rows(result: Any) -> list[Row]:
+    rows = _query_values(result)
+    names = _column_names(result["results"]["columns"], rows)
+    return [{names[key]: value for key, value in row.items()} for row in rows]
+
+
+def _query_values(result: Any) -> list[dict[int | str, Any]]:
+    """The values of each row, by the position of their column or, in a row that is an object, by their names.
+
+    Rows of another shape than documented are in ``extra``.
+    """
+    results = result["results"]
+    columns = list(results["columns"])
+    rows: Any = results["rows"] or results.get("extra", {}).get("rows", result.get("extra", {}).get("results"))
+    values: list[dict[int | str, Any]] = []
+    for row in cast("Any", rows if isinstance(rows, (list, tuple)) else ()):
+        if isinstance(row, dict):
+            named = cast("dict[str, Any]", row)
+            values.append({columns.index(name) if name in columns else name: named[name] for name in named})
+        else:
+            values.append(dict(enumerate(cast("list[Any]", row) if isinstance(row, (list, tuple)) else [row])))
+    return values
+
+
+def _column_names(columns: Sequence[str], rows: list[dict[int | str, Any]]) -> dict[int | str, str]:
+    """A name of its own for each column: two sources may both be called ``visitors``."""
+    names: dict[int | str, str] = dict(enumerate(columns))
+    for row in rows:
+        for key in row:
+            names.setdefault(key, key if isinstance(key, str) else "")
+    taken: dict[str, None] = {WEBSITE_ID: None, KEY_NAME: None}
+    for number, (key, name) in enumerate(names.items(), 1):
+        names[key] = unique_name(name or f"column_{number}", taken)
+        taken[names[key]] = None
+    return names
+
+
+class QueryAnswer(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """The answer to a question.
 
     Attributes:
@@ -49,6 +96,8 @@ class QueryAnswer(Result, ExtraFields, frozen=True, kw_only=True):
         time_range: Time range of the answer.
         extra: Undocumented fields, such as a summary in words, as plain values.
     """
+
+    _layout: ClassVar[Layout] = Layout(rows=_query_rows, own_columns=_query_columns)
 
     question: str | None = None
     results: QueryResults = QueryResults()

@@ -5,11 +5,15 @@ Source: docs "GET /replays/:websiteId/sessions".
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Pagination, Resource
 from zenovay_async.resources.paging import Paged, PagedEndpoint
+from zenovay_async.tables import Table
 
 
 class ReplaySession(Result, frozen=True, kw_only=True, gc=False):
@@ -42,13 +46,24 @@ class ReplaySession(Result, frozen=True, kw_only=True, gc=False):
     ended_at: AwareDatetime | None = None
 
 
-class ReplaySessionPage(Result, frozen=True, kw_only=True):
+class ReplaySessionPage(Table, Result, frozen=True, kw_only=True):
     """One page of a website's recorded sessions.
 
     Attributes:
         sessions: The sessions, newest first.
         pagination: Position of the page.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="sessions",
+        columns=(
+            *("started_at", "duration_seconds", "event_count", "page_url", "country_code", "device_type", "browser"),
+            *("os", "ended_at", "session_id", "id"),
+        ),
+        noun="sessions",
+        label="started_at",
+        shown=8,
+    )
 
     sessions: tuple[ReplaySession, ...]
     pagination: Pagination | None = None
@@ -59,6 +74,7 @@ _SESSIONS = PagedEndpoint(
     "replays/{website_id}/sessions",
     Decoder(ReplaySessionPage),
     items=lambda page: page.sessions,
+    join=lambda items: ReplaySessionPage(sessions=tuple(items)),
     max_limit=200,
 )
 

@@ -6,7 +6,7 @@ Source: docs "GET /retention/:websiteId", whose example is known in part only.
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,9 @@ from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Resource, ShortRange
+from zenovay_async.tables import Table
 
 RetentionGranularity: TypeAlias = Literal["daily", "weekly", "monthly"] | str
 """Length of a cohort's periods."""
@@ -39,13 +41,19 @@ class RetentionPeriod(Result, frozen=True, kw_only=True, gc=False):
     retention_rate: float | None = None
 
 
-class RetentionCohorts(Result, ExtraFields, frozen=True, kw_only=True):
+class RetentionCohorts(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """The cohorts of a website.
 
     Attributes:
         cohorts: A flat list with a row for each cohort and period.
         extra: Undocumented fields, as plain values.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows="cohorts",
+        columns=("cohort_date", "period_number", "total_users", "retained_users", "retention_rate"),
+        noun="periods",
+    )
 
     cohorts: tuple[RetentionPeriod, ...]
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])

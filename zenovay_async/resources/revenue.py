@@ -6,13 +6,15 @@ Source: docs "GET /revenue/:websiteId/ltv".
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_str
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout, Row
 from zenovay_async.resources.base import Resource, ShortRange
+from zenovay_async.tables import Table
 
 RevenueGranularity: TypeAlias = Literal["weekly", "monthly"] | str
 """Length of a cohort's periods."""
@@ -56,13 +58,27 @@ class LTVSummary(Result, frozen=True, kw_only=True, gc=False):
     average_ltv_90d: float | None = None
 
 
-class LifetimeValue(Result, frozen=True, kw_only=True, gc=False):
+def _cohort_periods(value: Any) -> list[Row]:
+    return [
+        {"cohort_date": cohort["cohort_date"], "customers": cohort["customers"], **period}
+        for cohort in value["cohorts"]
+        for period in cohort["periods"]
+    ]
+
+
+class LifetimeValue(Table, Result, frozen=True, kw_only=True, gc=False):
     """The lifetime value (LTV) of a website's customers.
 
     Attributes:
         cohorts: The cohorts; empty if no revenue is tracked.
         summary: The averages; ``None`` if there are none.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows=_cohort_periods,
+        columns=("cohort_date", "customers", "period", "cumulative_revenue_per_customer"),
+        noun="periods",
+    )
 
     cohorts: tuple[LTVCohort, ...]
     summary: LTVSummary | None = None

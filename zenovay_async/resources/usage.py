@@ -5,9 +5,12 @@ Source: docs "GET /usage".
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout, Row
 from zenovay_async.rate_limits import UsageHeaders
 
 
@@ -65,6 +68,10 @@ class Subscription(Result, frozen=True, kw_only=True, gc=False):
     tier: str | None = None
 
 
+def _usage_row(usage: Any) -> list[Row]:
+    return [{**usage["api_key"], **usage["usage"], **usage["rate_limits"], **usage["subscription"]}]
+
+
 class Usage(Result, frozen=True, kw_only=True, gc=False):
     """Usage and limits of a key.
 
@@ -74,6 +81,15 @@ class Usage(Result, frozen=True, kw_only=True, gc=False):
         rate_limits: The rate limit.
         subscription: The plan.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows=_usage_row,
+        columns=(
+            *("id", "name", "permission", "website_id", "tier", "requests_per_minute"),
+            *("monthly_requests", "monthly_limit", "monthly_remaining", "monthly_reset_at", "total_requests"),
+        ),
+        noun=None,
+    )
 
     api_key: APIKey = APIKey()
     usage: MonthlyUsage

@@ -5,7 +5,7 @@ Sources: docs "GET /websites", "GET /websites/:websiteId".
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -14,7 +14,9 @@ from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._protocol.results import Result
+from zenovay_async._tables.layout import Layout
 from zenovay_async.resources.base import Resource
+from zenovay_async.tables import Table
 
 
 class Website(Result, frozen=True, kw_only=True, gc=False):
@@ -39,13 +41,18 @@ class Website(Result, frozen=True, kw_only=True, gc=False):
     team_id: str | None = None
 
 
-class WebsiteList(Result, frozen=True, kw_only=True):
+_WEBSITE_COLUMNS = ("id", "domain", "name", "tracking_code", "is_active", "created_at", "team_id")
+
+
+class WebsiteList(Table, Result, frozen=True, kw_only=True):
     """The websites that a key can reach.
 
     Attributes:
         websites: The websites.
         total: Number of websites.
     """
+
+    _layout: ClassVar[Layout] = Layout(rows="websites", columns=_WEBSITE_COLUMNS, noun="websites")
 
     websites: tuple[Website, ...]
     total: int | None = None
@@ -83,6 +90,16 @@ class WebsiteDetail(Result, frozen=True, kw_only=True):
         user_id: ID of the user who added it.
         settings: Its features.
     """
+
+    _layout: ClassVar[Layout] = Layout(
+        rows=lambda website: [website],
+        columns=(
+            *_WEBSITE_COLUMNS,
+            *("user_id", "settings.track_outbound_links", "settings.track_downloads", "settings.session_replay"),
+            "settings.heatmaps",
+        ),
+        noun=None,
+    )
 
     id: str
     domain: str | None = None

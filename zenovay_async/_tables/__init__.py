@@ -1,0 +1,1 @@
+"""What a :class:`zenovay_async.tables.Table` is made of."""
