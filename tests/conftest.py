@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
-from aioresponses import aioresponses
 from hypothesis import HealthCheck, settings
 from redis_server import RedisServer
 
+import _zenovay_async_pytest
 import zenovay_async
 from zenovay_async import Zenovay
 from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from aioresponses import aioresponses
 
 
 # In the background, as under nohup, SIGINT is ignored, also by the programs that tests start and interrupt. A handler
@@ -36,6 +35,15 @@ settings.load_profile("any machine")
 # looptime asks for the current loop around every test. If none was ever set, Python makes one, which is never closed;
 # after None was set, it does not.
 asyncio.set_event_loop(None)
+
+
+pytest_plugins = ["pytester"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the plugin also where the package is not installed, and so has no entry points."""
+    if not config.pluginmanager.is_registered(_zenovay_async_pytest):
+        config.pluginmanager.register(_zenovay_async_pytest)
 
 
 def pytest_report_header() -> str:
@@ -79,18 +87,7 @@ def redis_server(_redis_server: RedisServer) -> Iterator[RedisServer]:
     _redis_server.cont()
 
 
-class _Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not know an argument that aiohttp 3.14 requires (its issue 289)."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
-            kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
-        super().__init__(*args, **kwargs)
-
-
 @pytest.fixture
-def canned(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
+def canned(zenovay_aioresponses: aioresponses) -> aioresponses:
     """Canned responses, and no socket."""
-    monkeypatch.setattr("aioresponses.core.ClientResponse", _Response)
-    with aioresponses() as mocked:
-        yield mocked
+    return zenovay_aioresponses

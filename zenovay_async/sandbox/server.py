@@ -458,8 +458,13 @@ class Sandbox:
         except BaseException:
             await runner.cleanup()
             raise
-        self._runner, self._loop = runner, asyncio.get_running_loop()
-        self._clock.start(self._loop.time)
+        self._runner, self._loop = runner, (loop := asyncio.get_running_loop())
+
+        def read() -> float:
+            # Looked up each time, as tests may replace the method.
+            return loop.time()
+
+        self._clock.start(read)
         with _RUNNING_LOCK:
             _RUNNING.add(self)
 

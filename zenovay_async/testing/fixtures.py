@@ -1,0 +1,121 @@
+"""What the fixtures of the pytest plugin need: a sandbox as a marker describes it, and the way there."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from zenovay_async._limits.options import STORE_VARIABLE
+from zenovay_async._protocol.auth import KEY_VARIABLE
+from zenovay_async._protocol.base_url import BASE_URL_VARIABLE
+from zenovay_async.sandbox import Sandbox
+from zenovay_async.sandbox.__main__ import parse_fault
+from zenovay_async.sandbox.recording import describe
+from zenovay_async.testing.limits import forget_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
+# Of a session of the application's own; the client goes to this machine without a proxy.
+_PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+_OWN = ("faults", "unused_faults")
+
+
+class Environment(Protocol):
+    """Sets variables of the environment, as ``pytest.MonkeyPatch`` does."""
+
+    def setenv(self, name: str, value: str) -> None:
+        """Set a variable."""
+        ...
+
+    def delenv(self, name: str, *, raising: bool) -> None:
+        """Remove a variable."""
+        ...
+
+
+class Marker(NamedTuple):
+    """What ``@pytest.mark.zenovay(...)`` asks for.
+
+    Attributes:
+        options: Arguments of the ``Sandbox``.
+        faults: Faults, such as ``"500:0.1"``.
+        may_leave_faults: Whether faults may be left that no request met.
+    """
+
+    options: Mapping[str, Any]
+    faults: tuple[str, ...] = ()
+    may_leave_faults: bool = False
+
+
+def read_markers(markers: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> Marker:
+    """Read the markers of a test.
+
+    Args:
+        markers: Arguments and keyword arguments of each, the closest to the test last.
+
+    Raises:
+        ValueError: An argument is unknown or has no such value.
+    """
+    merged: dict[str, Any] = {}
+    known = [*inspect.signature(Sandbox).parameters, *_OWN]
+    for positional, named in markers:
+        if positional:
+            raise ValueError(f"{positional[0]!r}: expected arguments by name, such as websites=3")
+        for name in named:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(known)}"
+                raise ValueError(f"{name}={named[name]!r}: unknown argument{hint}")
+        merged |= named
+    faults, unused = merged.pop("faults", ()), merged.pop("unused_faults", None)
+    if isinstance(faults, str) or not all(isinstance(fault, str) for fault in faults):
+        raise ValueError(f'faults={faults!r}: expected a list such as ["500:0.1"]')
+    if unused not in {None, "ok"}:
+        raise ValueError(f'unused_faults={unused!r}: expected "ok"')
+    return Marker(merged, tuple(faults), may_leave_faults=unused == "ok")
+
+
+def make_sandbox(marker: Marker) -> Sandbox:
+    """Make the sandbox of a test, with its faults.
+
+    Args:
+        marker: What it is like.
+
+    Raises:
+        ValueError: An argument has no such value.
+    """
+    try:
+        sandbox = Sandbox(**marker.options)
+    except TypeError as error:
+        raise ValueError(f"{', '.join(marker.options)}: {error}") from None
+    for text in marker.faults:
+        fault, share = parse_fault(text, "fault")
+        sandbox.fault(fault, share=share)
+    return sandbox
+
+
+@contextmanager
+def serving(sandbox: Sandbox, environment: Environment) -> Generator[Sandbox]:
+    """Run a sandbox on a thread, and lead the clients of the environment there.
+
+    Args:
+        sandbox: The sandbox.
+        environment: Sets the variables, and restores them later.
+    """
+    forget_limits()
+    try:
+        with sandbox:
+            environment.setenv(KEY_VARIABLE, sandbox.api_key)
+            environment.setenv(BASE_URL_VARIABLE, sandbox.url)
+            for name in (STORE_VARIABLE, *_PROXIES):
+                environment.delenv(name, raising=False)
+            yield sandbox
+    finally:
+        forget_limits()
+
+
+def describe_requests(sandbox: Sandbox) -> str:
+    """The last requests that a sandbox received, for the report of a test that failed."""
+    return describe(sandbox.requests)
