@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
     from zenovay_async._protocol.response import Response
     from zenovay_async._protocol.results import Result
     from zenovay_async._session.client_cache import ClientCache
-    from zenovay_async.batch import Batch, BatchResult, Failure, Success
+    from zenovay_async.batch import Batch, BatchResult, BatchTable, Failure, Success
     from zenovay_async.client import Zenovay
     from zenovay_async.events import (
         CacheStoreBack,
@@ -128,6 +128,7 @@ __all__ = [
     "BatchReport",
     "BatchResult",
     "BatchStoppedError",
+    "BatchTable",
     "Cache",
     "CacheStats",
     "CacheStoreBack",
@@ -243,7 +244,7 @@ _NAMES = {
     "_protocol.response": ("Response",),
     "_protocol.results": ("Result",),
     "_session.client_cache": ("ClientCache",),
-    "batch": ("Batch", "BatchResult", "Failure", "Success"),
+    "batch": ("Batch", "BatchResult", "BatchTable", "Failure", "Success"),
     "client": ("Zenovay",),
     "events": (
         "CacheStoreBack",

@@ -21,12 +21,14 @@ from zenovay_async._batch.recorder import Recorder
 from zenovay_async._batch.report import BatchReport
 from zenovay_async._batch.results import BatchResult, Failure, Success
 from zenovay_async._batch.source import End, ItemSource, key_of
+from zenovay_async._batch.table import BatchTable, in_order, layout_for
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._limits.patience import MAX_OUTAGE
-from zenovay_async._protocol.parameters import require_int
+from zenovay_async._protocol.parameters import require_int, require_str
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
 from zenovay_async._session.slots import Slots
 from zenovay_async._session.tally import Tally
+from zenovay_async._tables.layout import WEBSITE_ID
 from zenovay_async.events import is_listener
 from zenovay_async.exceptions import BatchStoppedError, ClientClosedError, ConfigurationError, QuotaExceededError
 from zenovay_async.journal import Journal
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from zenovay_async.rate_limits import Quota
 
-__all__ = ["Batch", "BatchResult", "Failure", "Success"]
+__all__ = ["Batch", "BatchResult", "BatchTable", "Failure", "Success"]
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
@@ -120,6 +122,8 @@ class Batch(Generic[ItemT, T]):
         if not callable(fetch):
             raise ConfigurationError(f"fetch={fetch!r}: expected a function of one item")
         self._source = ItemSource(items)
+        self._items = items
+        self._collected: list[BatchResult[ItemT, T]] = []
         self._concurrency = concurrency
         around = current_scope()
         outer = None if around is None else around.background
@@ -256,6 +260,38 @@ class Batch(Generic[ItemT, T]):
         if self._recorder is not None:
             self._recorder.hand_out(key)
         return result
+
+    async def table(self, item: str = WEBSITE_ID) -> BatchTable[ItemT]:
+        """Collect the rows of all results that are still to come as one table, with a column for their item.
+
+        The rows are in the order of the items, if these are a collection, such as a list, else in that of completion.
+        If this raises the error that ended the batch, or is canceled, call it again for the rows until then.
+
+        Args:
+            item: Name of the column for the item.
+
+        Returns:
+            The table of the successes; its ``failures`` are the items that failed.
+
+        Raises:
+            ConfigurationError: A result is no list, or the journal keeps no results.
+            ZenovayError: As for iterating.
+            Exception: Every item failed; it is the error of the first one.
+        """
+        require_str("item", item)
+        if self._journal is not None and not self._journal.keeps_values:
+            raise ConfigurationError(
+                "table(): the journal keeps no results, so that those of earlier runs would be missing; "
+                "open it with Journal(path, result_type=...)"
+            )
+        async for result in self:
+            self._collected.append(result)
+            if result.error is None:
+                layout_for(result.value)
+        table = BatchTable(item, in_order(self._collected, self._items))
+        if table.failures and len(table.failures) == len(self._collected):
+            raise table.failures[0].error
+        return table
 
     @property
     def report(self) -> BatchReport:

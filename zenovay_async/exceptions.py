@@ -22,7 +22,11 @@ Every error carries what is known of its call, pickles and copies, and never sho
 
 from __future__ import annotations
 
+import copy
 import re
+import sys
+import traceback
+from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 MAX_BODY_CHARS = 4096
@@ -99,12 +103,45 @@ class ZenovayError(Exception):
         # BaseException would call the class with `args` alone and so lose every keyword.
         return (_rebuild, (type(self), self.message, self.__dict__.copy()))
 
+    def _render_traceback_(self) -> list[str]:
+        """The traceback in a notebook, which IPython asks for: the caller's code alone, without that of this package.
+
+        ``%xmode Verbose`` shows all of it, as every other traceback does.
+        """
+        shown, frames = self, self.__traceback__
+        ipython: Any = sys.modules.get("IPython")
+        shell = None if ipython is None else ipython.get_ipython()
+        if shell is None:
+            return traceback.format_exception(self)
+        if shell.InteractiveTB.mode != "Verbose":
+            frames = _callers_frames(self.__traceback__) or frames
+            if self.__cause__ is not None and _callers_frames(self.__cause__.__traceback__) is None:
+                # The message has what it says.
+                shown = copy.copy(self)
+                shown.__cause__ = None
+        lines: list[str] = shell.InteractiveTB.structured_traceback(type(shown), shown, frames, tb_offset=1)
+        return lines
+
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self), self.message)
         twin.__dict__.update(self.__dict__)
         twin.__cause__ = self.__cause__
         twin.__suppress_context__ = self.__suppress_context__
         return twin
+
+
+def _callers_frames(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this package; ``None`` if it has no others."""
+    package = __name__.partition(".")[0]
+    found: list[TracebackType] = []
+    while frames is not None:
+        if frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] != package:
+            found.append(frames)
+        frames = frames.tb_next
+    outer: TracebackType | None = None
+    for each in reversed(found):
+        outer = TracebackType(outer, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return outer
 
 
 def _rebuild(cls: type[ZenovayError], message: str, state: dict[str, Any]) -> ZenovayError:

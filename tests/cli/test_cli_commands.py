@@ -114,6 +114,7 @@ FUNNEL = PagedEndpoint(
     "analytics/{website_id}/visitors",
     Decoder(Funnel),
     items=lambda page: page.visits,
+    join=lambda items: Funnel(visits=tuple(items)),
     max_limit=100,
 )
 

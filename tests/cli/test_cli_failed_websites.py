@@ -80,7 +80,8 @@ def test_off_a_terminal_each_is_named_and_is_a_line_of_the_file(
     for line in lines:
         assert list(line) == ["website_id", "error", "status", "code", "request_id", "attempts", "message", "at"]
         assert (line["error"], line["status"], line["code"]) == ("NotFoundError", 404, "NOT_FOUND")
-        assert (line["attempts"], line["message"]) == (1, "Website not found")
+        assert line["attempts"] == 1
+        assert line["message"].startswith("Website not found")
         assert line["request_id"]
         assert datetime.fromisoformat(line["at"]).tzinfo is not None
 

@@ -35,6 +35,7 @@ class Runs:
         self._ids = list(sandbox.website_ids)
         self._sandbox = sandbox
         self._capsys = capsys
+        self._seen = 0
 
     async def __call__(
         self, *arguments: str, ids: list[str] | None = None, output: str = "out", kind: str = "ndjson"
@@ -52,9 +53,9 @@ class Runs:
 
     def requested(self) -> list[str]:
         """IDs that were requested since the last time."""
-        sent = [request.path.split("/")[2] for request in self._sandbox.requests]
-        self._sandbox.requests.clear()
-        return sent
+        requests = self._sandbox.requests[self._seen :]
+        self._seen += len(requests)
+        return [request.path.split("/")[2] for request in requests]
 
     def websites(self, output: str = "out") -> list[str]:
         """IDs in a file of results, in order."""

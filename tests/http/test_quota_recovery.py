@@ -67,7 +67,7 @@ async def is_rejected(client: Zenovay) -> bool:
 
 
 def upgrade(sandbox: Sandbox, key: str, limit: int = 1000) -> None:
-    sandbox._keys[key].quota.limit = limit
+    sandbox._state.keys[key].quota.limit = limit
 
 
 async def test_usage_is_sent_and_a_larger_quota_ends_the_exhaustion(canned: aioresponses) -> None:

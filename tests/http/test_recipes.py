@@ -206,11 +206,12 @@ async def test_code_that_is_not_asynchronous(sandbox: Sandbox) -> None:
 async def test_frames(zenovay: Zenovay, site: str) -> None:
     for package in ("pandas", "polars", "pyarrow"):
         pytest.importorskip(package, reason=f"{package}: pip install --group frames")
-    names = await run("pandas and polars", zenovay=zenovay, website_id=site)
+    names = await run("pandas and polars", zenovay=zenovay, website_id=site, website_ids=[site])
     columns = list(zenovay_async.HeatmapPage.__struct_fields__)
     assert list(names["pages"].columns) == names["pages_too"].columns == columns
     assert str(names["pages"].dtypes["last_updated"].tz) == "UTC"
     assert "extra" not in names["days"].columns
+    assert list(names["all_pages"].columns) == ["website_id", *columns]
     for frame in (names["pages"], names["days"]):
         frame.to_parquet(io.BytesIO())
     names["pages_too"].write_parquet(io.BytesIO())
@@ -244,9 +245,3 @@ def test_files_in_polars() -> None:
     assert set(frames[0]["website_id"]) == set(IDS)
     assert frames[0].schema == frames[1].schema == frames[2].schema
     assert all(frame.equals(frames[0]) for frame in frames)
-
-
-async def test_notebooks(site: str) -> None:
-    names = await run("Notebooks", website_id=site)
-    assert names["report"].pages
-    await names["zenovay"].close()

@@ -150,7 +150,8 @@ async def test_a_route_is_served_charged_and_listed(sandbox: Sandbox, monkeypatc
     def _step(request: ApiRequest) -> dict[str, Any]:
         return {"website": request.website_id, "step": request.arguments["step_id"]}
 
-    monkeypatch.setattr("zenovay_async.sandbox.server.ROUTES", routes)
+    for module in ("api", "server"):
+        monkeypatch.setattr(f"zenovay_async.sandbox.{module}.ROUTES", routes)
     site = sandbox.website_ids[0]
     status, body, headers = await get(sandbox, f"/goals/{site}/steps/one")
     assert (status, body["data"], headers["X-Usage-Monthly"]) == (200, {"website": site, "step": "one"}, "2")

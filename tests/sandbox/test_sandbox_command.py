@@ -10,6 +10,7 @@ import sys
 import pytest
 from cli_helpers import controls_in
 
+from zenovay_async.cli import main as cli_main
 from zenovay_async.sandbox.__main__ import main
 
 
@@ -28,7 +29,15 @@ def test_it_runs_from_a_shell() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--fault reset:x", "--fault reset:2", "--fault nothing", "--websites -1", "--port 70000", "--rate-limit 0"],
+    [
+        "--fault reset:x",
+        "--fault reset:2",
+        "--fault nothing",
+        "--websites -1",
+        "--websites 1000001",
+        "--port 70000",
+        "--rate-limit 0",
+    ],
 )
 def test_an_invalid_argument_is_reported_in_one_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments.split()) == 2
@@ -82,3 +91,8 @@ def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.out == ""
     assert "address already in use" in printed.err
     assert len(printed.err.splitlines()) == 1
+
+
+def test_a_command_with_a_sandbox_of_too_many_websites_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli_main(["usage", "--sandbox", "1000001"]) == 2
+    assert "1000000" in capsys.readouterr().err

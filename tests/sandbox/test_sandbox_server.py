@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import socket
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ import zenovay_async.sandbox
 from zenovay_async.sandbox import Sandbox
 
 
-def test_it_imports_nothing_of_the_client() -> None:
+def test_it_imports_nothing_of_the_client_but_to_check_what_users_give_it() -> None:
     folder = Path(zenovay_async.sandbox.__file__).parent
     imported = {
         name
         for file in folder.glob("*.py")
+        if file.name != "own_responses.py"
         for name in re.findall(r"^(?:from|import) (zenovay_async\S*)", file.read_text(), re.MULTILINE)
     }
     assert all(name.startswith("zenovay_async.sandbox") for name in imported)
@@ -28,6 +31,7 @@ def test_it_imports_nothing_of_the_client() -> None:
     "options",
     [
         {"websites": -1},
+        {"websites": 1_000_001},
         {"api_key": "x"},
         {"plan": "gold"},
         {"rate_limit": 0},
@@ -58,3 +62,10 @@ async def test_a_port_in_use_leaves_nothing_running(sandbox: Sandbox) -> None:
         await other.__aenter__()
     with pytest.raises(RuntimeError, match="not running"):
         _ = other.url
+
+
+def test_the_example_in_its_help_runs() -> None:
+    documentation = inspect.getdoc(Sandbox)
+    assert documentation is not None
+    example = documentation.partition("::\n")[2].partition("\nArgs:")[0]
+    exec(compile(textwrap.dedent(example), "help(Sandbox)", "exec"), {"__name__": "example"})  # noqa: S102 - our own

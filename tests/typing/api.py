@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import msgspec
 
     import zenovay_async as z
+    from zenovay_async.tables import Row, Table
 
     class Mine(msgspec.Struct):
         """A type of the caller's own."""
@@ -72,6 +73,21 @@ if TYPE_CHECKING:
             async for page in pages:
                 if page.error is None:
                     assert_type(page.value, z.ReplaySessionPage)
+
+    async def tables(zenovay: z.Zenovay, sites: list[str]) -> None:
+        report = await zenovay.heatmaps.pages("x")
+        assert_type(report.rows(), list[dict[str, Any]])
+        assert_type(report.columns(), dict[str, list[Any]])
+        assert_type(len(report), int)
+        rows: list[Row] = list(report)
+        table: Table = await zenovay.query("x", "?")
+        assert_type(await zenovay.analytics.visitors("x").take(500).table(), z.VisitorPage)
+        async with zenovay.batch(sites, zenovay.heatmaps.pages) as results:
+            combined = await results.table(item="site")
+        assert_type(combined, z.BatchTable[str])
+        assert_type(combined.failures[0].item, str)
+        table = combined
+        rows += table.rows()
 
     def budgets(store: z.Store, change: z.StoreChange) -> None:
         zenovay = z.Zenovay(rate_limit_store="machine", batch_headroom="auto")

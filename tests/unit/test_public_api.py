@@ -35,7 +35,10 @@ PACKAGES = (PACKAGE, f"{PACKAGE}.sandbox")
 MODULES = (*PACKAGES, f"{PACKAGE}.tables")
 """The modules whose ``__all__`` is public."""
 
-PROTOCOLS = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__call__", "__enter__", "__exit__"}
+PROTOCOLS = {
+    *("__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__call__", "__enter__", "__exit__"),
+    *("__arrow_c_stream__", "__iter__", "__len__"),
+}
 """Methods that are called without being named."""
 
 _EMPTY = inspect.Parameter.empty

@@ -72,6 +72,12 @@ class Decoder(Generic[T]):
         fast: Callable[[bytes], Envelope[T]] = msgspec.json.Decoder(self._envelope).decode
         self.decode = fast if self._collect is None and transform is None else self._decode
 
+    @property
+    def data_type(self) -> shapes.Type:
+        """The type of ``data``, as msgspec describes it."""
+        envelope = cast("shapes.StructType", self._shape)
+        return next(field.type for field in envelope.fields if field.name == "data")
+
     def coerce(self, document: Any) -> tuple[Envelope[T], tuple[Drift, ...]]:
         """Coerce a body that does not decode to the envelope; also returns each difference from the schema.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
 from zenovay_async._session.flight import Aborted, Caller, CarryOut, Flight
-from zenovay_async.exceptions import ClientClosedError
+from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -97,9 +97,12 @@ class Coalescer:
                 return await flight.wait(caller, call)
             except Aborted:
                 pass
-            except ClientClosedError:
-                # Of the client that led; this one goes on.
-                if flight.owner is self or (watcher is not None and watcher.done()):
+            except ZenovayError as error:
+                # A client that led may be closed, while this one goes on.
+                is_of_leader = isinstance(error, ClientClosedError) and flight.owner is not self
+                if not is_of_leader or (watcher is not None and watcher.done()):
+                    # What is below here is the same for every error, and says nothing of the call.
+                    error.__traceback__ = None
                     raise
             timeout = flight.time_left(caller)
 

@@ -6,7 +6,7 @@ The Structs know the types of the columns, so that an empty result has the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
@@ -69,20 +69,29 @@ class Layout:
     label: str | None = None
     shown: int = 6
 
-    def rows_of(self, result: Any) -> Rows:
+    def rows_of(self, result: Any, limit: int | None = None) -> Rows:
         """The rows of a result; its times are aware datetimes, those of plain values the text that they are there.
 
         Args:
             result: A result of the type, or its plain values.
+            limit: Rows to make, the first ones; omitted, all. Undocumented columns are those of these rows.
         """
-        plain: Any = msgspec.to_builtins(result, builtin_types=(datetime, date))
-        found = list(plain[self.rows]) if isinstance(self.rows, str) else self.rows(plain)
+        if isinstance(self.rows, str):
+            plain: Any = _plain(_items(result, self.rows)[:limit])
+            found: list[Row] = list(plain)
+        else:
+            plain = _plain(result)
+            found = self.rows(plain)[:limit]
         if self.own_columns is not None:
             columns = self.own_columns(plain)
         else:
             found = [dict(_flattened(row)) for row in found]
             columns = tuple(dict.fromkeys((*self.columns, *(name for row in found for name in row if _is_extra(name)))))
         return Rows(columns, [{name: row.get(name) for name in columns} for row in found])
+
+    def count(self, result: Any) -> int:
+        """The number of rows of a result."""
+        return len(_items(result, self.rows)) if isinstance(self.rows, str) else len(self.rows(_plain(result)))
 
 
 def layout_of(result_type: Any) -> Layout | None:
@@ -113,10 +122,37 @@ def has_extra_columns(result_type: Any) -> bool:
     return layout.own_columns is not None or _has_extra(_row_type(result_type, layout))
 
 
+def in_utc(rows: Rows) -> Rows:
+    """Change the times of rows to UTC, as frames have one zone for all times of a column; returns the same rows."""
+    for row in rows.rows:
+        for name, value in row.items():
+            if isinstance(value, datetime) and value.tzinfo is not UTC:
+                row[name] = _as_utc(value)
+    return rows
+
+
 def unique_name(name: str, taken: Container[str]) -> str:
     """The name, or else the first of ``name_2``, ``name_3`` and so on that is not taken."""
     names = (name if number == 1 else f"{name}_{number}" for number in count(1))
     return next(found for found in names if found not in taken)
+
+
+def _as_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        # It has no year there.
+        return time
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, builtin_types=(datetime, date))
+
+
+def _items(result: Any, field: str) -> Any:
+    if isinstance(result, dict):
+        return cast("dict[str, Any]", result)[field]
+    return getattr(result, field)
 
 
 def _flattened(row: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

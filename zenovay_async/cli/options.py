@@ -26,6 +26,8 @@ _BOUNDS = Group("Limits", sort_key=4)
 _NETWORK = Group("Server", sort_key=5)
 
 _AT_LEAST_ONE = validators.Number(gte=1)
+# A sandbox makes the IDs of its websites in advance.
+_SANDBOX_WEBSITES = validators.Number(gte=1, lte=1_000_000)
 
 ProgressKind: TypeAlias = Literal["auto", "bar", "log", "none"]
 
@@ -122,7 +124,9 @@ class Common:
     ] = "text"
     sandbox: Annotated[
         int | None,
-        Parameter(group=_NETWORK, validator=_AT_LEAST_ONE, help="Use a sandbox with this many websites; needs no key."),
+        Parameter(
+            group=_NETWORK, validator=_SANDBOX_WEBSITES, help="Use a sandbox with this many websites; needs no key."
+        ),
     ] = None
 
 

@@ -85,7 +85,7 @@ class DailyStats(Result, ExtraFields, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
-class AnalyticsOverview(Result, Table, frozen=True, kw_only=True):
+class AnalyticsOverview(Table, Result, frozen=True, kw_only=True):
     """Totals and days of a website.
 
     Attributes:
@@ -142,7 +142,7 @@ class Visitor(Result, frozen=True, kw_only=True, gc=False):
     had_interaction: bool | None = None
 
 
-class VisitorPage(Result, Table, frozen=True, kw_only=True):
+class VisitorPage(Table, Result, frozen=True, kw_only=True):
     """One page of a website's visits.
 
     Attributes:
@@ -181,7 +181,7 @@ class CountryStats(Result, frozen=True, kw_only=True, gc=False):
     avg_value_score: float | None = None
 
 
-class CountryList(Result, Table, frozen=True, kw_only=True, gc=False):
+class CountryList(Table, Result, frozen=True, kw_only=True, gc=False):
     """A website's visitors by country.
 
     Attributes:
@@ -205,6 +205,7 @@ _VISITORS = PagedEndpoint(
     "analytics/{website_id}/visitors",
     Decoder(VisitorPage),
     items=lambda page: page.visitors,
+    join=lambda items: VisitorPage(visitors=tuple(items)),
     max_limit=1000,
 )
 _PAGES = Endpoint("analytics.pages", "analytics/{website_id}/pages", UNTYPED)

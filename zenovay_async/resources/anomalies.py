@@ -43,7 +43,7 @@ class Anomaly(Result, frozen=True, kw_only=True, gc=False):
     is_resolved: bool | None = None
 
 
-class AnomalyPage(Result, Table, ExtraFields, frozen=True, kw_only=True):
+class AnomalyPage(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """One page of a website's anomalies.
 
     Attributes:
@@ -69,7 +69,12 @@ class AnomalyPage(Result, Table, ExtraFields, frozen=True, kw_only=True):
 
 
 _LIST = PagedEndpoint(
-    "anomalies.list", "anomalies/{website_id}", Decoder(AnomalyPage), items=lambda page: page.anomalies, max_limit=200
+    "anomalies.list",
+    "anomalies/{website_id}",
+    Decoder(AnomalyPage),
+    items=lambda page: page.anomalies,
+    join=lambda items: AnomalyPage(anomalies=tuple(items)),
+    max_limit=200,
 )
 
 

@@ -48,7 +48,7 @@ class ErrorGroup(Result, frozen=True, kw_only=True, gc=False):
     affected_users_count: int | None = None
 
 
-class ErrorGroupList(Result, Table, ExtraFields, frozen=True, kw_only=True):
+class ErrorGroupList(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """The error groups of a website.
 
     Attributes:

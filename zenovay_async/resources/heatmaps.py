@@ -30,7 +30,7 @@ class HeatmapPage(Result, frozen=True, kw_only=True, gc=False):
     last_updated: AwareDatetime | None = None
 
 
-class HeatmapPages(Result, Table, frozen=True, kw_only=True, gc=False):
+class HeatmapPages(Table, Result, frozen=True, kw_only=True, gc=False):
     """The pages of a website that have heatmap data.
 
     Attributes:

@@ -50,7 +50,7 @@ class Insight(Result, frozen=True, kw_only=True, gc=False):
     created_at: AwareDatetime | None = None
 
 
-class InsightPage(Result, Table, ExtraFields, frozen=True, kw_only=True):
+class InsightPage(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """One page of a website's insights.
 
     Attributes:
@@ -76,7 +76,12 @@ class InsightPage(Result, Table, ExtraFields, frozen=True, kw_only=True):
 
 
 _LIST = PagedEndpoint(
-    "insights.list", "insights/{website_id}", Decoder(InsightPage), items=lambda page: page.insights, max_limit=200
+    "insights.list",
+    "insights/{website_id}",
+    Decoder(InsightPage),
+    items=lambda page: page.insights,
+    join=lambda items: InsightPage(insights=tuple(items)),
+    max_limit=200,
 )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from zenovay_async._protocol.call import Call, Caller, Endpoint
 from zenovay_async._protocol.parameters import Timeout, encode_query, optional_int
+from zenovay_async._tables.display import html_note
 from zenovay_async.exceptions import ConfigurationError, ZenovayError
 
 if TYPE_CHECKING:
@@ -51,19 +52,22 @@ class PagedEndpoint(Endpoint[PageT], Generic[PageT, ItemT], frozen=True, kw_only
 
     Attributes:
         items: Returns the items of a page.
+        join: Makes one page of items.
         max_limit: Items of one page at most.
     """
 
     items: Callable[[PageT], Sequence[ItemT]]
+    join: Callable[[Sequence[ItemT]], PageT]
     max_limit: int
 
 
 class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     """A list that comes in pages.
 
-    ``await`` it for one page, at ``limit`` and ``offset``; or iterate over it with ``async for``, for every item from
-    ``offset`` on. Iterating requests the largest pages if ``limit`` is omitted, as each costs one request whatever
-    its size, and requests a page only when its first item is wanted. Each page has a deadline of its own.
+    ``await`` it for one page, at ``limit`` and ``offset``; iterate over it with ``async for``, for every item from
+    ``offset`` on; or ``await`` its :meth:`table`, which has all of them. Iterating requests the largest pages if
+    ``limit`` is omitted, as each costs one request whatever its size, and requests a page only when its first item is
+    wanted. Each page has a deadline of its own.
 
     Raises:
         ConfigurationError: An argument is invalid; raised by the method that returns this.
@@ -98,6 +102,21 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         if self._is_unused:
             message = f"{self._endpoint.operation} was neither awaited nor iterated over; no request was sent"
             warnings.warn(message, RuntimeWarning, stacklevel=1, source=self)
+
+    def __repr__(self) -> str:
+        # Who sees this knows that no request was sent, so there is no warning of it afterwards, as in a notebook.
+        self._is_unused = False
+        return f"<{self._describe()}>"
+
+    def _repr_html_(self) -> str:
+        self._is_unused = False
+        return html_note(self._describe())
+
+    def _describe(self) -> str:
+        return (
+            f"{self._endpoint.operation}: a list in pages; await it for one page, use async for to get every item, "
+            "or await its .table(), with .take(n) before for the first n"
+        )
 
     def take(self, n: int) -> Self:
         """Make the same list, limited to its first ``n`` items.
@@ -181,6 +200,17 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
             f"{self._call.path}: more than {MAX_PAGES} pages of {limit}; "
             "limit the number of items with take(n), or start later with offset="
         )
+
+    async def table(self) -> PageT:
+        """Request every item from ``offset`` on, or those of :meth:`take`, each once.
+
+        Returns:
+            All items, as one page without a ``pagination``: a ``Table``.
+
+        Raises:
+            ZenovayError: As for iterating; use :meth:`pages` to keep the items until then.
+        """
+        return self._endpoint.join([item async for item in self])
 
     def _largest_page(self) -> int:
         max_limit = self._endpoint.max_limit

@@ -85,7 +85,7 @@ def _column_names(columns: Sequence[str], rows: list[dict[int | str, Any]]) -> d
     return names
 
 
-class QueryAnswer(Result, Table, ExtraFields, frozen=True, kw_only=True):
+class QueryAnswer(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """The answer to a question.
 
     Attributes:

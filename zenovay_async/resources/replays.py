@@ -46,7 +46,7 @@ class ReplaySession(Result, frozen=True, kw_only=True, gc=False):
     ended_at: AwareDatetime | None = None
 
 
-class ReplaySessionPage(Result, Table, frozen=True, kw_only=True):
+class ReplaySessionPage(Table, Result, frozen=True, kw_only=True):
     """One page of a website's recorded sessions.
 
     Attributes:
@@ -74,6 +74,7 @@ _SESSIONS = PagedEndpoint(
     "replays/{website_id}/sessions",
     Decoder(ReplaySessionPage),
     items=lambda page: page.sessions,
+    join=lambda items: ReplaySessionPage(sessions=tuple(items)),
     max_limit=200,
 )
 

@@ -41,7 +41,7 @@ class RetentionPeriod(Result, frozen=True, kw_only=True, gc=False):
     retention_rate: float | None = None
 
 
-class RetentionCohorts(Result, Table, ExtraFields, frozen=True, kw_only=True):
+class RetentionCohorts(Table, Result, ExtraFields, frozen=True, kw_only=True):
     """The cohorts of a website.
 
     Attributes:

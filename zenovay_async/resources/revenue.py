@@ -66,7 +66,7 @@ def _cohort_periods(value: Any) -> list[Row]:
     ]
 
 
-class LifetimeValue(Result, Table, frozen=True, kw_only=True, gc=False):
+class LifetimeValue(Table, Result, frozen=True, kw_only=True, gc=False):
     """The lifetime value (LTV) of a website's customers.
 
     Attributes:

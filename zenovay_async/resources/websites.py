@@ -44,7 +44,7 @@ class Website(Result, frozen=True, kw_only=True, gc=False):
 _WEBSITE_COLUMNS = ("id", "domain", "name", "tracking_code", "is_active", "created_at", "team_id")
 
 
-class WebsiteList(Result, Table, frozen=True, kw_only=True):
+class WebsiteList(Table, Result, frozen=True, kw_only=True):
     """The websites that a key can reach.
 
     Attributes:

@@ -14,12 +14,8 @@ from urllib.parse import urlsplit
 from zenovay_async.sandbox.faults import NAMED
 from zenovay_async.sandbox.keys import PLANS
 from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
+from zenovay_async.sandbox.recording import printable
 from zenovay_async.sandbox.server import DEFAULT_RATE_LIMIT, Sandbox
-
-
-def _printable(text: str) -> str:
-    """Replace what would control a terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print a message and exit."""
-        super().error(_printable(message))
+        super().error(printable(message))
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -143,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except (OSError, OverflowError, ValueError) as error:
         # Python raises OverflowError for a port out of range.
-        print(f"zenovay_async.sandbox: {_printable(str(error))}", file=sys.stderr)  # noqa: T201
+        print(f"zenovay_async.sandbox: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
 

@@ -157,14 +157,27 @@ class FaultRule:
         path: Text that the request's path contains.
         share: Share of these requests, from 0 to 1.
         rng: Random generator that selects the share.
+
+    Attributes:
+        fault: The fault.
     """
 
     def __init__(self, fault: Fault, times: int | None, path: str, share: float, rng: random.Random) -> None:
         self.fault = fault
+        self._times = times
         self._remaining = times
         self._path = path
         self._share = share
         self._rng = rng
+
+    def __str__(self) -> str:
+        path = f", path={self._path!r}" if self._path else ""
+        return f"{self.fault.name}, times={self._times}{path}"
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether it is for a number of requests, and applied to none so far."""
+        return bool(self._times) and self._remaining == self._times
 
     def matches(self, path: str) -> bool:
         """Return whether the fault applies to this request, and count the request if so."""

@@ -31,7 +31,7 @@ _SEVERITIES = ("info", "warning", "critical")
 _MAX_QUESTION = 500
 
 
-@ROUTES.route("/usage")
+@ROUTES.route("/usage", operation="usage")
 def _usage(request: ApiRequest) -> dict[str, Any]:
     key, quota = request.key, request.key.quota
     return {
@@ -53,24 +53,24 @@ def _usage(request: ApiRequest) -> dict[str, Any]:
     }
 
 
-@ROUTES.route("/websites")
+@ROUTES.route("/websites", operation="websites.list")
 def _websites(request: ApiRequest) -> dict[str, Any]:
     only = request.key.website_id
     ids = request.data.ids if only is None else [only]
     return {"websites": [request.data.website(website_id) for website_id in ids], "total": len(ids)}
 
 
-@ROUTES.route("/websites/{website_id}")
+@ROUTES.route("/websites/{website_id}", operation="websites.get")
 def _website(request: ApiRequest) -> dict[str, Any]:
     return {"website": request.data.website_detail(request.website_id)}
 
 
-@ROUTES.route("/analytics/{website_id}")
+@ROUTES.route("/analytics/{website_id}", operation="analytics.overview")
 def _overview(request: ApiRequest) -> dict[str, Any]:
     return request.data.overview(request.website_id, _choice(request.query, "range", "7d", _RANGES))
 
 
-@ROUTES.route("/analytics/{website_id}/visitors")
+@ROUTES.route("/analytics/{website_id}/visitors", operation="analytics.visitors")
 def _visitors(request: ApiRequest) -> dict[str, Any]:
     limit, offset = _limit(request.query, 100, 1000), _offset(request.query)
     range_ = _choice(request.query, "range", "7d", _RANGES)
@@ -78,21 +78,21 @@ def _visitors(request: ApiRequest) -> dict[str, Any]:
     return {"visitors": rows, "pagination": {"limit": limit, "offset": offset, "has_more": has_more}}
 
 
-@ROUTES.route("/analytics/{website_id}/pages")
+@ROUTES.route("/analytics/{website_id}/pages", operation="analytics.pages")
 def _analytics_pages(request: ApiRequest) -> dict[str, Any]:
     # The documentation gives only the path; the shape is a placeholder.
     _choice(request.query, "range", "7d", _RANGES)
     return {"pages": [{"url": page["url"]} for page in request.data.heatmap_pages(request.website_id)]}
 
 
-@ROUTES.route("/analytics/{website_id}/countries")
+@ROUTES.route("/analytics/{website_id}/countries", operation="analytics.countries")
 def _countries(request: ApiRequest) -> dict[str, Any]:
     limit = _limit(request.query, 20, 100)
     range_ = _choice(request.query, "range", "7d", _RANGES)
     return {"countries": request.data.countries(request.website_id, range_)[:limit]}
 
 
-@ROUTES.route("/analytics/{website_id}/technology")
+@ROUTES.route("/analytics/{website_id}/technology", operation="analytics.technology")
 def _technology(request: ApiRequest) -> dict[str, Any]:
     # The documentation gives only the path; the shape is a placeholder.
     range_ = _choice(request.query, "range", "7d", _RANGES)
@@ -100,26 +100,26 @@ def _technology(request: ApiRequest) -> dict[str, Any]:
     return {"browsers": sorted({row["browser"] for row in rows}), "os": sorted({row["os"] for row in rows})}
 
 
-@ROUTES.route("/heatmaps/{website_id}/pages")
+@ROUTES.route("/heatmaps/{website_id}/pages", operation="heatmaps.pages")
 def _heatmap_pages(request: ApiRequest) -> dict[str, Any]:
     return {"pages": request.data.heatmap_pages(request.website_id)[: _limit(request.query, 20, 100)]}
 
 
-@ROUTES.route("/replays/{website_id}/sessions")
+@ROUTES.route("/replays/{website_id}/sessions", operation="replays.sessions")
 def _sessions(request: ApiRequest) -> dict[str, Any]:
     limit, offset = _limit(request.query, 50, 200), _offset(request.query)
     rows, has_more = request.data.sessions(request.website_id, offset, limit)
     return {"sessions": rows, "pagination": {"limit": limit, "offset": offset, "has_more": has_more}}
 
 
-@ROUTES.route("/errors/{website_id}/groups")
+@ROUTES.route("/errors/{website_id}/groups", operation="errors.groups")
 def _error_groups(request: ApiRequest) -> dict[str, Any]:
     rows = request.data.error_groups(request.website_id)
     rows = _filter(rows, request.query, "status", ("unresolved", "resolved", "ignored"))
     return {"error_groups": rows[: _limit(request.query, 50, 200)]}
 
 
-@ROUTES.route("/insights/{website_id}")
+@ROUTES.route("/insights/{website_id}", operation="insights.list")
 def _insights(request: ApiRequest) -> dict[str, Any]:
     rows = request.data.insights(request.website_id, _choice(request.query, "range", "7d", _SHORT_RANGES))
     rows = _filter(rows, request.query, "type", _INSIGHT_TYPES)
@@ -127,7 +127,7 @@ def _insights(request: ApiRequest) -> dict[str, Any]:
     return {"insights": _slice(rows, request.query)}
 
 
-@ROUTES.route("/anomalies/{website_id}")
+@ROUTES.route("/anomalies/{website_id}", operation="anomalies.list")
 def _anomalies(request: ApiRequest) -> dict[str, Any]:
     rows = request.data.anomalies(request.website_id, _choice(request.query, "range", "7d", _SHORT_RANGES))
     rows = _filter(rows, request.query, "severity", _SEVERITIES)
@@ -138,7 +138,7 @@ def _anomalies(request: ApiRequest) -> dict[str, Any]:
     return {"anomalies": _slice(rows, request.query)}
 
 
-@ROUTES.route("/retention/{website_id}")
+@ROUTES.route("/retention/{website_id}", operation="retention.cohorts")
 def _retention(request: ApiRequest) -> dict[str, Any]:
     range_ = _choice(request.query, "range", "30d", _SHORT_RANGES)
     granularity = _choice(request.query, "granularity", "weekly", ("daily", "weekly", "monthly"))
@@ -146,7 +146,7 @@ def _retention(request: ApiRequest) -> dict[str, Any]:
     return {"cohorts": request.data.retention(request.website_id, range_, granularity, periods)}
 
 
-@ROUTES.route("/revenue/{website_id}/ltv")
+@ROUTES.route("/revenue/{website_id}/ltv", operation="revenue.ltv")
 def _lifetime_value(request: ApiRequest) -> dict[str, Any]:
     range_ = _choice(request.query, "range", "90d", _SHORT_RANGES)
     granularity = _choice(request.query, "granularity", "monthly", ("weekly", "monthly"))
@@ -154,25 +154,25 @@ def _lifetime_value(request: ApiRequest) -> dict[str, Any]:
 
 
 # The documentation gives only the paths of the Stats API; parameters and shapes are placeholders.
-@ROUTES.route("/stats/aggregate", website_parameter="site_id")
+@ROUTES.route("/stats/aggregate", website_parameter="site_id", operation="stats.aggregate")
 def _stats_aggregate(request: ApiRequest) -> dict[str, Any]:
     rows = request.data.daily_stats(request.website_id, 30)
     return {"results": {"visitors": sum(row["total_visitors"] for row in rows)}}
 
 
-@ROUTES.route("/stats/timeseries", website_parameter="site_id")
+@ROUTES.route("/stats/timeseries", website_parameter="site_id", operation="stats.timeseries")
 def _stats_timeseries(request: ApiRequest) -> dict[str, Any]:
     rows = request.data.daily_stats(request.website_id, 30)
     return {"results": [{"date": row["date"], "visitors": row["total_visitors"]} for row in rows]}
 
 
-@ROUTES.route("/stats/breakdown", website_parameter="site_id")
+@ROUTES.route("/stats/breakdown", website_parameter="site_id", operation="stats.breakdown")
 def _stats_breakdown(request: ApiRequest) -> dict[str, Any]:
     return {"results": request.data.countries(request.website_id, "30d")}
 
 
 # Source: docs "POST /query/:website_id".
-@ROUTES.route("/query/{website_id}", method="POST", cost=3, plan="scale")
+@ROUTES.route("/query/{website_id}", method="POST", cost=3, plan="scale", operation="query")
 def _query(request: ApiRequest) -> dict[str, Any]:
     body = _json_object(request.body)
     question = body.get("question")

@@ -65,6 +65,7 @@ class Route(msgspec.Struct, frozen=True):
         cost: Requests that one call is charged for.
         plan: Lowest plan that may call it.
         website_parameter: Query parameter with the website's ID, for a path without ``{website_id}``.
+        operation: Name of the operation, such as ``"insights.list"``: the client's attribute and method.
     """
 
     method: str
@@ -73,6 +74,12 @@ class Route(msgspec.Struct, frozen=True):
     cost: int = 1
     plan: Plan = "pro"
     website_parameter: str = ""
+    operation: str = ""
+
+    @property
+    def has_website(self) -> bool:
+        """Whether a request names a website."""
+        return bool(self.website_parameter) or "{website_id}" in self.path
 
     def website_id(self, arguments: Mapping[str, str], query: Mapping[str, str]) -> str | None:
         """Return the ID of the requested website; ``None`` for a route without one.
@@ -94,6 +101,10 @@ class Match(NamedTuple):
     route: Route
     arguments: Mapping[str, str]
 
+    def requested_website(self, query: Mapping[str, str]) -> str | None:
+        """Return the website's ID as requested; ``None`` if there is none."""
+        return self.arguments.get("website_id") or query.get(self.route.website_parameter) or None
+
 
 class Router:
     """The routes of an API, in the order of their declaration."""
@@ -102,12 +113,19 @@ class Router:
         self._routes: list[tuple[re.Pattern[str], Route]] = []
 
     def route(
-        self, path: str, *, method: str = "GET", cost: int = 1, plan: Plan = "pro", website_parameter: str = ""
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        cost: int = 1,
+        plan: Plan = "pro",
+        website_parameter: str = "",
+        operation: str = "",
     ) -> Callable[[Handler], Handler]:
         """Declare the decorated handler as a route; see :class:`Route`."""
 
         def declare(handler: Handler) -> Handler:
-            self.add(Route(method, path, handler, cost, plan, website_parameter))
+            self.add(Route(method, path, handler, cost, plan, website_parameter, operation))
             return handler
 
         return declare
@@ -115,6 +133,15 @@ class Router:
     def add(self, route: Route) -> None:
         """Add a route."""
         self._routes.append((re.compile(_PLACEHOLDER.sub(r"(?P<\1>[^/]+)", route.path)), route))
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [route for _, route in self._routes]
+
+    def methods(self, path: str) -> list[str]:
+        """Return the methods that a path has."""
+        return [route.method for pattern, route in self._routes if pattern.fullmatch(path)]
 
     def match(self, method: str, path: str) -> Match | None:
         """Return the route of a request, or ``None``."""
@@ -126,7 +153,7 @@ class Router:
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document: paths and methods."""
         paths: dict[str, dict[str, Any]] = {}
-        for _, route in self._routes:
+        for route in self.routes:
             paths.setdefault(route.path, {})[route.method.lower()] = {}
         info = {"title": "Zenovay External API (sandbox)", "version": "1.0.0"}
         return {"openapi": "3.1.0", "info": info, "paths": paths}
