@@ -179,7 +179,8 @@ INVALID = {
 
 def names_in(text: str) -> list[str]:
     """What looks like an argument of Python."""
-    return re.findall(r"\b[a-z_]+=(?!ID|NAME)|Zenovay\(|\bNone\b|\b[a-z]+_[a-z_]+\b", text)
+    known = [name for name in ("api_key", *INVALID) if "_" in name]
+    return re.findall(rf"\b[a-z_]+=(?!ID|NAME)|Zenovay\(|\bNone\b|\b(?:{'|'.join(known)})\b", text)
 
 
 def test_every_option_with_a_value_is_among_those_that_are_tried() -> None:

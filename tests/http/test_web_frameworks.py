@@ -27,7 +27,7 @@ from zenovay_async import (
 
 RESULTS: list[type[Result]] = [
     value
-    for value in vars(zenovay_async).values()
+    for value in (getattr(zenovay_async, name) for name in zenovay_async.__all__)
     if isinstance(value, type) and issubclass(value, Result) and value is not Result
 ]
 NOON = datetime(2026, 3, 29, 12, tzinfo=timezone(timedelta(hours=2)))

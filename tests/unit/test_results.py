@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RESULTS: list[type[Result]] = [
-    value for value in vars(zenovay_async).values() if isinstance(value, type) and issubclass(value, Result)
+    value
+    for value in (getattr(zenovay_async, name) for name in zenovay_async.__all__)
+    if isinstance(value, type) and issubclass(value, Result)
 ]
 NOON = datetime(2026, 3, 29, 12, tzinfo=timezone(timedelta(hours=2)))
 PAGES = HeatmapPages(pages=(HeatmapPage(url="/", total_interactions=3, last_updated=NOON),))
