@@ -157,6 +157,9 @@ async def test_stats_without_a_website_are_sent_and_the_error_says_what_lacks(
 
 
 INVALID = {
+    "columns": ["", "nothing", "url,url"],
+    "sort": ["", "nothing"],
+    "tz": ["", "Nowhere/At_All"],
     "timeout": ["0", "-1", "nan", "soon"],
     "base_url": ["", "api.example", "https://[", "https://user:hidden@host", "http://example.com", "https://\udc80"],
     "proxy": ["http://", "socks5://user:hidden@host", "ftp://host"],
