@@ -208,3 +208,11 @@ async def test_the_nearest_website_is_named(sandbox: Sandbox) -> None:
     site = sandbox.website_ids[2]
     _, body, _ = await get(sandbox, f"/analytics/{site.upper()[:4]}{site[4:-1]}")
     assert body["error"]["message"].endswith(f": did you mean {site!r}?)")
+
+
+async def test_a_key_in_a_url_is_not_shown(sandbox: Sandbox) -> None:
+    await get(sandbox, f"/usage?api_key={sandbox.api_key}&a=1")
+    await get(sandbox, f"/{sandbox.api_key}/usage")
+    shown = [str(request) for request in sandbox.requests]
+    assert shown[0] == "GET /usage?api_key=zv_...&a=1 -> 200"
+    assert not any(sandbox.api_key[3:] in text for text in shown)

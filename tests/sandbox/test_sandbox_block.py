@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
@@ -263,3 +266,27 @@ async def test_the_sandboxes_that_run_are_known_and_which_of_them_count_on_a_loo
             assert running_sandboxes(on_other_loops_than=asyncio.get_running_loop()) == [other]
         assert running_sandboxes() == [other]
     assert running_sandboxes() == []
+
+
+def test_a_connection_that_was_just_accepted_is_closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a warning about it would fail another test."""
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    for _ in range(20):
+        with Sandbox() as sandbox:
+            url = urlsplit(sandbox.url)
+            clients = [socket.create_connection((str(url.hostname), url.port or 0), timeout=5) for _ in range(5)]
+        for client in clients:
+            client.close()
+    gc.collect()
+    assert unraisable == []
+
+
+def test_a_fork_that_leaves_the_block_leaves_the_server_of_its_parent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox() as sandbox:
+        thread = sandbox._thread
+        assert thread is not None
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: -1)
+            thread.stop()
+        assert thread._thread.is_alive()

@@ -337,3 +337,9 @@ async def test_own_responses_are_charged_and_stated_in_the_headers(sandbox: Sand
     headers = {"X-API-Key": sandbox.api_key}
     async with aiohttp.request("POST", url, headers=headers, json={"question": "Who?"}) as response:
         assert (response.status, response.headers["X-Usage-Monthly"]) == (200, "3")
+
+
+@pytest.mark.parametrize("given", [{"a": "\ud800"}, {"a": {"\ud800": 1}}])
+def test_text_that_utf8_does_not_have_is_named_with_its_path(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"data\.a: expected a value that JSON has"):
+        Sandbox().respond("analytics.pages", given)

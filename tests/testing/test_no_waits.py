@@ -295,3 +295,14 @@ def test_another_kind_of_event_loop_is_rejected(waits: NoWaits) -> None:
     with pytest.raises(ConfigurationError, match=r"types\.SimpleNamespace; run this test on one of asyncio's own"):
         CLOCKS._attach(loop, session)
     assert waits.skipped == 0
+
+
+async def test_a_loop_whose_time_was_replaced_is_rejected(
+    waits: NoWaits, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by freezegun with real_asyncio=True; else each wait would be skipped over and over, for no loop's time."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", time.monotonic)
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        with pytest.raises(ConfigurationError, match=r"whose time\(\) was replaced; freezegun"):
+            await zenovay.usage()
+    assert (sandbox.count(), waits.skipped) == (0, 0)

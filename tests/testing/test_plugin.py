@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -118,6 +120,16 @@ class TestPlan:
         ({"zzz": 3}, "zzz=3: unknown argument; expected one of websites, "),
         ({"plan": "gold"}, "plan='gold': expected one of free, pro"),
         ({"websites": "x"}, "websites: '<"),
+        ({"faults": None}, "faults=None: expected a list"),
+        ({"faults": {"500": 0.1}}, "faults={'500': 0.1}: expected a list"),
+        ({"unused_faults": ["ok"]}, "unused_faults=['ok']: expected \"ok\""),
+        ({"api_key": 5}, "api_key: 'int'"),
+        ({"latency": -1}, "latency=-1: expected seconds >= 0"),
+        ({"latency": "x"}, "latency: '<"),
+        ({"monthly_limit": -1}, "monthly_limit=-1: expected an int >= 0"),
+        ({"monthly_used": "1"}, "monthly_used: '<"),
+        ({"rate_limit_window": math.nan}, "rate_limit_window=nan: expected seconds > 0"),
+        ({"now": datetime(2026, 1, 1)}, "now=datetime.datetime(2026, 1, 1, 0, 0): expected an aware datetime"),  # noqa: DTZ001 - it is wrong
         ({"faults": ["500:2"]}, "fault 500:2: expected NAME:SHARE with a share from 0 to 1"),
         ({"faults": ["nope"]}, "fault nope: expected NAME:SHARE with a name of 429"),
         ({"faults": "500"}, "faults='500': expected a list such as"),

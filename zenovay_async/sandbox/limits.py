@@ -181,7 +181,7 @@ def make_limiter(kind: LimiterKind, limit: int, window: float) -> Limiter:
         raise ValueError(f"rate_limiter={kind!r}: expected one of {', '.join(_KINDS)}")
     if limit < 1:
         raise ValueError(f"rate_limit={limit!r}: expected an int >= 1")
-    if window <= 0:
+    if not 0 < window < math.inf:
         raise ValueError(f"rate_limit_window={window!r}: expected seconds > 0")
     return _KINDS[kind](limit, window)
 

@@ -185,15 +185,18 @@ def _plain(value: Any, path: str) -> Any:
         wrong = [name for name in given if not isinstance(name, str)]
         if wrong:
             raise ValueError(f"{path}: expected names of type str, given {reprlib.repr(wrong[0])}")
-        return {name: _plain(item, f"{path}.{name}") for name, item in given.items()}
+        return {_plain(name, path): _plain(item, f"{path}.{name}") for name, item in given.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{path}[{index}]") for index, item in enumerate(cast("Sequence[Any]", value))]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{path}: expected a value that JSON has, given {value}")
     try:
-        return msgspec.to_builtins(value)
-    except TypeError:
+        plain = msgspec.to_builtins(value)
+        # Text may have what UTF-8 has not.
+        msgspec.json.encode(plain)
+    except (TypeError, UnicodeEncodeError):
         raise ValueError(f"{path}: expected a value that JSON has, given {reprlib.repr(value)}") from None
+    return plain
 
 
 def _plain_fields(value: msgspec.Struct, path: str) -> dict[str, Any]:

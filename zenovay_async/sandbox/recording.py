@@ -5,6 +5,7 @@ The server's thread adds requests while the test's thread reads: a lock guards b
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter, deque
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _KEPT = 10_000
 _LISTED = 20
 _OK, _RATE_LIMITED = 200, 429
+# A key has no business in a URL; where one is, it is not shown.
+_KEY = re.compile(r"zv_[\w-]+")
 
 
 def printable(text: str) -> str:
@@ -59,7 +62,8 @@ class RecordedRequest(msgspec.Struct, frozen=True):
         query = f"?{self.query}" if self.query else ""
         fault = f" (fault {self.fault})" if self.fault else ""
         error = f": {self.error}" if self.error else ""
-        return printable(f"{self.method} {self.path}{query} -> {self.status or 'no response'}{fault}{error}")
+        line = f"{self.method} {self.path}{query} -> {self.status or 'no response'}{fault}{error}"
+        return printable(_KEY.sub("zv_...", line))
 
     def __repr__(self) -> str:
         return f"<RecordedRequest {self}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import secrets
@@ -144,6 +145,11 @@ class Sandbox:
         if rate_limit_headers not in get_args(LimitHeaders):
             styles = ", ".join(get_args(LimitHeaders))
             raise ValueError(f"rate_limit_headers={rate_limit_headers!r}: expected one of {styles}")
+        for name, seconds in (("latency", latency), ("jitter", jitter)):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name}={seconds!r}: expected seconds >= 0")
+        if now is not None and now.tzinfo is None:
+            raise ValueError(f"now={now!r}: expected an aware datetime, such as datetime.now(UTC)")
         self._data = FakeData(websites, seed, now or datetime.now(UTC).replace(microsecond=0))
         self._host, self._port = host, port
         self._window = rate_limit_window
@@ -222,6 +228,9 @@ class Sandbox:
         Raises:
             ValueError: An argument is out of range.
         """
+        for what, requests in (("monthly_limit", monthly_limit or 0), ("monthly_used", monthly_used)):
+            if requests < 0:
+                raise ValueError(f"{what}={requests!r}: expected an int >= 0")
         if plan not in PLANS:
             raise ValueError(f"plan={plan!r}: expected one of {', '.join(PLANS)}")
         key = api_key or f"zv_sandbox_{secrets.token_hex(12)}"
@@ -473,6 +482,7 @@ class Sandbox:
         with _RUNNING_LOCK:
             _RUNNING.discard(self)
         if runner is not None:
+            await _stop_accepting(runner)
             await runner.cleanup()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -509,6 +519,22 @@ class Sandbox:
                     error=problem,
                 )
             )
+
+
+async def _stop_accepting(runner: web.AppRunner) -> None:
+    """Accept no more connections, and let those be made that were just accepted.
+
+    asyncio leaks a connection that was accepted before its server was closed and is made afterwards.
+    """
+    loop = asyncio.get_running_loop()
+    for site in runner.sites:
+        server = getattr(site, "_server", None)
+        for listener in () if server is None else server.sockets:
+            # A proactor has no readers.
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_reader(listener.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _route_of(operation: str) -> Route:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ class ServerThread:
         self._start, self._stop = start, stop
         # Neither a policy of event loops nor a virtual clock of the test's loop concerns this one.
         self._loop = asyncio.SelectorEventLoop()
+        self._process = os.getpid()
         self._started: Future[None] = Future()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="zenovay-sandbox", daemon=True)
@@ -40,7 +42,9 @@ class ServerThread:
             raise
 
     def stop(self) -> None:
-        """Stop the server, and wait until the thread has ended."""
+        """Stop the server, and wait until the thread has ended; a fork of the process, which has none, does nothing."""
+        if os.getpid() != self._process:
+            return
         if self._thread.is_alive():
             # The loop may be closed just now, if the server did not start.
             with contextlib.suppress(RuntimeError):

@@ -179,6 +179,11 @@ class Clocks:
             )
         clock = self._adopt(loop)
         if not clock.is_attached and abs(loop.time() - self.time_of(loop)) < _SAME_CLOCK:
+            if not _moves(loop, clock):
+                raise ConfigurationError(
+                    "no_waits() cannot move the clock of this event loop, whose time() was replaced; freezegun does so "
+                    "with real_asyncio=True, which is not needed in the block"
+                )
             clock.is_attached = True
             select: Callable[[float | None], list[Any]] = selector.select
 
@@ -209,6 +214,15 @@ class Clocks:
 def _clock_of(loop: asyncio.AbstractEventLoop) -> LoopClock | None:
     clock: LoopClock | None = getattr(loop, _CLOCK, None)
     return clock
+
+
+def _moves(loop: asyncio.AbstractEventLoop, clock: LoopClock) -> bool:
+    """Whether the time of a loop is that of its clock, rather than of a function in its place."""
+    before = loop.time()
+    clock.shift += 2 * _SAME_CLOCK
+    moved = loop.time() - before
+    clock.shift -= 2 * _SAME_CLOCK
+    return moved > _SAME_CLOCK
 
 
 def _replace_time(function: Callable[[Any], float]) -> None:

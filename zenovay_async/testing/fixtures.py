@@ -70,9 +70,9 @@ def read_markers(markers: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -
                 raise ValueError(f"{name}={named[name]!r}: unknown argument{hint}")
         merged |= named
     faults, unused = merged.pop("faults", ()), merged.pop("unused_faults", None)
-    if isinstance(faults, str) or not all(isinstance(fault, str) for fault in faults):
+    if not isinstance(faults, (list, tuple)) or not all(isinstance(fault, str) for fault in faults):
         raise ValueError(f'faults={faults!r}: expected a list such as ["500:0.1"]')
-    if unused not in {None, "ok"}:
+    if unused not in (None, "ok"):
         raise ValueError(f'unused_faults={unused!r}: expected "ok"')
     return Marker(merged, tuple(faults), may_leave_faults=unused == "ok")
 
@@ -88,7 +88,7 @@ def make_sandbox(marker: Marker) -> Sandbox:
     """
     try:
         sandbox = Sandbox(**marker.options)
-    except TypeError as error:
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"{', '.join(marker.options)}: {error}") from None
     for text in marker.faults:
         fault, share = parse_fault(text, "fault")
