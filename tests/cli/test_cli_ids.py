@@ -192,6 +192,23 @@ async def ids_through(through: str, file: Path, sandbox: Sandbox) -> CompletedPr
         return CompletedProcess(command, process.wait(), *printed)
 
 
+@pytest.mark.parametrize("through", ["a file", "a pipe"])
+async def test_the_websites_of_a_key_are_ids_as_they_are_listed(through: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    file = tmp_path / "ids"
+    listing = ["websites", "list", "--sandbox", "3", "--format", "ndjson", "-o", str(file)]
+    assert await asyncio.to_thread(main, listing) == 0
+    done = await ids_through(through, file, sandbox)
+    assert done.returncode == 0
+    assert sorted(json.loads(line)["website_id"] for line in done.stdout.splitlines()) == sorted(IDS)
+
+
+@pytest.mark.parametrize("line", ['{"id":"x"}', '{"id":5,"domain":"x"}', '{"website_id":null,"id":"x","domain":null}'])
+async def test_an_id_of_something_else_than_a_website_is_none(line: str, sandbox: Sandbox) -> None:
+    done = await run_at(sandbox, "--ids-from", "-", stdin=line)
+    assert done.returncode == 1
+    assert sandbox.count() == 0
+
+
 async def test_an_id_that_a_pipe_repeats_is_requested_once_and_counted(sandbox: Sandbox) -> None:
     lines = "\n".join([IDS[0], IDS[1], *IDS * 3])
     done = await run_at(sandbox, IDS[2], "--ids-from", "-", "--format", "ndjson", stdin=lines)

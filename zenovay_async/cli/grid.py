@@ -26,8 +26,9 @@ BLOCKS = Style(color="cyan")
 
 _TITLE = Style(bold=True)
 
-# Widths in characters: between columns, and of a bar at least.
+# Widths in characters: between columns, of a title that is never cut, and of a bar at least.
 _GAP = 2
+_LONG_TITLE = 32
 _SHORT_BAR = 8
 
 
@@ -39,7 +40,7 @@ class Column:
         title: What is above it.
         cells: The text of each row.
         to_right: Whether the text is at the right, as numbers are.
-        is_whole: Whether the text must not be cut.
+        is_whole: Whether the cells must not be cut.
         most_cut: The width to which it may be cut otherwise.
         is_spare: Whether it is shown only where those before it need not be cut for it.
         styles: The style of each row; empty for none.
@@ -62,7 +63,10 @@ class Column:
     @property
     def least(self) -> int:
         """The least width of the column."""
-        return self.natural if self.is_whole else min(self.natural, self.most_cut)
+        if self.is_whole:
+            # A server may name a column with a sentence.
+            return max(map(_width, (self.title[:_LONG_TITLE], *self.cells)))
+        return min(self.natural, self.most_cut)
 
 
 def print_grid(console: OutputConsole, columns: Sequence[Column], *, all_columns: bool = False) -> None:
@@ -74,7 +78,8 @@ def print_grid(console: OutputConsole, columns: Sequence[Column], *, all_columns
         all_columns: Whether to print all of them, even if the lines get too long; off a terminal, nothing is cut then.
     """
     room = sys.maxsize if all_columns and not console.file.isatty() else console.width
-    print_lines(console, _lines(_fitted(columns, room, all_columns=all_columns)))
+    if columns:
+        print_lines(console, _lines(_fitted(columns, room, all_columns=all_columns)))
 
 
 def width_of(columns: Sequence[Column]) -> int:
@@ -111,7 +116,9 @@ def _fitted(columns: Sequence[Column], room: int, *, all_columns: bool) -> list[
         room -= width - _SHORT_BAR
         most = max(column.bars)
         cells = [bar(value, most, width) for value in column.bars]
-        fitted.insert(at + 1, (Column("", cells, is_whole=True, styles=[BLOCKS] * len(cells)), width))
+        fitted.insert(
+            at + 1, (Column("", cells, is_whole=True, styles=[BLOCKS if cell else None for cell in cells]), width)
+        )
     return fitted
 
 
