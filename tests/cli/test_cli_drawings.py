@@ -241,4 +241,14 @@ def test_no_line_ends_with_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "40")
     for file in (io.StringIO(), Terminal()):
-        assert all(line == line.rstrip() for line in written(file, AnalyticsOverview, days(5, 0)))
+        for found in ([days(5, 0)], [days(5), days()]):
+            lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in written(file, AnalyticsOverview, *found)]
+            assert all(line == line.rstrip() for line in lines)
+
+
+def test_the_id_of_a_domain_that_two_websites_share_takes_no_other_column_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    found = [days(1, 2, domain=f"{'long' * 18}.example")] * 2
+    titles, *_ = written(Terminal(), AnalyticsOverview, *found)
+    assert re.sub(r"\x1b\[[\d;]*m", "", titles).split() == ["domain", "website", "id", "days", "total", "visitors"]

@@ -191,6 +191,9 @@ class ResultTable(Writer):
             columns = (KEY_NAME, *columns)
         named = self._view.columns
         made = [self._column(name, rows) for name in named or columns]
+        if not named and columns[-1:] == (WEBSITE_ID,):
+            # The domain, which is first, is enough.
+            made[-1].is_spare = True
         print_grid(self._console, made, all_columns=bool(named))
 
     def _column(self, name: str, rows: list[Row]) -> Column:
@@ -208,8 +211,7 @@ class ResultTable(Writer):
             [show_value(value, self._clock if is_time else None) for value in values],
             to_right=has_numbers,
             is_whole=has_numbers or is_time or name in {"id", WEBSITE_ID},
-            most_cut=_LONG_NAME if name == DOMAIN else _SHORT_TEXT,
-            is_spare=name == WEBSITE_ID,
+            shortest=_LONG_NAME if name == DOMAIN else _SHORT_TEXT,
             bars=[value or 0 for value in values] if name == self._layout.measure else (),
         )
 
