@@ -22,8 +22,8 @@ class Table:
     """A result that is a list: its rows, its columns, and a frame of them.
 
     ``polars.DataFrame(report)``, ``pyarrow.table(report)``, ``pandas.DataFrame.from_arrow(report)`` and
-    ``duckdb.sql("from report")`` have the documented types, also of an empty result. Iterating yields the rows, which is
-    how ``pandas.DataFrame(report)`` reads them. The items themselves are in the attribute that lists them, such as
+    ``duckdb.sql("from report")`` have the documented types, also of an empty result. Iterating yields the rows, as
+    ``pandas.DataFrame(report)`` reads them. The items themselves are in the attribute that lists them, such as
     ``report.pages``.
 
     A column for each field, the most useful first; those of nested objects have dotted names. Undocumented fields, such

@@ -164,6 +164,8 @@ def _items(result: Any, field: str) -> Any:
 
 
 def _flat(row: Row) -> Row:
+    if not any(isinstance(value, dict) for value in row.values()):
+        return row
     pairs = list(_flattened(row))
     flat = dict(pairs)
     if len(flat) < len(pairs):
