@@ -50,7 +50,7 @@ async def test_an_option_that_is_invalid_for_all_ends_the_run_before_a_request(k
     assert done.returncode == 2
     # What is no ID is known before the option is used.
     assert [json.loads(line)["website_id"] for line in done.stdout.splitlines()] == [".."] * (kind == "ndjson")
-    assert "--limit 1000: expected an int from 1 to 100" in done.stderr
+    assert "--limit 1000: expected a whole number from 1 to 100" in done.stderr
     assert "stopped" not in done.stderr
     assert sandbox.count() == 0
 
