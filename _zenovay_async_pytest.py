@@ -82,7 +82,7 @@ def zenovay_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         marker = read_markers((mark.args, mark.kwargs) for mark in reversed(list(node.iter_markers("zenovay"))))
         sandbox = make_sandbox(marker)
     except ValueError as error:
-        raise pytest.UsageError(f"{node.nodeid}: @pytest.mark.zenovay: {error}") from None
+        pytest.fail(f"@pytest.mark.zenovay: {error}", pytrace=False)
     node.stash[_sandbox_key] = sandbox
     with serving(sandbox, monkeypatch):
         yield sandbox

@@ -275,6 +275,7 @@ class Batch(Generic[ItemT, T]):
 
         Raises:
             ConfigurationError: A result is no list, or the journal keeps no results.
+            RuntimeError: The block of the batch has ended, and with it the results.
             ZenovayError: As for iterating.
             Exception: Every item failed; it is the error of the first one.
         """
@@ -284,6 +285,8 @@ class Batch(Generic[ItemT, T]):
                 "table(): the journal keeps no results, so that those of earlier runs would be missing; "
                 "open it with Journal(path, result_type=...)"
             )
+        if self._ended is not None and not self._collected:
+            raise RuntimeError("The batch has ended: call table() inside its block, async with zenovay.batch(...)")
         async for result in self:
             self._collected.append(result)
             if result.error is None:
