@@ -172,6 +172,14 @@ async def test_what_was_paid_for_is_in_a_table_after_the_error_that_ended_the_ba
     assert (await results.table()).rows() == table.rows()
 
 
+async def test_a_batch_that_ends_with_its_first_item_has_an_empty_table(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    sandbox.fault(Fault.monthly_limit())
+    with pytest.raises(QuotaExceededError):
+        async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages) as results:
+            await results.table()
+    assert (await results.table()).rows() == []
+
+
 async def test_a_table_of_a_batch_whose_block_has_ended_is_an_error_and_not_empty(
     zenovay: Zenovay, sandbox: Sandbox
 ) -> None:
