@@ -174,8 +174,8 @@ async def test_what_was_paid_for_is_in_a_table_after_the_error_that_ended_the_ba
 
 async def test_a_batch_that_ends_with_its_first_item_has_an_empty_table(zenovay: Zenovay, sandbox: Sandbox) -> None:
     sandbox.fault(Fault.monthly_limit())
-    with pytest.raises(QuotaExceededError):
-        async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages) as results:
+    async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages) as results:
+        with pytest.raises(QuotaExceededError):
             await results.table()
     assert (await results.table()).rows() == []
 
