@@ -8,9 +8,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 from rich.segment import Segment
 
 from zenovay_async._protocol.text import printable
+from zenovay_async._tables.display import is_number
 from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, column_types
 from zenovay_async.cli.blocks import has_blocks, sparkline
-from zenovay_async.cli.cells import is_number, show_value
+from zenovay_async.cli.cells import show_value
 from zenovay_async.cli.cohorts import are_cohorts, print_cohorts
 from zenovay_async.cli.grid import BLOCKS, Column, print_grid, print_lines
 from zenovay_async.cli.streams import console_of

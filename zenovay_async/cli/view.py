@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import one_line
+from zenovay_async._tables.display import is_number
 from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, has_extra_columns, is_extra, layout_of
-from zenovay_async.cli.cells import is_number
 from zenovay_async.cli.time_zones import find_zone, read_time
 
 if TYPE_CHECKING:
