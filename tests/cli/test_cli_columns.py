@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import IDS, PAGES, PER_WEBSITE, SINGLE, alike, api_url, contents, freeze_sandbox, main_at
-from helpers import unique_key
+from helpers import sample, unique_key
 
 from zenovay_async import AnalyticsOverview, ErrorGroupList, HeatmapPages, QueryAnswer, VisitorPage, WebsiteDetail
 from zenovay_async.cli import main
@@ -55,7 +55,7 @@ def cells(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("command", [*PER_WEBSITE, *SINGLE])
+@pytest.mark.parametrize("command", sample([*PER_WEBSITE, *SINGLE]))
 def test_table_csv_and_sqlite_have_the_same_columns_and_values(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

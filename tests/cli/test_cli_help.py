@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import pytest
 from cli_helpers import IDS
 from endpoints import OPERATIONS
+from helpers import sample
 
 from zenovay_async import __version__
 from zenovay_async.cli import main
@@ -94,7 +95,7 @@ def test_help_names_the_variables_that_are_read(capsys: pytest.CaptureFixture[st
     assert "ZENOVAY_BASE_URL" in text
 
 
-@pytest.mark.parametrize("command", ["", *(operation.command for operation in OPERATIONS.values())])
+@pytest.mark.parametrize("command", sample(["", *(operation.command for operation in OPERATIONS.values())]))
 async def test_every_example_runs_and_the_first_needs_no_key(
     command: str,
     sandbox: Sandbox,
@@ -285,11 +286,13 @@ def test_a_command_that_is_interrupted_while_it_is_imported_has_no_traceback(mon
 
 @pytest.mark.parametrize(
     ("shell", "folder", "startup"),
-    [
-        ("bash", ".local/share/bash-completion/completions", ".bashrc"),
-        ("zsh", ".zsh/completions", ".zshrc"),
-        ("fish", ".config/fish/completions", None),
-    ],
+    sample(
+        [
+            ("bash", ".local/share/bash-completion/completions", ".bashrc"),
+            ("zsh", ".zsh/completions", ".zshrc"),
+            ("fish", ".config/fish/completions", None),
+        ]
+    ),
 )
 def test_completion_is_installed_for_a_shell(
     shell: str,

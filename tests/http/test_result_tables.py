@@ -100,6 +100,7 @@ async def test_a_table_of_no_items_has_no_rows() -> None:
     assert table.columns() == {"website_id": []}
 
 
+@pytest.mark.looptime
 async def test_rows_are_in_the_order_of_the_items_of_a_collection() -> None:
     items = [3, 1, 2, 3, 1]
     assert (await table_of(items, slowest_first)).columns()["website_id"] == items
@@ -108,6 +109,7 @@ async def test_rows_are_in_the_order_of_the_items_of_a_collection() -> None:
     assert (await table_of(unhashable, lambda item: slowest_first(item[0]))).columns()["website_id"] == unhashable
 
 
+@pytest.mark.looptime
 async def test_rows_of_any_other_iterable_are_in_the_order_of_completion() -> None:
     async def items() -> AsyncGenerator[int, None]:
         for item in (1, 9):

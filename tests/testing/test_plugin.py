@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from inner_pytest import IS_INSTALLED, PLUGINS
+from inner_pytest import PLUGINS
 
 from zenovay_async.testing.fixtures import make_sandbox, read_markers
 
@@ -307,7 +307,9 @@ def test_it(number, zenovay_sandbox):
     result.assert_outcomes(passed=3)
 
 
-def test_a_run_that_does_not_use_it_does_not_import_the_package(pytester: pytest.Pytester) -> None:
+def test_a_run_that_does_not_use_it_does_not_import_the_package(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor aiohttp; without the fixtures nothing is set."""
     pytester.makepyfile(
         """
@@ -319,6 +321,6 @@ def test_it():
     assert "ZENOVAY_API_KEY" not in os.environ
 """
     )
-    # Other plugins of this environment may import what they like.
-    load = [] if IS_INSTALLED else ["-p", "_zenovay_async_pytest"]
-    pytester.runpytest_subprocess(*load).assert_outcomes(passed=1)
+    # The other plugins of this environment take seconds, and may import what they like.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.runpytest_subprocess("-p", "_zenovay_async_pytest").assert_outcomes(passed=1)
