@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from aioresponses import aioresponses
 
 
-# In the background, as under nohup, SIGINT is ignored, also by the programs that tests start and interrupt. A handler
+# In the background, SIGINT is ignored, and under nohup SIGHUP, also by the programs that tests start and end. A handler
 # set here is reset to the default in those programs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # How long examples take depends on the machine, above all the first ones, for which hypothesis makes tables of Unicode.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -7,8 +7,6 @@ from typing import Any
 
 import _zenovay_async_pytest
 
-IS_INSTALLED = bool(entry_points(group="pytest11", name="zenovay"))
-"""Whether the entry point of the installed package loads the plugin."""
-
-PLUGINS: list[Any] = [] if IS_INSTALLED else [_zenovay_async_pytest]
+# The entry point of the installed package loads the plugin.
+PLUGINS: list[Any] = [] if entry_points(group="pytest11", name="zenovay") else [_zenovay_async_pytest]
 """What to load in a run in this process."""

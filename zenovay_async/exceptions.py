@@ -135,7 +135,8 @@ def _callers_frames(frames: TracebackType | None) -> TracebackType | None:
     package = __name__.partition(".")[0]
     found: list[TracebackType] = []
     while frames is not None:
-        if frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] != package:
+        # Code that is run by exec() may have no name.
+        if str(frames.tb_frame.f_globals.get("__name__")).partition(".")[0] != package:
             found.append(frames)
         frames = frames.tb_next
     outer: TracebackType | None = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "Table"]
 
-_MAX_WHOLE = 3
+_MAX_WHOLE_ROWS, _MAX_WHOLE_CHARS = 3, 2000
 
 
 class Table:
@@ -23,19 +23,22 @@ class Table:
 
     ``polars.DataFrame(report)``, ``pyarrow.table(report)``, ``pandas.DataFrame.from_arrow(report)`` and
     ``duckdb.sql("from report")`` have the documented types, also of an empty result. Iterating yields the rows, as
-    ``pandas.DataFrame(report)`` does. The items themselves are in the attribute that lists them, such as
+    ``pandas.DataFrame(report)`` reads them. The items themselves are in the attribute that lists them, such as
     ``report.pages``.
 
     A column for each field, the most useful first; those of nested objects have dotted names. Undocumented fields, such
     as ``extra.bounce_rate``, are the last columns of a result that has any. Times are aware, in UTC.
 
-    One without rows is false, as an empty list is. ``repr`` shows one of up to 3 rows whole, and of a longer one the
-    number of its rows, and the first; a notebook shows its first 20 rows.
+    One without rows is false, as an empty list is. ``repr`` shows one of up to 3 rows as any object, cut at 2,000
+    characters, and of a longer one the number of its rows, and the first; a notebook shows its first 20 rows.
     """
 
     __slots__ = ()
 
     _layout: ClassVar[Layout]
+
+    # Rows are not the items: ``page in report`` would be false, though the page is in ``report.pages``.
+    __contains__: ClassVar[None] = None
 
     def __len__(self) -> int:
         return self._layout.count(self)
@@ -45,8 +48,9 @@ class Table:
 
     def __repr__(self) -> str:
         count = len(self)
-        if count <= _MAX_WHOLE:
-            return super().__repr__()
+        if count <= _MAX_WHOLE_ROWS:
+            whole = super().__repr__()
+            return whole if len(whole) <= _MAX_WHOLE_CHARS else f"{whole[:_MAX_WHOLE_CHARS]}…"
         return describe(type(self).__name__, self._rows(1), self._layout, count)
 
     def rows(self) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_helpers import FREE, IDS, PAGES, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
-from helpers import unique_key
+from helpers import sample, unique_key
 
 from zenovay_async import HeatmapPage, HeatmapPages, Usage, WebsiteDetail
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
@@ -103,7 +103,7 @@ def test_the_top_row_of_a_website_is_the_greatest_in_any_order() -> None:
     assert all("/most" in line for line in lines)
 
 
-@pytest.mark.parametrize("command", PER_WEBSITE)
+@pytest.mark.parametrize("command", sample(PER_WEBSITE))
 def test_every_command_has_its_data_in_every_format(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     def printed(kind: str, *ids: str) -> str:
         assert main([*command.split(), *ids, "--sandbox", "3", "--format", kind]) == 0
@@ -209,6 +209,17 @@ def test_a_month_that_never_ends_is_shown_as_the_server_says_it(
     assert never[5:16].replace("T", " ") in capsys.readouterr().out
 
 
+def test_a_quota_is_at_100_percent_only_when_it_is_used_up(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    for used, share in ((9_999, "99%"), (10_000, "100%"), (10**400, f"{10**398}%")):
+        data = {"usage": {"monthly_requests": used, "monthly_limit": 10_000}}
+        canned.get(f"{DEFAULT_BASE_URL}/usage", payload={"success": True, "data": data})
+        assert main(["usage"]) == 0
+        assert f" {share}\n" in capsys.readouterr().out
+
+
 def test_a_bar_is_never_longer_than_its_column(
     canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,7 +230,7 @@ def test_a_bar_is_never_longer_than_its_column(
         assert main(["heatmaps", "pages", "x"]) == 0
         shown = capsys.readouterr().out
         assert "total interactions" in shown
-        assert max(map(len, re.findall("[█▏▎▍▌▋▊▉]+", shown))) == (16 if max(numbers) > 0 else 1)
+        assert re.findall("[█▏▎▍▌▋▊▉]+", shown) == (["█" * 16] if max(numbers) > 0 else [])
         assert f"{numbers[1]:,}" in shown
 
 

@@ -115,6 +115,13 @@ def test_columns_of_answers_are_added_as_they_come_and_none_is_lost(path: Path) 
     ]
 
 
+def test_names_that_sqlite_keeps_alike_are_columns_of_their_own_in_every_run(path: Path) -> None:
+    for _ in range(2):
+        writer(path, QueryAnswer, "query").add("a", answer("x\0", "X\ufffd", "x\ud800", row=[1, 2, 3]))
+        assert [name for name, _ in columns(path, "query")][1:] == ["x\ufffd", "X\ufffd_2", "x\ufffd_3"]
+        assert select(path, "SELECT * FROM query") == [("a", 1, 2, 3)]
+
+
 def test_a_table_of_fewer_columns_gets_those_that_are_new(path: Path) -> None:
     writer(path).add("a", pages("/a"))
     with closing(sqlite3.connect(path)) as database:

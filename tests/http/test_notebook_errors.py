@@ -113,6 +113,12 @@ async def test_verbose_mode_shows_all_frames(zenovay: Zenovay, shell: Shell) -> 
     assert files(error) == [HERE, "heatmaps.py"]
 
 
+def test_code_without_a_module_is_the_callers() -> None:
+    with pytest.raises(NotFoundError) as caught:
+        exec("raise error", {"__name__": None, "error": NotFoundError("No such website")})  # noqa: S102 - as templates do
+    assert files(caught.value) == [HERE, "<string>"]
+
+
 def test_an_error_without_frames_or_a_notebook_is_shown_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     error = NotFoundError("No such website")
     error.add_note("of the caller")

@@ -100,6 +100,7 @@ async def test_a_table_of_no_items_has_no_rows() -> None:
     assert table.columns() == {"website_id": []}
 
 
+@pytest.mark.looptime
 async def test_rows_are_in_the_order_of_the_items_of_a_collection() -> None:
     items = [3, 1, 2, 3, 1]
     assert (await table_of(items, slowest_first)).columns()["website_id"] == items
@@ -108,6 +109,7 @@ async def test_rows_are_in_the_order_of_the_items_of_a_collection() -> None:
     assert (await table_of(unhashable, lambda item: slowest_first(item[0]))).columns()["website_id"] == unhashable
 
 
+@pytest.mark.looptime
 async def test_rows_of_any_other_iterable_are_in_the_order_of_completion() -> None:
     async def items() -> AsyncGenerator[int, None]:
         for item in (1, 9):
@@ -170,6 +172,23 @@ async def test_what_was_paid_for_is_in_a_table_after_the_error_that_ended_the_ba
         table = await results.table()
     assert set(table.columns()["website_id"]) == {*sandbox.website_ids[:-1]}
     assert (await results.table()).rows() == table.rows()
+
+
+async def test_a_batch_that_ends_with_its_first_item_has_an_empty_table(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    sandbox.fault(Fault.monthly_limit())
+    async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages) as results:
+        with pytest.raises(QuotaExceededError):
+            await results.table()
+    assert (await results.table()).rows() == []
+
+
+async def test_a_table_of_a_batch_whose_block_has_ended_is_an_error_and_not_empty(
+    zenovay: Zenovay, sandbox: Sandbox
+) -> None:
+    async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages) as results:
+        pass
+    with pytest.raises(RuntimeError, match=r"call table\(\) inside its block"):
+        await results.table()
 
 
 async def test_results_of_an_earlier_run_are_in_the_table(zenovay: Zenovay, sandbox: Sandbox, tmp_path: Path) -> None:

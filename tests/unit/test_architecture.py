@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -115,6 +116,7 @@ class Source(NamedTuple):
     is_package: bool
 
 
+@cache
 def read(package: Path) -> list[Source]:
     """The modules of a package."""
     sources: list[Source] = []
@@ -127,6 +129,7 @@ def read(package: Path) -> list[Source]:
     return sources
 
 
+@cache
 def imports_of(package: Path) -> list[Import]:
     """Every import in a package."""
     sources = read(package)

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from helpers import URL
+from helpers import URL, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -262,7 +262,7 @@ def test_a_valid_base_url_is_accepted(url: str) -> None:
         st.text("a.:[]%-_ /@1x\u00e9\u2100\u3002\ud800", max_size=20).map("https://{}".format),
     )
 )
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_text_is_a_base_url_or_a_configuration_error(text: str) -> None:
     try:
         Zenovay(KEY, base_url=text, allow_http=True)

@@ -121,6 +121,15 @@ def test_text_of_strangers_is_escaped_and_cut_in_one_line() -> None:
         "HeatmapPages(4 pages, '<script>alert(1)</script>&\"\\'\\x1b[31m\\u202e\\ud800' 4 …)"
     )
     assert len(repr(pages(4, "x" * 10_000))) < 100
+    large = HeatmapPages(pages=(HeatmapPage(url="/", total_interactions=10**1000),) * 4)
+    assert len(repr(large)) < 100
+
+
+def test_a_result_of_few_rows_and_much_text_is_cut() -> None:
+    shown = repr(pages(1, "x" * 10**6))
+    assert shown.startswith("HeatmapPages(pages=(HeatmapPage(url='xxx")
+    assert shown.endswith("x…")
+    assert len(shown) == 2001
 
 
 @given(st.text(st.characters(codec=None)))

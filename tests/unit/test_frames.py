@@ -151,6 +151,15 @@ def test_a_package_that_is_in_use_makes_the_table(monkeypatch: pytest.MonkeyPatc
     stream.assert_called_once_with("schema")
 
 
+def test_a_schema_that_no_maker_can_fulfill_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    nanoarrow = pytest.importorskip("nanoarrow", reason="nanoarrow: pip install --group frames")
+    use_only(monkeypatch, "nanoarrow")
+    wanted = nanoarrow.struct({"url": nanoarrow.large_string()}).__arrow_c_schema__()
+    stream = pages(HeatmapPage(url="/", total_interactions=1)).__arrow_c_stream__(wanted)
+    rows = nanoarrow.ArrayStream(nanoarrow.c_array_stream(stream)).read_all().to_pylist()
+    assert rows == [{"url": "/", "total_interactions": 1, "last_updated": None}]
+
+
 def read(maker: str, made: Any) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The types and rows of a table, by the package that makes it."""
     if maker == "nanoarrow":

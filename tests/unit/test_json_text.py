@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from helpers import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -52,14 +53,14 @@ def without_halves(value: Any) -> Any:
 
 
 @given(_VALUES)
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_all_that_javascript_writes_is_read(value: Any) -> None:
     body = json.dumps(value).encode()
     assert loads(body)[0] == without_halves(json.loads(body))
 
 
 @given(st.dictionaries(_HALVES, _VALUES, min_size=1), st.data())
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_only_a_body_that_ends_early_is_cut_short(value: Any, data: st.DataObject) -> None:
     body = json.dumps(value).encode()
     assert not is_cut_short(body)

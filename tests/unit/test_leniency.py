@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from endpoints import DOCUMENTED
 from endpoints import Endpoint as DocumentedEndpoint
-from helpers import URL
+from helpers import URL, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -276,7 +276,7 @@ def _mutate(rng: random.Random, value: Any) -> None:
         node["".join(rng.choices("abc_", k=3))] = copy.deepcopy(rng.choice(_ODD))
 
 
-@settings(max_examples=3000)
+@settings(max_examples=examples(3000))
 @given(
     case=st.sampled_from(CASES),
     seed=st.integers(0, 2**32),

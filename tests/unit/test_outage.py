@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from helpers import hold_up, now, unique_key
+from helpers import examples, hold_up, now, unique_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from looptime import new_event_loop
@@ -771,7 +771,7 @@ class _Run:
 
 
 @given(_STEPS, st.sampled_from([None, "auto", 5, "caller's"]))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_nobody_waits_forever(steps: list[Any], rate_limit: Any) -> None:
     """In any order of callers, deadlines, cancellations and outcomes."""
 

@@ -41,7 +41,7 @@ def rate_limit(pacer: Pacer, permit: PermitRecord, now: float, retry_after: floa
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(("latency", "jitter"), LATENCIES)
-@pytest.mark.parametrize("limit", [30, 60, 120])
+@pytest.mark.parametrize("limit", sample([60, 30, 120]))
 @pytest.mark.parametrize("kind", EXACT)
 async def test_exact_kinds(kind: LimiterKind, limit: int, latency: float, jitter: float) -> None:
     """No request is rate limited, and 97 % of the rate is used."""

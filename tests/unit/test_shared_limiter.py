@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from helpers import hold_up, now
+from helpers import examples, hold_up, now, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from looptime import new_event_loop
@@ -85,7 +85,7 @@ async def run_all(server: Server, limiters: Sequence[RateLimiter], calls: Sequen
 
 
 @REACH
-@pytest.mark.parametrize("states_remaining", [1.0, 0.0])
+@pytest.mark.parametrize("states_remaining", sample([1.0, 0.0]))
 @pytest.mark.parametrize("kind", KINDS)
 async def test_four_processes_are_as_fast_as_one_and_never_rate_limited(
     kind: LimiterKind, states_remaining: float, round_trip: float
@@ -280,7 +280,7 @@ async def test_permits_of_a_killed_process_lapse(round_trip: float) -> None:
 
 
 @REACH
-@pytest.mark.parametrize(("kind", "is_emptied"), [*((kind, True) for kind in KINDS), ("sliding", False)])
+@pytest.mark.parametrize(("kind", "is_emptied"), [*((kind, True) for kind in sample(KINDS)), ("sliding", False)])
 async def test_a_store_that_is_lost_for_a_while(kind: LimiterKind, is_emptied: bool, round_trip: float) -> None:  # noqa: FBT001 - a table's column
     """While the store is lost, each process goes on with its share, and afterwards together, without a burst."""
     server = Server(kind, 30, WINDOW, latency=0.02, jitter=0.01)
@@ -583,7 +583,7 @@ class Schedule:
 
 
 @given(st.sampled_from([0.0, 0.002]), STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_schedule(round_trip: float, steps: list[tuple[Any, ...]]) -> None:
     """Whatever three processes and their store do, every caller that is left gets a permit, and nothing is left."""
 
@@ -600,7 +600,7 @@ _PAUSES = st.lists(st.sampled_from([0.0, 0.01, 0.2, 1.0, 2.9, 3.1]), min_size=1,
 
 
 @given(st.sampled_from([0.0, 0.002]), st.lists(_PAUSES, min_size=2, max_size=4), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_window_of_all_processes_has_more_than_the_limit(
     round_trip: float, pauses: list[list[float]], data: st.DataObject
 ) -> None:

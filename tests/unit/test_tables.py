@@ -83,6 +83,14 @@ def test_length_rows_columns_and_iteration_agree(endpoint: Endpoint) -> None:
     assert pickle.loads(pickle.dumps(table)) == table  # noqa: S301 - our own
 
 
+def test_whether_an_item_is_in_a_table_is_asked_of_the_items() -> None:
+    page = HeatmapPage(url="/", total_interactions=1)
+    report: Any = HeatmapPages(pages=(page,))
+    assert page in report.pages
+    with pytest.raises(TypeError):
+        _ = page in report
+
+
 def test_plain_values_have_no_layout() -> None:
     assert layout_of(Any) is None
     assert layout_of(dict[str, int]) is None
@@ -122,6 +130,11 @@ def test_undocumented_fields_are_the_last_columns_of_a_result_that_has_any() -> 
     assert not has_extra_columns(HeatmapPages)
 
 
+def test_fields_whose_names_are_one_column_lose_no_value() -> None:
+    day = DailyStats(date=date(2026, 5, 1), extra={"a.b": 1, "a": {"b": 2}})
+    assert {"extra.a.b": 1, "extra.a.b_2": 2}.items() <= overview(day).rows()[0].items()
+
+
 def test_settings_of_a_website_are_columns_with_dotted_names() -> None:
     layout: Any = layout_of(WebsiteDetail)
     assert "settings.heatmaps" in layout.rows_of(WebsiteDetail(id="w")).columns
@@ -158,6 +171,7 @@ def test_an_answer_brings_its_own_columns() -> None:
     ("columns", "row", "expected"),
     [
         (("a", "a", "a_2"), (1, 2, 3), {"a": 1, "a_2": 2, "a_2_2": 3}),
+        (("a", "a_2", "a", "a"), (1, 2, 3, 4), {"a": 1, "a_2": 2, "a_3": 3, "a_4": 4}),
         (("a",), (1, 2, [3]), {"a": 1, "column_2": 2, "column_3": [3]}),
         (("", "column_1"), (1, 2), {"column_1": 1, "column_1_2": 2}),
         (("website_id", "a"), (1, 2), {"website_id_2": 1, "a": 2}),

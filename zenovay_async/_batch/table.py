@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from zenovay_async._batch.source import is_collection, key_of
 from zenovay_async._tables.display import MAX_ROWS, html_of
-from zenovay_async._tables.layout import Layout, Rows, column_types, in_utc, layout_of, unique_name
+from zenovay_async._tables.layout import Layout, Rows, column_types, in_utc, layout_of, unique_names
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.tables import Table
 
@@ -92,8 +92,9 @@ class BatchTable(Table, Generic[ItemT]):
 
     def _renamed(self, columns: Collection[str]) -> dict[str, str]:
         """The columns of a result and their names here."""
-        taken = {self._item, *columns}
-        return {name: unique_name(name, taken) if name == self._item else name for name in columns}
+        others = [name for name in columns if name != self._item]
+        *_, renamed = unique_names((self._item, *others, self._item))
+        return {name: renamed if name == self._item else name for name in columns}
 
 
 def layout_for(value: object) -> Layout:

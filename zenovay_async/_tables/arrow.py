@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import replace_half_surrogates
-from zenovay_async._tables.layout import unique_name
+from zenovay_async._tables.layout import unique_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,7 +81,12 @@ def arrow_stream(types: Types, rows: list[Row], requested_schema: Any = None) ->
             import_module(name)
         except ImportError:
             continue
-        return _MAKERS[name](types, rows).__arrow_c_stream__(requested_schema)
+        table = _MAKERS[name](types, rows)
+        try:
+            return table.__arrow_c_stream__(requested_schema)
+        except NotImplementedError:
+            # The schema is a wish; nanoarrow fulfills none.
+            return table.__arrow_c_stream__()
     raise ImportError(
         "A table in Arrow's format needs pyarrow, polars 1.3 or nanoarrow: pip install pyarrow. "
         "Without them, rows() and columns() have the same values"
@@ -130,11 +135,8 @@ _MAKERS: dict[str, Callable[[Types, list[Row]], Any]] = {
 def arrow_columns(types: Types, rows: list[Row]) -> list[ArrowColumn]:
     """What values a column has in Arrow, and of which kind; text if its values have none in common."""
     columns: list[ArrowColumn] = []
-    taken: set[str] = set()
-    for name, kind in types.items():
+    for (name, kind), shown in zip(types.items(), unique_names(map(replace_half_surrogates, types)), strict=True):
         values = [row.get(name) for row in rows]
-        shown = unique_name(replace_half_surrogates(name), taken)
-        taken.add(shown)
         wanted = kind or _inferred(values)
         try:
             columns.append(ArrowColumn(shown, wanted, _fitted(values, _FITS.get(wanted, _text))))

@@ -62,7 +62,7 @@ def html_of(rows: Rows, layout: Layout, count: int, notes: Iterable[str] = ()) -
     noun, columns = layout.noun or "rows", rows.columns[:_MAX_COLUMNS]
     largest = max((_size(row.get(layout.measure or "")) for row in rows.rows), default=0.0)
     # Numbers and their names are aligned alike.
-    styles = {name: _RIGHT if any(_is_number(row[name]) for row in rows.rows) else _LEFT for name in columns}
+    styles = {name: _RIGHT if any(is_number(row[name]) for row in rows.rows) else _LEFT for name in columns}
     head = "".join(f'<th scope="col" style="{styles[name]}">{_escaped(name)}</th>' for name in columns)
     body = "".join(
         "<tr>"
@@ -91,6 +91,18 @@ def html_note(text: str) -> str:
     return f"<div>{_escaped(text)}</div>"
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, which truth is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def show_number(value: float) -> str:
+    """A number with separators of thousands."""
+    # Years and IDs are text, so a number is a quantity.
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT
+    return f"{value:,.0f}" if is_whole else f"{value:,}"
+
+
 def _escaped(text: str) -> str:
     cut = text if len(text) <= 2 * _MAX_TEXT else f"{text[: 2 * _MAX_TEXT]}…"
     return escape(printable(cut))
@@ -105,23 +117,20 @@ def _bar(value: Any, largest: float) -> str:
     )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _size(value: Any) -> float:
     """The length of a value's bar: none for what is no number, not finite, or negative."""
     try:
-        size = float(value) if _is_number(value) else 0.0
+        size = float(value) if is_number(value) else 0.0
     except OverflowError:
         return 0.0
     return size if 0 < size < float("inf") else 0.0
 
 
 def _label(value: Any) -> str:
-    if not isinstance(value, str):
-        return _cell(value)
-    return repr(value if len(value) <= _MAX_LABEL else f"{value[:_MAX_LABEL]}…")
+    is_text = isinstance(value, str)
+    text = value if is_text else _cell(value)
+    cut = text if len(text) <= _MAX_LABEL else f"{text[:_MAX_LABEL]}…"
+    return repr(cut) if is_text else printable(cut)
 
 
 def _cell(value: Any) -> str:
@@ -129,9 +138,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, (int, float)):
-        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT
-        return f"{value:,.0f}" if is_whole else f"{value:,}"
+    if is_number(value):
+        return show_number(value)
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds").replace("+00:00", " UTC")
     if isinstance(value, date):

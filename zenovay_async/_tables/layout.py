@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
-from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -17,7 +16,7 @@ from msgspec import inspect as shapes
 from zenovay_async._protocol.extra_fields import has_extra_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 WEBSITE_ID = "website_id"
 """The column for the ID of a row's website, which the rows of a table leave free unless they have that ID."""
@@ -85,7 +84,7 @@ class Layout:
         if self.own_columns is not None:
             columns = self.own_columns(plain)
         else:
-            found = [dict(_flattened(row)) for row in found]
+            found = list(map(_flat, found))
             columns = tuple(dict.fromkeys((*self.columns, *(name for row in found for name in row if is_extra(name)))))
         return Rows(columns, [{name: row.get(name) for name in columns} for row in found])
 
@@ -131,10 +130,19 @@ def in_utc(rows: Rows) -> Rows:
     return rows
 
 
-def unique_name(name: str, taken: Container[str]) -> str:
-    """The name, or else the first of ``name_2``, ``name_3`` and so on that is not taken."""
-    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
-    return next(found for found in names if found not in taken)
+def unique_names(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """The names; one that is taken, or was before, is the first of ``name_2``, ``name_3`` and so on that is not."""
+    used = set(taken)
+    numbers: dict[str, int] = {}
+    found: list[str] = []
+    for name in names:
+        unique = name
+        while unique in used:
+            numbers[name] = numbers.get(name, 1) + 1
+            unique = f"{name}_{numbers[name]}"
+        used.add(unique)
+        found.append(unique)
+    return found
 
 
 def _as_utc(time: datetime) -> datetime:
@@ -153,6 +161,17 @@ def _items(result: Any, field: str) -> Any:
     if isinstance(result, dict):
         return cast("dict[str, Any]", result)[field]
     return getattr(result, field)
+
+
+def _flat(row: Row) -> Row:
+    if not any(isinstance(value, dict) for value in row.values()):
+        return row
+    pairs = list(_flattened(row))
+    flat = dict(pairs)
+    if len(flat) < len(pairs):
+        # A field "a.b" beside an object "a" with a field "b".
+        flat = dict(zip(unique_names(name for name, _ in pairs), [value for _, value in pairs], strict=True))
+    return flat
 
 
 def _flattened(row: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

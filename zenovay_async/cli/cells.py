@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import printable
+from zenovay_async._tables.display import is_number, show_number
 from zenovay_async.cli.time_zones import read_time
 
 if TYPE_CHECKING:
     from zenovay_async.cli.time_zones import Clock
-
-# Where floats have more digits than they know.
-_EXPONENT = 1e16
 
 
 def show_value(value: Any, clock: Clock | None = None) -> str:
@@ -34,12 +32,5 @@ def show_value(value: Any, clock: Clock | None = None) -> str:
     if value is None:
         return ""
     if is_number(value):
-        # Years and IDs are text, so a number is a quantity. Python writes a float that is greater with an exponent.
-        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT
-        return f"{value:,.0f}" if is_whole else f"{value:,}"
+        return show_number(value)
     return printable(encode_json(value))
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number, which truth is not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -8,7 +8,7 @@ import msgspec
 
 from zenovay_async import ConfigurationError, Usage
 from zenovay_async._protocol.json_text import encode_json
-from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, Row, layout_of, unique_name
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, Row, layout_of, unique_names
 from zenovay_async.cli.csv_lines import CsvLines
 from zenovay_async.cli.json_encoding import encode_json_for
 from zenovay_async.cli.parquet_file import ParquetFile
@@ -156,5 +156,6 @@ def _object(website_id: str, result: Any, key_name: str | None) -> Any:
     named = given | {name: value for name, value in fields.items() if name not in given}
     for name, value in given.items():
         if name in fields and fields[name] != value:
-            named[unique_name(name, named)] = fields[name]
+            *_, free = unique_names((*named, name))
+            named[free] = fields[name]
     return named

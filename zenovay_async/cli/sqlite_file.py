@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zenovay_async import ConfigurationError
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import replace_half_surrogates
-from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, column_types, layout_of, unique_name
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, column_types, layout_of, unique_names
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
@@ -186,14 +186,14 @@ def _same_source(first: Mapping[str, str]) -> tuple[str, list[Any]]:
 
 def _declared(types: Mapping[str, ColumnType | None], first: Iterable[str]) -> dict[str, str]:
     """Names of columns that SQLite takes for different, and what declares their types."""
-    declared: dict[str, str] = {}
-    taken = set(map(_as_compared, first))
-    for name, kind in types.items():
-        # SQLite compares names without case.
-        lower = unique_name(_as_compared(name), taken)
-        taken.add(lower)
-        declared[name + lower.removeprefix(_as_compared(name))] = _TYPES.get(kind, _TEXT)
-    return declared
+    names = [replace_half_surrogates(name).replace("\0", "\ufffd") for name in types]
+    # SQLite compares names without case.
+    compared = list(map(_as_compared, names))
+    unique = unique_names(compared, map(_as_compared, first))
+    return {
+        name + found.removeprefix(lower): _TYPES.get(kind, _TEXT)
+        for name, kind, lower, found in zip(names, types.values(), compared, unique, strict=True)
+    }
 
 
 def _as_compared(name: str) -> str:
@@ -201,7 +201,7 @@ def _as_compared(name: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    text = replace_half_surrogates(name).replace("\0", "\ufffd").replace('"', '""')
+    text = name.replace('"', '""')
     return f'"{text}"'
 
 

@@ -14,7 +14,7 @@ from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import json_body, optional_str, require_str
 from zenovay_async._protocol.results import Result
-from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, Layout, Row, unique_name
+from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, Layout, Row, unique_names
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.tables import Table
 
@@ -78,11 +78,8 @@ def _column_names(columns: Sequence[str], rows: list[dict[int | str, Any]]) -> d
     for row in rows:
         for key in row:
             names.setdefault(key, key if isinstance(key, str) else "")
-    taken: dict[str, None] = {WEBSITE_ID: None, KEY_NAME: None}
-    for number, (key, name) in enumerate(names.items(), 1):
-        names[key] = unique_name(name or f"column_{number}", taken)
-        taken[names[key]] = None
-    return names
+    given = [name or f"column_{number}" for number, name in enumerate(names.values(), 1)]
+    return dict(zip(names, unique_names(given, (WEBSITE_ID, KEY_NAME)), strict=True))
 
 
 class QueryAnswer(Table, Result, ExtraFields, frozen=True, kw_only=True):
