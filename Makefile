@@ -14,8 +14,11 @@ export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.cli ## Fetch the heatmap pages of 200 websites from the embedded sandbox.
-	@$(BIN)/zenovay-async heatmaps pages --sandbox 200 --limit 5
+demo: $(VENV)/.cli ## Fetch the heatmap pages of 200 websites from the embedded sandbox, the visitors of 10, and retention.
+	@for command in 'heatmaps pages --sandbox 200 --limit 5' 'analytics overview --sandbox 10 --range 30d' \
+	'retention cohorts --sandbox 1 --range 90d'; do \
+		printf '\n$$ zenovay-async %s\n' "$$command"; $(BIN)/zenovay-async $$command || exit; \
+	done
 
 test: $(VENV)/.tox ## Run all checks: style, types, docs, speed, and the tests under each Python that is installed.
 	@$(BIN)/tox run

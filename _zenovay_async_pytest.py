@@ -29,7 +29,7 @@ _SESSION_FIXTURE = "zenovay_sandbox_session"
 _SECTION = "zenovay: requests the sandbox received"
 
 _sandbox_key = pytest.StashKey["Sandbox"]()
-_failed_key = pytest.StashKey[bool]()
+_passes_key = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,8 +57,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the requests that the sandbox of a test received, if the test failed."""
     report = yield
+    if not report.passed:
+        item.stash[_passes_key] = False
     if report.failed:
-        item.stash[_failed_key] = True
         sandbox = item.stash.get(_sandbox_key, None)
         if sandbox is None and _SESSION_FIXTURE in getattr(item, "fixturenames", ()):
             sandbox = item.config.stash.get(_sandbox_key, None)
@@ -82,11 +83,11 @@ def zenovay_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         marker = read_markers((mark.args, mark.kwargs) for mark in reversed(list(node.iter_markers("zenovay"))))
         sandbox = make_sandbox(marker)
     except ValueError as error:
-        raise pytest.UsageError(f"{node.nodeid}: @pytest.mark.zenovay: {error}") from None
-    node.stash[_sandbox_key] = sandbox
+        pytest.fail(f"@pytest.mark.zenovay: {error}", pytrace=False)
+    node.stash[_sandbox_key], node.stash[_passes_key] = sandbox, True
     with serving(sandbox, monkeypatch):
         yield sandbox
-    if not marker.may_leave_faults and not node.stash.get(_failed_key, False):
+    if not marker.may_leave_faults and node.stash[_passes_key]:
         unused = sandbox.unused_faults
         if unused:
             pytest.fail(

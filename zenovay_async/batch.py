@@ -138,6 +138,7 @@ class Batch(Generic[ItemT, T]):
         self._quota = quota
         self._started = datetime.now(UTC)
         self._ended: datetime | None = None
+        self._has_table = False
         self._failed_by_class: Counter[str] = Counter()
         self._replayed = 0
         self._skipped = 0
@@ -275,6 +276,7 @@ class Batch(Generic[ItemT, T]):
 
         Raises:
             ConfigurationError: A result is no list, or the journal keeps no results.
+            RuntimeError: The block of the batch has ended, and with it the results.
             ZenovayError: As for iterating.
             Exception: Every item failed; it is the error of the first one.
         """
@@ -284,6 +286,9 @@ class Batch(Generic[ItemT, T]):
                 "table(): the journal keeps no results, so that those of earlier runs would be missing; "
                 "open it with Journal(path, result_type=...)"
             )
+        if self._ended is not None and not self._has_table:
+            raise RuntimeError("The batch has ended: call table() inside its block, async with zenovay.batch(...)")
+        self._has_table = True
         async for result in self:
             self._collected.append(result)
             if result.error is None:

@@ -213,7 +213,7 @@ def test_rows_are_sorted_by_number_instant_or_text_and_those_without_are_last(so
 
 
 def test_values_of_any_kind_are_sorted_together() -> None:
-    values = ["x", 10, True, {"a": 1}, None, 2.5, "2026-05-01T00:00:00Z", "0001-01-01T00:00:00+12:00", "a"]
+    values = ["x", 10, True, {"a": 1}, None, 2.5, "2026-05-01T00:00:00Z", "0001-01-01T00:00:00+12:00", "a", "B", "A"]
     found = [answer("value", row=[value]) for value in values]
     file = io.StringIO()
     writer = make_writer("csv", QueryAnswer, file, per_website=True, name="query", view=View(("value",), "value"))
@@ -221,7 +221,8 @@ def test_values_of_any_kind_are_sorted_together() -> None:
         writer.add(str(number), result)
     writer.close()
     assert [value for (value,) in csv.reader(io.StringIO(file.getvalue()))] == [
-        *("value", "true", "2.5", "10", "0001-01-01T00:00:00+12:00", "2026-05-01T00:00:00Z", "a", "x", '{"a":1}', ""),
+        *("value", "true", "2.5", "10", "0001-01-01T00:00:00+12:00", "2026-05-01T00:00:00Z", "A", "a", "B"),
+        *("x", '{"a":1}', ""),
     ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from zenovay_async import AnalyticsOverview, HeatmapPages, RetentionCohorts
+from zenovay_async import AnalyticsOverview, HeatmapPages, QueryAnswer, RetentionCohorts
 from zenovay_async.cli.blocks import bar, shade, sparkline
 from zenovay_async.cli.output import make_writer
 
@@ -71,16 +71,17 @@ RETENTION = cohorts(
         ((-7, -14), "▅▁"),
         ((), ""),
         ((0.5, 1.0), "▅█"),
-        ((10**30, 0), "█▁"),
+        ((10**400, 0), "█▁"),
     ],
 )
 def test_a_sparkline_has_a_block_for_each_value(values: tuple[float | None, ...], shown: str) -> None:
     assert sparkline(values, 30) == shown
 
 
-def test_more_values_than_fit_are_added_up() -> None:
+def test_of_more_values_than_fit_a_block_is_the_mean_of_several_also_the_last_one() -> None:
     assert sparkline([1, 1, 3, 4], 2) == "▃█"
-    assert sparkline([1, None, None, None, 2, 2], 3) == "▃ █"
+    assert sparkline([1, None, None, None, 2, 2], 3) == "▅ █"
+    assert sparkline([5] * 31, 30) == "█" * 16
     assert len(sparkline(range(1000), 30)) <= 30
 
 
@@ -92,8 +93,7 @@ def test_any_values_have_a_sparkline_no_longer_than_asked_for(values: list[float
 
 
 def test_bars_and_shades_are_in_proportion_and_within_bounds() -> None:
-    assert [len(bar(value, 100, 8)) for value in (100, 50, 0, -5)] == [8, 4, 1, 1]
-    assert bar(5, 0) == bar(-5, -1) == "▏"
+    assert [len(bar(value, 100, 8)) for value in (100, 50, 0.01, 0, -5)] == [8, 4, 1, 0, 0]
     assert [shade(percent) for percent in (-5, 0, 1, 25, 26, 60, 99, 150)] == [*"  ░░▒▓██"]
 
 
@@ -118,7 +118,7 @@ def test_the_days_of_many_websites_are_a_column() -> None:
     assert [row.split()[:3] for row in rows] == [
         ["a.example", "▁█", "7"],
         ["b.example", "█", "3"],
-        ["c.example", "0", "▏"],
+        ["c.example", "0", "w2"],
     ]
 
 
@@ -217,3 +217,38 @@ def test_text_of_wide_characters_is_cut_where_it_has_no_room(monkeypatch: pytest
     _, row = written(Terminal(), HeatmapPages, {"pages": [page]})
     assert "…" in row
     assert cell_len(re.sub(r"\x1b\[[\d;]*m", "", row)) <= 60
+
+
+@pytest.mark.parametrize("values", [(1, 2), ("a long text that is cut", 2)])
+def test_a_column_that_a_server_named_with_a_sentence_is_cut_to_its_width(
+    values: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    results = {"columns": ["which pages do visitors leave most often", "n"], "rows": [[values[0], 7], [values[1], 8]]}
+    titles, *rows = written(Terminal(), QueryAnswer, {"question": "?", "results": results})
+    assert "…  n" in titles
+    assert [row.split()[-1] for row in rows] == ["7", "8"]
+    assert all(len(re.sub(r"\x1b\[[\d;]*m", "", line)) <= 40 for line in (titles, *rows))
+
+
+def test_a_result_without_columns_is_no_line() -> None:
+    assert written(io.StringIO(), QueryAnswer, {"question": "?", "results": {"columns": [], "rows": []}}) == []
+    assert written(io.StringIO(), HeatmapPages) == []
+
+
+def test_no_line_ends_with_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    for file in (io.StringIO(), Terminal()):
+        for found in ([days(5, 0)], [days(5), days()]):
+            lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in written(file, AnalyticsOverview, *found)]
+            assert all(line == line.rstrip() for line in lines)
+
+
+def test_the_id_of_a_domain_that_two_websites_share_takes_no_other_column_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    found = [days(1, 2, domain=f"{'long' * 18}.example")] * 2
+    titles, *_ = written(Terminal(), AnalyticsOverview, *found)
+    assert re.sub(r"\x1b\[[\d;]*m", "", titles).split() == ["domain", "website", "id", "days", "total", "visitors"]

@@ -209,6 +209,17 @@ def test_a_month_that_never_ends_is_shown_as_the_server_says_it(
     assert never[5:16].replace("T", " ") in capsys.readouterr().out
 
 
+def test_a_quota_is_at_100_percent_only_when_it_is_used_up(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", unique_key())
+    for used, share in ((9_999, "99%"), (10_000, "100%"), (10**400, f"{10**398}%")):
+        data = {"usage": {"monthly_requests": used, "monthly_limit": 10_000}}
+        canned.get(f"{DEFAULT_BASE_URL}/usage", payload={"success": True, "data": data})
+        assert main(["usage"]) == 0
+        assert f" {share}\n" in capsys.readouterr().out
+
+
 def test_a_bar_is_never_longer_than_its_column(
     canned: aioresponses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,7 +230,7 @@ def test_a_bar_is_never_longer_than_its_column(
         assert main(["heatmaps", "pages", "x"]) == 0
         shown = capsys.readouterr().out
         assert "total interactions" in shown
-        assert max(map(len, re.findall("[█▏▎▍▌▋▊▉]+", shown))) == (16 if max(numbers) > 0 else 1)
+        assert re.findall("[█▏▎▍▌▋▊▉]+", shown) == (["█" * 16] if max(numbers) > 0 else [])
         assert f"{numbers[1]:,}" in shown
 
 

@@ -140,7 +140,12 @@ def test_a_word_too_many_is_no_value_of_an_option(operation: Operation, capsys: 
         f"zenovay-async: {operation.command} takes options alone, not 'json'; did you mean --format json?\n"
     )
     assert main([*words_of(operation), "30"]) == 2
-    assert f"not '30'; see zenovay-async help {operation.command}\n" in capsys.readouterr().err
+    assert f"not '30'; see zenovay-async {operation.command} --help\n" in capsys.readouterr().err
+
+
+@EACH
+def test_no_flag_has_a_default_in_its_help(operation: Operation, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "[default: False]" not in help_of(capsys, *words_of(operation), "--help")
 
 
 def test_stats_say_which_parameter_names_the_website(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,19 +168,19 @@ async def test_stats_without_a_website_are_sent_and_the_error_says_what_lacks(
 
 INVALID = {
     "columns": ["", "nothing", "url,url"],
-    "sort": ["", "nothing"],
+    "sort": ["", "-", "nothing"],
     "tz": ["", "Nowhere/At_All"],
     "timeout": ["0", "-1", "nan", "soon"],
     "base_url": ["", "api.example", "https://[", "https://user:hidden@host", "http://example.com", "https://\udc80"],
     "proxy": ["http://", "socks5://user:hidden@host", "ftp://host"],
     "rate_limit_store": ["memory", "redis://host:x", "http://host"],
-    "rate_limit": ["0", "many"],
-    "sandbox": ["0", "-1"],
-    "concurrency": ["0"],
+    "rate_limit": ["0", "1.5", "many"],
+    "sandbox": ["0", "-1", "1.5"],
+    "concurrency": ["0", "1.5"],
     "max_outage": ["-1", "nan"],
     "max_failures": ["-1", "100%", "few"],
-    "max_requests": ["0"],
-    "quota_reserve": ["-1"],
+    "max_requests": ["0", "1.5"],
+    "quota_reserve": ["-1", "1.5"],
     "ids_from": ["", "/nowhere/at/all", "--x"],
     "keys_from": ["", "/nowhere/at/all", "--x"],
     "output": ["", "--x", "/nowhere/at/all"],
@@ -220,13 +225,13 @@ def test_an_invalid_argument_is_rejected_with_the_name_of_its_option(
     for argument in operation.arguments:
         if "bool" in str(argument.annotation):
             continue
-        value = "-1" if "int" in str(argument.annotation) else " "
         required = ["x" for other in operation.required if other != argument]
         option = f"--{argument.name.replace('_', '-')}"
-        assert main([*words_of(operation), option, value, *required, "--sandbox", "1"]) == 2
-        printed = capsys.readouterr().err
-        assert printed.startswith(f"zenovay-async: {option} {value!r}: expected") or f" {option} " in printed
-        assert names_in(printed) == []
+        for value in ("-1", "1.5") if "int" in str(argument.annotation) else (" ",):
+            assert main([*words_of(operation), option, value, *required, "--sandbox", "1"]) == 2
+            printed = capsys.readouterr().err
+            assert printed.startswith(f"zenovay-async: {option} {value!r}: expected") or f" {option} " in printed
+            assert names_in(printed) == []
 
 
 def test_a_variable_that_is_invalid_is_named(

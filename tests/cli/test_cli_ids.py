@@ -50,7 +50,7 @@ async def test_an_option_that_is_invalid_for_all_ends_the_run_before_a_request(k
     assert done.returncode == 2
     # What is no ID is known before the option is used.
     assert [json.loads(line)["website_id"] for line in done.stdout.splitlines()] == [".."] * (kind == "ndjson")
-    assert "--limit 1000: expected an int from 1 to 100" in done.stderr
+    assert "--limit 1000: expected a whole number from 1 to 100" in done.stderr
     assert "stopped" not in done.stderr
     assert sandbox.count() == 0
 
@@ -190,6 +190,23 @@ async def ids_through(through: str, file: Path, sandbox: Sandbox) -> CompletedPr
     with Process(*command, stdin=stdin, env=env) as process:
         printed = await asyncio.to_thread(process.communicate, file.read_bytes())  # noqa: ASYNC240 - a few bytes
         return CompletedProcess(command, process.wait(), *printed)
+
+
+@pytest.mark.parametrize("through", ["a file", "a pipe"])
+async def test_the_websites_of_a_key_are_ids_as_they_are_listed(through: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    file = tmp_path / "ids"
+    listing = ["websites", "list", "--sandbox", "3", "--format", "ndjson", "-o", str(file)]
+    assert await asyncio.to_thread(main, listing) == 0
+    done = await ids_through(through, file, sandbox)
+    assert done.returncode == 0
+    assert sorted(json.loads(line)["website_id"] for line in done.stdout.splitlines()) == sorted(IDS)
+
+
+@pytest.mark.parametrize("line", ['{"id":"x"}', '{"id":5,"domain":"x"}', '{"website_id":null,"id":"x","domain":null}'])
+async def test_an_id_of_something_else_than_a_website_is_none(line: str, sandbox: Sandbox) -> None:
+    done = await run_at(sandbox, "--ids-from", "-", stdin=line)
+    assert done.returncode == 1
+    assert sandbox.count() == 0
 
 
 async def test_an_id_that_a_pipe_repeats_is_requested_once_and_counted(sandbox: Sandbox) -> None:

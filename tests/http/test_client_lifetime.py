@@ -115,10 +115,19 @@ CALL = "await zenovay.heatmaps.pages(sandbox.website_ids[0])"
         f"{CALL}; await zenovay.close()",
         CALL,
         f"{CALL}; del zenovay; gc.collect(); await asyncio.sleep(0)",
+        f"{CALL}; zenovay.itself = zenovay; del zenovay; gc.collect(); await asyncio.sleep(0)",
         "pass",
         CLOSED_EARLY,
     ],
-    ids=["block", "closed by hand", "left to the loop", "dropped", "never used", "closed with a call in flight"],
+    ids=[
+        "block",
+        "closed by hand",
+        "left to the loop",
+        "dropped",
+        "in a cycle",
+        "never used",
+        "closed with a call in flight",
+    ],
 )
 def test_no_end_of_a_client_warns_of_anything(body: str) -> None:
     run = subprocess.run(  # noqa: S603 - our own interpreter and script

@@ -174,6 +174,23 @@ async def test_what_was_paid_for_is_in_a_table_after_the_error_that_ended_the_ba
     assert (await results.table()).rows() == table.rows()
 
 
+async def test_a_batch_that_ends_with_its_first_item_has_an_empty_table(zenovay: Zenovay, sandbox: Sandbox) -> None:
+    sandbox.fault(Fault.monthly_limit())
+    async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages) as results:
+        with pytest.raises(QuotaExceededError):
+            await results.table()
+    assert (await results.table()).rows() == []
+
+
+async def test_a_table_of_a_batch_whose_block_has_ended_is_an_error_and_not_empty(
+    zenovay: Zenovay, sandbox: Sandbox
+) -> None:
+    async with zenovay.batch(sandbox.website_ids, zenovay.heatmaps.pages) as results:
+        pass
+    with pytest.raises(RuntimeError, match=r"call table\(\) inside its block"):
+        await results.table()
+
+
 async def test_results_of_an_earlier_run_are_in_the_table(zenovay: Zenovay, sandbox: Sandbox, tmp_path: Path) -> None:
     found: list[Any] = []
     replayed: list[int] = []

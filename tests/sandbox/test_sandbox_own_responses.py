@@ -86,7 +86,12 @@ async def test_undocumented_fields_are_sent_beside_the_others_where_results_keep
 @pytest.mark.parametrize(
     ("operation", "given", "message"),
     [
-        ("heatmaps.pages", {}, "data.pages: required field is missing; given none"),
+        ("heatmaps.pages", {}, "data: required field is missing: 'pages'; given none"),
+        (
+            "analytics.overview",
+            {"summary": {"unique_visitors": 1}},
+            "data: required fields are missing: 'website', 'daily_stats'; given 'summary'",
+        ),
         ("heatmaps.pages", {"page": []}, "data.page: unknown field, did you mean 'pages'?"),
         ("heatmaps.pages", {"pages": [], "zzz": 1}, "data.zzz: unknown field; expected pages"),
         ("heatmaps.pages", [1], "data: expected object, got array; given [1]"),
@@ -123,7 +128,7 @@ def test_wrong_data_are_an_error_where_they_are_given(operation: str, given: Any
     [
         ({"url": "/", "total_interactions": "many"}, "[0].total_interactions: expected int, got str; given 'many'"),
         ({"url": "/", "total_interactions": 5.5}, "[0].total_interactions: expected int, got float; given 5.5"),
-        ({"url": "/"}, "[0].total_interactions: required field is missing; given 'url'"),
+        ({"url": "/"}, "[0]: required field is missing: 'total_interactions'; given 'url'"),
         ({"urI": "/", "total_interactions": 1}, "[0].urI: unknown field, did you mean 'url'?"),
         (
             {"url": "/", "total_interactions": 1, "last_updated": NOON.replace(tzinfo=None)},

@@ -94,7 +94,7 @@ async def test_a_live_request_is_blocked_before_a_connection_is_made() -> None:
     with block_live():
         async with client(max_attempts=3) as zenovay:
             with pytest.raises(
-                ConfigurationError, match=r"would send one to api\.zenovay\.example; use the fixture"
+                ConfigurationError, match=r"would send one to api\.zenovay\.example; make it where the fixture"
             ) as caught:
                 await zenovay.websites.list()
     assert caught.value.attempts == 1

@@ -117,7 +117,7 @@ class TestPlan:
     [
         ({"zzz": 3}, "zzz=3: unknown argument; expected one of websites, "),
         ({"plan": "gold"}, "plan='gold': expected one of free, pro"),
-        ({"websites": "x"}, "websites: '<"),
+        ({"websites": "x"}, "websites='x': expected an int from 0 to "),
         ({"faults": ["500:2"]}, "fault 500:2: expected NAME:SHARE with a share from 0 to 1"),
         ({"faults": ["nope"]}, "fault nope: expected NAME:SHARE with a name of 429"),
         ({"faults": "500"}, "faults='500': expected a list such as"),
@@ -141,7 +141,7 @@ def test_a_marker_that_is_wrong_is_an_error_of_its_test(
 ) -> None:
     result = run(f"@pytest.mark.zenovay({marker})\ndef test_it(zenovay_sandbox): pass\n")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*UsageError: *test_it: @pytest.mark.zenovay: {message}*"])
+    result.stdout.fnmatch_lines([f"@pytest.mark.zenovay: {message}*"])
 
 
 def test_faults_of_the_marker_strike(run: Callable[..., pytest.RunResult]) -> None:
@@ -157,6 +157,13 @@ def test_it(zenovay, zenovay_no_waits):
 """
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_wrong_response_is_shown_where_the_test_gives_it(run: Callable[..., pytest.RunResult]) -> None:
+    result = run('def test_it(zenovay_sandbox): zenovay_sandbox.respond("heatmaps.pages", {})')
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*required field is missing: 'pages'*", "test_*.py:*: ValueError"])
+    result.stdout.no_fnmatch_line("*own_responses.py*")
 
 
 def test_a_failure_shows_the_requests_of_the_sandbox(run: Callable[..., pytest.RunResult]) -> None:
@@ -207,12 +214,21 @@ def test_fails_anyway(zenovay_sandbox):
     zenovay_sandbox.fault(Fault.status(503), times=2)
     assert False
 
+def test_is_skipped_midway(zenovay_sandbox):
+    zenovay_sandbox.fault(Fault.status(503), times=2)
+    pytest.skip()
+
+@pytest.mark.xfail(strict=True)
+def test_fails_as_expected(zenovay_sandbox):
+    zenovay_sandbox.fault(Fault.status(503), times=2)
+    assert False
+
 def test_struck(zenovay_sandbox, zenovay, zenovay_no_waits):
     zenovay_sandbox.fault(Fault.status(503), times=2)
     asyncio.run(zenovay.usage())
 """
     )
-    result.assert_outcomes(passed=3, failed=1, errors=1)
+    result.assert_outcomes(passed=3, failed=1, errors=1, skipped=1, xfailed=1)
     result.stdout.fnmatch_lines(["*faults that no request met: *503*"])
 
 

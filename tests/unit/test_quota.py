@@ -183,6 +183,15 @@ def test_a_quota_that_is_lower_than_both_thresholds_at_once_is_one_event() -> No
     assert events == [reached(999, 95)]
 
 
+def test_a_quota_beyond_any_float_has_thresholds() -> None:
+    events: list[Event] = []
+    limit = 10**400
+    guard = QuotaGuard(on_event=events.append, clock=Clock())
+    for used in (limit // 2, limit * 8 // 10, limit - 1):
+        guard.update(usage(used, limit))
+    assert events == [reached(limit * 8 // 10, 80, limit), reached(limit - 1, 95, limit)]
+
+
 def test_a_larger_quota_has_thresholds_of_its_own() -> None:
     events: list[Event] = []
     guard = QuotaGuard(on_event=events.append, clock=Clock())

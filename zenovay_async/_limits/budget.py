@@ -323,6 +323,10 @@ class Budget:
         self._thread = None
         self._shared = self._attach()
 
+    def forget(self) -> None:
+        """Look up with the next call what is shared, as in a new thread."""
+        self._thread = None
+
     def _known(self) -> Shared:
         """What is shared in this thread, if no call was made yet in any."""
         if self._thread is None:
@@ -412,6 +416,13 @@ def budget_for(auth: Auth, base_url: str, limits: Limits) -> Budget:
         limits: The client's options.
     """
     return Budget(entry_of(auth, base_url, limits), limits)
+
+
+def forget_limits() -> None:
+    """Forget what this process knows of all keys; clients that go on learn it anew."""
+    REGISTRY.forget()
+    for budget in list(_budgets):
+        budget.forget()
 
 
 def _restart() -> None:

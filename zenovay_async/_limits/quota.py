@@ -372,7 +372,9 @@ class QuotaGuard:
         """The count at which the next threshold is reached."""
         if self._limit is None:
             return math.inf
-        return min((self._limit * percent / 100 for percent in _THRESHOLDS if percent > self._warned), default=math.inf)
+        # In whole numbers, as no float is as great as those that a server may state.
+        left = [percent for percent in _THRESHOLDS if percent > self._warned]
+        return min((-(-self._limit * percent // 100) for percent in left), default=math.inf)
 
     def _warn(self) -> None:
         if self._used is None or self._limit is None:
@@ -398,7 +400,7 @@ def _is_rejected(outcome: Outcome) -> bool:
 
 def _reached(used: int, limit: int) -> int:
     """The highest threshold that is reached, in percent; 0 for none."""
-    return max((percent for percent in _THRESHOLDS if used >= limit * percent / 100), default=0)
+    return max((percent for percent in _THRESHOLDS if used * 100 >= limit * percent), default=0)
 
 
 def _next_month(now: datetime) -> datetime:

@@ -204,6 +204,13 @@ class Registry:
         self._accounts: WeakValueDictionary[tuple[int, tuple[bytes, str]], Account] = WeakValueDictionary()
         self._kept: OrderedDict[tuple[int, Entry], Shared] = OrderedDict()
 
+    def forget(self) -> None:
+        """Forget all; who has found something of it may go on with that."""
+        with self._lock:
+            self.shared.clear()
+            self._accounts.clear()
+            self._kept.clear()
+
     def find(self, entry: Entry, limits: Limits) -> Shared:
         """What the clients of this thread share: an event loop belongs to a thread, and so does a limiter."""
         thread = threading.get_ident()

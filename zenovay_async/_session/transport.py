@@ -29,6 +29,10 @@ _DIRECT = Network()
 # list of them, are shared with the parent.
 _inherited: list[tuple[ConnectionPool, AsyncGenerator[aiohttp.ClientSession] | None]] = []
 
+# Sessions that are not closed yet. Otherwise a client that is freed in a cycle, as with an error whose traceback refers
+# to it, would take its session along, which then warns before it is closed.
+_open_sessions: set[aiohttp.ClientSession] = set()
+
 
 class Transport:
     """Owns the connections: of the caller's aiohttp session, which stays the caller's, or of one made when needed.
@@ -222,10 +226,15 @@ async def _own_session(
     An event loop closes asynchronous generators when they are garbage collected, and all others when it shuts down
     (``asyncio.loop.shutdown_asyncgens``, PEP 525). So a client that was not closed causes no warning.
     """
+    for left in list(_open_sessions):
+        if left._loop.is_closed():  # noqa: SLF001 - its public name is deprecated
+            _open_sessions.discard(left)
     session = make_session(max_connections, headers, connections, tls)
+    _open_sessions.add(session)
     try:
         yield session
     finally:
+        _open_sessions.discard(session)
         await session.close()
 
 

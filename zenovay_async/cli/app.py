@@ -79,5 +79,5 @@ def _describe_unexpected(app: App, error: UnusedCliTokensError) -> str:
     unexpected = (error.unused_tokens or [""])[0]
     options = [argument for argument in command.assemble_argument_collection() if argument.show]
     meant = [option.name for option in options if unexpected in (option.get_choices() or ())]
-    advice = f"did you mean {meant[0]} {unexpected}?" if meant else f"see zenovay-async help {' '.join(words)}"
+    advice = f"did you mean {meant[0]} {unexpected}?" if meant else f"see zenovay-async {' '.join(words)} --help"
     return f"{' '.join(words)} takes options alone, not {unexpected!r}; {advice}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def has_blocks(file: IO[str]) -> bool:
 
 
 def bar(value: float, most: float, width: int = FULL_BAR) -> str:
-    """A bar, as long as the value is of the greatest."""
-    # Changes and refunds may be negative, all of them even.
-    eighths = round(value / most * width * 8) if most > 0 else 0
-    full, rest = divmod(max(eighths, 1), 8)
+    """A bar, as long as the value is of the greatest; none for zero, and for changes and refunds that are negative."""
+    if value <= 0:
+        return ""
+    full, rest = divmod(max(1, round(value / most * width * 8)), 8)
     return "█" * full + _EIGHTHS[rest].strip()
 
 
@@ -40,15 +41,16 @@ def sparkline(values: Sequence[float | None], width: int) -> str:
 
     Args:
         values: The values.
-        width: Characters at most; of more values, as many as necessary are added up to one.
+        width: Characters at most; of more values, a character is the mean of as many as necessary.
     """
     size = max(1, math.ceil(len(values) / width))
     groups = [[value for value in values[at : at + size] if value is not None] for at in range(0, len(values), size)]
-    totals = [sum(group) if group else None for group in groups]
-    known = [total for total in totals if total is not None]
-    base = min([0, *known])
-    most = max([0, *known]) - base
-    return "".join(" " if total is None else _LEVELS[_level(total - base, most)] for total in totals)
+    # Not the sum, as the last group may be smaller. Exact, as numbers of a server may be too great for a float.
+    means = [Fraction(sum(group)) / len(group) if group else None for group in groups]
+    known = [mean for mean in means if mean is not None]
+    base = min([Fraction(0), *known])
+    most = max([Fraction(0), *known]) - base
+    return "".join(" " if mean is None else _LEVELS[_level(mean - base, most)] for mean in means)
 
 
 def shade(percent: float) -> str:
@@ -61,5 +63,5 @@ def shade_of(percent: float) -> int:
     return math.ceil(min(100, max(0, percent)) / 25)
 
 
-def _level(value: float, most: float) -> int:
+def _level(value: Fraction, most: Fraction) -> int:
     return round(value / most * (len(_LEVELS) - 1)) if most else 0

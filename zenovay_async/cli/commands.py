@@ -12,7 +12,7 @@ from zenovay_async import ConfigurationError
 from zenovay_async._protocol.parameters import encode_query
 from zenovay_async.cli.examples import examples_of
 from zenovay_async.cli.operations import SITE_ID, Operation, Request, dashed, first_paragraph, operations, resources
-from zenovay_async.cli.options import All, Common, Ids, Params, PerWebsite, Take
+from zenovay_async.cli.options import All, Common, Ids, Params, PerWebsite, Take, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,8 @@ def _arguments(operation: Operation) -> list[Argument]:
 
 
 def _documented(argument: Argument, operation: Operation) -> Argument:
-    described = Parameter(help=operation.help.get(argument.name))
+    is_number = int in (argument.annotation, *get_args(argument.annotation))
+    described = Parameter(help=operation.help.get(argument.name), converter=whole_number if is_number else None)
     # What may be omitted is an option alone: a word too many is an error, not the value of an option.
     kind = argument.kind if argument in operation.required else Argument.KEYWORD_ONLY
     return argument.replace(annotation=_ANNOTATED[_parsed_type(argument.annotation), described], kind=kind)

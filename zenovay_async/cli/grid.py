@@ -26,8 +26,9 @@ BLOCKS = Style(color="cyan")
 
 _TITLE = Style(bold=True)
 
-# Widths in characters: between columns, and of a bar at least.
+# Widths in characters: between columns, of a title that is never cut, and of a bar at least.
 _GAP = 2
+_LONG_TITLE = 32
 _SHORT_BAR = 8
 
 
@@ -39,8 +40,8 @@ class Column:
         title: What is above it.
         cells: The text of each row.
         to_right: Whether the text is at the right, as numbers are.
-        is_whole: Whether the text must not be cut.
-        most_cut: The width to which it may be cut otherwise.
+        is_whole: Whether the cells must not be cut.
+        shortest: The width to which they may be cut otherwise.
         is_spare: Whether it is shown only where those before it need not be cut for it.
         styles: The style of each row; empty for none.
         bars: The number of each row that is shown as a bar right of the column, if there is room; empty for none.
@@ -50,7 +51,7 @@ class Column:
     cells: list[str]
     to_right: bool = False
     is_whole: bool = False
-    most_cut: int = 12
+    shortest: int = 12
     is_spare: bool = False
     styles: Sequence[Style | None] = ()
     bars: Sequence[float] = ()
@@ -62,7 +63,10 @@ class Column:
     @property
     def least(self) -> int:
         """The least width of the column."""
-        return self.natural if self.is_whole else min(self.natural, self.most_cut)
+        if self.is_whole:
+            # A server may name a column with a sentence.
+            return max(map(_width, (self.title[:_LONG_TITLE], *self.cells)))
+        return min(self.natural, self.shortest)
 
 
 def print_grid(console: OutputConsole, columns: Sequence[Column], *, all_columns: bool = False) -> None:
@@ -74,7 +78,8 @@ def print_grid(console: OutputConsole, columns: Sequence[Column], *, all_columns
         all_columns: Whether to print all of them, even if the lines get too long; off a terminal, nothing is cut then.
     """
     room = sys.maxsize if all_columns and not console.file.isatty() else console.width
-    print_lines(console, _lines(_fitted(columns, room, all_columns=all_columns)))
+    if columns:
+        print_lines(console, _lines(_fitted(columns, room, all_columns=all_columns)))
 
 
 def width_of(columns: Sequence[Column]) -> int:
@@ -123,13 +128,18 @@ def _lines(fitted: list[tuple[Column, int]]) -> list[Segment]:
         return segments + [Segment((" " * _GAP).join(cells).rstrip() + "\n") for cells in zip(*made, strict=True)]
     styles = [column.styles or () for column, _ in fitted]
     for cells, row_styles in zip(zip(*made, strict=True), zip_longest(*styles), strict=True):
-        last = max((at for at, cell in enumerate(cells) if cell.strip() or row_styles[at]), default=0)
+        last = max((at for at, cell in enumerate(cells) if cell.strip() or _is_filled(row_styles[at])), default=0)
         for at, (cell, style) in enumerate(zip(cells[: last + 1], row_styles, strict=False)):
             gap = " " * _GAP if at else ""
-            text = cell.rstrip() if at == last and (style is None or style.bgcolor is None) else cell
+            text = cell.rstrip() if at == last and not _is_filled(style) else cell
             segments += [Segment(gap + text)] if style is None else [Segment(gap), Segment(text, style)]
         segments.append(Segment.line())
     return segments
+
+
+def _is_filled(style: Style | None) -> bool:
+    """Whether blanks of a style are seen."""
+    return style is not None and style.bgcolor is not None
 
 
 def _width(text: str) -> int:

@@ -14,7 +14,7 @@ import sys
 import threading
 from concurrent.futures import Future
 from io import FileIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -39,9 +39,18 @@ _LONGEST_JSON = 1 << 20
 
 
 class _Line(msgspec.Struct):
-    """A line in JSON: a failure, or a result."""
+    """A line in JSON: a failure, a result of a website, or a website of ``websites list``, which has a domain."""
 
-    website_id: str
+    website_id: str | msgspec.UnsetType = msgspec.UNSET
+    domain: Any = msgspec.UNSET
+    id: Any = None
+
+    def find(self) -> str:
+        """The ID of the website; ``""`` if there is none."""
+        if self.website_id is not msgspec.UNSET:
+            return self.website_id.strip()
+        is_website = self.domain is not msgspec.UNSET and isinstance(self.id, str)
+        return self.id.strip() if is_website else ""
 
 
 @contextlib.contextmanager
@@ -71,7 +80,7 @@ def is_file(file: FileIO) -> bool:
 
 
 def read_ids(file: FileIO) -> list[str]:
-    """The IDs of a file, one per line, without blank lines and comments; of a line in JSON, its ``website_id``.
+    """The IDs of a file, one per line, without blank lines and comments; of a line in JSON, that of its website.
 
     Raises:
         ConfigurationError: It is no text.
@@ -158,7 +167,7 @@ def _id_in(line: str) -> str:
     if not _is_json(text):
         return text.partition("#")[0].strip()
     try:
-        return msgspec.json.decode(text, type=_Line).website_id.strip() or text
+        return msgspec.json.decode(text, type=_Line).find() or text
     except (msgspec.DecodeError, RecursionError):
         # No ID, which is a failure of its own.
         return text

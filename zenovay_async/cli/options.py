@@ -31,11 +31,28 @@ _SANDBOX_WEBSITES = validators.Number(gte=1, lte=1_000_000)
 
 ProgressKind: TypeAlias = Literal["auto", "bar", "log", "none"]
 
+
+def whole_number(_type: Any, tokens: Sequence[Token]) -> int:
+    """Convert the value of an option that is a whole number; cyclopts would round it."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise CycloptsError(msg=f"{tokens[0].keyword} {tokens[0].value}: expected a whole number") from None
+
+
+def _flag(text: str, group: Group | None = None) -> Parameter:
+    """An option without a value."""
+    return Parameter(group=group, negative=(), show_default=False, help=text)
+
+
+def _number(text: str, group: Group | None = None, validator: validators.Number = _AT_LEAST_ONE) -> Parameter:
+    """An option that is a whole number, at least 1 unless another validator is given."""
+    return Parameter(group=group, converter=whole_number, validator=validator, help=text)
+
+
 Ids: TypeAlias = Annotated[str, Parameter(help="IDs of websites, as websites list shows them.")]
-Take: TypeAlias = Annotated[
-    int | None, Parameter(validator=_AT_LEAST_ONE, help="Request pages until there are this many items.")
-]
-All: TypeAlias = Annotated[bool | None, Parameter(negative=(), help="Request every page.")]
+Take: TypeAlias = Annotated[int | None, _number("Request pages until there are this many items.")]
+All: TypeAlias = Annotated[bool | None, _flag("Request every page.")]
 Params: TypeAlias = Annotated[
     tuple[str, ...], Parameter(name="--param", negative=(), help="NAME=VALUE, sent as given; may be repeated.")
 ]
@@ -104,9 +121,7 @@ class Common:
     ] = None
     csv_safe: Annotated[
         bool,
-        Parameter(
-            group=_OUTPUT, negative=(), help="In CSV, start cells that a spreadsheet would run with an apostrophe."
-        ),
+        _flag("In CSV, start cells that a spreadsheet would run with an apostrophe.", _OUTPUT),
     ] = False
     timeout: Annotated[float, Parameter(group=_BOUNDS, help="Seconds for each call, retries included.")] = 30.0
     base_url: Annotated[
@@ -115,7 +130,7 @@ class Common:
     ] = None
     allow_http: Annotated[
         bool,
-        Parameter(group=_NETWORK, negative=(), help="Send the key unencrypted to an http base URL of another machine."),
+        _flag("Send the key unencrypted to an http base URL of another machine.", _NETWORK),
     ] = False
     proxy: Annotated[
         str | None,
@@ -130,18 +145,14 @@ class Common:
     ] = None
     rate_limit: Annotated[
         int | None,
-        Parameter(
-            group=_BOUNDS, validator=_AT_LEAST_ONE, help="Requests a minute at most; omitted, what the API allows."
-        ),
+        _number("Requests a minute at most; omitted, what the API allows.", _BOUNDS),
     ] = None
     log_format: Annotated[
         LogFormat, Parameter(group=_OUTPUT, help="Format of the lines on standard error; json has no bar.")
     ] = "text"
     sandbox: Annotated[
         int | None,
-        Parameter(
-            group=_NETWORK, validator=_SANDBOX_WEBSITES, help="Use a sandbox with this many websites; needs no key."
-        ),
+        _number("Use a sandbox with this many websites; needs no key.", _NETWORK, _SANDBOX_WEBSITES),
     ] = None
 
 
@@ -160,7 +171,7 @@ class PerWebsite(Common):
     ] = None
     all_websites: Annotated[
         bool,
-        Parameter(group=_WEBSITES, negative=(), help="All websites of the key, in place of IDs; they are listed once."),
+        _flag("All websites of the key, in place of IDs; they are listed once.", _WEBSITES),
     ] = False
     keys_from: Annotated[
         Path | None,
@@ -170,7 +181,7 @@ class PerWebsite(Common):
             help="File with several keys, a line of NAME,KEY for each; - for standard input. Results carry the name.",
         ),
     ] = None
-    concurrency: Annotated[int, Parameter(group=_BOUNDS, validator=_AT_LEAST_ONE, help="Calls in flight at once.")] = 8
+    concurrency: Annotated[int, _number("Calls in flight at once.", _BOUNDS)] = 8
     max_outage: Annotated[
         float,
         Parameter(group=_BOUNDS, validator=validators.Number(gte=0), help="Seconds to wait for a server that is away."),
@@ -185,23 +196,17 @@ class PerWebsite(Common):
     ] = None
     max_requests: Annotated[
         int | None,
-        Parameter(group=_BOUNDS, validator=_AT_LEAST_ONE, help="Stop before the run takes more of the monthly quota."),
+        _number("Stop before the run takes more of the monthly quota.", _BOUNDS),
     ] = None
     quota_reserve: Annotated[
         int,
-        Parameter(
-            group=_BOUNDS, validator=validators.Number(gte=0), help="Requests of the monthly quota to leave to others."
-        ),
+        _number("Requests of the monthly quota to leave to others.", _BOUNDS, validators.Number(gte=0)),
     ] = 0
     resume: Annotated[
         bool,
-        Parameter(
-            group=_RESUME, negative=(), help="Go on where the run that wrote FILE.partial ended; anew if none did."
-        ),
+        _flag("Go on where the run that wrote FILE.partial ended; anew if none did.", _RESUME),
     ] = False
-    restart: Annotated[
-        bool, Parameter(group=_RESUME, negative=(), help="Discard what such a run kept, and begin anew.")
-    ] = False
+    restart: Annotated[bool, _flag("Discard what such a run kept, and begin anew.", _RESUME)] = False
     failures: Annotated[
         Path | None,
         Parameter(

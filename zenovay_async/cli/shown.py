@@ -53,6 +53,8 @@ _ADVICE = {
     ", or None for no limit": "",
     ", or None to omit it": "",
     "api_key is ": "the API key is ",
+    "expected an int ": "expected a whole number ",
+    "expected a non-blank str": "expected text that is not blank",
 }
 
 

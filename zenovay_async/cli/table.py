@@ -95,6 +95,8 @@ class ResultTable(Writer):
         self._is_incomplete = True
 
     def close(self) -> None:
+        if not self._results:
+            return
         # Rows do not name their website, so they are shown only if one website was requested.
         is_one = len(self._results) == 1 and not self._is_incomplete
         names = set(self._view.names)
@@ -106,7 +108,7 @@ class ResultTable(Writer):
             has_lines = not is_one and bool(self._of_lines)
         if not has_lines:
             self._print_rows(is_one=is_one)
-        elif self._results:
+        else:
             self._print_lines()
 
     def _print_rows(self, *, is_one: bool) -> None:
@@ -190,6 +192,9 @@ class ResultTable(Writer):
             columns = (KEY_NAME, *columns)
         named = self._view.columns
         made = [self._column(name, rows) for name in named or columns]
+        if not named and columns[-1:] == (WEBSITE_ID,):
+            # The domain, which is first, is enough.
+            made[-1].is_spare = True
         print_grid(self._console, made, all_columns=bool(named))
 
     def _column(self, name: str, rows: list[Row]) -> Column:
@@ -200,14 +205,14 @@ class ResultTable(Writer):
             trends = [row[_TREND] for row in rows]
             return Column(title, trends, is_whole=True, styles=[BLOCKS] * len(trends))
         is_time = kind == "time" or (name not in self._types and any(read_time(value) for value in values))
-        has_numbers = kind in {"integer", "number"} or any(map(is_number, values))
+        known = [value for value in values if value is not None]
+        has_numbers = kind in {"integer", "number"} or (bool(known) and all(map(is_number, known)))
         return Column(
             title + self._clock.title if is_time else title,
             [show_value(value, self._clock if is_time else None) for value in values],
             to_right=has_numbers,
             is_whole=has_numbers or is_time or name in {"id", WEBSITE_ID},
-            most_cut=_LONG_NAME if name == DOMAIN else _SHORT_TEXT,
-            is_spare=name == WEBSITE_ID,
+            shortest=_LONG_NAME if name == DOMAIN else _SHORT_TEXT,
             bars=[value or 0 for value in values] if name == self._layout.measure else (),
         )
 

@@ -57,7 +57,7 @@ class UsageSummary(Writer):
             lines["quota"] = [
                 Segment(f"{used:,} of {limit:,} requests  "),
                 Segment(blocks, BLOCKS),
-                Segment(f" {used / limit:.0%}"),
+                Segment(f" {used * 100 // limit}%"),
             ]
             remaining = limit - used if quota.monthly_remaining is None else quota.monthly_remaining
             lines["remaining"] = [Segment(f"{max(0, remaining):,}")]

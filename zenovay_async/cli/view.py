@@ -108,6 +108,8 @@ def make_view(
         sort is not None and sort.startswith("-"),
         UTC if tz is None else find_zone(tz),
     )
+    if view.sort == "":
+        raise ConfigurationError(f"--sort {sort!r}: expected the name of a column")
     if layout is None:
         for option, value in (("columns", columns), ("sort", sort), ("tz", tz)):
             if value is not None:
@@ -202,14 +204,15 @@ def _expected(name: str, known: Iterable[str]) -> str:
 
 
 def _rank(row: Row, *, name: str) -> tuple[int, Any]:
-    """What rows are compared by: numbers come before times, and these before text."""
+    """What rows are compared by: numbers come before times, and these before text, whose case matters least."""
     value = row[name]
     if isinstance(value, bool) or is_number(value):
         return 0, value
     time = read_time(value)
     if time is not None:
         return 1, _instant(time)
-    return 2, value if isinstance(value, str) else encode_json(value)
+    text = value if isinstance(value, str) else encode_json(value)
+    return 2, (text.casefold(), text)
 
 
 def _instant(time: datetime) -> float:

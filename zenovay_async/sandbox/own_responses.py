@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from zenovay_async._protocol.decoding import Decoder
 
 _ERROR = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(.*)`")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
@@ -73,6 +72,7 @@ class OwnResponse:
     def __init__(
         self, operation: str, data: OwnData | OwnDataFunction, website_id: str | None, times: int | None
     ) -> None:
+        __tracebackhide__ = True
         self.operation = operation
         self.website_id = website_id
         self.remaining = times
@@ -146,6 +146,7 @@ def check(operation: str, data: OwnData) -> Any:
     Raises:
         ValueError: They are not such as the operation returns; says where, what was given and what is expected.
     """
+    __tracebackhide__ = True
     try:
         return _checked(endpoints()[operation].decoder, data)
     except ValueError as error:
@@ -154,7 +155,7 @@ def check(operation: str, data: OwnData) -> Any:
 
 def _checked(decoder: Decoder[Any], data: OwnData) -> Any:
     document = _wrapped(data, decoder.data_type)
-    _check_names(document, decoder.data_type, "data")
+    _check_fields(document, decoder.data_type, "data")
     try:
         decoder.decode(msgspec.json.encode({"data": document}))
     except msgspec.ValidationError as error:
@@ -208,22 +209,27 @@ def _plain_fields(value: msgspec.Struct, path: str) -> dict[str, Any]:
     return plain
 
 
-def _check_names(value: Any, kind: shapes.Type, path: str) -> None:
-    """Reject a field that the type does not have."""
+def _check_fields(value: Any, kind: shapes.Type, path: str) -> None:
+    """Reject a field that the type does not have, and name all that are missing."""
     if isinstance(kind, shapes.UnionType):
         for member in kind.types:
-            _check_names(value, member, path)
+            _check_fields(value, member, path)
     elif isinstance(kind, (shapes.VarTupleType, shapes.ListType)) and isinstance(value, list):
         for index, item in enumerate(cast("Any", value)):
-            _check_names(item, kind.item_type, f"{path}[{index}]")
+            _check_fields(item, kind.item_type, f"{path}[{index}]")
     elif isinstance(kind, shapes.StructType) and isinstance(value, dict):
         fields = {field.encode_name: field.type for field in kind.fields}
         for name, item in cast("dict[str, Any]", value).items():
             if name in fields:
-                _check_names(item, fields[name], f"{path}.{name}")
+                _check_fields(item, fields[name], f"{path}.{name}")
             elif not has_extra_fields(kind):
                 expected = did_you_mean(name, fields) or f"; expected {', '.join(fields)}"
                 raise ValueError(f"{path}.{name}: unknown field{expected}")
+        missing = [field.encode_name for field in kind.fields if field.required and field.encode_name not in value]
+        if missing:
+            number = "field is" if len(missing) == 1 else "fields are"
+            given = ", ".join(map(repr, cast("dict[str, Any]", value))) or "none"
+            raise ValueError(f"{path}: required {number} missing: {', '.join(map(repr, missing))}; given {given}")
 
 
 def _explain(error: str, document: Any) -> str:
@@ -233,10 +239,6 @@ def _explain(error: str, document: Any) -> str:
     value = document
     for name, index in _STEP.findall(path.removeprefix("data")):
         value = value[name] if name else value[int(index)]
-    missing = _MISSING.fullmatch(problem)
-    if missing:
-        names = ", ".join(map(repr, value)) or "none"
-        return f"{path}.{missing[1]}: required field is missing; given {names}"
     return f"{path}: {problem[:1].lower()}{problem[1:].replace('`', '')}; given {reprlib.repr(value)}"
 
 

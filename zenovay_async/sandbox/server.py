@@ -137,7 +137,7 @@ class Sandbox:
         jitter: float = 0.0,
         now: datetime | None = None,
     ) -> None:
-        if not 0 <= websites <= MAX_WEBSITES:
+        if not isinstance(websites, int) or not 0 <= websites <= MAX_WEBSITES:
             raise ValueError(f"websites={websites!r}: expected an int from 0 to {MAX_WEBSITES}")
         if api_key is not None and not api_key.startswith("zv_"):
             raise ValueError("api_key: expected a key that starts with 'zv_'")
@@ -282,6 +282,7 @@ class Sandbox:
             ValueError: There is no such operation or website, or the data do not fit: names the field, what was given
                 and what is expected.
         """
+        __tracebackhide__ = True
         route = _route_of(operation)
         if website_id is not None:
             if not route.has_website:
@@ -512,6 +513,7 @@ class Sandbox:
 
 
 def _route_of(operation: str) -> Route:
+    __tracebackhide__ = True
     routes = {route.operation: route for route in ROUTES.routes}
     if operation not in routes:
         near = did_you_mean(operation, routes) or f"; expected one of {', '.join(routes)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zenovay_async._limits import budget, registry
+from zenovay_async._limits import budget
 
 
 def forget_limits() -> None:
@@ -11,11 +11,4 @@ def forget_limits() -> None:
     It outlives the clients of a key. So of two tests with one key and base URL, the second would wait for what the
     first one spent. Clients that go on learn it anew with their next call; calls in flight are not disturbed.
     """
-    known = registry.REGISTRY
-    with known._lock:  # noqa: SLF001 - there is no other reason than tests to forget
-        known.shared.clear()
-        known._accounts.clear()  # noqa: SLF001
-        known._kept.clear()  # noqa: SLF001
-    for each in list(budget._budgets):  # noqa: SLF001
-        # As in a new thread, it looks up what is shared there.
-        each._thread = None  # noqa: SLF001
+    budget.forget_limits()

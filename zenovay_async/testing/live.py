@@ -52,8 +52,8 @@ def block_live() -> Generator[None]:
         finally:
             _kept_from.reset(token)
         raise ConfigurationError(
-            f"Live requests are blocked in tests, and a client would send one to {hosts[0]}; use the fixture "
-            "zenovay_sandbox, or set ZENOVAY_BASE_URL to the url of a sandbox"
+            f"Live requests are blocked in tests, and a client would send one to {hosts[0]}; make it where "
+            "the fixture zenovay_sandbox is in use, or ZENOVAY_BASE_URL is the url of a sandbox"
         )
 
     patches = Patches()
