@@ -34,8 +34,8 @@ class LogLines:
     def __init__(self, kind: LogFormat = "text") -> None:
         self.is_json = kind == "json"
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-        # Asked before a bar is drawn: meanwhile sys.stderr of rich before 14 says that it is no terminal. With FORCE_COLOR
-        # set, rich takes a pipe for one.
+        # Asked before a bar is drawn: meanwhile sys.stderr of rich before 14 says that it is no terminal.
+        # With FORCE_COLOR set, rich takes a pipe for one.
         self.on_terminal = sys.stderr.isatty() and not self.is_json
         self.key_name: str | None = None
 
