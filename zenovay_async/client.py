@@ -256,18 +256,19 @@ class Zenovay(ClientResources):
         listener = old.on_event if on_event is NOT_GIVEN else on_event
         sibling._assemble(
             Auth(key, auth or self._auth.style),
-            msgspec.structs.replace(
-                old,
+            Options(
                 timeout=old.timeout if timeout is NOT_GIVEN else timeout,
                 attempt_timeout=old.attempt_timeout if attempt_timeout is NOT_GIVEN else attempt_timeout,
                 max_attempts=old.max_attempts if max_attempts is None else max_attempts,
                 on_event=listener,
+                strict=old.strict,
             ),
-            msgspec.structs.replace(
-                limits,
+            Limits(
                 rate_limit=limits.rate_limit if rate_limit is NOT_GIVEN else rate_limit,
-                batch_headroom=limits.batch_headroom if batch_headroom is None else batch_headroom,
+                window=limits.window,
                 quota_reserve=limits.quota_reserve if quota_reserve is None else quota_reserve,
+                store=limits.store,
+                batch_headroom=limits.batch_headroom if batch_headroom is None else batch_headroom,
             ),
             self._drift if listener == old.on_event else DriftReporter(listener),
             Reuse(

@@ -82,11 +82,15 @@ def test_help_is_a_command_as_well(command: str, capsys: pytest.CaptureFixture[s
     assert help_of(capsys, "help", *words) == help_of(capsys, *words, "--help")
 
 
-def test_help_on_what_is_no_command_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["help", "heatmap"]) == 2
+@pytest.mark.parametrize(
+    ("command", "unknown", "meant"), [("heatmap", "heatmap", "heatmaps"), ("heatmaps page", "page", "pages")]
+)
+def test_help_on_what_is_no_command_names_the_commands(
+    command: str, unknown: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["help", *command.split()]) == 2
     printed = capsys.readouterr().err
-    assert 'Unknown command "heatmap".' in printed
-    assert "heatmaps" in printed
+    assert f'Unknown command "{unknown}". Did you mean "{meant}"?' in printed
 
 
 def test_help_names_the_variables_that_are_read(capsys: pytest.CaptureFixture[str]) -> None:

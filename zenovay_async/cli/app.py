@@ -39,7 +39,11 @@ def make_app() -> App:
     add_commands(app)
 
     def show_help(*command: str) -> None:
-        app([*command, "--help"], exit_on_error=False, print_error=False, result_action="return_value")
+        _, apps, rest = app.parse_commands(command)
+        # cyclopts before 5.3 shows the help of all for a command that is unknown; without --help, it is an error.
+        is_unknown = rest and apps[-1].default_command is None
+        arguments = command if is_unknown else (*command, "--help")
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
 
     app.command(show_help, name="help", help="Show the help of a command, as --help does.")
     app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType] - its **kwargs have no type

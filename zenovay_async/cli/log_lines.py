@@ -26,6 +26,7 @@ class LogLines:
 
     Attributes:
         is_json: Whether lines are JSON.
+        on_terminal: Whether a person reads the lines as they come.
         console: Where text goes, and a progress bar below it.
         key_name: Name of the key that the lines are about, of a run with several.
     """
@@ -33,6 +34,9 @@ class LogLines:
     def __init__(self, kind: LogFormat = "text") -> None:
         self.is_json = kind == "json"
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        # Asked before a bar is drawn: meanwhile sys.stderr of rich before 14 says that it is no terminal.
+        # With FORCE_COLOR set, rich takes a pipe for one.
+        self.on_terminal = sys.stderr.isatty() and not self.is_json
         self.key_name: str | None = None
 
     def of_key(self, name: str) -> LogLines:
@@ -40,12 +44,6 @@ class LogLines:
         own = copy.copy(self)
         own.key_name = name
         return own
-
-    @property
-    def on_terminal(self) -> bool:
-        """Whether a person reads the lines as they come."""
-        # With FORCE_COLOR set, rich takes a pipe for a terminal.
-        return sys.stderr.isatty() and not self.is_json
 
     def write(self, message: str, level: Level = "info", /, **fields: Any) -> None:
         """Write a message.
