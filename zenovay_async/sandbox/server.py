@@ -236,7 +236,7 @@ class Sandbox:
         key = api_key or f"zv_sandbox_{secrets.token_hex(12)}"
         limiter = None if rate_limit is None else make_limiter(self._kind, rate_limit, self._window)
         quota = MonthlyQuota(PLANS[plan].per_month if monthly_limit is None else monthly_limit, monthly_used)
-        self._state.keys[key] = ApiKey(name, plan, website_id, limiter, quota)
+        self._state.add_key(key, ApiKey(name, plan, website_id, limiter, quota))
         return key
 
     def fault(self, fault: Fault, *, times: int | None = None, path: str = "", share: float = 1.0) -> None:

@@ -27,6 +27,11 @@ class _Saved(NamedTuple):
     own_responses: OwnResponses
     randomness: Any
 
+    def copy(self) -> _Saved:
+        # Copies of the rules share the random numbers.
+        faults = [copy.copy(rule) for rule in self.faults]
+        return _Saved(copy.deepcopy(self.keys), faults, self.own_responses.copy(), self.randomness)
+
 
 class State:
     """The state of a sandbox, which can be saved and restored.
@@ -46,7 +51,12 @@ class State:
         self._own_responses = OwnResponses()
         self._rng = rng
         self._lock = threading.Lock()
-        self._saved = self._copy()
+        self.save()
+
+    def add_key(self, key: str, account: ApiKey) -> None:
+        """Accept an API key."""
+        with self._lock:
+            self.keys[key] = account
 
     def add_fault(self, fault: Fault, times: int | None, path: str, share: float) -> None:
         """Add a fault, behind the others."""
@@ -81,17 +91,12 @@ class State:
     def save(self) -> None:
         """Save the present state, but for what was recorded."""
         with self._lock:
-            self._saved = self._copy()
+            self._saved = _Saved(self.keys, self._faults, self._own_responses, self._rng.getstate()).copy()
 
     def restore(self) -> None:
         """Go back to the saved state, with nothing recorded."""
         with self._lock:
-            self.keys, self._faults, self._own_responses, randomness = self._saved
+            # A copy, as requests that are served from now on change it.
+            self.keys, self._faults, self._own_responses, randomness = self._saved.copy()
             self._rng.setstate(randomness)
-            self._saved = self._copy()
             self.recorder = Recorder()
-
-    def _copy(self) -> _Saved:
-        # Copies of the rules share the random numbers.
-        faults = [copy.copy(rule) for rule in self._faults]
-        return _Saved(copy.deepcopy(self.keys), faults, self._own_responses.copy(), self._rng.getstate())
