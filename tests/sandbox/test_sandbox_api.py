@@ -146,7 +146,7 @@ async def test_a_route_is_served_charged_and_listed(sandbox: Sandbox, monkeypatc
     """A decorated function is all that a new endpoint needs."""
     routes = Router()
 
-    @routes.route("/goals/{website_id}/steps/{step_id}", cost=2)
+    @routes.route("/goals/{website_id}/steps/{step_id}", operation="goals.step", cost=2)
     def _step(request: ApiRequest) -> dict[str, Any]:
         return {"website": request.website_id, "step": request.arguments["step_id"]}
 

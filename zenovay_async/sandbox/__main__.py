@@ -11,7 +11,7 @@ import sys
 from typing import NoReturn, get_args
 from urllib.parse import urlsplit
 
-from zenovay_async.sandbox.faults import NAMED, Fault
+from zenovay_async.sandbox.faults import NAMED, parse_fault
 from zenovay_async.sandbox.keys import PLANS
 from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
 from zenovay_async.sandbox.recording import printable
@@ -73,25 +73,6 @@ def _sandbox(arguments: argparse.Namespace) -> Sandbox:
         fault, share = parse_fault(text, "--fault")
         sandbox.fault(fault, share=share)
     return sandbox
-
-
-def parse_fault(text: str, option: str) -> tuple[Fault, float]:
-    """Return the fault and the share that ``NAME:SHARE`` stands for.
-
-    Args:
-        text: Such as ``reset:0.05``; without a share, that of all requests.
-        option: What it was given as, for errors.
-
-    Raises:
-        ValueError: The name is unknown, or the share is out of range.
-    """
-    name, _, share = text.partition(":")
-    if name not in NAMED:
-        raise ValueError(f"{option} {text}: expected NAME:SHARE with a name of {', '.join(NAMED)}")
-    with contextlib.suppress(ValueError):
-        if 0 <= float(share or "1") <= 1:
-            return NAMED[name](), float(share or "1")
-    raise ValueError(f"{option} {text}: expected NAME:SHARE with a share from 0 to 1")
 
 
 def _url_for_others(url: str, host: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -146,6 +147,25 @@ NAMED: dict[str, Callable[[], Fault]] = {
     "latency": lambda: Fault.latency(1.0),
 }
 """Faults by their name on the command line."""
+
+
+def parse_fault(text: str, option: str) -> tuple[Fault, float]:
+    """Return the fault and the share that ``NAME:SHARE`` stands for.
+
+    Args:
+        text: Such as ``reset:0.05``; without a share, that of all requests.
+        option: What it was given as, for errors.
+
+    Raises:
+        ValueError: The name is unknown, or the share is out of range.
+    """
+    name, _, share = text.partition(":")
+    if name not in NAMED:
+        raise ValueError(f"{option} {text}: expected NAME:SHARE with a name of {', '.join(NAMED)}")
+    with contextlib.suppress(ValueError):
+        if 0 <= float(share or "1") <= 1:
+            return NAMED[name](), float(share or "1")
+    raise ValueError(f"{option} {text}: expected NAME:SHARE with a share from 0 to 1")
 
 
 class FaultRule:

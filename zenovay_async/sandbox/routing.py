@@ -62,19 +62,19 @@ class Route(msgspec.Struct, frozen=True):
         method: HTTP method.
         path: Path template below the base URL, such as ``"/insights/{website_id}"``.
         handler: Function that returns the response's data.
+        operation: Name of the operation, such as ``"insights.list"``: the client's attribute and method.
         cost: Requests that one call is charged for.
         plan: Lowest plan that may call it.
         website_parameter: Query parameter with the website's ID, for a path without ``{website_id}``.
-        operation: Name of the operation, such as ``"insights.list"``: the client's attribute and method.
     """
 
     method: str
     path: str
     handler: Handler
+    operation: str
     cost: int = 1
     plan: Plan = "pro"
     website_parameter: str = ""
-    operation: str = ""
 
     @property
     def has_website(self) -> bool:
@@ -116,16 +116,16 @@ class Router:
         self,
         path: str,
         *,
+        operation: str,
         method: str = "GET",
         cost: int = 1,
         plan: Plan = "pro",
         website_parameter: str = "",
-        operation: str = "",
     ) -> Callable[[Handler], Handler]:
         """Declare the decorated handler as a route; see :class:`Route`."""
 
         def declare(handler: Handler) -> Handler:
-            self.add(Route(method, path, handler, cost, plan, website_parameter, operation))
+            self.add(Route(method, path, handler, operation, cost, plan, website_parameter))
             return handler
 
         return declare
