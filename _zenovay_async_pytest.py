@@ -64,9 +64,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if sandbox is None and _SESSION_FIXTURE in getattr(item, "fixturenames", ()):
             sandbox = item.config.stash.get(_sandbox_key, None)
         if sandbox is not None:
-            from zenovay_async.testing.fixtures import describe_requests  # noqa: PLC0415
+            from zenovay_async.sandbox.recording import describe  # noqa: PLC0415
 
-            report.sections.append((_SECTION, describe_requests(sandbox)))
+            report.sections.append((_SECTION, describe(sandbox.requests)))
     return report
 
 

@@ -117,7 +117,8 @@ class TestPlan:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ({"zzz": 3}, "zzz=3: unknown argument; expected one of websites, "),
+        ({"zzz": 3}, "zzz: unknown argument; expected one of websites, "),
+        ({"key": "zv_secret"}, "key: unknown argument; did you mean api_key?"),
         ({"plan": "gold"}, "plan='gold': expected one of free, pro"),
         ({"faults": None}, "faults=None: expected a list"),
         ({"faults": {"500": 0.1}}, "faults={'500': 0.1}: expected a list"),
@@ -144,8 +145,8 @@ def test_an_argument_that_is_wrong_is_named(marker: dict[str, Any], message: str
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("website=3", "website=3: unknown argument; did you mean websites?"),
-        ("3", "3: expected arguments by name, such as websites=3"),
+        ("website=3", "website: unknown argument; did you mean websites?"),
+        ("3", "1 without a name: expected arguments by name, such as websites=3"),
     ],
 )
 def test_a_marker_that_is_wrong_is_an_error_of_its_test(

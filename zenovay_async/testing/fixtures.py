@@ -5,34 +5,23 @@ from __future__ import annotations
 import difflib
 import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zenovay_async._limits.options import STORE_VARIABLE
 from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.base_url import BASE_URL_VARIABLE
 from zenovay_async.sandbox import Sandbox
-from zenovay_async.sandbox.__main__ import parse_fault
-from zenovay_async.sandbox.recording import describe
+from zenovay_async.sandbox.faults import parse_fault
 from zenovay_async.testing.limits import forget_limits
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
+    import pytest
+
 # Of a session of the application's own; the client goes to this machine without a proxy.
 _PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _OWN = ("faults", "unused_faults")
-
-
-class Environment(Protocol):
-    """Sets variables of the environment, as ``pytest.MonkeyPatch`` does."""
-
-    def setenv(self, name: str, value: str) -> None:
-        """Set a variable."""
-        ...
-
-    def delenv(self, name: str, *, raising: bool) -> None:
-        """Remove a variable."""
-        ...
 
 
 class Marker(NamedTuple):
@@ -45,8 +34,8 @@ class Marker(NamedTuple):
     """
 
     options: Mapping[str, Any]
-    faults: tuple[str, ...] = ()
-    may_leave_faults: bool = False
+    faults: tuple[str, ...]
+    may_leave_faults: bool
 
 
 def read_markers(markers: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> Marker:
@@ -62,12 +51,13 @@ def read_markers(markers: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -
     known = [*inspect.signature(Sandbox).parameters, *_OWN]
     for positional, named in markers:
         if positional:
-            raise ValueError(f"{positional[0]!r}: expected arguments by name, such as websites=3")
+            raise ValueError(f"{len(positional)} without a name: expected arguments by name, such as websites=3")
         for name in named:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(known)}"
-                raise ValueError(f"{name}={named[name]!r}: unknown argument{hint}")
+                # Not the value, which may be a key.
+                raise ValueError(f"{name}: unknown argument{hint}")
         merged |= named
     faults, unused = merged.pop("faults", ()), merged.pop("unused_faults", None)
     if not isinstance(faults, (list, tuple)) or not all(isinstance(fault, str) for fault in faults):
@@ -97,7 +87,7 @@ def make_sandbox(marker: Marker) -> Sandbox:
 
 
 @contextmanager
-def serving(sandbox: Sandbox, environment: Environment) -> Generator[Sandbox]:
+def serving(sandbox: Sandbox, environment: pytest.MonkeyPatch) -> Generator[Sandbox]:
     """Run a sandbox on a thread, and lead the clients of the environment there.
 
     Args:
@@ -114,8 +104,3 @@ def serving(sandbox: Sandbox, environment: Environment) -> Generator[Sandbox]:
             yield sandbox
     finally:
         forget_limits()
-
-
-def describe_requests(sandbox: Sandbox) -> str:
-    """The last requests that a sandbox received, for the report of a test that failed."""
-    return describe(sandbox.requests)
