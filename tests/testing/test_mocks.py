@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from zenovay_async import (
     Zenovay,
     ZenovayError,
 )
+from zenovay_async.sandbox import Fault
 from zenovay_async.testing import aioresponses, block_live, forget_limits, no_waits
 
 if TYPE_CHECKING:
@@ -56,15 +58,16 @@ async def test_each_failure_that_is_mocked_is_the_error_that_it_would_be(
     assert type(caught.value) is error
 
 
-@pytest.mark.parametrize("number", range(2))
-async def test_a_rate_limit_is_not_shared_by_two_tests(number: int) -> None:
+async def test_a_rate_limit_is_not_shared_by_two_tests() -> None:
     """They have one key, and each spends the whole limit."""
-    with aioresponses() as responses:
-        responses.get(f"{URL}/websites", payload=WEBSITES, repeat=True)
-        async with client(rate_limit=3, timeout=5, coalesce=False) as zenovay:
-            for _ in range(3):
-                await zenovay.websites.list()
-    assert number in {0, 1}
+    for _ in range(2):
+        with aioresponses() as responses:
+            responses.get(f"{URL}/websites", payload=WEBSITES, repeat=True)
+            async with client(rate_limit=3, timeout=5) as zenovay:
+                for _ in range(3):
+                    await zenovay.websites.list()
+                with pytest.raises(RateLimitError):
+                    await zenovay.websites.list()
 
 
 async def test_what_is_known_of_a_key_can_be_forgotten(sandbox: Sandbox) -> None:
@@ -117,10 +120,20 @@ async def test_all_else_is_not_blocked(sandbox: Sandbox) -> None:
                 await session.get("http://nowhere.invalid")
 
 
-async def test_waits_are_skipped_inside_and_outside_of_a_block_of_live_requests(sandbox: Sandbox) -> None:
-    with no_waits(), block_live():
+@pytest.mark.parametrize("is_outside", [True, False])
+async def test_waits_are_skipped_inside_and_outside_of_a_block_of_live_requests(
+    sandbox: Sandbox, *, is_outside: bool
+) -> None:
+    sandbox.fault(Fault.rate_limited("30"), times=1)
+    with ExitStack() as stack:
+        if is_outside:
+            stack.enter_context(block_live())
+        waits = stack.enter_context(no_waits())
+        if not is_outside:
+            stack.enter_context(block_live())
         async with client(max_attempts=1) as zenovay:
             with pytest.raises(ConfigurationError):
                 await zenovay.usage()
-        async with Zenovay(sandbox.api_key, base_url=sandbox.url) as zenovay:
+        async with Zenovay(sandbox.api_key, base_url=sandbox.url, timeout=60) as zenovay:
             await zenovay.usage()
+    assert waits.skipped == pytest.approx(30, abs=5)

@@ -260,6 +260,16 @@ def test_nothing_is_left_once_the_loops_are_closed() -> None:
     assert asyncio.BaseEventLoop.time.__module__ == "asyncio.base_events"
 
 
+async def test_a_block_that_is_left_in_another_thread_skips_nothing_more() -> None:
+    """As between a look at the timers and the skip to the next one."""
+    loop, before = asyncio.get_running_loop(), CLOCKS.skipped
+    with Sandbox() as sandbox:
+        began = sandbox._clock.now()
+        CLOCKS._skip(loop, threading.get_ident(), 1000)
+        assert CLOCKS.skipped == before
+        assert sandbox._clock.now() - began < 1000
+
+
 async def test_limits_are_forgotten_at_the_end(sandbox: Sandbox) -> None:
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=5) as zenovay:
         with no_waits():
