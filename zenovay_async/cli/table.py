@@ -16,7 +16,7 @@ from zenovay_async.cli.cohorts import are_cohorts, print_cohorts
 from zenovay_async.cli.grid import BLOCKS, Column, print_grid, print_lines
 from zenovay_async.cli.streams import console_of
 from zenovay_async.cli.time_zones import Clock, read_time
-from zenovay_async.cli.view import DOMAIN, LAST_UPDATED, line_names, row_names, top_name
+from zenovay_async.cli.view import DOMAIN, LAST_UPDATED, count_name, line_names, row_names, top_name
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class ResultTable(Writer):
 
     def _print_lines(self) -> None:
         lines = [self._line(source, rows) for source, rows in self._results.items()]
-        order = self._layout.measure or _noun(self._layout)
+        order = self._layout.measure or count_name(self._layout)
         lines.sort(key=itemgetter(order), reverse=True)
         names = (KEY_NAME, DOMAIN, WEBSITE_ID)
         columns = self._with_names(tuple(name for name in self._of_lines if name not in names))
@@ -143,9 +143,10 @@ class ResultTable(Writer):
 
     def _line(self, source: Source, rows: list[Row]) -> Row:
         measure, label = self._layout.measure, self._layout.label
-        line: Row = {**self._names(source), _noun(self._layout): len(rows)}
+        line: Row = {**self._names(source), count_name(self._layout): len(rows)}
         if measure is not None:
             line[measure] = sum(row[measure] or 0 for row in rows)
+        if measure is not None and _DATE in self._layout.columns:
             line[_TREND] = sparkline([row[measure] for row in rows], _LONGEST_TREND)
         if label is not None and rows:
             top = rows[0] if measure is None else max(rows, key=lambda row: row[measure] or 0)
@@ -215,10 +216,6 @@ class ResultTable(Writer):
             shortest=_LONG_NAME if name == DOMAIN else _SHORT_TEXT,
             bars=[value or 0 for value in values] if name == self._layout.measure else (),
         )
-
-
-def _noun(layout: Layout) -> str:
-    return line_names(layout)[3]
 
 
 def _domain_in(result: Any) -> str | None:

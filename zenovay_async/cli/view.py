@@ -144,7 +144,7 @@ def line_names(layout: Layout) -> tuple[str, ...]:
     """The columns of a table with a line for each website; none of rows that are websites."""
     if layout.noun is None:
         return ()
-    names = [KEY_NAME, DOMAIN, WEBSITE_ID, layout.noun.replace(" ", "_")]
+    names = [KEY_NAME, DOMAIN, WEBSITE_ID, count_name(layout)]
     if layout.measure is not None:
         names.append(layout.measure)
     if layout.label is not None:
@@ -152,6 +152,11 @@ def line_names(layout: Layout) -> tuple[str, ...]:
     if LAST_UPDATED in layout.columns:
         names.append(LAST_UPDATED)
     return tuple(names)
+
+
+def count_name(layout: Layout) -> str:
+    """The column of a line that has the number of rows."""
+    return (layout.noun or "rows").replace(" ", "_")
 
 
 def top_name(layout: Layout) -> str:
