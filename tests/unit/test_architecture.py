@@ -66,6 +66,7 @@ PURE = (
     *("_limits.settlement", "_limits.sharing.state", "_limits.sharing.fairness", "_limits.sharing.plan"),
     *("_cache.entry", "_cache.invalidation", "_cache.stats", "_cache.store"),
     "_cache.stores.invalidations",
+    "_tables",
 )
 IMPURE = {
     *("aiohttp", "asyncio", "contextvars", "http", "io", "logging", "multidict", "multiprocessing", "os", "pathlib"),
