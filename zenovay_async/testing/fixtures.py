@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zenovay_async._limits.options import STORE_VARIABLE
 from zenovay_async._protocol.auth import KEY_VARIABLE
@@ -15,7 +15,7 @@ from zenovay_async.sandbox.faults import parse_fault
 from zenovay_async.testing.limits import forget_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     import pytest
 
@@ -59,9 +59,10 @@ def read_markers(markers: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -
                 # Not the value, which may be a key.
                 raise ValueError(f"{name}: unknown argument{hint}")
         merged |= named
-    faults, unused = merged.pop("faults", ()), merged.pop("unused_faults", None)
-    if not isinstance(faults, (list, tuple)) or not all(isinstance(fault, str) for fault in faults):
-        raise ValueError(f'faults={faults!r}: expected a list such as ["500:0.1"]')
+    given, unused = merged.pop("faults", ()), merged.pop("unused_faults", None)
+    faults = cast("Sequence[Any]", given) if isinstance(given, (list, tuple)) else (None,)
+    if not all(isinstance(fault, str) for fault in faults):
+        raise ValueError(f'faults={given!r}: expected a list such as ["500:0.1"]')
     if unused not in (None, "ok"):
         raise ValueError(f'unused_faults={unused!r}: expected "ok"')
     return Marker(merged, tuple(faults), may_leave_faults=unused == "ok")
