@@ -51,6 +51,7 @@ class State:
         self._own_responses = OwnResponses()
         self._rng = rng
         self._lock = threading.Lock()
+        self._saved: _Saved
         self.save()
 
     def add_key(self, key: str, account: ApiKey) -> None:

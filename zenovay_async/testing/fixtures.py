@@ -60,7 +60,7 @@ def read_markers(markers: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -
                 raise ValueError(f"{name}: unknown argument{hint}")
         merged |= named
     given, unused = merged.pop("faults", ()), merged.pop("unused_faults", None)
-    faults: Sequence[Any] = cast("Sequence[Any]", given) if isinstance(given, (list, tuple)) else (None,)
+    faults: Sequence[Any] = cast("Any", given) if isinstance(given, (list, tuple)) else (None,)
     if not all(isinstance(fault, str) for fault in faults):
         raise ValueError(f'faults={given!r}: expected a list such as ["500:0.1"]')
     if unused not in (None, "ok"):
