@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -89,6 +90,12 @@ async def test_a_fault_applies_to_the_requests_that_it_names(sandbox: Sandbox) -
     sandbox.fault(Fault.status(503))
     sandbox.clear_faults()
     assert (await get(sandbox, "/usage"))[0] == 200
+
+
+@pytest.mark.parametrize("given", [{"times": -1}, {"share": 2}, {"share": math.nan}])
+def test_a_fault_for_an_impossible_number_of_requests_is_rejected(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(given))}=.*: expected"):
+        Sandbox().fault(Fault.status(500), **given)
 
 
 async def test_a_share_of_the_requests_is_faulty_and_the_same_for_the_same_seed() -> None:

@@ -124,6 +124,9 @@ def test_names_that_no_encoding_has_are_replaced_and_stay_different() -> None:
     assert [column.name for column in found] == ["\ufffd", "\ufffd_2"]
 
 
+POLARS = ("Int64", "Int32", "Float64", "Boolean", "String", "Datetime", "Date", "Series", "DataFrame")
+
+
 def use_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     for name in {*MAKERS} - {*names}:
         monkeypatch.setitem(sys.modules, name, None)
@@ -138,17 +141,23 @@ def test_without_a_package_that_makes_one_the_error_says_what_to_install(monkeyp
 @pytest.mark.parametrize(("name", "made"), [("pyarrow", "table"), ("polars", "DataFrame")])
 def test_a_package_that_is_in_use_makes_the_table(monkeypatch: pytest.MonkeyPatch, name: str, made: str) -> None:
     module = MagicMock(spec=ModuleType)
+    for kind in ("int64", "float64", "bool_", "string", "timestamp", "date32", "array", *POLARS):
+        setattr(module, kind, MagicMock())
     module.configure_mock(**{made: (make := MagicMock())})
-    for kind in ("int64", "float64", "bool_", "string", "timestamp", "date32", "array"):
-        setattr(module, kind, MagicMock())
-    for kind in ("Int64", "Int32", "Float64", "Boolean", "String", "Datetime", "Date", "Series"):
-        setattr(module, kind, MagicMock())
     stream = MagicMock(return_value="capsule")
     make.return_value.__arrow_c_stream__ = stream
     use_only(monkeypatch, name)
     monkeypatch.setitem(sys.modules, name, module)
     assert pages(HeatmapPage(url="/", total_interactions=1)).__arrow_c_stream__("schema") == "capsule"
     stream.assert_called_once_with("schema")
+
+
+def test_a_package_that_is_too_old_to_make_one_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_only(monkeypatch, "polars")
+    # A mock has no methods of protocols that it is not given.
+    monkeypatch.setitem(sys.modules, "polars", MagicMock(spec=ModuleType, **dict.fromkeys(POLARS, MagicMock())))
+    with pytest.raises(ImportError, match=r"needs pyarrow, polars 1\.3 or nanoarrow"):
+        pages().__arrow_c_stream__()
 
 
 def test_a_schema_that_no_maker_can_fulfill_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

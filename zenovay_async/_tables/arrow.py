@@ -82,6 +82,9 @@ def arrow_stream(types: Types, rows: list[Row], requested_schema: Any = None) ->
         except ImportError:
             continue
         table = _MAKERS[name](types, rows)
+        if not hasattr(table, "__arrow_c_stream__"):
+            # Of an older version.
+            continue
         try:
             return table.__arrow_c_stream__(requested_schema)
         except NotImplementedError:

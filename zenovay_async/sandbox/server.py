@@ -247,7 +247,14 @@ class Sandbox:
             times: Number of requests; ``None`` until :meth:`clear_faults`.
             path: Text that the request's path contains, such as a website's ID; ``""`` for all requests.
             share: Share of these requests, from 0 to 1, selected by the seed.
+
+        Raises:
+            ValueError: An argument is out of range.
         """
+        if times is not None and times < 0:
+            raise ValueError(f"times={times!r}: expected an int >= 0")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share!r}: expected a number from 0 to 1")
         self._state.add_fault(fault, times, path, share)
 
     def clear_faults(self) -> None:
