@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import socket
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from sandbox_calls import get
+from yarl import URL
 
 import zenovay_async.sandbox
 from zenovay_async.sandbox import Sandbox
@@ -53,6 +55,19 @@ async def test_it_listens_on_an_ipv6_address() -> None:
     async with Sandbox(websites=1, host="::1") as sandbox:
         assert sandbox.url.startswith("http://[::1]:")
         assert (await get(sandbox, "/usage"))[0] == 200
+
+
+async def test_a_block_that_is_canceled_while_it_ends_is_closed() -> None:
+    sandbox = Sandbox()
+    await sandbox.__aenter__()
+    port = URL(sandbox.url).port
+    leaving = asyncio.ensure_future(sandbox.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 async def test_a_port_in_use_leaves_nothing_running(sandbox: Sandbox) -> None:

@@ -490,8 +490,10 @@ class Sandbox:
         with _RUNNING_LOCK:
             _RUNNING.discard(self)
         if runner is not None:
-            await _stop_accepting(runner)
-            await runner.cleanup()
+            try:
+                await _stop_accepting(runner)
+            finally:
+                await runner.cleanup()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         request_id, received_at = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._clock.now()
