@@ -42,7 +42,7 @@ class Shell:
 def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
     """A notebook."""
     module, shell = ModuleType("IPython"), Shell()
-    module.get_ipython = lambda: shell  # type: ignore[attr-defined]  # as the module has it
+    vars(module)["get_ipython"] = lambda: shell
     monkeypatch.setitem(sys.modules, "IPython", module)
     return shell
 

@@ -231,7 +231,7 @@ def test_is_skipped_midway(zenovay_sandbox):
     zenovay_sandbox.fault(Fault.status(503), times=2)
     pytest.skip()
 
-@pytest.mark.xfail(strict=True)
+@pytest.mark.xfail(strict=True, reason="fails on purpose, and its fault is not missed")
 def test_fails_as_expected(zenovay_sandbox):
     zenovay_sandbox.fault(Fault.status(503), times=2)
     assert False
