@@ -8,8 +8,11 @@ empty :=
 space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
+# Files in dist/ have the time of the commit, or outside a repository that of hatchling: two builds have the same bytes.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve build bench bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve build sbom bench bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +50,15 @@ docs-serve: $(VENV)/.dev ## Serve the documentation, rebuilt on each change.
 
 build: $(VENV)/.build ## Build the source distribution and the wheel into dist/, and check them.
 	@rm -rf dist
-	@$(BIN)/python -m build
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python -m build
 	@$(BIN)/twine check --strict dist/*
+
+sbom: $(VENV)/.build ## List what the wheel in dist/ is installed with, as CycloneDX in sbom/.
+	@rm -rf sbom $(VENV)/sbom && mkdir sbom
+	@$(PYTHON) -m venv --without-pip $(VENV)/sbom
+	@$(BIN)/pip --python $(VENV)/sbom/bin/python install --quiet dist/*.whl
+	@$(BIN)/cyclonedx-py environment --output-reproducible --output-file sbom/zenovay_async.cdx.json \
+		$(VENV)/sbom/bin/python
 
 bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two minutes).
 	@$(BIN)/python -m tests.benchmarks.pacing
@@ -75,7 +85,7 @@ hooks: $(VENV)/.hooks ## Check each commit before it is made.
 	@$(BIN)/pre-commit install
 
 clean: ## Remove everything that was made here.
-	rm -rf $(VENV) .tox dist site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .tox dist sbom site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
