@@ -12,7 +12,7 @@ export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve build sbom bench bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve build sbom bench bench-minute bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,22 +61,26 @@ sbom: $(VENV)/.build ## List what the wheel in dist/ is installed with, as Cyclo
 		$(VENV)/sbom/bin/python
 
 bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two minutes).
-	@$(BIN)/python -m tests.benchmarks.pacing
+	@$(BIN)/python -m tests.benchmarks.pacing --write
+
+bench-minute: $(VENV)/.dev ## The same at the lowest plan's minute as it is (five minutes).
+	@$(BIN)/python -m tests.benchmarks.pacing --minute --write
 
 bench-dashboard: $(VENV)/.dashboard ## Measure what a dashboard with many visitors costs, with and without a cache (eight minutes).
-	@$(BIN)/python -m tests.benchmarks.dashboard
+	@$(BIN)/python -m tests.benchmarks.dashboard --write
 
 bench-nightly: $(VENV)/.dev ## End runs over 500 websites in every way and format, and resume them (five minutes).
 	@$(BIN)/python -m tests.benchmarks.nightly
 
-bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (eight minutes).
-	@$(BIN)/python -m tests.benchmarks.real
+bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (ten minutes).
+	@$(BIN)/python -m tests.benchmarks.real --long --write
 
-bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budget of one key (twenty minutes).
-	@$(BIN)/python -m tests.benchmarks.sharing
+bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budget of one key (half an hour).
+	@$(BIN)/python -m tests.benchmarks.sharing --write
+	@$(BIN)/python -m tests.benchmarks.sharing --real-minute --write
 
 speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (six minutes).
-	@$(BIN)/python -m tests.benchmarks.speed
+	@$(BIN)/python -m tests.benchmarks.speed --write
 
 snapshot: $(VENV)/.dev ## Write the public API into tests/unit/public_api.txt.
 	@$(BIN)/python tests/unit/test_public_api.py
