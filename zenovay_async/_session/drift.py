@@ -6,6 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from zenovay_async._protocol.log_fields import event_fields
 from zenovay_async._protocol.text import one_line
 from zenovay_async.events import SchemaDrift, emit
 
@@ -27,7 +28,7 @@ _MAX_DECODERS = 256
 # second cost no more than one.
 _CHECK_INTERVAL = 1.0
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.drift")
 
 
 class DriftReporter:
@@ -73,8 +74,12 @@ class DriftReporter:
             self._reported.add((decoder, drift))
             # A path has field names of the response in it.
             path, problem = (auth.redact_text(one_line(text)) for text in (drift.path, drift.problem))
-            _logger.warning("%s: response does not match the documented schema: %s: %s", call, path, problem)
-            emit(
-                self._on_event,
-                SchemaDrift(operation=call.operation, call=str(call), path=path, problem=problem),
+            event = SchemaDrift(operation=call.operation, call=str(call), path=path, problem=problem)
+            _logger.warning(
+                "%s: response does not match the documented schema: %s: %s",
+                event.call,
+                path,
+                problem,
+                extra=event_fields(event),
             )
+            emit(self._on_event, event)

@@ -15,6 +15,7 @@ import msgspec
 
 from zenovay_async._limits.outcome import is_sent, outcome_of
 from zenovay_async._limits.patience import ServerUnavailable
+from zenovay_async._protocol.log_fields import attempt_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
     from zenovay_async._session.drift import DriftReporter
     from zenovay_async._session.observing import Observation
     from zenovay_async._session.transport import Transport
+    from zenovay_async.history import Attempt
 
 T = TypeVar("T")
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.http")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,8 +209,6 @@ class Session:
                     attempt_timeout=self._options.attempt_timeout,
                     bounds=state,
                 )
-                if _logger.isEnabledFor(logging.DEBUG):
-                    self._log_response(state, raw)
                 date = time.time()
                 find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, date)
                 result = parse_response(call, raw, date, strict=self._options.strict, find_drift=find_drift)
@@ -260,6 +260,8 @@ class Session:
             if request_id is not None:
                 request_id = self._auth.redact_text(one_line(request_id))
         attempt = state.end_attempt(ended_at, status, error, request_id)
+        if _logger.isEnabledFor(logging.DEBUG):
+            _log_attempt(state.call, attempt)
         if observation is not None:
             observation.end_attempt(attempt, error, self._budget)
         return ended_at
@@ -393,6 +395,15 @@ class Session:
             if state.scope is not None:
                 state.scope.background.tally.end_wait(state.loop.time())
 
-    def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
-        request_id = self._auth.redact_text(one_line(raw.headers.get("x-request-id", "without ID")))
-        _logger.debug("%s: HTTP %d, attempt %d, request %s", state.call, raw.status, state.attempts, request_id)
+
+def _log_attempt(call: Call[Any], attempt: Attempt) -> None:
+    outcome = attempt.error if attempt.status is None else f"HTTP {attempt.status}"
+    _logger.debug(
+        "%s: %s in %.3f s, attempt %d, request %s",
+        call,
+        outcome,
+        attempt.seconds,
+        attempt.number,
+        attempt.request_id or "without ID",
+        extra=attempt_fields(call, attempt),
+    )
