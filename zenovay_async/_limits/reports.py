@@ -47,8 +47,7 @@ def report_limit(on_event: OnEvent | None, before: int, limit: int) -> None:
 
 def log_long_pause(seconds: float, retry_after: float, window: float) -> None:
     """Log that the server named a time longer than the window, which is likely to be a mistake."""
-    fields = {"seconds": seconds, "retry_after": retry_after}
-    _logger.warning(LONG_PAUSE, retry_after, window, seconds, extra=fields)
+    _logger.warning(LONG_PAUSE, retry_after, window, seconds, extra={"seconds": seconds, "retry_after": retry_after})
 
 
 def _log_pause(event: RateLimited) -> None:

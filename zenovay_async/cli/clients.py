@@ -117,7 +117,7 @@ def _listeners(options: PerWebsite, lines: LogLines, messages: MessageReporter) 
     return [messages.on_event, Tracer(lines).on_event] if options.trace else [messages.on_event]
 
 
-def _make_client(options: PerWebsite, key: str | None, on_event: list[OnEvent]) -> Zenovay:
+def _make_client(options: PerWebsite, key: str | None, on_event: OnEvent | list[OnEvent]) -> Zenovay:
     store = options.rate_limit_store
     is_shared = bool(os.environ.get(STORE_VARIABLE) if store is None else store)
     return Zenovay(
