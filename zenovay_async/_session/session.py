@@ -35,12 +35,10 @@ from zenovay_async.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from multidict import CIMultiDict
-
     from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
-    from zenovay_async._session.connection_pool import ConnectionPool
+    from zenovay_async._session.connection_pool import ConnectionPool, Headers
     from zenovay_async._session.drift import DriftReporter
     from zenovay_async._session.observing import Observation
     from zenovay_async._session.transport import Transport
@@ -239,11 +237,19 @@ class Session:
             history=state.history,
         )
 
-    def _with_telemetry(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    def _with_telemetry(self, headers: Headers) -> Headers:
         """Headers of a request, with those of the telemetry that are not the client's own."""
         telemetry = self._options.telemetry
-        more = {} if telemetry is None else telemetry.headers()
-        return headers if not more else as_headers({**more, **headers})
+        if telemetry is None:
+            return headers
+        try:
+            more = as_headers(telemetry.headers())
+        except Exception:
+            # As of a listener: it must not cost the call.
+            _logger.exception("telemetry failed to return headers")
+            return headers
+        more.update(headers)
+        return more
 
     def _end_attempt(
         self,
