@@ -178,7 +178,7 @@ class Session:
             # Or its traceback would refer to this frame, which refers to it.
             del final
 
-    async def _attempt(self, state: CallState[T]) -> Response[T]:
+    async def _attempt(self, state: CallState[T]) -> Response[T]:  # noqa: C901 - each function more costs every call
         call, endpoint = state.call, state.call.endpoint
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
@@ -215,7 +215,9 @@ class Session:
                 self._end_attempt(state, raw, error, observation)
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
-            ended_at = self._end_attempt(state, raw, None, observation)
+            ended_at = state.loop.time()
+            if observation is not None:
+                self._end_attempt(state, raw, None, observation)
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
             if state.scope is not None:
@@ -234,7 +236,7 @@ class Session:
             timestamp=result.timestamp,
             attempts=state.attempts,
             waits=state.waits,
-            history=state.history,
+            _trail=(state.history, state.attempts, state.attempt_waits, now - state.started_at, ended_at - now),
         )
 
     def _with_telemetry(self, headers: Headers) -> Headers:
@@ -257,18 +259,16 @@ class Session:
         raw: RawResponse | None,
         error: BaseException | None,
         observation: Observation | None,
-    ) -> float:
-        """Record and emit how an attempt ended; returns when that was."""
-        ended_at = state.loop.time()
+    ) -> None:
+        """Record and emit how an attempt ended."""
         status, request_id = None, None
         if raw is not None:
             status, request_id = raw.status, raw.headers.get("x-request-id")
             if request_id is not None:
                 request_id = self._auth.redact_text(one_line(request_id))
-        attempt = state.end_attempt(ended_at, status, error, request_id)
+        attempt = state.end_attempt(state.loop.time(), status, error, request_id)
         if observation is not None:
             observation.end_attempt(attempt, error, self._budget)
-        return ended_at
 
     def _end_late(self, state: CallState[T], permit: BudgetPermit, pool: ConnectionPool) -> NoReturn:
         """Return what was acquired for a request that has no time to come back, and raise its error."""
