@@ -12,11 +12,11 @@ import pytest
 from zenovay_async.cli.signals import ended_by_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 @contextmanager
-def ignored(*numbers: signal.Signals) -> Iterator[None]:
+def ignored(*numbers: signal.Signals) -> Generator[None]:
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield

@@ -99,14 +99,14 @@ async def test_a_call_is_explained_as_the_page_shows(
     names: dict[str, Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sandbox.fault(Fault.status(502), times=1)
-    await run("What a call went through", names)
+    await run("Why was a call slow?", names)
     succeeded, failed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"0\.0 s attempt 1: 502 in .+; waited .+; attempt 2: 200 in .+", succeeded)
     assert re.fullmatch(r"0\.0 s attempt 1: 404 in .+", failed)
 
 
 async def test_slow_calls_alone_are_logged(names: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    await run("What a call went through", names)
+    await run("Why was a call slow?", names)
     assert not caplog.records
     event: Any = CallEnded(
         call_id=1,
