@@ -232,9 +232,8 @@ async def test_every_command_sends_parameters_that_have_no_option(
     monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
     monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
     ids = sandbox.website_ids[:2] if command in PER_WEBSITE else []
-    assert (
-        await asyncio.to_thread(main, [*command.split(), *ids, "--param", "segment=mobile", "--param", "take=5"]) == 0
-    )
+    words = [*command.split(), *ids, "--param", "take=5", "--param", "segment=mobile"]
+    assert await asyncio.to_thread(main, words) == 0
     assert all(request.query.endswith("segment=mobile&take=5") for request in sandbox.requests)
     assert sandbox.count(status=200) == len(ids or [""])
 
@@ -256,10 +255,10 @@ async def test_every_page_has_the_parameters_that_have_no_option(
 def test_a_parameter_that_has_an_option_is_rejected_with_its_name(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for argument in OPERATIONS[name].arguments:
-        required = ["x" for other in OPERATIONS[name].required if other != argument]
-        words = [*OPERATIONS[name].command.split(), *required, "--sandbox", "1", "--param", f"{argument.name}=1"]
-        assert main(words) == 2
+    operation = OPERATIONS[name]
+    for argument in operation.arguments:
+        words = [*operation.command.split(), *("x" for _ in operation.required), "--param", f"{argument.name}=1"]
+        assert main([*words, "--sandbox", "1"]) == 2
         option = f"--{argument.name.replace('_', '-')}"
         assert f"--param {argument.name}: this command has an option for it; pass {option}" in capsys.readouterr().err
 
