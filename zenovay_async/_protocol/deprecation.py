@@ -2,8 +2,8 @@
 
 Sources: RFC 9745 (``Deprecation``, a date such as ``@1688169599``), its drafts (draft-dalal-deprecation-header,
 draft-ietf-httpapi-deprecation-header-02: ``true`` or an HTTP date), RFC 8594 (``Sunset``, an HTTP date), RFC 8288
-(``Link``) with the relations ``deprecation`` (RFC 9745), ``sunset`` (RFC 8594) and ``successor-version`` (RFC 5829). The
-API documents none of them.
+(``Link``) with the relations ``deprecation`` (RFC 9745), ``sunset`` (RFC 8594) and ``successor-version`` (RFC 5829).
+The API documents none of them.
 """
 
 from __future__ import annotations
