@@ -154,15 +154,15 @@ def test_equal_extra_parameters_make_equal_calls_in_whatever_order_they_are_give
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ([("a", 1)], "extra_query: expected a mapping such as {'segment': 'mobile'}, given a list"),
-        ("a=1", "extra_query: expected a mapping such as {'segment': 'mobile'}, given a str"),
-        ({"": 1}, "extra_query: expected the name of a parameter, given ''"),
-        ({" ": 1}, "extra_query: expected the name of a parameter, given ' '"),
-        ({5: 1}, "extra_query: expected the name of a parameter, given a int"),
+        ([("a", 1)], "extra_query: expected a mapping such as {'segment': 'mobile'}, not list"),
+        ("a=1", "extra_query: expected a mapping such as {'segment': 'mobile'}, not str"),
+        ({"": 1}, "extra_query: expected the name of a parameter, not ''"),
+        ({" ": 1}, "extra_query: expected the name of a parameter, not ' '"),
+        ({5: 1}, "extra_query: expected the name of a parameter, not int"),
         ({"limit": 1}, "extra_query: 'limit' is an argument of the method itself; pass limit= instead"),
         ({"range": None}, "extra_query: 'range' is an argument of the method itself; pass range= instead"),
-        ({"a": ["zv_secret"]}, "extra_query: 'a' is a list; expected a str, a number, a bool or None"),
-        ({"a": b"zv_secret"}, "extra_query: 'a' is a bytes; expected a str, a number, a bool or None"),
+        ({"a": ["zv_secret"]}, "extra_query: 'a': expected a str, a number, a bool or None, not list"),
+        ({"a": b"zv_secret"}, "extra_query: 'a': expected a str, a number, a bool or None, not bytes"),
         ({"a": "\udcff"}, "a='\\udcff': not valid Unicode; expected text that UTF-8 can encode"),
     ],
 )

@@ -174,17 +174,17 @@ def encode_extra_query(parameters: Mapping[str, Any], own: Container[str]) -> st
     """
     if not isinstance(parameters, Mapping):
         raise ConfigurationError(
-            f"extra_query: expected a mapping such as {{'segment': 'mobile'}}, given a {type(parameters).__name__}"
+            f"extra_query: expected a mapping such as {{'segment': 'mobile'}}, not {type(parameters).__name__}"
         )
     for name, value in parameters.items():
         if not isinstance(name, str) or not name.strip():
-            given = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
-            raise ConfigurationError(f"extra_query: expected the name of a parameter, given {given}")
+            given = repr(name) if isinstance(name, str) else type(name).__name__
+            raise ConfigurationError(f"extra_query: expected the name of a parameter, not {given}")
         if name in own:
             raise ConfigurationError(f"extra_query: {name!r} is an argument of the method itself; pass {name}= instead")
         if value is not None and not isinstance(value, (str, int, float)):
             raise ConfigurationError(
-                f"extra_query: {name!r} is a {type(value).__name__}; expected a str, a number, a bool or None"
+                f"extra_query: {name!r}: expected a str, a number, a bool or None, not {type(value).__name__}"
             )
     return encode_query(dict(sorted(parameters.items())))
 
