@@ -145,7 +145,9 @@ def test_a_word_too_many_is_no_value_of_an_option(operation: Operation, capsys: 
 
 @EACH
 def test_no_flag_has_a_default_in_its_help(operation: Operation, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "[default: False]" not in help_of(capsys, *words_of(operation), "--help")
+    text = help_of(capsys, *words_of(operation), "--help")
+    assert "[default: False]" not in text
+    assert "[default: ()]" not in text
 
 
 def test_stats_say_which_parameter_names_the_website(capsys: pytest.CaptureFixture[str]) -> None:

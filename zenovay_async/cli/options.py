@@ -58,6 +58,7 @@ Params: TypeAlias = Annotated[
     Parameter(
         name="--param",
         negative=(),
+        show_default=False,
         help="NAME=VALUE: a query parameter that has no option here, sent as given; may be repeated.",
     ),
 ]
