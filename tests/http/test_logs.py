@@ -19,6 +19,7 @@ from zenovay_async import (
     Cache,
     CacheStoreBack,
     CacheStoreLost,
+    EndpointDeprecated,
     Event,
     QuotaExceededError,
     QuotaExhausted,
@@ -61,6 +62,13 @@ LOGGED: list[Event] = [
     CacheStoreLost(reason="Refused"),
     CacheStoreBack(seconds=1.0),
     SchemaDrift(operation="usage", call="GET usage", path="$.data", problem="expected an object"),
+    EndpointDeprecated(
+        operation="usage",
+        call="GET usage",
+        deprecated_at=datetime(2026, 7, 1, tzinfo=UTC),
+        sunset_at=datetime(2026, 12, 31, tzinfo=UTC),
+        link="https://docs.example/usage",
+    ),
 ]
 """An event of each kind that the log says as well."""
 
