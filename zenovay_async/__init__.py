@@ -24,8 +24,16 @@ if typing.TYPE_CHECKING:
     from zenovay_async.batch import Batch, BatchResult, BatchTable, Failure, Success
     from zenovay_async.client import Zenovay
     from zenovay_async.events import (
+        AttemptEnded,
+        AttemptStarted,
+        CacheResult,
         CacheStoreBack,
         CacheStoreLost,
+        CallEnded,
+        CallEvent,
+        CallStarted,
+        EndOutcome,
+        EndpointDeprecated,
         Event,
         OnEvent,
         QuotaExhausted,
@@ -38,6 +46,7 @@ if typing.TYPE_CHECKING:
         ServerUnreachable,
         SharedBudgetBack,
         SharedBudgetLost,
+        Telemetry,
     )
     from zenovay_async.exceptions import (
         APIConnectionError,
@@ -58,6 +67,7 @@ if typing.TYPE_CHECKING:
         ZenovayError,
         is_fatal,
     )
+    from zenovay_async.history import Attempt, Wait, WaitReason
     from zenovay_async.journal import Journal, JournalEntry
     from zenovay_async.rate_limits import (
         Estimate,
@@ -87,8 +97,7 @@ if typing.TYPE_CHECKING:
         WebsiteSummary,
     )
     from zenovay_async.resources.anomalies import Anomalies, Anomaly, AnomalyPage
-    from zenovay_async.resources.base import Pagination, Range, Severity, ShortRange
-    from zenovay_async.resources.client_methods import QueryParameters
+    from zenovay_async.resources.base import Pagination, QueryParameters, Range, Severity, ShortRange
     from zenovay_async.resources.errors import ErrorGroup, ErrorGroupList, Errors, ErrorStatus
     from zenovay_async.resources.heatmaps import HeatmapPage, HeatmapPages, Heatmaps
     from zenovay_async.resources.insights import Insight, InsightPage, Insights, InsightType
@@ -120,6 +129,9 @@ __all__ = [
     "Anomalies",
     "Anomaly",
     "AnomalyPage",
+    "Attempt",
+    "AttemptEnded",
+    "AttemptStarted",
     "AuthStyle",
     "AuthenticationError",
     "BadRequestError",
@@ -130,9 +142,13 @@ __all__ = [
     "BatchStoppedError",
     "BatchTable",
     "Cache",
+    "CacheResult",
     "CacheStats",
     "CacheStoreBack",
     "CacheStoreLost",
+    "CallEnded",
+    "CallEvent",
+    "CallStarted",
     "ClientCache",
     "ClientClosedError",
     "Comparison",
@@ -141,6 +157,8 @@ __all__ = [
     "CountryStats",
     "DailyStats",
     "DateRange",
+    "EndOutcome",
+    "EndpointDeprecated",
     "ErrorGroup",
     "ErrorGroupList",
     "ErrorStatus",
@@ -217,11 +235,14 @@ __all__ = [
     "StoreWrite",
     "Subscription",
     "Success",
+    "Telemetry",
     "Timeout",
     "Usage",
     "UsageHeaders",
     "Visitor",
     "VisitorPage",
+    "Wait",
+    "WaitReason",
     "Website",
     "WebsiteDetail",
     "WebsiteList",
@@ -247,8 +268,16 @@ _NAMES = {
     "batch": ("Batch", "BatchResult", "BatchTable", "Failure", "Success"),
     "client": ("Zenovay",),
     "events": (
+        "AttemptEnded",
+        "AttemptStarted",
+        "CacheResult",
         "CacheStoreBack",
         "CacheStoreLost",
+        "CallEnded",
+        "CallEvent",
+        "CallStarted",
+        "EndOutcome",
+        "EndpointDeprecated",
         "Event",
         "OnEvent",
         "QuotaExhausted",
@@ -261,6 +290,7 @@ _NAMES = {
         "ServerUnreachable",
         "SharedBudgetBack",
         "SharedBudgetLost",
+        "Telemetry",
     ),
     "exceptions": (
         "APIConnectionError",
@@ -281,6 +311,7 @@ _NAMES = {
         "ZenovayError",
         "is_fatal",
     ),
+    "history": ("Attempt", "Wait", "WaitReason"),
     "journal": ("Journal", "JournalEntry"),
     "rate_limits": (
         "Estimate",
@@ -310,8 +341,7 @@ _NAMES = {
         "WebsiteSummary",
     ),
     "resources.anomalies": ("Anomalies", "Anomaly", "AnomalyPage"),
-    "resources.base": ("Pagination", "Range", "Severity", "ShortRange"),
-    "resources.client_methods": ("QueryParameters",),
+    "resources.base": ("Pagination", "QueryParameters", "Range", "Severity", "ShortRange"),
     "resources.errors": ("ErrorGroup", "ErrorGroupList", "Errors", "ErrorStatus"),
     "resources.heatmaps": ("HeatmapPage", "HeatmapPages", "Heatmaps"),
     "resources.insights": ("Insight", "InsightPage", "Insights", "InsightType"),
@@ -328,7 +358,7 @@ _NAMES = {
 import Zenovay``: what needs a few of them, such as the help of the command line, does not wait for aiohttp."""
 
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = {"events", "exceptions", "rate_limits"}
+_MODULES = {"events", "exceptions", "history", "rate_limits"}
 """The public modules that are attributes of the package without being imported."""
 
 # Hidden from type checkers, which would take any name for a public one.

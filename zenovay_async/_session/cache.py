@@ -15,9 +15,11 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zenovay_async._protocol.log_fields import call_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.kept_responses import CONCLUSIVE, MIN_PAUSE, NOT_FOUND
+from zenovay_async._session.observing import note_cache
 from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.cache")
 
 # Seconds that a call which waited for another one's response has left for its own request, at least.
 MIN_TIMEOUT = 0.001
@@ -151,6 +153,7 @@ class CachingCaller:
         is_fresh = now < entry.fresh_until
         if entry.status == NOT_FOUND:
             self._counters.hits += 1
+            note_cache("hit")
             self._log(call, entry, age, is_fresh=is_fresh)
             raise self._kept.error_of(record, call)
         if record.is_cut and not is_fresh:
@@ -161,8 +164,10 @@ class CachingCaller:
             return None
         if is_fresh:
             self._counters.hits += 1
+            note_cache("hit")
         else:
             self._counters.stale += 1
+            note_cache("stale")
             if now >= record.refresh_at:
                 task = self._coalescer.refresh(call, partial(self._refresh, key))
                 if task is not None:
@@ -188,13 +193,15 @@ class CachingCaller:
 
     def _log(self, call: Call[Any], entry: CachedResponse, age: float, *, is_fresh: bool) -> None:
         kind = "fresh" if is_fresh else "stale"
-        _logger.debug("%s: HTTP %d from the cache, %s, %.1f s old", call, entry.status, kind, age)
+        fields = call_fields(call, status=entry.status, age=age)
+        _logger.debug("%s: HTTP %d from the cache, %s, %.1f s old", call, entry.status, kind, age, extra=fields)
 
     async def _request(
         self, call: Call[T], timeout: Timeout, key: Key, begun: CallState[T] | None = None
     ) -> Response[T]:
         """Request a response, or join who does, and keep it."""
         self._counters.misses += 1
+        note_cache("miss")
         since, leads = self._clock(), False
 
         def carry_out(state: CallState[Any]) -> Awaitable[Response[Any]]:

@@ -54,7 +54,13 @@ Ids: TypeAlias = Annotated[str, Parameter(help="IDs of websites, as websites lis
 Take: TypeAlias = Annotated[int | None, _number("Request pages until there are this many items.")]
 All: TypeAlias = Annotated[bool | None, _flag("Request every page.")]
 Params: TypeAlias = Annotated[
-    tuple[str, ...], Parameter(name="--param", negative=(), help="NAME=VALUE, sent as given; may be repeated.")
+    tuple[str, ...],
+    Parameter(
+        name="--param",
+        negative=(),
+        show_default=False,
+        help="NAME=VALUE: a query parameter that has no option here, sent as given; may be repeated.",
+    ),
 ]
 
 
@@ -150,6 +156,10 @@ class Common:
     log_format: Annotated[
         LogFormat, Parameter(group=_OUTPUT, help="Format of the lines on standard error; json has no bar.")
     ] = "text"
+    trace: Annotated[
+        bool,
+        _flag("After each call, say on standard error what it waited for and how each attempt ended.", _OUTPUT),
+    ] = False
     sandbox: Annotated[
         int | None,
         _number("Use a sandbox with this many websites; needs no key.", _NETWORK, _SANDBOX_WEBSITES),
