@@ -39,7 +39,7 @@ lint: $(VENV)/.tox ## Check style.
 types: $(VENV)/.tox ## Check types with mypy and pyright.
 	@$(BIN)/tox run -e types
 
-docs: $(VENV)/.tox ## Build the documentation into site/.
+docs: $(VENV)/.tox ## Build the documentation into site/, check its links, run every block of it.
 	@$(BIN)/tox run -e docs
 
 docs-serve: $(VENV)/.dev ## Serve the documentation, rebuilt on each change.

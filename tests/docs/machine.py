@@ -25,7 +25,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from datetime import UTC, datetime
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +34,7 @@ import trustme
 import yaml
 from cli_helpers import Terminal
 from helpers import ROOT
+from pictures import NOW
 
 from zenovay_async import Zenovay
 from zenovay_async.cli import main
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blocks import Block
-
-NOW = datetime(2026, 11, 26, 16, 30, tzinfo=UTC)
-"""The moment of the figures that pages show."""
 
 COLUMNS = 100
 """The width of the terminal whose output pages show."""

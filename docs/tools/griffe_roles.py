@@ -1,0 +1,46 @@
+"""Docstrings as mkdocstrings understands them: roles become links, and what only the package itself calls is hidden.
+
+Editors show ``:class:`Batch```; a page links to it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+_ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`(?P<name>[^`]+)`")
+_MADE_BY_THE_CLIENT = {
+    "zenovay_async._batch.table.BatchTable",
+    "zenovay_async._session.client_cache.ClientCache",
+    "zenovay_async.resources.base.Resource",
+    "zenovay_async.resources.paging.Paged",
+}
+"""Classes whose constructor is no business of the reader."""
+
+
+class Roles(griffe.Extension):
+    """Turns roles into links to what they name, where the reference has it."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Change the docstring of an object, before it is parsed."""
+        if obj.docstring is not None:
+            obj.docstring.value = _ROLE.sub(lambda role: link(obj, role["name"]), obj.docstring.value)
+
+    def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
+        """Hide the constructor of classes that the client makes."""
+        if cls.path in _MADE_BY_THE_CLIENT:
+            cls.members.pop("__init__", None)
+
+
+def link(obj: griffe.Object, name: str) -> str:
+    """A link to a name as it stands in the docstring of an object, or the name where it stands for nothing."""
+    first, _, rest = name.partition(".")
+    scope: griffe.Object | None = obj
+    while scope is not None:
+        if first in scope.all_members if scope.is_class else first in scope.members:
+            path = ".".join(filter(None, (scope.path, first, rest)))
+            return f'<autoref optional identifier="{path}"><code>{name}</code></autoref>'
+        scope = scope.parent
+    return f"`{name}`"
