@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(zenovay_async.__file__).parent
 
-_PROTOCOL = {"exceptions", "events", "rate_limits", "_protocol"}
+_PROTOCOL = {"exceptions", "events", "history", "rate_limits", "_protocol"}
 _TABLES = {"_tables", "tables"}
 _CALLS = _PROTOCOL | _TABLES | {"_limits", "_cache", "_session", "resources"}
 _PUBLIC = _CALLS | {"batch", "client", "journal", "telemetry", ""}
 MAY_IMPORT: dict[str, set[str]] = {
-    "exceptions": set(),
+    "history": set(),
+    "exceptions": {"history"},
     "rate_limits": {"exceptions"},
-    "events": {"exceptions"},
-    "_protocol": {"exceptions", "events", "rate_limits"},
+    "events": {"exceptions", "history"},
+    "_protocol": {"exceptions", "events", "history", "rate_limits"},
     "_limits": _PROTOCOL,
     "_cache": _PROTOCOL | {"_limits"},
     "_session": _PROTOCOL | {"_limits", "_cache"},
@@ -294,7 +295,7 @@ def test_modules_that_say_so_are_pure() -> None:
     said = [source.name for source in sources if re.search(r"\bPure[.;:]", ast.get_docstring(source.tree) or "")]
     assert said
     assert [name for name in said if not within(name, PURE)] == []
-    values = {"exceptions", "rate_limits"}
+    values = {"exceptions", "history", "rate_limits"}
     taken = (found for found in imports_of(PACKAGE) if found.ours and within(found.importer, PURE))
     assert not [str(found) for found in taken if not within(found.imported, {*PURE, *values}) and not found.for_types]
 
