@@ -24,8 +24,15 @@ if typing.TYPE_CHECKING:
     from zenovay_async.batch import Batch, BatchResult, BatchTable, Failure, Success
     from zenovay_async.client import Zenovay
     from zenovay_async.events import (
+        AttemptEnded,
+        AttemptStarted,
+        CacheResult,
         CacheStoreBack,
         CacheStoreLost,
+        CallEnded,
+        CallEvent,
+        CallStarted,
+        EndOutcome,
         Event,
         OnEvent,
         QuotaExhausted,
@@ -38,6 +45,7 @@ if typing.TYPE_CHECKING:
         ServerUnreachable,
         SharedBudgetBack,
         SharedBudgetLost,
+        Telemetry,
     )
     from zenovay_async.exceptions import (
         APIConnectionError,
@@ -58,6 +66,7 @@ if typing.TYPE_CHECKING:
         ZenovayError,
         is_fatal,
     )
+    from zenovay_async.history import Attempt, Wait, WaitReason
     from zenovay_async.journal import Journal, JournalEntry
     from zenovay_async.rate_limits import (
         Estimate,
@@ -120,6 +129,9 @@ __all__ = [
     "Anomalies",
     "Anomaly",
     "AnomalyPage",
+    "Attempt",
+    "AttemptEnded",
+    "AttemptStarted",
     "AuthStyle",
     "AuthenticationError",
     "BadRequestError",
@@ -130,9 +142,13 @@ __all__ = [
     "BatchStoppedError",
     "BatchTable",
     "Cache",
+    "CacheResult",
     "CacheStats",
     "CacheStoreBack",
     "CacheStoreLost",
+    "CallEnded",
+    "CallEvent",
+    "CallStarted",
     "ClientCache",
     "ClientClosedError",
     "Comparison",
@@ -141,6 +157,7 @@ __all__ = [
     "CountryStats",
     "DailyStats",
     "DateRange",
+    "EndOutcome",
     "ErrorGroup",
     "ErrorGroupList",
     "ErrorStatus",
@@ -217,11 +234,14 @@ __all__ = [
     "StoreWrite",
     "Subscription",
     "Success",
+    "Telemetry",
     "Timeout",
     "Usage",
     "UsageHeaders",
     "Visitor",
     "VisitorPage",
+    "Wait",
+    "WaitReason",
     "Website",
     "WebsiteDetail",
     "WebsiteList",
@@ -247,8 +267,15 @@ _NAMES = {
     "batch": ("Batch", "BatchResult", "BatchTable", "Failure", "Success"),
     "client": ("Zenovay",),
     "events": (
+        "AttemptEnded",
+        "AttemptStarted",
+        "CacheResult",
         "CacheStoreBack",
         "CacheStoreLost",
+        "CallEnded",
+        "CallEvent",
+        "CallStarted",
+        "EndOutcome",
         "Event",
         "OnEvent",
         "QuotaExhausted",
@@ -261,6 +288,7 @@ _NAMES = {
         "ServerUnreachable",
         "SharedBudgetBack",
         "SharedBudgetLost",
+        "Telemetry",
     ),
     "exceptions": (
         "APIConnectionError",
@@ -281,6 +309,7 @@ _NAMES = {
         "ZenovayError",
         "is_fatal",
     ),
+    "history": ("Attempt", "Wait", "WaitReason"),
     "journal": ("Journal", "JournalEntry"),
     "rate_limits": (
         "Estimate",
@@ -328,7 +357,7 @@ _NAMES = {
 import Zenovay``: what needs a few of them, such as the help of the command line, does not wait for aiohttp."""
 
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = {"events", "exceptions", "rate_limits"}
+_MODULES = {"events", "exceptions", "history", "rate_limits"}
 """The public modules that are attributes of the package without being imported."""
 
 # Hidden from type checkers, which would take any name for a public one.

@@ -32,7 +32,7 @@ from zenovay_async._session.session import Options
 from zenovay_async._session.transport import Transport
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
-from zenovay_async.events import Listener
+from zenovay_async.events import Listener, combine_listeners, listeners_of
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.resources.client_resources import Attribute, ClientResources
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from zenovay_async._batch.report import BatchReport
     from zenovay_async._protocol.response import Response
     from zenovay_async._session.callers import Callers
-    from zenovay_async.events import OnEvent
+    from zenovay_async.events import OnEvent, Telemetry
     from zenovay_async.journal import Journal
     from zenovay_async.rate_limits import Estimate, Quota, RateLimit
 
@@ -120,7 +120,10 @@ class Zenovay(ClientResources):
             or those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
         trust_env: Obey ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, or the system's proxies. They
             are read here, once; ``http`` to this machine, as to a sandbox, uses none of them.
-        on_event: Called with each event: a retry, a 429, a server that is away, a quota running low. It must not block.
+        on_event: A function that is called with each event, or several in a list: a call that begins and ends, an
+            attempt, a 429, a server that is away, a quota running low. It must be a plain function, and not block.
+        telemetry: What turns these events into traces and metrics, such as ``OpenTelemetry()`` of
+            ``zenovay_async.telemetry``; ``None`` for nothing.
         strict: Accept nothing but the documented schema, for tests: an unknown field or a number as text, otherwise
             coerced, is a ``ResponseDecodeError``. A field that is optional here may be ``null``.
         allow_http: Accept an ``http`` base URL of another machine, although the key travels unencrypted.
@@ -156,7 +159,8 @@ class Zenovay(ClientResources):
         proxy: str | None = None,
         ssl: SSLContext | None = None,
         trust_env: bool = True,
-        on_event: OnEvent | None = None,
+        on_event: OnEvent | Iterable[OnEvent] | None = None,
+        telemetry: Telemetry | None = None,
         strict: bool = False,
         allow_http: bool = False,
     ) -> None:
@@ -177,17 +181,20 @@ class Zenovay(ClientResources):
             ),
         )
         self._owns_transport = True
+        self._listeners = listeners_of(on_event)
+        listener = combine_listeners(self._listeners, telemetry)
         self._assemble(
             Auth(_checked_key(api_key, Secret(os.environ.get(KEY_VARIABLE, ""))), auth),
             Options(
                 timeout=timeout,
                 attempt_timeout=attempt_timeout,
                 max_attempts=max_attempts,
-                on_event=on_event,
+                on_event=listener,
+                telemetry=telemetry,
                 strict=strict,
             ),
             Limits(rate_limit, rate_limit_window, quota_reserve, rate_limit_store, batch_headroom),
-            DriftReporter(on_event),
+            DriftReporter(listener),
             Reuse(cache=cache, coalesce=coalesce),
         )
 
@@ -217,7 +224,8 @@ class Zenovay(ClientResources):
         cache: Cache | NotGiven | None = NOT_GIVEN,
         coalesce: bool | None = None,
         max_age: float | NotGiven | None = NOT_GIVEN,
-        on_event: OnEvent | NotGiven | None = NOT_GIVEN,
+        on_event: OnEvent | Iterable[OnEvent] | NotGiven | None = NOT_GIVEN,
+        telemetry: Telemetry | NotGiven | None = NOT_GIVEN,
     ) -> Self:
         """Make a sibling of this client with other options; it shares the connections, and costs next to nothing.
 
@@ -237,7 +245,8 @@ class Zenovay(ClientResources):
             coalesce: Let equal calls in flight at one time be one request.
             max_age: Seconds, 0 or more: no response of the cache that is older is returned, not even while another one
                 is requested; 0 requests each, and keeps it. ``None`` for no bound.
-            on_event: Called with each event; ``None`` for no listener.
+            on_event: Called with each event, or several; ``None`` for no listener.
+            telemetry: What turns events into traces and metrics; ``None`` for nothing.
 
         Returns:
             The sibling.
@@ -253,7 +262,9 @@ class Zenovay(ClientResources):
         sibling._transport, sibling._owns_transport = self._transport, False
         sibling._base_url = self._base_url
         # Siblings with one listener share the reporter, so that each drift is emitted once.
-        listener = old.on_event if on_event is NOT_GIVEN else on_event
+        sibling._listeners = self._listeners if on_event is NOT_GIVEN else listeners_of(on_event)
+        watcher = old.telemetry if telemetry is NOT_GIVEN else telemetry
+        listener = combine_listeners(sibling._listeners, watcher)
         sibling._assemble(
             Auth(key, auth or self._auth.style),
             Options(
@@ -261,6 +272,7 @@ class Zenovay(ClientResources):
                 attempt_timeout=old.attempt_timeout if attempt_timeout is NOT_GIVEN else attempt_timeout,
                 max_attempts=old.max_attempts if max_attempts is None else max_attempts,
                 on_event=listener,
+                telemetry=watcher,
                 strict=old.strict,
             ),
             Limits(

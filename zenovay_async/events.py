@@ -2,24 +2,143 @@
 
 An event states what was decided already; a listener cannot change it. A listener is called in the middle of a call, so
 it must be quick and must not block. An exception that it raises is logged and does not reach the call.
+
+The events of a call have its ``call_id``: a :class:`CallStarted`, for each attempt an :class:`AttemptStarted` and an
+:class:`AttemptEnded`, and a :class:`CallEnded`. Those of an attempt are emitted where the request is sent: calls that
+share one request, or need none, have none of their own.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
-from zenovay_async.exceptions import ZenovayError
+from zenovay_async.exceptions import ConfigurationError, ZenovayError
+from zenovay_async.history import Attempt, Wait, explain
+
+EndOutcome: TypeAlias = Literal["succeeded", "failed", "canceled"]
+"""How an attempt or a call ended."""
+
+CacheResult: TypeAlias = Literal["hit", "stale", "miss", "joined"]
+"""Where the response of a call came from: a fresh response that was kept, a stale one that is being refreshed, a
+request of its own, or that of an equal call in flight."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all events."""
+
+
+class CallEvent(Event, frozen=True, kw_only=True):
+    """Base of the events of one call.
+
+    Attributes:
+        call_id: Number of the call, the same for all its events and unique in this process.
+        operation: Name of the operation, such as ``heatmaps.pages``.
+        method: HTTP method.
+        template: Path below the base URL, such as ``heatmaps/{website_id}/pages``; never with an ID, so that it can
+            label a metric. ``{path}`` for ``Zenovay.request``.
+    """
+
+    call_id: int
+    operation: str
+    method: str
+    template: str
+
+
+class CallStarted(CallEvent, frozen=True, kw_only=True):
+    """A call began; a :class:`CallEnded` follows.
+
+    Attributes:
+        call: Method and path of the call.
+        cost: Requests that it is charged for, if it needs one.
+        background: Whether it belongs to a batch, or refreshes the cache, so that direct calls overtake it.
+        refresh: Whether it refreshes a stale response of the cache, so that nobody awaits it.
+    """
+
+    call: str
+    cost: int
+    background: bool
+    refresh: bool
+
+
+class AttemptStarted(CallEvent, frozen=True, kw_only=True):
+    """A request is about to be sent; an :class:`AttemptEnded` follows.
+
+    Attributes:
+        number: Which attempt of the call, counted from 1; those after the first are retries.
+        waits: What the call waited for before it.
+        url: The URL, which has no key in it.
+        server_address: Host of the server.
+        server_port: Its port.
+    """
+
+    number: int
+    waits: tuple[Wait, ...]
+    url: str
+    server_address: str
+    server_port: int
+
+
+class AttemptEnded(CallEvent, frozen=True, kw_only=True):
+    """A response came, or none will.
+
+    Attributes:
+        number: Which attempt of the call, counted from 1.
+        outcome: ``"succeeded"``, ``"failed"``, or ``"canceled"`` with its caller.
+        seconds: How long it took, without what it waited for before.
+        status: HTTP status; ``None`` if no response came.
+        error: The error; ``None`` if it succeeded or was canceled.
+        request_id: The server's ID of the request; ``None`` if it sent none.
+        rate_limit_remaining: Requests left in the window; ``None`` if calls are not paced.
+        quota_remaining: Requests left of the monthly quota; ``None`` if that is not known.
+    """
+
+    number: int
+    outcome: EndOutcome
+    seconds: float
+    status: int | None
+    error: ZenovayError | None
+    request_id: str | None
+    rate_limit_remaining: int | None
+    quota_remaining: int | None
+
+
+class CallEnded(CallEvent, frozen=True, kw_only=True):
+    """A call ended.
+
+    Attributes:
+        call: Method and path of the call.
+        outcome: ``"succeeded"``, ``"failed"``, or ``"canceled"`` by its caller.
+        seconds: How long it took, everything included.
+        status: HTTP status of the last response, also of one from the cache; ``None`` if none came.
+        error: The error that the caller gets; ``None`` if there is none.
+        request_id: The server's ID of the last request; ``None`` if it sent none.
+        cost: Requests that a call of this operation is charged for.
+        cache: Where the response came from; ``None`` for a request of its own without a cache.
+        history: The attempts, also those of an equal call that it joined.
+        waits: What it waited for after the last attempt, if it failed then.
+    """
+
+    call: str
+    outcome: EndOutcome
+    seconds: float
+    status: int | None
+    error: ZenovayError | None
+    request_id: str | None
+    cost: int
+    cache: CacheResult | None
+    history: tuple[Attempt, ...]
+    waits: tuple[Wait, ...]
+
+    def explain(self) -> str:
+        """What the call went through, in words; see ``ZenovayError.explain``."""
+        return explain(self.history, self.waits)
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
@@ -184,7 +303,92 @@ class SchemaDrift(Event, frozen=True, kw_only=True):
 OnEvent: TypeAlias = Callable[[Event], None]
 """A listener, called with each event."""
 
+
+class Telemetry(Protocol):
+    """What observes a client and the requests that it sends; ``zenovay_async.telemetry`` has that of OpenTelemetry."""
+
+    def on_event(self, event: Event) -> None:
+        """Observe an event; called as every listener is.
+
+        Those of an attempt are emitted in the context in which the request is sent.
+        """
+        ...
+
+    def headers(self) -> Mapping[str, str]:
+        """Headers to send with a request; called after its :class:`AttemptStarted`, in the same context."""
+        ...
+
+
 _logger = logging.getLogger("zenovay_async")
+
+
+class Listeners:
+    """Several listeners as one.
+
+    Args:
+        functions: Each is called with each event.
+    """
+
+    __slots__ = ("functions",)
+
+    def __init__(self, functions: tuple[OnEvent, ...]) -> None:
+        self.functions = functions
+
+    def __call__(self, event: Event) -> None:
+        """Call each with an event; what one raises does not concern the others."""
+        for function in self.functions:
+            emit(function, event)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Listeners) and other.functions == self.functions
+
+    def __hash__(self) -> int:
+        return hash(self.functions)
+
+
+def listeners_of(on_event: OnEvent | Iterable[OnEvent] | None) -> tuple[OnEvent, ...]:
+    """The listeners of a client, checked.
+
+    Args:
+        on_event: A listener, several, or ``None``.
+
+    Raises:
+        ConfigurationError: One is no plain function of one event.
+    """
+    given: list[Any] = [on_event]
+    if on_event is None:
+        given = []
+    elif not callable(on_event):
+        given = list(on_event) if isinstance(on_event, Iterable) else given
+    for listener in given:
+        if not is_listener(listener):
+            raise ConfigurationError(
+                f"on_event={on_event!r}: expected a plain function of one event, or several in a list; "
+                "nothing would await an asynchronous one"
+            )
+    return tuple(given)
+
+
+def combine_listeners(listeners: tuple[OnEvent, ...], telemetry: Telemetry | None) -> OnEvent | None:
+    """Combine listeners, and that of a telemetry, to one; ``None`` if there are none.
+
+    Raises:
+        ConfigurationError: ``telemetry`` is none.
+    """
+    if telemetry is not None:
+        listeners = (*listeners, _listener_of(telemetry))
+    if len(listeners) > 1:
+        return Listeners(listeners)
+    return listeners[0] if listeners else None
+
+
+def _listener_of(telemetry: Telemetry) -> OnEvent:
+    listener, headers = getattr(telemetry, "on_event", None), getattr(telemetry, "headers", None)
+    if isinstance(telemetry, type) or not is_listener(listener) or not callable(headers):
+        raise ConfigurationError(
+            f"telemetry={telemetry!r}: expected an object with on_event() and headers(), such as OpenTelemetry()"
+        )
+    return telemetry.on_event
 
 
 def is_listener(value: Any) -> bool:
@@ -228,6 +432,8 @@ def emit_to_all(listeners: Iterable[Listener], event: Event) -> None:
     """Call each listener once, even if several clients have the same."""
     called: list[OnEvent] = []
     for listener in list(listeners):
-        if listener.on_event not in called:
-            called.append(listener.on_event)
-            emit(listener.on_event, event)
+        on_event = listener.on_event
+        for function in on_event.functions if isinstance(on_event, Listeners) else (on_event,):
+            if function not in called:
+                called.append(function)
+                emit(function, event)

@@ -29,6 +29,8 @@ import traceback
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
+from zenovay_async.history import Attempt, Wait, explain
+
 MAX_BODY_CHARS = 4096
 # An API key gets into an argument's message where two arguments or variables are swapped.
 _KEY = re.compile(r"zv_\w{4,}", re.ASCII | re.IGNORECASE)
@@ -54,9 +56,14 @@ class ZenovayError(Exception):
         waits: Seconds waited before each attempt after the first.
         outage: Seconds for which the server had been unavailable when a batch gave up on it (``max_outage``); ``None``
             for every other error.
+        history: The attempts of the call, with their times and causes, and what it waited for before each; of more
+            than 100, those in the middle are omitted.
+        last_waits: What it waited for after the last attempt, if it failed then.
     """
 
     outage: float | None = None
+    history: tuple[Attempt, ...] = ()
+    last_waits: tuple[Wait, ...] = ()
 
     def __init__(
         self,
@@ -99,6 +106,15 @@ class ZenovayError(Exception):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
+    def explain(self) -> str:
+        """What the call went through, in words.
+
+        Returns:
+            One line, such as ``0.0 s queued 12.3 s for the rate limit; attempt 1: 502 in 0.4 s; waited 0.8 s; attempt
+            2: timeout after 15.0 s``.
+        """
+        return explain(self.history, self.last_waits)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would call the class with `args` alone and so lose every keyword.
         return (_rebuild, (type(self), self.message, self.__dict__.copy()))
@@ -125,6 +141,9 @@ class ZenovayError(Exception):
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self), self.message)
         twin.__dict__.update(self.__dict__)
+        if hasattr(self, "__notes__"):
+            # Or a note that is added to one is added to all.
+            twin.__notes__ = list(self.__notes__)
         twin.__cause__ = self.__cause__
         twin.__suppress_context__ = self.__suppress_context__
         return twin

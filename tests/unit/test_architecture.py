@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(zenovay_async.__file__).parent
 
-_PROTOCOL = {"exceptions", "events", "rate_limits", "_protocol"}
+_PROTOCOL = {"exceptions", "events", "history", "rate_limits", "_protocol"}
 _TABLES = {"_tables", "tables"}
 _CALLS = _PROTOCOL | _TABLES | {"_limits", "_cache", "_session", "resources"}
 _PUBLIC = _CALLS | {"batch", "client", "journal", "telemetry", ""}
 MAY_IMPORT: dict[str, set[str]] = {
-    "exceptions": set(),
+    "history": set(),
+    "exceptions": {"history"},
     "rate_limits": {"exceptions"},
-    "events": {"exceptions"},
-    "_protocol": {"exceptions", "events", "rate_limits"},
+    "events": {"exceptions", "history"},
+    "_protocol": {"exceptions", "events", "history", "rate_limits"},
     "_limits": _PROTOCOL,
     "_cache": _PROTOCOL | {"_limits"},
     "_session": _PROTOCOL | {"_limits", "_cache"},

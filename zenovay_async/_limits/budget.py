@@ -29,6 +29,8 @@ from zenovay_async.exceptions import QuotaExceededError, RateLimitError
 from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zenovay_async._limits.options import Limits
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.auth import Auth
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("zenovay_async")
 
 _PATIENCE = Patience()
+
+
+def _ignore(_: float) -> None:
+    """Nobody has to know how long a wait was."""
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True):
@@ -136,6 +142,7 @@ class Budget:
         background: bool,
         states_usage: bool = False,
         patience: Patience = _PATIENCE,
+        on_outage: Callable[[float], None] = _ignore,
     ) -> BudgetPermit:
         """Wait for a permit, and check the quota again, which other calls may have spent in the meantime.
 
@@ -145,6 +152,7 @@ class Budget:
             background: Whether direct calls overtake it.
             states_usage: Whether the call asks for the quota, which it may whatever is left.
             patience: How long to wait for a server that is away.
+            on_outage: Called with the seconds of each such wait.
 
         Raises:
             RateLimitError: The wait does not fit ``max_wait``.
@@ -159,7 +167,7 @@ class Budget:
             reports = quota.reports
             try:
                 acquired = await self._acquire(
-                    cost, deadline, patience, background=background, states_usage=states_usage
+                    cost, deadline, patience, on_outage, background=background, states_usage=states_usage
                 )
             except QuotaExceededError:
                 # All who wait when the server reports the quota exhausted fail. One that asks for it waits anew.
@@ -168,14 +176,26 @@ class Budget:
         return acquired
 
     async def _acquire(
-        self, cost: int, deadline: float, patience: Patience, *, background: bool, states_usage: bool
+        self,
+        cost: int,
+        deadline: float,
+        patience: Patience,
+        on_outage: Callable[[float], None],
+        *,
+        background: bool,
+        states_usage: bool,
     ) -> BudgetPermit | None:
         """Wait for a permit; ``None`` if the call has to wait anew, as something changed meanwhile."""
         shared = self._shared
         gate, own = shared.outage_gate, shared.own_limiter
         ticket = None
         if not gate.is_clear:
-            ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            try:
+                ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
+            finally:
+                on_outage(loop.time() - began)
         permit: Permit | None = None
         try:
             if own is not None and ticket == RELEASED:

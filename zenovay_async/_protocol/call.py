@@ -92,6 +92,11 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
         return self.endpoint.operation
 
     @property
+    def template(self) -> str:
+        """Path below the base URL without what is particular to one call, such as ``heatmaps/{website_id}/pages``."""
+        return self.endpoint.template if self.endpoint.operation != CUSTOM_OPERATION else "{path}"
+
+    @property
     def is_cacheable(self) -> bool:
         """Whether its response is also that of every equal call at the time (RFC 9110, section 9.2.3)."""
         endpoint = self.endpoint

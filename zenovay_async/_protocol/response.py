@@ -11,6 +11,7 @@ import msgspec
 from zenovay_async._protocol.headers import rate_limit_headers, usage_headers
 from zenovay_async._protocol.json_text import loads_or_none
 from zenovay_async._protocol.text import one_line
+from zenovay_async.history import Attempt, duration, explain
 
 if TYPE_CHECKING:
     from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
@@ -54,6 +55,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         waits: Seconds waited before each attempt after the first.
         from_cache: Whether it was kept from an earlier call, of this process or another one.
         age: Seconds since it came; 0.0 unless it is from the cache.
+        history: The attempts, with their times and causes, and what the call waited for before each; empty for a
+            response from the cache.
     """
 
     data: T
@@ -65,6 +68,7 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     waits: tuple[float, ...]
     from_cache: bool = False
     age: float = 0.0
+    history: tuple[Attempt, ...] = ()
 
     def __repr__(self) -> str:
         # Logs and tracebacks may print it, and a server may have echoed the key, also as the request's ID.
@@ -93,6 +97,19 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     def usage(self) -> UsageHeaders:
         """The monthly quota, as this response stated it."""
         return usage_headers(self.headers)
+
+    @property
+    def seconds(self) -> float:
+        """How long the call took, from its beginning to the last byte; 0.0 for a response from the cache."""
+        return self.history[-1].started + self.history[-1].seconds if self.history else 0.0
+
+    def explain(self) -> str:
+        """What the call went through, in words.
+
+        Returns:
+            One line, such as ``0.0 s queued 12.3 s for the rate limit; attempt 1: 200 in 0.1 s``.
+        """
+        return f"0.0 s from the cache, {duration(self.age)} old" if self.from_cache else explain(self.history)
 
     def json(self) -> Any:
         """The whole body as plain Python values, envelope included; ``None`` if it is not JSON."""

@@ -15,6 +15,7 @@ from zenovay_async._session.cache import CachingCaller
 from zenovay_async._session.client_cache import ClientCache
 from zenovay_async._session.coalescing import Coalescer
 from zenovay_async._session.kept_responses import KeptResponses
+from zenovay_async._session.observing import ObservingCaller
 from zenovay_async._session.session import Session
 from zenovay_async._session.shared_cache import SharedCachingCaller
 
@@ -81,15 +82,15 @@ def make_callers(
     parts = None if cache is None else parts_of(cache)
     counters = Counters() if parts is None else parts.counters
     if parts is None and not reuse.coalesce:
-        return Callers(session, ClientCache(budget, counters))
+        return Callers(_observed(session, options), ClientCache(budget, counters))
     # What decides how a request is sent. Those who join have the other options, such as their timeouts, for themselves.
     kind = (
         *(options.attempt_timeout, options.max_attempts, options.strict),
         *(limits.quota_reserve, limits.batch_headroom),
     )
-    coalescer = Coalescer(session, budget, kind, counters, enabled=reuse.coalesce)
+    coalescer = Coalescer(session, budget, kind, counters, options.on_event, enabled=reuse.coalesce)
     if cache is None or parts is None:
-        return Callers(coalescer, ClientCache(budget, counters), coalescer)
+        return Callers(_observed(coalescer, options), ClientCache(budget, counters), coalescer)
     make = CachingCaller if parts.tiers is None else partial(SharedCachingCaller, tiers=parts.tiers, listener=listener)
     caching = make(
         parts,
@@ -101,4 +102,9 @@ def make_callers(
         transport=transport,
         budget=budget,
     )
-    return Callers(caching, ClientCache(budget, counters, parts.memory, caching), coalescer, caching)
+    cache_of_client = ClientCache(budget, counters, parts.memory, caching)
+    return Callers(_observed(caching, options), cache_of_client, coalescer, caching)
+
+
+def _observed(caller: Caller, options: Options) -> Caller:
+    return caller if options.on_event is None else ObservingCaller(caller, options.on_event)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
 from zenovay_async._session.flight import Aborted, Caller, CarryOut, Flight
+from zenovay_async._session.observing import note_cache, observe_refresh
 from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from zenovay_async._protocol.call import Call
     from zenovay_async._protocol.response import Response
     from zenovay_async._session.session import Session
+    from zenovay_async.events import OnEvent
 
 T = TypeVar("T")
 
@@ -38,12 +40,21 @@ class Coalescer:
         budget: The budget of the key, beside which the calls in flight are kept: all clients of the key share them.
         kind: What else two calls must have in common, such as the options of their clients.
         counters: Counts the calls that join.
+        on_event: Called with the events of refreshes.
         enabled: Whether calls join others.
     """
 
     def __init__(
-        self, session: Session, budget: Budget, kind: Hashable, counters: Counters, *, enabled: bool = True
+        self,
+        session: Session,
+        budget: Budget,
+        kind: Hashable,
+        counters: Counters,
+        on_event: OnEvent | None = None,
+        *,
+        enabled: bool = True,
     ) -> None:
+        self._on_event = on_event
         self._session = session
         self._budget = budget
         self._kind = _kinds.setdefault(kind, len(_kinds))
@@ -81,6 +92,7 @@ class Coalescer:
                 if not has_joined:
                     has_joined = True
                     self._counters.joined += 1
+                    note_cache("joined")
                 _logger.debug("%s: joined an equal call in flight", call)
             else:
                 flight = Flight(session.begin(call, timeout), self, self._budget, key)
@@ -127,7 +139,10 @@ class Coalescer:
         context.run(SCOPE.set, BackgroundScope(Background()))
         state = context.run(self._session.begin, call)
         flight = Flight(state, self, self._budget, key, is_refresh=True)
-        flight.start(carry_out or self._session.run, context)
+        carry_out = carry_out or self._session.run
+        if self._on_event is not None:
+            carry_out = observe_refresh(carry_out, self._on_event)
+        flight.start(carry_out, context)
         self._refreshes.add(flight.task)
         flight.task.add_done_callback(self._refreshes.discard)
         return flight.task

@@ -20,9 +20,10 @@ from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
 from zenovay_async._protocol.text import one_line
 from zenovay_async._session.connection_pool import as_headers, url_builder
+from zenovay_async._session.observing import OBSERVATION
 from zenovay_async._session.retry import RetryPolicy
 from zenovay_async._session.state import CallState
-from zenovay_async.events import OnEvent, is_listener
+from zenovay_async.events import OnEvent, Telemetry
 from zenovay_async.exceptions import (
     APITimeoutError,
     ConfigurationError,
@@ -34,11 +35,14 @@ from zenovay_async.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from multidict import CIMultiDict
+
     from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
     from zenovay_async._session.connection_pool import ConnectionPool
     from zenovay_async._session.drift import DriftReporter
+    from zenovay_async._session.observing import Observation
     from zenovay_async._session.transport import Transport
 
 T = TypeVar("T")
@@ -55,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         attempt_timeout: Seconds for one attempt, from connecting to the last byte; ``None`` for no bound.
         max_attempts: Requests that a call may send, the first included; attempts that make no connection do not count.
         on_event: Called with each event; see ``zenovay_async.events``.
+        telemetry: What the headers of each request are asked for; its listener is part of ``on_event``.
         strict: Accept nothing but the documented schema, for tests.
     """
 
@@ -62,6 +67,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: float | None
     max_attempts: int
     on_event: OnEvent | None
+    telemetry: Telemetry | None = None
     strict: bool
 
     def __post_init__(self) -> None:
@@ -69,8 +75,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         check_timeout("attempt_timeout", self.attempt_timeout)
         require_int("max_attempts", self.max_attempts)
         require_bool("strict", self.strict)
-        if self.on_event is not None and not is_listener(self.on_event):
-            raise ConfigurationError(f"on_event={self.on_event!r}: expected a plain function of one event, or None")
 
 
 class Session:
@@ -95,6 +99,7 @@ class Session:
         self._budget = budget
         self._options = options
         self._drift = drift
+        self._is_observed = options.on_event is not None
         self._retry = RetryPolicy(options.max_attempts, budget, options.on_event, transport.sleep)
         name, secret = auth.header
         self._headers = as_headers({name: secret})
@@ -187,12 +192,17 @@ class Session:
             now, trip = state.loop.time(), self._budget.round_trip
             if state.deadline is not None and state.deadline - now < trip.fastest and trip.is_too_late(now):
                 self._end_late(state, permit, pool)
+            observation: Observation | None = None
             try:
                 state.begin_attempt(now)
+                headers = self._headers if call.body is None else self._headers_with_body
+                if self._is_observed and (observation := OBSERVATION.get()) is not None:
+                    observation.start_attempt(state, url)
+                    headers = self._with_telemetry(headers)
                 raw = await pool.send(
                     endpoint.method,
                     url,
-                    self._headers if call.body is None else self._headers_with_body,
+                    headers,
                     call.body,
                     attempt_timeout=self._options.attempt_timeout,
                     bounds=state,
@@ -204,9 +214,10 @@ class Session:
                 result = parse_response(call, raw, date, strict=self._options.strict, find_drift=find_drift)
             except BaseException as error:
                 self._settle_failure(state, permit, raw, error)
+                self._end_attempt(state, raw, error, observation)
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
-            ended_at = state.loop.time()
+            ended_at = self._end_attempt(state, raw, None, observation)
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
             if state.scope is not None:
@@ -225,7 +236,33 @@ class Session:
             timestamp=result.timestamp,
             attempts=state.attempts,
             waits=state.waits,
+            history=state.history,
         )
+
+    def _with_telemetry(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
+        """Headers of a request, with those of the telemetry that are not the client's own."""
+        telemetry = self._options.telemetry
+        more = {} if telemetry is None else telemetry.headers()
+        return headers if not more else as_headers({**more, **headers})
+
+    def _end_attempt(
+        self,
+        state: CallState[T],
+        raw: RawResponse | None,
+        error: BaseException | None,
+        observation: Observation | None,
+    ) -> float:
+        """Record and emit how an attempt ended; returns when that was."""
+        ended_at = state.loop.time()
+        status, request_id = None, None
+        if raw is not None:
+            status, request_id = raw.status, raw.headers.get("x-request-id")
+            if request_id is not None:
+                request_id = self._auth.redact_text(one_line(request_id))
+        attempt = state.end_attempt(ended_at, status, error, request_id)
+        if observation is not None:
+            observation.end_attempt(attempt, error, self._budget)
+        return ended_at
 
     def _end_late(self, state: CallState[T], permit: BudgetPermit, pool: ConnectionPool) -> NoReturn:
         """Return what was acquired for a request that has no time to come back, and raise its error."""
@@ -285,7 +322,8 @@ class Session:
                 try:
                     await state.let_batch_stop()
                     state.check_deadline()
-                    pool = await self._transport.acquire_slot(None if state.is_patient else state.deadline)
+                    with state.waiting("connection"):
+                        pool = await self._transport.acquire_slot(None if state.is_patient else state.deadline)
                 except BaseException as error:
                     permit.refund()
                     if isinstance(error, APITimeoutError) and state.extensions > extensions:
@@ -341,13 +379,15 @@ class Session:
         if state.observer is not None:
             state.observer.on_acquire()
         try:
-            return await budget.acquire(
-                endpoint.cost,
-                max_wait=state.max_wait(),
-                background=state.background,
-                states_usage=endpoint.usage_of is not None,
-                patience=state.patience(single=self._retry.is_single),
-            )
+            with state.waiting("rate_limit"):
+                return await budget.acquire(
+                    endpoint.cost,
+                    max_wait=state.max_wait(),
+                    background=state.background,
+                    states_usage=endpoint.usage_of is not None,
+                    patience=state.patience(single=self._retry.is_single),
+                    on_outage=state.record_outage,
+                )
         finally:
             state.is_acquiring = False
             if state.scope is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zenovay_async._limits.event_loop import no_running_loop
@@ -18,14 +19,18 @@ from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,
     ServerError,
+    ZenovayError,
     is_fatal_itself,
 )
+from zenovay_async.history import Attempt, Wait
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.call import Call
     from zenovay_async._session.background import Background
-    from zenovay_async.exceptions import ZenovayError
+    from zenovay_async.history import WaitReason
     from zenovay_async.rate_limits import OutcomeKind
 
 T = TypeVar("T")
@@ -41,6 +46,10 @@ _CONNECT_MARGIN = 0.15
 _STOPPING = 4
 # Share of a call's timeout: so much of it is said to have passed before the request was sent.
 _NOTICEABLE = 0.05
+# Seconds. What is shorter is no wait, but the work between two steps.
+_MIN_WAIT = 0.001
+# Attempts that are kept of a call, half of them the first ones: one of a batch may wait for a server for hours.
+_MAX_HISTORY = 100
 
 
 class Observer(Protocol):
@@ -88,7 +97,11 @@ class CallState(Bounds, Generic[T]):
         is_shared: Whether several callers may wait for it, each of whom records what it gets.
         scope: The batch that the call belongs to; ``None`` for none.
         observer: Who has to know of its waits, as others joined it; ``None`` for nobody.
+        started_at: When the call began, in the time of the loop.
         waits: Seconds waited before each attempt after the first.
+        pending_waits: What it waited for since the last attempt.
+        attempt_waits: What it waited for before the last attempt.
+        history: The attempts that ended.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
         gave_up: Whether the call ended while it waited for an attempt.
@@ -103,6 +116,9 @@ class CallState(Bounds, Generic[T]):
     uncounted = 0
     discounted = 0
     waits: tuple[float, ...] = ()
+    pending_waits: tuple[Wait, ...] = ()
+    attempt_waits: tuple[Wait, ...] = ()
+    history: tuple[Attempt, ...] = ()
     last_error: ZenovayError | None = None
     excess_wait: float | None = None
     gave_up = False
@@ -129,7 +145,8 @@ class CallState(Bounds, Generic[T]):
             self.loop = asyncio.get_running_loop()
         except RuntimeError:
             raise no_running_loop() from None
-        self.deadline = None if timeout is None else self.loop.time() + timeout
+        self.started_at = now = self.loop.time()
+        self.deadline = None if timeout is None else now + timeout
         # As current_scope() does.
         scope = SCOPE.get()
         self.scope = None if scope is None or scope.ended else scope
@@ -241,9 +258,67 @@ class CallState(Bounds, Generic[T]):
     def begin_attempt(self, now: float) -> None:
         """Count an attempt, and record the wait before it."""
         if self.attempts:
-            self.waits += (now - self._failed_at,)
+            waited = now - self._failed_at
+            self.waits += (waited,)
+            backoff = waited - self._waited
+            if backoff >= _MIN_WAIT:
+                self.pending_waits = (Wait("backoff", backoff), *self.pending_waits)
+        if self.pending_waits or self.attempt_waits:
+            self.attempt_waits, self.pending_waits = self.pending_waits, ()
         self.began_at = now
         self.attempts += 1
+
+    @contextmanager
+    def waiting(self, reason: WaitReason) -> Iterator[None]:
+        """Record what the call waits for within the block, less what was recorded in it."""
+        began, recorded = self.loop.time(), self._waited
+        try:
+            yield
+        finally:
+            self._record_wait(reason, self.loop.time() - began - (self._waited - recorded))
+
+    def record_outage(self, seconds: float) -> None:
+        """Record that the call waited for a server that is away."""
+        self._record_wait("outage", seconds)
+
+    def _record_wait(self, reason: WaitReason, seconds: float) -> None:
+        if seconds < _MIN_WAIT:
+            return
+        waits = self.pending_waits
+        if waits and waits[-1].reason == reason:
+            waits, seconds = waits[:-1], waits[-1].seconds + seconds
+        self.pending_waits = (*waits, Wait(reason, seconds))
+
+    @property
+    def _waited(self) -> float:
+        return sum(wait.seconds for wait in self.pending_waits)
+
+    def end_attempt(
+        self, ended_at: float, status: int | None, error: BaseException | None, request_id: str | None
+    ) -> Attempt:
+        """Record the end of an attempt.
+
+        Args:
+            ended_at: When it ended, in the time of the loop.
+            status: HTTP status; ``None`` if no response came.
+            error: Its error, redacted; ``None`` if it succeeded.
+            request_id: The server's ID of the request, redacted; ``None`` if it sent none.
+        """
+        attempt = Attempt(
+            number=self.attempts,
+            started=self.began_at - self.started_at,
+            seconds=ended_at - self.began_at,
+            waits=self.attempt_waits,
+            status=status,
+            error=None if error is None else type(error).__name__,
+            message=error.message if isinstance(error, ZenovayError) else "",
+            request_id=request_id,
+        )
+        history = self.history
+        if len(history) >= _MAX_HISTORY:
+            history = history[: _MAX_HISTORY // 2] + history[_MAX_HISTORY // 2 + 1 :]
+        self.history = (*history, attempt)
+        return attempt
 
     async def let_batch_stop(self) -> None:
         """Let the batch of the call stop first, if it is about to, as another one of its calls failed just now."""
@@ -383,6 +458,9 @@ class CallState(Bounds, Generic[T]):
         error.call = str(self.call)
         error.attempts = self.attempts
         error.waits = self.waits
+        error.history, error.last_waits = self.history, self.pending_waits
+        if len(self.history) > 1:
+            error.add_note(error.explain())
         if self.scope is not None:
             self.scope.background.has_failed |= is_fatal_itself(error)
             if not self.is_shared:
@@ -416,6 +494,7 @@ class CallState(Bounds, Generic[T]):
         elif self.attempt is not None:
             error = APITimeoutError("No complete response within timeout")
             twin._name_timeout(error)  # noqa: SLF001 - of the same class
+            twin.end_attempt(self.loop.time(), None, error, None)
         elif error is None:
             error = APITimeoutError("The deadline passed before the request was sent")
             error.sent = False

@@ -1,0 +1,207 @@
+"""What listeners learn of each call: a Caller around the others, which is there only if somebody listens.
+
+The events of an attempt are emitted where the request is sent, in the context of the call: a flight that several calls
+join runs in a copy of its first caller's.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zenovay_async._limits.event_loop import running_loop
+from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
+from zenovay_async._session.background import current_scope
+from zenovay_async.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, EndOutcome, emit
+from zenovay_async.exceptions import ZenovayError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextvars import Token
+
+    from yarl import URL
+
+    from zenovay_async._limits.budget import Budget
+    from zenovay_async._protocol.call import Call, Caller
+    from zenovay_async._protocol.response import Response
+    from zenovay_async._session.state import CallState
+    from zenovay_async.events import CacheResult, OnEvent
+    from zenovay_async.history import Attempt
+
+T = TypeVar("T")
+
+_ids = count(1)
+
+
+class Observation:
+    """One call as listeners learn of it.
+
+    Args:
+        on_event: Called with each event.
+        call: The call.
+        is_refresh: Whether it refreshes a response of the cache.
+
+    Attributes:
+        cache: Where its response came from; ``None`` for a request of its own without a cache.
+    """
+
+    __slots__ = ("_call", "_history", "_loop", "_names", "_on_event", "_started_at", "cache")
+
+    def __init__(self, on_event: OnEvent, call: Call[Any], *, is_refresh: bool = False) -> None:
+        endpoint = call.endpoint
+        self._on_event = on_event
+        self._call = call
+        self._names: dict[str, Any] = {
+            "call_id": next(_ids),
+            "operation": endpoint.operation,
+            "method": endpoint.method,
+            "template": call.template,
+        }
+        self._history: tuple[Attempt, ...] = ()
+        self._loop = running_loop()
+        self._started_at = self._loop.time()
+        self.cache: CacheResult | None = None
+        emit(
+            on_event,
+            CallStarted(
+                **self._names,
+                call=str(call),
+                cost=endpoint.cost,
+                background=is_refresh or current_scope() is not None,
+                refresh=is_refresh,
+            ),
+        )
+
+    def start_attempt(self, state: CallState[Any], url: URL) -> None:
+        """Emit that a request is about to be sent."""
+        emit(
+            self._on_event,
+            AttemptStarted(
+                **self._names,
+                number=state.attempts,
+                waits=state.attempt_waits,
+                url=str(url),
+                server_address=url.host or "",
+                server_port=url.port or 0,
+            ),
+        )
+
+    def end_attempt(self, attempt: Attempt, error: BaseException | None, budget: Budget) -> None:
+        """Emit how an attempt ended, and keep it in case the call is canceled."""
+        self._history = (*self._history, attempt)
+        rate_limit = budget.rate_limit()
+        emit(
+            self._on_event,
+            AttemptEnded(
+                **self._names,
+                number=attempt.number,
+                outcome=_outcome(error),
+                seconds=attempt.seconds,
+                status=attempt.status,
+                error=error if isinstance(error, ZenovayError) else None,
+                request_id=attempt.request_id,
+                rate_limit_remaining=None if rate_limit is None else rate_limit.remaining,
+                quota_remaining=budget.quota().remaining,
+            ),
+        )
+
+    def end(self, response: Response[Any] | None, error: BaseException | None = None) -> None:
+        """Emit how the call ended.
+
+        Args:
+            response: Its response; ``None`` if it failed or was canceled.
+            error: What it raised.
+        """
+        if self.cache == "miss" and response is not None and response.from_cache:
+            # Another process requested it.
+            self.cache = "hit"
+        known: Response[Any] | ZenovayError | None = response
+        if isinstance(error, ZenovayError):
+            known = error
+        emit(
+            self._on_event,
+            CallEnded(
+                **self._names,
+                call=str(self._call),
+                outcome=_outcome(error),
+                seconds=self._loop.time() - self._started_at,
+                status=None if known is None else known.status,
+                error=error if isinstance(error, ZenovayError) else None,
+                request_id=None if known is None else known.request_id,
+                cost=self._call.endpoint.cost,
+                cache=self.cache,
+                history=self._history if known is None else known.history,
+                waits=known.last_waits if isinstance(known, ZenovayError) else (),
+            ),
+        )
+
+
+OBSERVATION: ContextVar[Observation | None] = ContextVar("zenovay_observation", default=None)
+"""The call that is carried out in this context; ``None`` if nobody listens."""
+
+
+def note_cache(result: CacheResult) -> None:
+    """Note where the response of the call in this context comes from."""
+    observation = OBSERVATION.get()
+    if observation is not None:
+        observation.cache = result
+
+
+class ObservingCaller:
+    """Carries out calls by another Caller, and emits their beginning and end.
+
+    Args:
+        caller: Carries them out.
+        on_event: Called with each event.
+    """
+
+    def __init__(self, caller: Caller, on_event: OnEvent) -> None:
+        self._caller = caller
+        self._on_event = on_event
+
+    async def send(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> Response[T]:
+        """Carry out a call; as ``Session.send``."""
+        observation = Observation(self._on_event, call)
+        token = OBSERVATION.set(observation)
+        try:
+            response = await self._caller.send(call, timeout)
+        except BaseException as error:
+            observation.end(None, error)
+            raise
+        finally:
+            _reset(token)
+        observation.end(response)
+        return response
+
+
+def observe_refresh(
+    carry_out: Callable[[CallState[Any]], Awaitable[Response[Any]]], on_event: OnEvent
+) -> Callable[[CallState[Any]], Awaitable[Response[Any]]]:
+    """Let what carries out a refresh emit its beginning and end; it runs in a context of its own."""
+
+    async def carry_out_observed(state: CallState[Any]) -> Response[Any]:
+        observation = Observation(on_event, state.call, is_refresh=True)
+        OBSERVATION.set(observation)
+        try:
+            response = await carry_out(state)
+        except BaseException as error:
+            observation.end(None, error)
+            raise
+        observation.end(response)
+        return response
+
+    return carry_out_observed
+
+
+def _outcome(error: BaseException | None) -> EndOutcome:
+    if error is None:
+        return "succeeded"
+    return "failed" if isinstance(error, Exception) else "canceled"
+
+
+def _reset(token: Token[Observation | None]) -> None:
+    # The garbage collector ends a coroutine of a loop that was closed, in a context of its own.
+    with suppress(ValueError):
+        OBSERVATION.reset(token)
