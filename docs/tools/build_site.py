@@ -55,7 +55,10 @@ def markdown_of(path: str) -> str:
     """The Markdown of a page on its own: with what it includes, and docstrings in place of their directives."""
     text = (DOCS / path).read_text(encoding="utf-8")
     text = re.sub(r'^--8<-- "(.+)"$', lambda m: (ROOT / m[1]).read_text(encoding="utf-8"), text, flags=re.MULTILINE)
-    return re.sub(r"^::: (\S+)\n((?:    .*\n)*)", lambda m: _documented(m[1]), text + "\n", flags=re.MULTILINE).strip() + "\n"
+    return (
+        re.sub(r"^::: (\S+)\n((?:    .*\n)*)", lambda m: _documented(m[1]), text + "\n", flags=re.MULTILINE).strip()
+        + "\n"
+    )
 
 
 def _documented(path: str) -> str:
@@ -73,7 +76,11 @@ def _documented(path: str) -> str:
 def _members(cls: type) -> dict[str, Any]:
     """What a class has by itself, and from bases that are no public names."""
     public = importlib.import_module("zenovay_async").__all__
-    own = [base for base in cls.__mro__ if base is cls or (base.__module__.startswith("zenovay") and base.__name__ not in public)]
+    own = [
+        base
+        for base in cls.__mro__
+        if base is cls or (base.__module__.startswith("zenovay") and base.__name__ not in public)
+    ]
     return {name: value for base in reversed(own) for name, value in vars(base).items()}
 
 
@@ -95,7 +102,9 @@ def _signature(function: Any) -> inspect.Signature:
         for parameter in signature.parameters.values()
     ]
     returned = signature.return_annotation
-    return signature.replace(parameters=parameters, return_annotation=returned if returned is empty else _Source(returned))
+    return signature.replace(
+        parameters=parameters, return_annotation=returned if returned is empty else _Source(returned)
+    )
 
 
 def _docstring(name: str, value: Any) -> list[str]:
@@ -206,7 +215,7 @@ def without_code(text: str) -> str:
 
 def main() -> int:
     """Build the site and check it."""
-    built = subprocess.run([sys.executable, "-m", "zensical", "build", "--clean", "--strict"], cwd=ROOT, check=False)  # noqa: S603
+    built = subprocess.run([sys.executable, "-m", "zensical", "build", "--clean", "--strict"], cwd=ROOT, check=False)
     if built.returncode:
         return built.returncode
     write_markdown(SITE)

@@ -29,7 +29,6 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pytest
 import trustme
 import yaml
 from cli_helpers import Terminal
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    import pytest
     from blocks import Block
 
 COLUMNS = 100
@@ -167,7 +167,9 @@ class Machine:
             (self.folder / name).write_text(text, encoding="utf-8")
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.folder / "company-ca.pem"))
-        authority.issue_cert("app.example").private_key_and_cert_chain_pem.write_to_path(str(self.folder / "client.pem"))
+        authority.issue_cert("app.example").private_key_and_cert_chain_pem.write_to_path(
+            str(self.folder / "client.pem")
+        )
 
     def run(self, block: Block) -> None:
         """Run a block, or parse it."""

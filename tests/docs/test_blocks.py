@@ -45,7 +45,9 @@ def test_every_reason_to_skip_is_that_of_one_block() -> None:
 
 
 def test_blocks_are_found_with_their_lines() -> None:
-    page = 'Text\n\n```console\n$ ls\n```\n\n```text title="x"\na\n```\n\n1. In a list\n\n   ```python\n   x = 1\n   ```\n'
+    page = (
+        'Text\n\n```console\n$ ls\n```\n\n```text title="x"\na\n```\n\n1. In a list\n\n   ```python\n   x = 1\n   ```\n'
+    )
     console, text, python = find_blocks("p.md", page)
     assert (console.line, console.language, console.is_next) == (4, "console", False)
     assert (text.title, text.is_next) == ("x", True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from blocks import PAGES, name_of
-from helpers import ROOT
 from build_site import nav_pages, without_code
+from helpers import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,4 +54,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_nav_has_every_page_once() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     listed = [page.path for page in nav_pages(config["nav"])]
-    assert sorted(listed) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
+    assert sorted(listed) == sorted(
+        path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")
+    )
