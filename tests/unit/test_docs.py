@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import AsyncMock, create_autospec
 
 import pytest
@@ -12,13 +12,15 @@ from helpers import ROOT
 
 from zenovay_async import ConfigurationError, Event, Zenovay, ZenovayError, events
 
-EVENTS = [event.__name__ for event in Event.__subclasses__() if event.__module__ == events.__name__]
+T = TypeVar("T")
 
 
-def subclasses(cls: type[ZenovayError]) -> list[type[ZenovayError]]:
+def subclasses(cls: type[T]) -> list[type[T]]:
     return [found for sub in cls.__subclasses__() for found in (sub, *subclasses(sub))]
 
 
+# A base, such as that of the events of a call, is not emitted.
+EVENTS = [cls.__name__ for cls in subclasses(Event) if cls.__module__ == events.__name__ and not cls.__subclasses__()]
 ERRORS = [cls.__name__ for cls in subclasses(ZenovayError) if cls.__module__ == ZenovayError.__module__]
 
 
