@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import AsyncMock, create_autospec
 
 import pytest
 from endpoints import ENDPOINTS, Endpoint
 from helpers import ROOT
 
-from zenovay_async import ConfigurationError, Event, Zenovay, ZenovayError, events
+from zenovay_async import CallEvent, ConfigurationError, Event, Zenovay, ZenovayError, events
 
-T = TypeVar("T")
+KINDS = [*Event.__subclasses__(), *CallEvent.__subclasses__()]
+EVENTS = [event.__name__ for event in KINDS if event.__module__ == events.__name__ and event is not CallEvent]
 
 
-def subclasses(cls: type[T]) -> list[type[T]]:
+def subclasses(cls: type[ZenovayError]) -> list[type[ZenovayError]]:
     return [found for sub in cls.__subclasses__() for found in (sub, *subclasses(sub))]
 
 
-# A base, such as that of the events of a call, is not emitted.
-EVENTS = [cls.__name__ for cls in subclasses(Event) if cls.__module__ == events.__name__ and not cls.__subclasses__()]
 ERRORS = [cls.__name__ for cls in subclasses(ZenovayError) if cls.__module__ == ZenovayError.__module__]
 
 
