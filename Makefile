@@ -9,7 +9,7 @@ space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve build bench bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve pictures build bench bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ types: $(VENV)/.tox ## Check types with mypy and pyright.
 
 docs: $(VENV)/.tox ## Build the documentation into site/, check its links, run every block of it.
 	@$(BIN)/tox run -e docs
+
+pictures: $(VENV)/.dev ## Draw the pictures of the terminal in docs/assets/ anew.
+	@$(BIN)/python docs/tools/pictures.py
 
 docs-serve: $(VENV)/.dev ## Serve the documentation, rebuilt on each change.
 	@$(BIN)/zensical serve

@@ -35,10 +35,11 @@ class NavPage(NamedTuple):
     path: str
 
 
-def nav_pages(entries: list[Any], group: str = "") -> Iterator[NavPage]:
+def nav_pages(entries: list[str | dict[str, Any]], group: str = "") -> Iterator[NavPage]:
     """The pages of the nav of ``mkdocs.yml``, in order; those of a group within a group are of the outer one."""
     for entry in entries:
-        for title, value in entry.items() if isinstance(entry, dict) else [("", entry)]:
+        titled: dict[str, Any] = entry if isinstance(entry, dict) else {"": entry}
+        for title, value in titled.items():
             if isinstance(value, str):
                 yield NavPage(group, value)
             else:

@@ -40,7 +40,7 @@ from zenovay_async.cli import main
 from zenovay_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
 
     import pytest
@@ -53,6 +53,7 @@ MODULE = "page_of_the_documentation"
 
 OPTIONAL = {
     **dict.fromkeys(("duckdb", "pandas", "polars", "pyarrow"), "pip install --group frames"),
+    "requests": "pip install --group test",
     **dict.fromkeys(("airflow", "celery"), "a scheduler, too large to install for a block"),
 }
 """Packages whose blocks are passed over where they are not installed, and what to do about it."""
@@ -280,7 +281,7 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Machine]:
     """A machine whose working directory is a folder."""
     with Sandbox(websites=3, now=NOW) as sandbox, asyncio.Runner() as runner:
         monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
