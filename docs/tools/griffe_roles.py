@@ -11,6 +11,7 @@ from typing import Any
 import griffe
 
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`(?P<name>[^`]+)`")
+_RETURNS = re.compile(r"(^Returns:\n +)", re.MULTILINE)
 _MADE_BY_THE_CLIENT = {
     "zenovay_async._batch.table.BatchTable",
     "zenovay_async._session.client_cache.ClientCache",
@@ -27,6 +28,11 @@ class Roles(griffe.Extension):
         """Change the docstring of an object, before it is parsed."""
         if obj.docstring is not None:
             obj.docstring.value = _ROLE.sub(lambda role: link(obj, role["name"]), obj.docstring.value)
+
+    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+        """Name the type of what is returned, as the text up to a colon is taken for it otherwise."""
+        if func.docstring is not None and func.returns is not None:
+            func.docstring.value = _RETURNS.sub(rf"\1{func.returns}: ", func.docstring.value)
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Hide the constructor of classes that the client makes."""
