@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DOCS, SITE = ROOT / "docs", ROOT / "site"
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`([^`]+)`")
-_ROLE_IN_HTML = re.compile(r":(?:attr|class|data|exc|func|meth|mod):")
+_ROLE_IN_HTML = re.compile(r":(?:attr|class|data|exc|func|meth|mod):|::(?=</p>)")
 
 
 class NavPage(NamedTuple):

@@ -6,11 +6,13 @@ Editors show ``:class:`Batch```; a page links to it.
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any
 
 import griffe
 
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`(?P<name>[^`]+)`")
+_LITERAL = re.compile(r"::\n\n(?P<code>(?:    .*\n|\n)+)")
 _RETURNS = re.compile(r"(^Returns:\n +)", re.MULTILINE)
 _MADE_BY_THE_CLIENT = {
     "zenovay_async._batch.table.BatchTable",
@@ -27,7 +29,8 @@ class Roles(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of an object, before it is parsed."""
         if obj.docstring is not None:
-            obj.docstring.value = _ROLE.sub(lambda role: link(obj, role["name"]), obj.docstring.value)
+            text = _ROLE.sub(lambda role: link(obj, role["name"]), obj.docstring.value)
+            obj.docstring.value = _LITERAL.sub(fenced, text)
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
         """Name the type of what is returned, as the text up to a colon is taken for it otherwise."""
@@ -38,6 +41,11 @@ class Roles(griffe.Extension):
         """Hide the constructor of classes that the client makes."""
         if cls.path in _MADE_BY_THE_CLIENT:
             cls.members.pop("__init__", None)
+
+
+def fenced(literal: re.Match[str]) -> str:
+    """A block of code as Markdown has it, with its language."""
+    return f":\n\n```python\n{textwrap.dedent(literal['code']).strip()}\n```\n\n"
 
 
 def link(obj: griffe.Object, name: str) -> str:
