@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -90,7 +91,8 @@ _VARYING = [
     (r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d:\d\d|Z)?)?", "DATE"),
     (r"zv_\S+", "KEY"),
     (r"in \d+ days?", "in N days"),
-    (r"in [\d,]+\.\d s, [\d,]+/(?:s|min)", "in S s, N/s"),
+    (r"\b[\d,]+(?:\.\d+)? (?:s|ms)\b", "N s"),
+    (r"\b[\d,]+/(?:s|min)\b", "N/s"),
     (r" +", " "),
 ]
 """What differs from run to run, and how wide it makes columns."""
@@ -236,24 +238,27 @@ class Machine:
             if missing:
                 self.passed_over.append(f"{block} needs {missing[0]}")
                 continue
-            code, printed = self._execute(command.text)
-            self._printed = printed
-            found = "\n".join([f"{block.page}:{command.line}: $ {command.text}", *printed[:20]])
+            code, out, errors = self._execute(command.text)
+            self._printed = out
+            found = "\n".join([f"{block.page}:{command.line}: $ {command.text}", *out[:20], *errors[:20]])
             if command.output:
-                assert shows(command.output, printed), f"the page does not show what is printed: {found}"
+                # A terminal has both, but a page about one of them need not show the other.
+                is_shown = any(shows(command.output, printed) for printed in (out, errors, out + errors))
+                assert is_shown, f"the page does not show what is printed: {found}"
             else:
                 assert code == 0, f"exit code {code}: {found}"
 
-    def _execute(self, command: str) -> tuple[int, list[str]]:
+    def _execute(self, command: str) -> tuple[int, list[str], list[str]]:
+        """Run a command; returns its exit code, and the lines of standard output and of stderr."""
         command = re.sub(r"\bID\b", self.sandbox.website_ids[0], command)
         words = shlex.split(command, comments=True)
         if not words:
-            return 0, []
+            return 0, [], []
         if words[0] == "zenovay-async" and not re.search(r"[|<>$;&]", command):
             return self._main(words[1:])
         return self._shell(command)
 
-    def _main(self, arguments: list[str]) -> tuple[int, list[str]]:
+    def _main(self, arguments: list[str]) -> tuple[int, list[str], list[str]]:
         printed = Terminal()
         with (
             self._monkeypatch.context() as patch,
@@ -264,30 +269,43 @@ class Machine:
             patch.setenv("NO_COLOR", "1")
             patch.setattr("zenovay_async.sandbox.Sandbox", partial(Sandbox, now=NOW))
             code = main(arguments)
-        return code, (printed.getvalue() or errors.getvalue()).splitlines()
+        return code, printed.getvalue().splitlines(), errors.getvalue().splitlines()
 
-    def _shell(self, command: str) -> tuple[int, list[str]]:
+    def _shell(self, command: str) -> tuple[int, list[str], list[str]]:
         script = f'zenovay-async() {{ "{sys.executable}" -m zenovay_async "$@"; }}; set -o pipefail; {command}'
         ended = subprocess.run(  # noqa: S603 - our own page
             ["bash", "-c", script],  # noqa: S607 - the one of the machine
             cwd=self.folder,
             env={**os.environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             text=True,
             check=False,
         )
-        return ended.returncode, ended.stdout.splitlines()
+        return ended.returncode, ended.stdout.splitlines(), ended.stderr.splitlines()
 
 
 @contextlib.contextmanager
 def machine_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Machine]:
     """A machine whose working directory is a folder."""
-    with Sandbox(websites=3, now=NOW) as sandbox, asyncio.Runner() as runner:
+    with _logging_as_before(), Sandbox(websites=3, now=NOW) as sandbox, asyncio.Runner() as runner:
         monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
         monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
         monkeypatch.chdir(folder)
         yield Machine(sandbox, folder, runner, monkeypatch)
+
+
+@contextlib.contextmanager
+def _logging_as_before() -> Generator[None]:
+    """Undo what blocks set up for the whole process."""
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in ("zenovay_async", MODULE))]
+    before = [(logger, logger.level, [*logger.handlers], logger.propagate) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, level, handlers, propagate in before:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+            logger.propagate = propagate
 
 
 async def _await(code: Any, names: dict[str, Any]) -> None:

@@ -30,7 +30,8 @@ def test_every_fence_is_a_block_with_a_language() -> None:
     for page in PAGES:
         fences = sum(line.lstrip().startswith("```") for line in page.read_text(encoding="utf-8").splitlines())
         assert fences == 2 * len(blocks_of(page)), f"{name_of(page)}: a fence is not closed"
-    assert not [str(block) for block in BLOCKS if not block.language]
+    bare = [str(block) for block in BLOCKS if not block.language]
+    assert not bare, f"a fence without a language, such as ```text or ```python: {', '.join(bare)}"
 
 
 def test_a_test_that_runs_blocks_names_their_page() -> None:
@@ -65,6 +66,7 @@ def test_commands_have_the_output_beneath_them() -> None:
     ("shown", "printed", "is_shown"),
     [
         (["a  1"], ["a    1"], True),
+        (["200 in 0.4 s, 12/s"], ["200 in 17 ms, 1,400/s"], True),
         (["2026-01-01 10:00 x"], ["2025-02-02 11:11 x"], True),
         (["a", "..."], ["a", "b", "c"], True),
         (["a", "...", "c"], ["a", "c"], True),
