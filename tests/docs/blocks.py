@@ -85,6 +85,7 @@ GUIDES = [
     Guide("docs/nightly.md", "sh", "tests/cli/test_nightly_guide.py"),
     Guide("docs/nightly.md", "console", "tests/cli/test_nightly_guide.py"),
     Guide("docs/nightly.md", "python", "tests/cli/test_nightly_guide.py"),
+    Guide("docs/observability.md", "python", "tests/http/test_observability_guide.py"),
     Guide("docs/testing.md", "python", "tests/testing/test_testing_guide.py"),
 ]
 
@@ -116,4 +117,11 @@ def reason_to_skip(block: Block) -> str | None:
 
 def blocks_to_run(page: Path) -> list[Block]:
     """The blocks of a page that the machinery of this folder runs."""
-    return [block for block in blocks_of(page) if guide_of(block) is None and reason_to_skip(block) is None]
+    blocks = blocks_of(page)
+    is_run = [guide_of(block) is None and reason_to_skip(block) is None for block in blocks]
+    # What a block prints that another test runs, that test compares.
+    return [
+        block._replace(is_next=block.is_next and is_run[number - 1])
+        for number, block in enumerate(blocks)
+        if is_run[number]
+    ]
