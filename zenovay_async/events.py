@@ -5,7 +5,8 @@ it must be quick and must not block. An exception that it raises is logged and d
 
 The events of a call have its ``call_id``: a :class:`CallStarted`, for each attempt an :class:`AttemptStarted` and an
 :class:`AttemptEnded`, and a :class:`CallEnded`. Those of an attempt are emitted where the request is sent: calls that
-share one request, or need none, have none of their own.
+share one request, or need none, have none of their own. A request that others joined goes on when the call that began
+it has ended, if that one had less time.
 """
 
 from __future__ import annotations
@@ -298,6 +299,24 @@ class SchemaDrift(Event, frozen=True, kw_only=True):
     call: str
     path: str
     problem: str
+
+
+class EndpointDeprecated(Event, frozen=True, kw_only=True):
+    """The headers of a response, or of an error, announce the end of its endpoint; emitted once per client.
+
+    Attributes:
+        operation: Name of the operation, such as ``heatmaps.pages``.
+        call: Method and path of the call.
+        deprecated_at: From when on it is deprecated, in UTC, maybe in the future; ``None`` if that is not stated.
+        sunset_at: When it ends, in UTC; ``None`` if that is not stated.
+        link: URL of a page about it, else of what replaces it; ``None`` if the server names none.
+    """
+
+    operation: str
+    call: str
+    deprecated_at: datetime | None
+    sunset_at: datetime | None
+    link: str | None
 
 
 OnEvent: TypeAlias = Callable[[Event], None]
