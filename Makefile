@@ -8,8 +8,11 @@ empty :=
 space := $(empty) $(empty)
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*/bin))
 
+# Files in dist/ have the time of the commit, or outside a repository that of hatchling: two builds have the same bytes.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve pictures build bench bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve pictures build sbom bench bench-minute bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,26 +53,37 @@ docs-serve: $(VENV)/.dev ## Serve the documentation, rebuilt on each change.
 
 build: $(VENV)/.build ## Build the source distribution and the wheel into dist/, and check them.
 	@rm -rf dist
-	@$(BIN)/python -m build
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/python -m build
 	@$(BIN)/twine check --strict dist/*
 
+sbom: $(VENV)/.build ## List what the wheel in dist/ is installed with, as CycloneDX in sbom/.
+	@rm -rf sbom $(VENV)/sbom && mkdir sbom
+	@$(PYTHON) -m venv --without-pip $(VENV)/sbom
+	@$(BIN)/pip --python $(VENV)/sbom/bin/python install --quiet dist/*.whl
+	@$(BIN)/cyclonedx-py environment --output-reproducible --output-file sbom/zenovay_async.cdx.json \
+		$(VENV)/sbom/bin/python
+
 bench: $(VENV)/.dev ## Measure how well the client keeps to a rate limit (two minutes).
-	@$(BIN)/python -m tests.benchmarks.pacing
+	@$(BIN)/python -m tests.benchmarks.pacing --write
+
+bench-minute: $(VENV)/.dev ## The same at the lowest plan's minute as it is (five minutes).
+	@$(BIN)/python -m tests.benchmarks.pacing --minute --write
 
 bench-dashboard: $(VENV)/.dashboard ## Measure what a dashboard with many visitors costs, with and without a cache (eight minutes).
-	@$(BIN)/python -m tests.benchmarks.dashboard
+	@$(BIN)/python -m tests.benchmarks.dashboard --write
 
 bench-nightly: $(VENV)/.dev ## End runs over 500 websites in every way and format, and resume them (five minutes).
 	@$(BIN)/python -m tests.benchmarks.nightly
 
-bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (eight minutes).
-	@$(BIN)/python -m tests.benchmarks.real
+bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (ten minutes).
+	@$(BIN)/python -m tests.benchmarks.real --long --write
 
-bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budget of one key (twenty minutes).
-	@$(BIN)/python -m tests.benchmarks.sharing
+bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budget of one key (half an hour).
+	@$(BIN)/python -m tests.benchmarks.sharing --write
+	@$(BIN)/python -m tests.benchmarks.sharing --real-minute --write
 
 speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (six minutes).
-	@$(BIN)/python -m tests.benchmarks.speed
+	@$(BIN)/python -m tests.benchmarks.speed --write
 
 snapshot: $(VENV)/.dev ## Write the public API into tests/unit/public_api.txt.
 	@$(BIN)/python tests/unit/test_public_api.py
@@ -78,7 +92,7 @@ hooks: $(VENV)/.hooks ## Check each commit before it is made.
 	@$(BIN)/pre-commit install
 
 clean: ## Remove everything that was made here.
-	rm -rf $(VENV) .tox dist site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .tox dist sbom site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)

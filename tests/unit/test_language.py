@@ -36,7 +36,7 @@ RETIRED = {
 QUESTIONS = ("zenovay_async/resources/query.py",)
 QUESTION = re.compile(r"query|question", re.IGNORECASE)
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
 
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORDS = [(re.compile(rf"\b{old}\b".replace(" ", r"[\s#]+")), new) for old, new in RETIRED.items()]

@@ -338,6 +338,20 @@ def test_reference_names_every_public_name() -> None:
     assert not missing, f"docs/reference/ does not mention {', '.join(missing)}"
 
 
+def test_every_name_that_the_documentation_imports_is_in_the_snapshot() -> None:
+    """Those of a module beside the listed ones, such as ``zenovay_async.events``, are names of the package as well."""
+    root = REFERENCE.parent.parent
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "docs").rglob("*.py")]
+    pattern = re.compile(rf"^ *from ({PACKAGE}[.\w]*) import (?:\(([^)]*)\)|(.*))", re.MULTILINE)
+    unknown: list[str] = []
+    for page in pages:
+        for module, many, few in pattern.findall(page.read_text(encoding="utf-8")):
+            public = import_module(module if module in MODULES else PACKAGE).__all__
+            names = [name.split(" as ")[0].strip() for name in re.sub("#.*", "", many or few).split(",")]
+            unknown += [f"{page.name}: {module}.{name}" for name in names if name and name not in public]
+    assert not unknown, "\n".join(unknown)
+
+
 if __name__ == "__main__":
     SNAPSHOT.write_text(snapshot(), encoding="utf-8")
     sys.stdout.write(f"wrote {SNAPSHOT}\n")

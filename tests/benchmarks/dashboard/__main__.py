@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from pages import DASHBOARD, Blocks, add_write_option, check_complete
 from redis_server import find_server
 from sharing.processes import redis_running
 
-from .report import Report, show
+from .report import Report, page_texts, show
 from .runs import BUDGET, CACHES, COALESCING, NOTHING, SPREAD, WORKERS, Bench, Failure
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def main() -> None:
     options.add_argument("--only", action="append", choices=PARTS, metavar="PART", help="run this part; repeatable")
     options.add_argument("--quick", action="store_true", help="visitors at once alone: a minute")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+    add_write_option(options)
     given = options.parse_args()
+    if given.write and given.quick:
+        options.error("--write: the page has all rows, and --quick some of them")
     if missing := [name for name in ("fastapi", "uvicorn") if not find_spec(name)]:
         sys.exit(f"{' and '.join(missing)} not installed: pip install --group dashboard")
     began = time.monotonic()
@@ -103,6 +107,9 @@ def main() -> None:
     print(f"Took {time.monotonic() - began:.0f} s")
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    if given.write:
+        check_complete(report.skipped)
+        Blocks(DASHBOARD, "bench-dashboard").write(page_texts(report))
 
 
 if __name__ == "__main__":

@@ -55,13 +55,13 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     shares_budget: bool = False
 
 
-NOTHING = Variant(name="nothing", coalesce=False)
-BUDGET = Variant(name="a shared budget", coalesce=False, shares_budget=True)
-COALESCING = Variant(name="coalescing")
+NOTHING = Variant(name="`coalesce=False`", coalesce=False)
+BUDGET = Variant(name="the same, a shared budget", coalesce=False, shares_budget=True)
+COALESCING = Variant(name="the default, no cache")
 CACHES = (
-    Variant(name="cache in memory", keeps=True),
-    Variant(name='cache, store="machine"', keeps=True, store="machine"),
-    Variant(name='cache, store="redis://..."', keeps=True, store="redis"),
+    Variant(name="`Cache()`", keeps=True),
+    Variant(name='`Cache(store="machine")`', keeps=True, store="machine"),
+    Variant(name='`Cache(store="redis://…")`', keeps=True, store="redis"),
 )
 WORKERS = (1, 4)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from pages import BENCHMARKS, Blocks, add_write_option, check_complete, make_table
 
 from zenovay_async import Zenovay
 from zenovay_async._limits.window import WindowLimiter
@@ -116,19 +117,7 @@ async def watch_the_loop(late: list[float]) -> None:
         late.append(time.monotonic() - due)
 
 
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Results as a table in Markdown."""
-    cells = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        # The server's name is aligned to the left, all else to the right.
-        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        for line in cells
-    ]
-    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
+WORKS = {"short": SHORT, "long": LONG, "minute": MINUTE}
 RUNS = ("server", "latency", "Remaining", "calls", "results", "requests", "429s", "seconds", "ideal", "share")
 SCENES = ("server", "Remaining", "direct calls", "first window", "then", "median", "batch", "429s", "used")
 
@@ -162,22 +151,37 @@ def cells_of_scene(row: Served) -> tuple[str, ...]:
     )
 
 
+def page_texts(report: Report) -> dict[str, str]:
+    """What the page has of these results, by the names of its blocks."""
+    texts = {
+        name: make_table(RUNS, [*map(cells_of, rows)])
+        for name, work in WORKS.items()
+        if (rows := [row for row in report.runs if (row.limit, row.window) == (work.limit, work.window)])
+    }
+    if scenes := [row for row in report.scenes if row.window == LONG.window]:
+        texts["beside-a-batch"] = make_table(SCENES, [*map(cells_of_scene, scenes)])
+    queue = report.canceled
+    texts["queue"] = (
+        f"{queue.canceled} callers were canceled while they waited for the next window. Of the next {queue.next}, "
+        f"{queue.returned} returned, the last after {queue.seconds:.1f} s; {queue.requests} requests were sent in all, "
+        f"{SHORT.limit} of them before. A permit acquired and settled without a wait costs {report.permit_us:.1f} "
+        "µs of CPU."
+    )
+    return texts
+
+
 def show(report: Report) -> None:
     """Print the results."""
-    for work in (SHORT, LONG, MINUTE):
-        if rows := [row for row in report.runs if (row.limit, row.window) == (work.limit, work.window)]:
+    texts = page_texts(report)
+    for name, work in WORKS.items():
+        if text := texts.get(name):
             print(f"{work.calls} calls, {work.concurrency} at a time; {work.limit} allowed per {work.window:g} s\n")
-            print(table(RUNS, [*map(cells_of, rows)]), end="\n\n")
+            print(text, end="\n\n")
     if report.scenes:
         of = report.scenes[0]
         print(f"Direct calls beside a batch; {of.limit} allowed per {of.window:g} s\n")
-        print(table(SCENES, [*map(cells_of_scene, report.scenes)]), end="\n\n")
-    queue = report.canceled
-    print(
-        f"{queue.canceled} callers canceled in the queue: of the next {queue.next}, {queue.returned} returned, "
-        f"the last after {queue.seconds:.1f} s; {queue.requests} requests in all"
-    )
-    print(f"A permit acquired and settled without a wait: {report.permit_us:.1f} µs of CPU")
+        print(make_table(SCENES, [*map(cells_of_scene, report.scenes)]), end="\n\n")
+    print(texts["queue"])
     print(f"99 of 100 wake-ups of the event loop were at most {report.loop_late_ms:.0f} ms late")
     print(f"Took {report.took:.0f} s")
 
@@ -203,7 +207,10 @@ def main() -> None:
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
     options.add_argument("--quick", action="store_true", help="short window, no latency: half a minute")
     options.add_argument("--minute", action="store_true", help="only the real limit of the lowest plan: five minutes")
+    add_write_option(options)
     given = options.parse_args()
+    if given.write and given.quick:
+        options.error("--write: the page has all rows, and --quick some of them")
     unpaced = Run(SHORT, "sliding", latency=0.0, remaining=True, phase=0.5, paced=False)
     if given.quick:
         runs, scenes = [*runs_of(SHORT, [0.0]), unpaced], []
@@ -216,7 +223,15 @@ def main() -> None:
     show(report)
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
-    if sentences := complaints(report):
+    sentences = complaints(report)
+    if given.write:
+        check_complete(sentences)
+        texts = page_texts(report)
+        if given.minute:
+            Blocks(BENCHMARKS, "bench-minute").write({"minute": texts["minute"]})
+        else:
+            Blocks(BENCHMARKS, "bench").write(texts)
+    if sentences:
         sys.exit("\n".join(sentences))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from pages import BENCHMARKS, Blocks, add_write_option, check_complete
 
 from .limiters import BEHIND, BEHIND_MINUTE, LIMITERS, MISTIMED, Limiter
 from .network import (
@@ -26,7 +27,7 @@ from .network import (
     run_odd,
     run_outage,
 )
-from .report import PARTS, Report, show
+from .report import PARTS, Report, page_texts, show
 from .runs import run_after_another, run_bursts, run_calls
 from .servers import Servers, free_port
 
@@ -135,7 +136,10 @@ if __name__ == "__main__":
     options.add_argument("--calls", type=int, default=150, metavar="N", help="calls against each limiter")
     options.add_argument("--long", action="store_true", help="also batches of 1000 items, and real minutes")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+    add_write_option(options)
     given = options.parse_args()
+    if given.write and (given.only or not given.long):
+        options.error("--write: the page has all rows: add --long, without --only")
     given.parts = given.parts or list(PARTS)
     if unknown := set(given.parts) - PARTS.keys():
         options.error(f"no such part: {', '.join(sorted(unknown))}; expected of {', '.join(PARTS)}")
@@ -146,3 +150,6 @@ if __name__ == "__main__":
     print(f"\nTook {time.monotonic() - began:.0f} s")  # noqa: T201 - it prints its results
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    if given.write:
+        check_complete(report.skipped)
+        Blocks(BENCHMARKS, "bench-real").write(page_texts(report))

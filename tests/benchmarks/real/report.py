@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from pages import make_table
 
 from .network import KeepAlive, NoSuchHost, Odd, Outage
 from .runs import Bursts, Calls
@@ -21,6 +22,9 @@ PARTS = {
     "keepalive": "Calls on connections that the server closes",
     "odd": "One call to a server whose response is unusual",
 }
+
+
+_CALLS = ("limiter", "calls", "ok", "requests", "rejected", "seconds", "ideal", "share")
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -41,48 +45,37 @@ def show(report: Report) -> None:
     if report.calls:
         show_calls(PARTS["calls"], report.calls)
     if report.bursts:
-        show_bursts(report.bursts)
+        show_text(PARTS["bursts"], table_of_bursts(report.bursts))
     if report.another:
         show_calls(PARTS["another"], report.another)
     if report.outage:
-        show_outages(report.outage)
+        show_text(PARTS["outage"], table_of_outages(report.outage))
+        names = (f"{name_of(row)}, {row.items} items, {row.concurrency} at a time" for row in report.outage)
+        show_errors(zip(names, (row.errors for row in report.outage), strict=True))
     if report.no_such_host is not None:
         show_no_such_host(report.no_such_host)
     if report.keepalive:
-        show_keep_alive(report.keepalive)
+        show_text(PARTS["keepalive"], table_of_keep_alive(report.keepalive))
+        show_errors((row.name, row.errors) for row in report.keepalive)
     if report.odd:
-        show_odd(report.odd)
+        show_text(PARTS["odd"], table_of_odd(report.odd))
+        for row in report.odd:
+            print(f"{row.name}: {one_line(row.outcome)}")
     for hint in report.skipped:
         print(f"Skipped what needs {hint}")
 
 
 def show_calls(title: str, rows: Sequence[Calls]) -> None:
-    head = ("limiter", "made with", "calls", "ok", "requests", "rejected", "seconds", "ideal", "share")
-    show_table(
-        title,
-        head,
-        (
-            (
-                row.limiter,
-                row.mode,
-                str(row.calls),
-                str(row.ok),
-                str(row.requests),
-                str(row.rejected),
-                f"{row.seconds:.1f}",
-                f"{row.ideal:.1f}",
-                f"{100 * row.share:.0f} %",
-            )
-            for row in rows
-        ),
-    )
+    """Print a table of calls, with how they were made."""
+    lines = (cells_of_calls(row) for row in rows)
+    head = (_CALLS[0], "made with", *_CALLS[1:])
+    show_text(title, make_table(head, ((each[0], row.mode, *each[1:]) for row, each in zip(rows, lines, strict=True))))
     show_errors((f"{row.limiter}, {row.mode}", row.errors) for row in rows)
 
 
-def show_bursts(rows: Sequence[Bursts]) -> None:
+def table_of_bursts(rows: Sequence[Bursts]) -> str:
     numbers = range(1, len(rows[0].rounds) + 1)
-    show_table(
-        PARTS["bursts"],
+    return make_table(
         ("limiter", "ok", *(f"rejected {n}" for n in numbers), *(f"seconds {n}" for n in numbers)),
         (
             (
@@ -96,9 +89,8 @@ def show_bursts(rows: Sequence[Bursts]) -> None:
     )
 
 
-def show_outages(rows: Sequence[Outage]) -> None:
-    show_table(
-        PARTS["outage"],
+def table_of_outages(rows: Sequence[Outage]) -> str:
+    return make_table(
         ("away", "window", "items", "at a time", "ok", "tried meanwhile", "429s", "seconds", "lost"),
         (
             (
@@ -115,7 +107,6 @@ def show_outages(rows: Sequence[Outage]) -> None:
             for row in rows
         ),
     )
-    show_errors((f"{name_of(row)}, {row.items} items, {row.concurrency} at a time", row.errors) for row in rows)
 
 
 def name_of(row: Outage) -> str:
@@ -131,9 +122,8 @@ def show_no_such_host(host: NoSuchHost) -> None:
     )
 
 
-def show_keep_alive(rows: Sequence[KeepAlive]) -> None:
-    show_table(
-        PARTS["keepalive"],
+def table_of_keep_alive(rows: Sequence[KeepAlive]) -> str:
+    return make_table(
         ("case", "calls", "ok", "received", "received twice", "slowest"),
         (
             (
@@ -147,25 +137,45 @@ def show_keep_alive(rows: Sequence[KeepAlive]) -> None:
             for row in rows
         ),
     )
-    show_errors((row.name, row.errors) for row in rows)
 
 
-def show_odd(rows: Sequence[Odd]) -> None:
-    show_table(PARTS["odd"], ("server", "requests"), ((row.name, str(row.requests)) for row in rows))
-    for row in rows:
-        print(f"{row.name}: {one_line(row.outcome)}")
+def table_of_odd(rows: Sequence[Odd]) -> str:
+    return make_table(("server", "requests"), ((row.name, str(row.requests)) for row in rows))
 
 
-def show_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table in Markdown, its first column aligned to the left."""
-    cells = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        for line in cells
-    ]
-    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    print(f"\n{title}\n", *(f"| {' | '.join(line)} |" for line in lines), sep="\n")
+def page_texts(report: Report) -> dict[str, str]:
+    """What the page has of these results, by the names of its blocks: of calls, those in a batch."""
+    texts: dict[str, str] = {}
+    if calls := [row for row in report.calls if row.mode == "batch"]:
+        texts["calls"] = make_table(_CALLS, map(cells_of_calls, calls))
+    if report.bursts:
+        texts["bursts"] = table_of_bursts(report.bursts)
+    if report.another:
+        texts["another"] = make_table(_CALLS, map(cells_of_calls, report.another))
+    if report.outage:
+        texts["outage"] = table_of_outages(report.outage)
+    if (host := report.no_such_host) is not None:
+        texts["no-such-host"] = (
+            f"With a name that no host has, a direct call failed after {host.direct_seconds:.1f} s and "
+            f"{host.direct_attempts} attempts. A batch ended after {host.batch_seconds:.0f} s and {host.batch_lookups} "
+            f"look-ups; it had begun {host.batch_items} items, of which {host.batch_failed} failed by themselves."
+        )
+    if report.keepalive:
+        texts["keepalive"] = table_of_keep_alive(report.keepalive)
+    if report.odd:
+        texts["odd"] = table_of_odd(report.odd)
+    return texts
+
+
+def cells_of_calls(row: Calls) -> tuple[str, ...]:
+    return (
+        *(row.limiter, str(row.calls), str(row.ok), str(row.requests), str(row.rejected)),
+        *(f"{row.seconds:.1f}", f"{row.ideal:.1f}", f"{100 * row.share:.0f} %"),
+    )
+
+
+def show_text(title: str, text: str) -> None:
+    print(f"\n{title}\n\n{text}")
 
 
 def show_errors(rows: Iterable[tuple[str, dict[str, int]]]) -> None:

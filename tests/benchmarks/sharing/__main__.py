@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from pages import BENCHMARKS, Blocks, add_write_option, check_complete
 from redis_server import find_server
 
 from . import faults, matrix, people, simulation
+from .page import page_texts
 from .processes import redis_running, serving, warm_up, workers
 from .report import Report, show
 
@@ -81,7 +83,10 @@ def main() -> None:
     options.add_argument("--parallel", type=int, default=12, metavar="N", help="runs at the same time; 12")
     options.add_argument("--every-row", action="store_true", help="print each run of the matrix, not only a summary")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+    add_write_option(options)
     given = options.parse_args()
+    if given.write and given.quick:
+        options.error("--write: the page has all rows, and --quick some of them")
     began = time.monotonic()
     parts = given.only or [part for part in PARTS if not (given.quick and part == "faults")]
     if given.real_minute:
@@ -96,6 +101,9 @@ def main() -> None:
     print(f"Took {time.monotonic() - began:.0f} s")
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    if given.write:
+        check_complete(report.skipped)
+        Blocks(BENCHMARKS, "bench-sharing").write(page_texts(report))
     if lost := sum(row.run.calls - row.ok for row in report.matrix):
         sys.exit(f"{lost} calls got no result.")
 

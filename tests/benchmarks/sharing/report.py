@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import msgspec
-from real.report import show_table
+from pages import make_table
 
 from .faults import Row as FaultRow
 from .matrix import Row
@@ -244,7 +244,7 @@ def show_simulation(rows: Sequence[SimulatedRow]) -> None:
 
 
 def show_rows(title: str, head: str, rows: Iterable[Sequence[str]]) -> None:
-    show_table(title, head.split(", "), rows)
+    print(f"\n{title}\n\n{make_table(head.split(', '), rows)}")
 
 
 def show_errors(rows: Sequence[tuple[str, dict[str, int]]]) -> None:

@@ -15,9 +15,10 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
+from pages import BENCHMARKS, Blocks, add_write_option, check_complete
 
 from . import batches, caching, calls, decoding, imports
-from .report import Report, text_of
+from .report import Report, page_texts, text_of
 from .server import serving
 
 _PARTS = ("calls", "cache", "decoding", "batches", "imports")
@@ -30,7 +31,10 @@ def main() -> None:
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
     options.add_argument("--quick", action="store_true", help="fewer loads and rounds: about a minute")
     options.add_argument("--only", choices=_PARTS, action="append", help="only this part; may be repeated")
+    add_write_option(options)
     given = options.parse_args()
+    if given.write and given.quick:
+        options.error("--write: the page has all rows, and --quick some of them")
     began, parts = time.monotonic(), given.only or _PARTS
     report = Report(platform.python_version(), _versions())
     if "calls" in parts:
@@ -59,6 +63,9 @@ def main() -> None:
     print(text_of(report))
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    if given.write:
+        check_complete(report.left_out)
+        Blocks(BENCHMARKS, "speed").write(page_texts(report))
 
 
 def _versions() -> dict[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from pages import make_table
 
 from .batches import FEW, Spread
 from .cached import EVERY
 from .calls import Figure, Table
-from .contenders import CONTENDERS
+from .contenders import BARE, CONTENDERS
 from .decoding import Decoded
-from .imports import BASE, Import
+from .imports import BASE, OURS, Import
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,19 +34,80 @@ class Report(msgspec.Struct):
 
 def text_of(report: Report) -> str:
     """The whole report."""
-    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    parts = [f"Python {report.python}; {versions}"]
+    parts = [f"Python {report.python}; {_versions(report)}"]
     parts += [_calls(table) for table in [*report.calls, *report.cache]]
     if report.decoding:
-        parts.append(_decoding(report.decoding))
+        parts += ["Decoding alone", _table_of_decoding(report.decoding)]
     if report.batches:
-        parts.append(_batches(report.batches))
+        title = f"A batch of {report.batches[0].items:,} items that do nothing, 50 at a time"
+        parts += [title, _table_of_batches(report.batches)]
     if report.imports:
-        parts.append(_imports(report.imports))
+        parts += ["Imports, without the interpreter's own start", _table_of_imports(report.imports)]
     parts += report.left_out
     parts += list(_summary(report))
     parts.append(f"Took {report.seconds:.0f} s")
     return "\n\n".join(parts)
+
+
+def page_texts(report: Report) -> dict[str, str]:
+    """What the page has of these results, by the names of its blocks."""
+    texts = {"versions": _versions(report)}
+    first = next((table for table in report.calls if _is_first(table) and not table.cell.heap_as_found), None)
+    if first is not None:
+        texts["calls"] = _table_of_calls(first)
+    if report.calls:
+        texts |= {"loads": _table_of_loads(report.calls), "bare": _table_of_bare(report.calls)}
+    if report.decoding:
+        texts["decoding"] = _table_of_decoding(report.decoding)
+    if report.batches:
+        texts["batch"] = _table_of_batches(report.batches)
+    if report.imports:
+        texts["import"] = _table_of_imports(report.imports)
+    return texts
+
+
+def _table_of_calls(table: Table) -> str:
+    return make_table(
+        ("client", "CPU µs", "x bare", "calls per s", "p50 µs", "p99 µs", "peak MiB"),
+        (
+            (
+                EVERY[line.contender].title,
+                f"{line.cpu.value:.3g}",
+                _ratio(line.cpu.ratio, line.cpu.lowest, line.cpu.highest),
+                *(f"{figure.value:,.0f}" for figure in (line.rate, line.p50, line.p99, line.peak)),
+            )
+            for line in table.lines
+        ),
+    )
+
+
+def _table_of_loads(tables: Sequence[Table]) -> str:
+    def ratio(table: Table, contender: str) -> str:
+        line = table.of(contender)
+        return "" if line is None else f"{line.cpu.ratio:.2f}"
+
+    names = [line.contender for line in tables[0].lines]
+    rows = ((EVERY[name].title, *(ratio(table, name) for table in tables)) for name in names)
+    return make_table(("client", *map(_load, tables)), rows)
+
+
+def _table_of_bare(tables: Sequence[Table]) -> str:
+    lines = (table.of(BARE) for table in tables)
+    figures = ("" if line is None else f"{line.cpu.value:.0f}" for line in lines)
+    return make_table(("", *map(_load, tables)), [("bare aiohttp, CPU µs", *figures)])
+
+
+def _versions(report: Report) -> str:
+    return ", ".join(f"{name} {version}" for name, version in report.versions.items())
+
+
+def _load(table: Table) -> str:
+    return f"{table.cell.in_flight} / {table.cell.pages}" + (" found" if table.cell.heap_as_found else "")
+
+
+def _is_first(table: Table) -> bool:
+    """Whether the load is the one that is asked for first."""
+    return (table.cell.in_flight, table.cell.pages) == (10, 20)
 
 
 def _calls(table: Table) -> str:
@@ -62,19 +124,19 @@ def _calls(table: Table) -> str:
         f"{cell.in_flight} in flight, {cell.pages} pages{heap}: "
         f"median, and its ratio to {EVERY[table.base].title} with lowest and highest of {cell.rounds * cell.turns} "
         f"rotations; the server used {table.server:.1f} µs per call\n\n"
-        + _table(("client", "CPU µs per call", "calls per s", "p50 µs", "p99 µs", "peak MiB"), rows)
+        + make_table(("client", "CPU µs per call", "calls per s", "p50 µs", "p99 µs", "peak MiB"), rows)
     )
 
 
-def _decoding(results: Sequence[Decoded]) -> str:
+def _table_of_decoding(results: Sequence[Decoded]) -> str:
     rows = [
         (result.way, str(result.pages), f"{result.cpu:.2f}", _ratio(result.ratio, result.lowest, result.highest))
         for result in results
     ]
-    return "Decoding alone\n\n" + _table(("way", "pages", "CPU µs", "x msgspec by hand"), rows)
+    return make_table(("way", "pages", "CPU µs", "x msgspec by hand"), rows)
 
 
-def _batches(results: Sequence[Spread]) -> str:
+def _table_of_batches(results: Sequence[Spread]) -> str:
     rows = [
         (
             result.pattern,
@@ -86,26 +148,26 @@ def _batches(results: Sequence[Spread]) -> str:
         for result in results
     ]
     heads = ("pattern", "CPU µs per item", "x this SDK", f"peak KiB, {FEW:,} items", f"peak KiB, {results[0].items:,}")
-    return f"A batch of {results[0].items:,} items that do nothing, 50 at a time\n\n" + _table(heads, rows)
+    return make_table(heads, rows)
 
 
-def _imports(results: Sequence[Import]) -> str:
+def _table_of_imports(results: Sequence[Import]) -> str:
     rows = [
         (
-            f"import {result.modules}",
+            "from zenovay_async import Zenovay" if result.modules == OURS else f"import {result.modules}",
             f"{result.cpu:.0f} ({result.lowest:.0f} to {result.highest:.0f})",
             f"{result.added:+.0f}",
         )
         for result in results
     ]
-    return "Imports, without the interpreter's own start\n\n" + _table(("", "CPU ms", f"against {BASE}"), rows)
+    return make_table(("", "CPU ms", f"against {BASE}"), rows)
 
 
 def _summary(report: Report) -> Iterator[str]:
     """What is asked first: this SDK at 10 in flight and 20 pages, against each of the others."""
     for table in report.calls:
         mine = table.of("sdk")
-        if mine is None or (table.cell.in_flight, table.cell.pages) != (10, 20):
+        if mine is None or not _is_first(table):
             continue
         others = [
             f"{mine.cpu.ratio / line.cpu.ratio:.2f} of {CONTENDERS[line.contender].title}"
@@ -123,18 +185,3 @@ def _figure(figure: Figure) -> str:
 
 def _ratio(ratio: float, lowest: float, highest: float) -> str:
     return f"{ratio:.2f} ({lowest:.2f} to {highest:.2f})"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [heads, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], *rows]
-    # Words to the left, figures to the right.
-    return "\n".join(
-        "| "
-        + " | ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
-        for line in lines
-    )
