@@ -81,6 +81,7 @@ class Observation:
             AttemptStarted(
                 **self._names,
                 number=state.attempts,
+                previous=state.history[-1] if state.history else None,
                 waits=state.attempt_waits,
                 url=str(url),
                 server_address=url.host or "",
