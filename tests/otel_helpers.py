@@ -58,7 +58,7 @@ class Exported:
         return [span for span in self.spans if span.kind is SpanKind.CLIENT]
 
     def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-        """The attributes and the value of each point, by the name of the metric; of a histogram, the count and the sum."""
+        """The attributes and the value of each point, by the name of the metric; count and sum of a histogram."""
         data: MetricsData | None = self._reader.get_metrics_data()
         return {
             metric.name: [(dict(point.attributes or {}), _value(point)) for point in metric.data.data_points]

@@ -36,7 +36,9 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith(("opentelemetry", "zenovay_async.telemetry."))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(ConfigurationError, match=r"^OpenTelemetry\(\) needs an extra: pip install 'zenovay-async\[otel\]'$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^OpenTelemetry\(\) needs an extra: pip install 'zenovay-async\[otel\]'$"
+    ):
         OpenTelemetry()
 
 

@@ -1,8 +1,8 @@
 """Traces and metrics of a client, made of its events.
 
-    from zenovay_async.telemetry import OpenTelemetry
+from zenovay_async.telemetry import OpenTelemetry
 
-    zenovay = Zenovay(telemetry=OpenTelemetry())
+zenovay = Zenovay(telemetry=OpenTelemetry())
 """
 
 from zenovay_async.telemetry.otel import OpenTelemetry

@@ -1,7 +1,7 @@
 """Names and values that spans and metrics have in common.
 
-Source: OpenTelemetry semantic conventions, HTTP, stable since 1.23. They have no attribute for a call that was canceled:
-it is no error.
+Source: OpenTelemetry semantic conventions, HTTP, stable since 1.23. What its caller canceled is no error there, and has no
+attribute of theirs.
 """
 
 from __future__ import annotations

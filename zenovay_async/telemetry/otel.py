@@ -21,8 +21,8 @@ _NO_HEADERS: Mapping[str, str] = {}
 class OpenTelemetry:
     """Traces and metrics of OpenTelemetry; needs the extra ``otel``.
 
-    Each call is a span, with a span for each request below it. No metric and no name of a span has a website ID; nothing
-    has the key. Clients may share one.
+    Each call is a span, with a span for each request below it. No metric and no name of a span has a website ID, and
+    nothing has the key. Clients may share one.
 
     Args:
         tracer_provider: Makes the spans; ``None`` for the global one, which may be set later.
@@ -51,9 +51,7 @@ class OpenTelemetry:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "opentelemetry":
                 raise
-            raise ConfigurationError(
-                "OpenTelemetry() needs an extra: pip install 'zenovay-async[otel]'"
-            ) from error
+            raise ConfigurationError("OpenTelemetry() needs an extra: pip install 'zenovay-async[otel]'") from error
         self._spans = Spans(tracer_provider)
         self._metrics = Metrics(meter_provider)
         self._trace_headers = trace_headers if propagate else None

@@ -76,8 +76,8 @@ class _Current(NamedTuple):
     def leave(self) -> None:
         """Let it be the current one no longer.
 
-        A call that is never resumed, as its loop was closed, ends in another context, where there is nothing to leave. A
-        token would be refused there, and OpenTelemetry would log that.
+        A call that is never resumed, as its loop was closed, ends in another context, where there is nothing to leave.
+        A token would be refused there, and OpenTelemetry would log that.
         """
         if get_current() is self.context:
             attach(self.before)
@@ -121,9 +121,7 @@ class Spans:
                 f"{event.method} {event.template}", before, SpanKind.CLIENT, _attributes_of(event)
             )
             context = set_span_in_context(span, context)
-        self._attempts[event.call_id] = _Current(
-            span, context, before, Server(event.server_address, event.server_port)
-        )
+        self._attempts[event.call_id] = _Current(span, context, before, Server(event.server_address, event.server_port))
         attach(context)
 
     def server_of(self, event: AttemptEnded) -> Server | None:
