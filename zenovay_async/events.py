@@ -5,7 +5,8 @@ it must be quick and must not block. An exception that it raises is logged and d
 
 The events of a call have its ``call_id``: a :class:`CallStarted`, for each attempt an :class:`AttemptStarted` and an
 :class:`AttemptEnded`, and a :class:`CallEnded`. Those of an attempt are emitted where the request is sent: calls that
-share one request, or need none, have none of their own.
+share one request, or need none, have none of their own. A request that others joined goes on when the call that began
+it has ended, if that one had less time.
 """
 
 from __future__ import annotations

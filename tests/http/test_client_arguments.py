@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zenovay_async import ConfigurationError, HeatmapPages, NotFoundError, Zenovay
+from zenovay_async import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallStarted,
+    ConfigurationError,
+    HeatmapPages,
+    NotFoundError,
+    RetryScheduled,
+    Zenovay,
+)
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -126,7 +136,9 @@ async def test_an_endpoint_without_a_method_is_called_by_its_path(zenovay: Zenov
     [
         ({"allow_http": "false"}, "allow_http='false': expected True or False"),
         ({"strict": "x"}, "strict='x': expected True or False"),
-        ({"on_event": 5}, "on_event=5: expected a plain function of one event, or None"),
+        ({"on_event": 5}, "on_event=5: expected a plain function of one event, or several in a list"),
+        ({"on_event": [print, 5]}, "on_event=.*: expected a plain function of one event, or several"),
+        ({"telemetry": 5}, "telemetry=5: expected an object with"),
         ({"on_event": asyncio.sleep}, "on_event=<function sleep"),
         *(({"on_event": listener}, "on_event=.*: expected a plain function of one event") for listener in ASYNCHRONOUS),
     ],
@@ -164,4 +176,7 @@ async def test_a_sibling_may_have_no_listener(sandbox: Sandbox) -> None:
         assert len(heard) == before
         sandbox.fault(Fault.status(500), times=1)
         await zenovay.with_options(timeout=5).usage()
-        assert len(heard) == before + 1
+        assert [type(event) for event in heard[before:]] == [
+            *(CallStarted, AttemptStarted, AttemptEnded, RetryScheduled),
+            *(AttemptStarted, AttemptEnded, CallEnded),
+        ]

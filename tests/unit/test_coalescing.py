@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +27,9 @@ from zenovay_async._session.coalescing import Coalescer
 from zenovay_async._session.deadlines import DeadlineTimer
 from zenovay_async._session.drift import DriftReporter
 from zenovay_async._session.flight import forget_flights
+from zenovay_async._session.observing import Observation, ObservingCaller
 from zenovay_async._session.session import Options, Session
+from zenovay_async.events import AttemptEnded, AttemptStarted, CallEnded, CallEvent, CallStarted, Event
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -105,7 +108,11 @@ class World:
     ) -> None:
         self.server = SimulatedServer(script)
         auth, limits = Auth(Secret(unique_key())), Limits(limiter, 3.0)
-        options = Options(timeout=30.0, attempt_timeout=None, max_attempts=max_attempts, on_event=None, strict=False)
+        self.events: list[Event] = []
+        options = Options(
+            timeout=30.0, attempt_timeout=None, max_attempts=max_attempts, on_event=self.events.append, strict=False
+        )
+        observe = partial(Observation, self.events.append, auth)
         self.counters = Counters()
         self.transports = [SimulatedTransport(self.server) for _ in range(2)]
         self.budgets = [budget_for(auth, BASE_URL, limits) for _ in range(2)]
@@ -114,9 +121,10 @@ class World:
             for transport, budget in zip(self.transports, self.budgets, strict=True)
         ]
         self.coalescers = [
-            Coalescer(session, budget, "kind", self.counters)
+            Coalescer(session, budget, "kind", self.counters, observe)
             for session, budget in zip(self.sessions, self.budgets, strict=True)
         ]
+        self.callers = [ObservingCaller(coalescer, observe) for coalescer in self.coalescers]
         self.gate = limiter if isinstance(limiter, GateLimiter) else None
         self.made: list[Made] = []
 
@@ -138,7 +146,7 @@ class World:
         scope = BackgroundScope(Background()) if planned.background else None
         SCOPE.set(scope)
         try:
-            response = await self.coalescers[planned.client].send(CALLS[planned.path], planned.timeout)
+            response = await self.callers[planned.client].send(CALLS[planned.path], planned.timeout)
             made.data = response.data
             made.data["caller"] = len(made.data)
         except ZenovayError as error:
@@ -197,6 +205,27 @@ class World:
         assert [timer for timer in timers if not isinstance(timer._callback.__self__, DeadlineTimer)] == []
         for transport in self.transports:
             await transport.close()
+        self._check_events()
+
+    def _check_events(self) -> None:
+        """Every call and every attempt that began ended, once; those of a flight may go on for who joined it."""
+        of_calls: dict[int, list[CallEvent]] = {}
+        for event in self.events:
+            if isinstance(event, CallEvent):
+                of_calls.setdefault(event.call_id, []).append(event)
+        assert len(of_calls) >= len([made for made in self.made if made.ended is not None and made.began < made.ended])
+        for events in of_calls.values():
+            assert isinstance(events[0], CallStarted)
+            (end,) = (event for event in events if isinstance(event, CallEnded))
+            attempts = [event for event in events if isinstance(event, AttemptStarted | AttemptEnded)]
+            assert [type(event) for event in attempts] == [AttemptStarted, AttemptEnded] * (len(attempts) // 2)
+            assert [event.number for event in attempts] == [1 + n // 2 for n in range(len(attempts))]
+            assert len(events) == len(attempts) + 2
+            assert [attempt.number for attempt in end.history] == [*range(1, len(end.history) + 1)]
+            if end.cache != "joined" and end.outcome == "succeeded":
+                assert [attempt.status for attempt in end.history] == [
+                    event.status for event in attempts if isinstance(event, AttemptEnded)
+                ]
 
     def check(self, *, direct_opens: float = 0.0, max_attempts: int = 1, is_alone: bool = True) -> None:
         """Check how each call ended.

@@ -10,9 +10,10 @@ import pytest
 from endpoints import ENDPOINTS, Endpoint
 from helpers import ROOT
 
-from zenovay_async import ConfigurationError, Event, Zenovay, ZenovayError, events
+from zenovay_async import CallEvent, ConfigurationError, Event, Zenovay, ZenovayError, events
 
-EVENTS = [event.__name__ for event in Event.__subclasses__() if event.__module__ == events.__name__]
+KINDS = [*Event.__subclasses__(), *CallEvent.__subclasses__()]
+EVENTS = [event.__name__ for event in KINDS if event.__module__ == events.__name__ and event is not CallEvent]
 
 
 def subclasses(cls: type[ZenovayError]) -> list[type[ZenovayError]]:

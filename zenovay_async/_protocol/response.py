@@ -11,7 +11,7 @@ import msgspec
 from zenovay_async._protocol.headers import rate_limit_headers, usage_headers
 from zenovay_async._protocol.json_text import loads_or_none
 from zenovay_async._protocol.text import one_line
-from zenovay_async.history import Attempt, duration, explain
+from zenovay_async.history import Attempt, Wait, duration, explain
 
 if TYPE_CHECKING:
     from zenovay_async.rate_limits import RateLimitHeaders, UsageHeaders
@@ -55,8 +55,6 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         waits: Seconds waited before each attempt after the first.
         from_cache: Whether it was kept from an earlier call, of this process or another one.
         age: Seconds since it came; 0.0 unless it is from the cache.
-        history: The attempts, with their times and causes, and what the call waited for before each; empty for a
-            response from the cache.
     """
 
     data: T
@@ -68,7 +66,9 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     waits: tuple[float, ...]
     from_cache: bool = False
     age: float = 0.0
-    history: tuple[Attempt, ...] = ()
+    # Attempts that failed; number, waits, start and duration of the last one. A history is made of it on demand, as
+    # nearly every call does without.
+    _trail: tuple[tuple[Attempt, ...], int, tuple[Wait, ...], float, float] | None = None
 
     def __repr__(self) -> str:
         # Logs and tracebacks may print it, and a server may have echoed the key, also as the request's ID.
@@ -99,9 +99,28 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         return usage_headers(self.headers)
 
     @property
+    def history(self) -> tuple[Attempt, ...]:
+        """The attempts, with their times and causes, and what the call waited for before each.
+
+        Empty for a response from the cache; of more than 100, those in the middle are omitted.
+        """
+        if self._trail is None:
+            return ()
+        failed, number, waits, started, seconds = self._trail
+        last = Attempt(
+            number=number,
+            started=started,
+            seconds=seconds,
+            waits=waits,
+            status=self.status,
+            request_id=self.request_id,
+        )
+        return (*failed, last)
+
+    @property
     def seconds(self) -> float:
         """How long the call took, from its beginning to the last byte; 0.0 for a response from the cache."""
-        return self.history[-1].started + self.history[-1].seconds if self.history else 0.0
+        return 0.0 if self._trail is None else self._trail[3] + self._trail[4]
 
     def explain(self) -> str:
         """What the call went through, in words.

@@ -15,7 +15,7 @@ from zenovay_async._session.cache import CachingCaller
 from zenovay_async._session.client_cache import ClientCache
 from zenovay_async._session.coalescing import Coalescer
 from zenovay_async._session.kept_responses import KeptResponses
-from zenovay_async._session.observing import ObservingCaller
+from zenovay_async._session.observing import Observation, ObservingCaller
 from zenovay_async._session.session import Session
 from zenovay_async._session.shared_cache import SharedCachingCaller
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zenovay_async._limits.options import Limits
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._session.drift import DriftReporter
+    from zenovay_async._session.observing import Observe
     from zenovay_async._session.session import Options
     from zenovay_async._session.transport import Transport
     from zenovay_async.events import Listener
@@ -77,20 +78,21 @@ def make_callers(
         reuse: The options that concern responses which serve several calls.
         listener: Gets the events of the client.
     """
+    observe = None if options.on_event is None else partial(Observation, options.on_event, auth)
     session = Session(transport, auth, base_url, budget, options, drift)
     cache = reuse.cache
     parts = None if cache is None else parts_of(cache)
     counters = Counters() if parts is None else parts.counters
     if parts is None and not reuse.coalesce:
-        return Callers(_observed(session, options), ClientCache(budget, counters))
+        return Callers(_observed(session, observe), ClientCache(budget, counters))
     # What decides how a request is sent. Those who join have the other options, such as their timeouts, for themselves.
     kind = (
         *(options.attempt_timeout, options.max_attempts, options.strict),
         *(limits.quota_reserve, limits.batch_headroom),
     )
-    coalescer = Coalescer(session, budget, kind, counters, options.on_event, enabled=reuse.coalesce)
+    coalescer = Coalescer(session, budget, kind, counters, observe, enabled=reuse.coalesce)
     if cache is None or parts is None:
-        return Callers(_observed(coalescer, options), ClientCache(budget, counters), coalescer)
+        return Callers(_observed(coalescer, observe), ClientCache(budget, counters), coalescer)
     make = CachingCaller if parts.tiers is None else partial(SharedCachingCaller, tiers=parts.tiers, listener=listener)
     caching = make(
         parts,
@@ -103,8 +105,8 @@ def make_callers(
         budget=budget,
     )
     cache_of_client = ClientCache(budget, counters, parts.memory, caching)
-    return Callers(_observed(caching, options), cache_of_client, coalescer, caching)
+    return Callers(_observed(caching, observe), cache_of_client, coalescer, caching)
 
 
-def _observed(caller: Caller, options: Options) -> Caller:
-    return caller if options.on_event is None else ObservingCaller(caller, options.on_event)
+def _observed(caller: Caller, observe: Observe | None) -> Caller:
+    return caller if observe is None else ObservingCaller(caller, observe)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from zenovay_async._limits.budget import Budget
     from zenovay_async._protocol.call import Call
     from zenovay_async._protocol.response import Response
+    from zenovay_async._session.observing import Observe
     from zenovay_async._session.session import Session
-    from zenovay_async.events import OnEvent
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Coalescer:
         budget: The budget of the key, beside which the calls in flight are kept: all clients of the key share them.
         kind: What else two calls must have in common, such as the options of their clients.
         counters: Counts the calls that join.
-        on_event: Called with the events of refreshes.
+        observe: Begins the observation of a refresh; ``None`` if nobody listens.
         enabled: Whether calls join others.
     """
 
@@ -50,11 +50,11 @@ class Coalescer:
         budget: Budget,
         kind: Hashable,
         counters: Counters,
-        on_event: OnEvent | None = None,
+        observe: Observe | None = None,
         *,
         enabled: bool = True,
     ) -> None:
-        self._on_event = on_event
+        self._observe = observe
         self._session = session
         self._budget = budget
         self._kind = _kinds.setdefault(kind, len(_kinds))
@@ -140,8 +140,8 @@ class Coalescer:
         state = context.run(self._session.begin, call)
         flight = Flight(state, self, self._budget, key, is_refresh=True)
         carry_out = carry_out or self._session.run
-        if self._on_event is not None:
-            carry_out = observe_refresh(carry_out, self._on_event)
+        if self._observe is not None:
+            carry_out = observe_refresh(carry_out, self._observe)
         flight.start(carry_out, context)
         self._refreshes.add(flight.task)
         flight.task.add_done_callback(self._refreshes.discard)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from zenovay_async._session.deadlines import Bounds
     from zenovay_async._session.proxies import Proxy
     from zenovay_async.exceptions import ZenovayError
+
+Headers: TypeAlias = CIMultiDict[str]
+"""Headers as the type that aiohttp uses; one name may occur several times."""
 
 _PROXY_AUTHENTICATION_REQUIRED = 407
 
@@ -100,7 +103,7 @@ class ConnectionPool:
         slots: int,
         bound: str,
         *,
-        headers: CIMultiDict[str] | None = None,
+        headers: Headers | None = None,
         connections: Connections | None = None,
         route: Route | None = None,
     ) -> None:
@@ -132,7 +135,7 @@ class ConnectionPool:
         self,
         method: str,
         url: URL,
-        headers: CIMultiDict[str],
+        headers: Headers,
         body: bytes | None,
         *,
         attempt_timeout: float | None,
@@ -245,7 +248,7 @@ class ConnectionPool:
         translated.sent, translated.unreachable = not connecting, connecting
         return translated
 
-    def _of_given_session(self, headers: CIMultiDict[str]) -> tuple[CIMultiDict[str], dict[str, Any]]:
+    def _of_given_session(self, headers: Headers) -> tuple[Headers, dict[str, Any]]:
         """Headers and options of a request over the caller's session."""
         headers = CIMultiDict([*(self._headers or {}).items(), *headers.items()])
         if not self._reads_netrc:
@@ -280,7 +283,7 @@ def parse_url(base_url: str) -> URL:
         raise ConfigurationError("base_url: a host with characters that no host name may have") from None
 
 
-def as_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
+def as_headers(headers: Mapping[str, str]) -> Headers:
     """Headers as the type that aiohttp uses, so that it need not convert them."""
     return CIMultiDict(headers)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
@@ -18,14 +18,15 @@ from zenovay_async.events import AttemptEnded, AttemptStarted, CallEnded, CallSt
 from zenovay_async.exceptions import ZenovayError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from contextvars import Token
 
     from yarl import URL
 
     from zenovay_async._limits.budget import Budget
+    from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call, Caller
     from zenovay_async._protocol.response import Response
+    from zenovay_async._session.flight import CarryOut
     from zenovay_async._session.state import CallState
     from zenovay_async.events import CacheResult, OnEvent
     from zenovay_async.history import Attempt
@@ -35,11 +36,20 @@ T = TypeVar("T")
 _ids = count(1)
 
 
+class Observe(Protocol):
+    """Begins the observation of a call; a partial of :class:`Observation`."""
+
+    def __call__(self, call: Call[Any], *, is_refresh: bool = False) -> Observation:
+        """Emit that a call began."""
+        ...
+
+
 class Observation:
     """One call as listeners learn of it.
 
     Args:
         on_event: Called with each event.
+        auth: Redacts the key, which a caller may have passed as an argument.
         call: The call.
         is_refresh: Whether it refreshes a response of the cache.
 
@@ -47,12 +57,13 @@ class Observation:
         cache: Where its response came from; ``None`` for a request of its own without a cache.
     """
 
-    __slots__ = ("_call", "_history", "_loop", "_names", "_on_event", "_started_at", "cache")
+    __slots__ = ("_call", "_cost", "_history", "_loop", "_names", "_on_event", "_started_at", "cache")
 
-    def __init__(self, on_event: OnEvent, call: Call[Any], *, is_refresh: bool = False) -> None:
+    def __init__(self, on_event: OnEvent, auth: Auth, call: Call[Any], *, is_refresh: bool = False) -> None:
         endpoint = call.endpoint
         self._on_event = on_event
-        self._call = call
+        self._call = auth.redact_text(str(call))
+        self._cost = endpoint.cost
         self._names: dict[str, Any] = {
             "call_id": next(_ids),
             "operation": endpoint.operation,
@@ -67,8 +78,8 @@ class Observation:
             on_event,
             CallStarted(
                 **self._names,
-                call=str(call),
-                cost=endpoint.cost,
+                call=self._call,
+                cost=self._cost,
                 background=is_refresh or current_scope() is not None,
                 refresh=is_refresh,
             ),
@@ -125,13 +136,13 @@ class Observation:
             self._on_event,
             CallEnded(
                 **self._names,
-                call=str(self._call),
+                call=self._call,
                 outcome=_outcome(error),
                 seconds=self._loop.time() - self._started_at,
                 status=None if known is None else known.status,
                 error=error if isinstance(error, ZenovayError) else None,
                 request_id=None if known is None else known.request_id,
-                cost=self._call.endpoint.cost,
+                cost=self._cost,
                 cache=self.cache,
                 history=self._history if known is None else known.history,
                 waits=known.last_waits if isinstance(known, ZenovayError) else (),
@@ -155,16 +166,16 @@ class ObservingCaller:
 
     Args:
         caller: Carries them out.
-        on_event: Called with each event.
+        observe: Begins the observation of a call.
     """
 
-    def __init__(self, caller: Caller, on_event: OnEvent) -> None:
+    def __init__(self, caller: Caller, observe: Observe) -> None:
         self._caller = caller
-        self._on_event = on_event
+        self._observe = observe
 
     async def send(self, call: Call[T], timeout: Timeout = NOT_GIVEN) -> Response[T]:
         """Carry out a call; as ``Session.send``."""
-        observation = Observation(self._on_event, call)
+        observation = self._observe(call)
         token = OBSERVATION.set(observation)
         try:
             response = await self._caller.send(call, timeout)
@@ -177,13 +188,11 @@ class ObservingCaller:
         return response
 
 
-def observe_refresh(
-    carry_out: Callable[[CallState[Any]], Awaitable[Response[Any]]], on_event: OnEvent
-) -> Callable[[CallState[Any]], Awaitable[Response[Any]]]:
+def observe_refresh(carry_out: CarryOut, observe: Observe) -> CarryOut:
     """Let what carries out a refresh emit its beginning and end; it runs in a context of its own."""
 
     async def carry_out_observed(state: CallState[Any]) -> Response[Any]:
-        observation = Observation(on_event, state.call, is_refresh=True)
+        observation = observe(state.call, is_refresh=True)
         OBSERVATION.set(observation)
         try:
             response = await carry_out(state)

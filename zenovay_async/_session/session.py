@@ -35,12 +35,10 @@ from zenovay_async.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from multidict import CIMultiDict
-
     from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
-    from zenovay_async._session.connection_pool import ConnectionPool
+    from zenovay_async._session.connection_pool import ConnectionPool, Headers
     from zenovay_async._session.drift import DriftReporter
     from zenovay_async._session.observing import Observation
     from zenovay_async._session.transport import Transport
@@ -180,7 +178,7 @@ class Session:
             # Or its traceback would refer to this frame, which refers to it.
             del final
 
-    async def _attempt(self, state: CallState[T]) -> Response[T]:
+    async def _attempt(self, state: CallState[T]) -> Response[T]:  # noqa: C901 - each function more costs every call
         call, endpoint = state.call, state.call.endpoint
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
@@ -217,7 +215,9 @@ class Session:
                 self._end_attempt(state, raw, error, observation)
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
-            ended_at = self._end_attempt(state, raw, None, observation)
+            ended_at = state.loop.time()
+            if observation is not None:
+                self._end_attempt(state, raw, None, observation)
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
             if state.scope is not None:
@@ -236,14 +236,22 @@ class Session:
             timestamp=result.timestamp,
             attempts=state.attempts,
             waits=state.waits,
-            history=state.history,
+            _trail=(state.history, state.attempts, state.attempt_waits, now - state.started_at, ended_at - now),
         )
 
-    def _with_telemetry(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    def _with_telemetry(self, headers: Headers) -> Headers:
         """Headers of a request, with those of the telemetry that are not the client's own."""
         telemetry = self._options.telemetry
-        more = {} if telemetry is None else telemetry.headers()
-        return headers if not more else as_headers({**more, **headers})
+        if telemetry is None:
+            return headers
+        try:
+            more = as_headers(telemetry.headers())
+        except Exception:
+            # As of a listener: it must not cost the call.
+            _logger.exception("telemetry failed to return headers")
+            return headers
+        more.update(headers)
+        return more
 
     def _end_attempt(
         self,
@@ -251,18 +259,16 @@ class Session:
         raw: RawResponse | None,
         error: BaseException | None,
         observation: Observation | None,
-    ) -> float:
-        """Record and emit how an attempt ended; returns when that was."""
-        ended_at = state.loop.time()
+    ) -> None:
+        """Record and emit how an attempt ended."""
         status, request_id = None, None
         if raw is not None:
             status, request_id = raw.status, raw.headers.get("x-request-id")
             if request_id is not None:
                 request_id = self._auth.redact_text(one_line(request_id))
-        attempt = state.end_attempt(ended_at, status, error, request_id)
+        attempt = state.end_attempt(state.loop.time(), status, error, request_id)
         if observation is not None:
             observation.end_attempt(attempt, error, self._budget)
-        return ended_at
 
     def _end_late(self, state: CallState[T], permit: BudgetPermit, pool: ConnectionPool) -> NoReturn:
         """Return what was acquired for a request that has no time to come back, and raise its error."""

@@ -101,7 +101,7 @@ class CallState(Bounds, Generic[T]):
         waits: Seconds waited before each attempt after the first.
         pending_waits: What it waited for since the last attempt.
         attempt_waits: What it waited for before the last attempt.
-        history: The attempts that ended.
+        history: The attempts that failed.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
         gave_up: Whether the call ended while it waited for an attempt.
@@ -263,7 +263,8 @@ class CallState(Bounds, Generic[T]):
             backoff = waited - self._waited
             if backoff >= _MIN_WAIT:
                 self.pending_waits = (Wait("backoff", backoff), *self.pending_waits)
-        if self.pending_waits or self.attempt_waits:
+            self.attempt_waits = ()
+        if self.pending_waits:
             self.attempt_waits, self.pending_waits = self.pending_waits, ()
         self.began_at = now
         self.attempts += 1
@@ -296,7 +297,7 @@ class CallState(Bounds, Generic[T]):
     def end_attempt(
         self, ended_at: float, status: int | None, error: BaseException | None, request_id: str | None
     ) -> Attempt:
-        """Record the end of an attempt.
+        """Record the end of an attempt; one that succeeded is part of the response.
 
         Args:
             ended_at: When it ended, in the time of the loop.
@@ -314,6 +315,8 @@ class CallState(Bounds, Generic[T]):
             message=error.message if isinstance(error, ZenovayError) else "",
             request_id=request_id,
         )
+        if error is None:
+            return attempt
         history = self.history
         if len(history) >= _MAX_HISTORY:
             history = history[: _MAX_HISTORY // 2] + history[_MAX_HISTORY // 2 + 1 :]
