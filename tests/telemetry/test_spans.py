@@ -7,6 +7,7 @@ import gc
 import logging
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ from zenovay_async import (
     ServerError,
     Zenovay,
 )
-from zenovay_async._session.observing import ObservingCaller
+from zenovay_async._protocol.auth import Auth, Secret
+from zenovay_async._session.observing import Observation, ObservingCaller
 from zenovay_async.resources.usage import USAGE
 from zenovay_async.sandbox import Fault, Sandbox
 from zenovay_async.telemetry import OpenTelemetry
@@ -128,10 +130,14 @@ async def test_a_call_with_two_failures_and_a_queue_is_one_span_with_three_reque
 
     waits = [(wait.reason, round(wait.seconds, 3)) for attempt in response.history for wait in attempt.waits]
     assert waits_of(call) == waits
-    assert {reason for reason, _ in waits} == {"rate_limit", "backoff"}
-    assert sorted(event.timestamp for event in call.events[1:3]) == [event.timestamp for event in call.events[1:3]]
+    # Each has the time at which it ended.
+    reasons = [reason for reason, _ in waits]
+    backoff = reasons.index("backoff")
+    assert reasons[backoff + 1] == "rate_limit"
+    between = call.events[backoff + 1].timestamp - call.events[backoff].timestamp
+    assert between == pytest.approx(waits[backoff + 1][1] * 1e9, rel=0.01)
     of_call = attributes_of(call)
-    for reason in ("rate_limit", "backoff"):
+    for reason in set(reasons):
         assert of_call.pop(f"zenovay.wait.{reason}") == pytest.approx(
             sum(seconds for name, seconds in waits if name == reason), abs=0.01
         )
@@ -362,7 +368,9 @@ def test_a_call_whose_loop_was_closed_ends_with_it_and_nothing_is_logged(
     held: list[Any] = []
 
     async def begin() -> None:
-        call = ObservingCaller(Hanging(), telemetry.on_event).send(USAGE.call())
+        call = ObservingCaller(Hanging(), partial(Observation, telemetry.on_event, Auth(Secret(unique_key())))).send(
+            USAGE.call()
+        )
         held.append(call)
         call.send(None)
 

@@ -1,6 +1,6 @@
 """Names and values that spans and metrics have in common.
 
-Source: OpenTelemetry semantic conventions, HTTP, stable since 1.23. What its caller canceled is no error there, and has no
+Source: OpenTelemetry semantic conventions, HTTP, stable since 1.23. What was canceled is no error there, and has no
 attribute of theirs.
 """
 
