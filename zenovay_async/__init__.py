@@ -33,6 +33,7 @@ if typing.TYPE_CHECKING:
         CallEvent,
         CallStarted,
         EndOutcome,
+        EndpointDeprecated,
         Event,
         OnEvent,
         QuotaExhausted,
@@ -96,8 +97,7 @@ if typing.TYPE_CHECKING:
         WebsiteSummary,
     )
     from zenovay_async.resources.anomalies import Anomalies, Anomaly, AnomalyPage
-    from zenovay_async.resources.base import Pagination, Range, Severity, ShortRange
-    from zenovay_async.resources.client_methods import QueryParameters
+    from zenovay_async.resources.base import Pagination, QueryParameters, Range, Severity, ShortRange
     from zenovay_async.resources.errors import ErrorGroup, ErrorGroupList, Errors, ErrorStatus
     from zenovay_async.resources.heatmaps import HeatmapPage, HeatmapPages, Heatmaps
     from zenovay_async.resources.insights import Insight, InsightPage, Insights, InsightType
@@ -158,6 +158,7 @@ __all__ = [
     "DailyStats",
     "DateRange",
     "EndOutcome",
+    "EndpointDeprecated",
     "ErrorGroup",
     "ErrorGroupList",
     "ErrorStatus",
@@ -276,6 +277,7 @@ _NAMES = {
         "CallEvent",
         "CallStarted",
         "EndOutcome",
+        "EndpointDeprecated",
         "Event",
         "OnEvent",
         "QuotaExhausted",
@@ -339,8 +341,7 @@ _NAMES = {
         "WebsiteSummary",
     ),
     "resources.anomalies": ("Anomalies", "Anomaly", "AnomalyPage"),
-    "resources.base": ("Pagination", "Range", "Severity", "ShortRange"),
-    "resources.client_methods": ("QueryParameters",),
+    "resources.base": ("Pagination", "QueryParameters", "Range", "Severity", "ShortRange"),
     "resources.errors": ("ErrorGroup", "ErrorGroupList", "Errors", "ErrorStatus"),
     "resources.heatmaps": ("HeatmapPage", "HeatmapPages", "Heatmaps"),
     "resources.insights": ("Insight", "InsightPage", "Insights", "InsightType"),

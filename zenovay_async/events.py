@@ -303,6 +303,24 @@ class SchemaDrift(Event, frozen=True, kw_only=True):
     problem: str
 
 
+class EndpointDeprecated(Event, frozen=True, kw_only=True):
+    """The headers of a response, or of an error, announce the end of its endpoint; emitted once per client.
+
+    Attributes:
+        operation: Name of the operation, such as ``heatmaps.pages``.
+        call: Method and path of the call.
+        deprecated_at: From when on it is deprecated, in UTC, maybe in the future; ``None`` if that is not stated.
+        sunset_at: When it ends, in UTC; ``None`` if that is not stated.
+        link: URL of a page about it, else of what replaces it; ``None`` if the server names none.
+    """
+
+    operation: str
+    call: str
+    deprecated_at: datetime | None
+    sunset_at: datetime | None
+    link: str | None
+
+
 OnEvent: TypeAlias = Callable[[Event], None]
 """A listener, called with each event."""
 

@@ -11,10 +11,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
-from cli_helpers import FREE, IDS, STATS, freeze_sandbox
-from endpoints import ENDPOINTS
+from cli_helpers import FREE, IDS, PER_WEBSITE, SINGLE, STATS, freeze_sandbox
+from endpoints import ENDPOINTS, OPERATIONS
+from helpers import sample
 
-from zenovay_async import NOT_GIVEN, HeatmapPages, Heatmaps, Paged, Pagination, Timeout, Visitor
+from zenovay_async import NOT_GIVEN, HeatmapPages, Heatmaps, Paged, Pagination, QueryParameters, Timeout, Visitor
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import Decoder
 from zenovay_async.cli import main
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from zenovay_async.sandbox import Sandbox
 
 COMMON = (
-    "--format --output/-o --columns --sort --tz --csv-safe --timeout --base-url --allow-http --proxy "
+    "--param --format --output/-o --columns --sort --tz --csv-safe --timeout --base-url --allow-http --proxy "
     "--rate-limit-store --rate-limit --log-format --sandbox"
 )
 MANY = (
@@ -40,8 +41,8 @@ MANY = (
 COMMANDS = f"""
 analytics countries IDS --range --limit {MANY}
 analytics overview IDS --range {MANY}
-analytics pages IDS --param {MANY}
-analytics technology IDS --param {MANY}
+analytics pages IDS {MANY}
+analytics technology IDS {MANY}
 analytics visitors IDS --range --limit --offset --take --all {MANY}
 anomalies list IDS --range --severity --metric --resolved/--no-resolved --limit --offset --take --all \
 {MANY}
@@ -53,9 +54,9 @@ query --question! IDS --time-range --compare-to {MANY}
 replays sessions IDS --limit --offset --take --all {MANY}
 retention cohorts IDS --range --granularity --periods {MANY}
 revenue ltv IDS --range --granularity {MANY}
-stats aggregate --param {COMMON}
-stats breakdown --param {COMMON}
-stats timeseries --param {COMMON}
+stats aggregate {COMMON}
+stats breakdown {COMMON}
+stats timeseries {COMMON}
 usage {COMMON}
 websites get IDS {MANY}
 websites list {COMMON}
@@ -120,7 +121,13 @@ FUNNEL = PagedEndpoint(
 
 
 async def click_pages(
-    self: Heatmaps, website_id: str, kind: str, *, max_pages: int | None = None, timeout: Timeout = NOT_GIVEN
+    self: Heatmaps,
+    website_id: str,
+    kind: str,
+    *,
+    max_pages: int | None = None,
+    extra_query: QueryParameters | None = None,
+    timeout: Timeout = NOT_GIVEN,
 ) -> HeatmapPages:
     """List pages by clicks.
 
@@ -129,9 +136,11 @@ async def click_pages(
         kind: Kind of click, such as ``rage``.
         max_pages: Pages to return; the text goes on
             in a second line.
+        extra_query: Further query parameters, by name, which the API has and this version does not know.
         timeout: Seconds for the whole call; omitted, the client's.
     """
-    return (await self._caller.send(CLICKS.call(website_id, kind=kind, limit=max_pages), timeout)).data
+    call = CLICKS.call(website_id, extra_query=extra_query, kind=kind, limit=max_pages)
+    return (await self._caller.send(call, timeout)).data
 
 
 def funnel(
@@ -140,10 +149,11 @@ def funnel(
     *,
     limit: int | None = None,
     offset: int | None = None,
+    extra_query: QueryParameters | None = None,
     timeout: Timeout = NOT_GIVEN,
 ) -> Paged[Funnel, Visitor]:
     """List the visits of a funnel."""
-    return Paged(self._caller, FUNNEL, website_id, timeout, limit=limit, offset=offset)
+    return Paged(self._caller, FUNNEL, website_id, timeout, extra_query, limit=limit, offset=offset)
 
 
 async def test_a_new_method_is_a_new_command(
@@ -213,6 +223,44 @@ def test_all_requests_every_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_a_free_parameter_has_a_name_and_a_value(param: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "aggregate", "--sandbox", "1", "--param", param]) == 2
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sample([*SINGLE, *PER_WEBSITE]))
+async def test_every_command_sends_parameters_that_have_no_option(
+    command: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    ids = sandbox.website_ids[:2] if command in PER_WEBSITE else []
+    words = [*command.split(), *ids, "--param", "take=5", "--param", "segment=mobile"]
+    assert await asyncio.to_thread(main, words) == 0
+    assert all(request.query.endswith("segment=mobile&take=5") for request in sandbox.requests)
+    assert sandbox.count(status=200) == len(ids or [""])
+
+
+async def test_every_page_has_the_parameters_that_have_no_option(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
+    command = ["analytics", "visitors", sandbox.website_ids[0], "--take", "1200", "--param", "segment=mobile"]
+    assert await asyncio.to_thread(main, command) == 0
+    assert [request.query for request in sandbox.requests] == [
+        "segment=mobile&limit=1000",
+        "segment=mobile&limit=1000&offset=1000",
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if operation.arguments])
+def test_a_parameter_that_has_an_option_is_rejected_with_its_name(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operation = OPERATIONS[name]
+    for argument in operation.arguments:
+        words = [*operation.command.split(), *("x" for _ in operation.required), "--param", f"{argument.name}=1"]
+        assert main([*words, "--sandbox", "1"]) == 2
+        option = f"--{argument.name.replace('_', '-')}"
+        assert f"--param {argument.name}: this command has an option for it; pass {option}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [*FREE, *STATS])

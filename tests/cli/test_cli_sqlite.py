@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -217,7 +218,8 @@ def test_a_file_that_another_program_writes_is_waited_for(path: Path, monkeypatc
     made.add("a", pages("/a"))
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
-        assert refused(path) == f"--output {path}: locked by another program for 0.01 s"
+        with pytest.raises(OSError, match="locked by another program"):
+            writer(path)
         with pytest.raises(OSError, match="locked by another program"):
             made.add("a", pages("/b"))
         database.execute("COMMIT")
@@ -277,3 +279,19 @@ def test_a_killed_program_leaves_whole_results(path: Path) -> None:
     made.add("0", {"pages": [{"url": "/", "total_interactions": 1, "last_updated": DAY}]})
     assert select(path, "SELECT count(*), max(last_updated) FROM heatmaps_pages WHERE website_id = '0'") == [(1, DAY)]
     assert select(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_as_the_database_is_opened_may_be_mended_until_the_next_run(
+    path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*PAGES, "--sandbox", "3", "--format", "sqlite", "-o", str(path)]
+    assert main(arguments) == 0
+
+    def fail(_: SqliteFile, __: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(SqliteFile, "_find_table", fail)
+    capsys.readouterr()
+    assert main(arguments) == 4
+    assert capsys.readouterr().err == f"zenovay-async: --output {path}: {os.strerror(number)}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -46,6 +47,41 @@ async def test_a_closed_connection_is_counted_without_a_status(sandbox: Sandbox,
     with pytest.raises(aiohttp.ClientError):
         await ask(sandbox, {"question": "Who?"})
     assert (sandbox.count(), sandbox.count(status=0), sandbox.requests[-1].status) == (1, 1, 0)
+
+
+async def test_an_endpoint_that_will_end_says_so_in_headers_of_its_normal_response(sandbox: Sandbox) -> None:
+    zone = timezone(timedelta(hours=2))
+    sandbox.fault(
+        Fault.deprecated(
+            datetime(2026, 7, 1, 2, tzinfo=zone), datetime(2028, 1, 1, 2, tzinfo=zone), "https://a.example/"
+        ),
+        times=1,
+    )
+    sandbox.fault(Fault.deprecated())
+    found: list[tuple[int, list[str | None]]] = []
+    for _ in range(2):
+        async with aiohttp.request("GET", f"{sandbox.url}/usage", headers={"X-API-Key": sandbox.api_key}) as response:
+            headers = [response.headers.get(name) for name in ("Deprecation", "Sunset", "Link")]
+            found.append((response.status, headers))
+    assert found == [
+        (200, ["@1782864000", "Sat, 01 Jan 2028 00:00:00 GMT", '<https://a.example/>; rel="deprecation"']),
+        (200, ["@1767225600", None, None]),
+    ]
+    assert sandbox.requests[-1].fault == "deprecated"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"deprecated_at": datetime(2026, 1, 1)}, "deprecated_at="),  # noqa: DTZ001 - naive on purpose
+        ({"sunset_at": datetime(2026, 1, 1)}, "sunset_at="),  # noqa: DTZ001 - same
+        ({"link": "https://a.example/>\r\nX: y"}, "link="),
+        ({"link": "https://a.example/ü"}, "link="),
+    ],
+)
+def test_an_end_that_cannot_be_announced_is_rejected(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}.*: expected "):
+        Fault.deprecated(**arguments)
 
 
 async def test_a_request_canceled_by_the_client_is_counted(sandbox: Sandbox) -> None:

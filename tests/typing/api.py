@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         assert_type((await zenovay.query(site, "?")).extra, dict[str, Any])
         assert_type(await zenovay.request("GET", "websites", result_type=Mine), Mine)
         assert_type(await zenovay.stats.aggregate(site_id=site), Any)
+        assert_type(await zenovay.usage(extra_query={"a": 1, "b": "c", "d": None}), z.Usage)
         assert_type(await zenovay.analytics.pages(site, range="7d"), Any)
         assert_type(await zenovay.analytics.technology(site), Any)
 

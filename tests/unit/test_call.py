@@ -119,7 +119,7 @@ def test_query_parameters_are_encoded_and_none_is_omitted(query: dict[str, Any],
 
 @given(
     st.dictionaries(
-        st.text(min_size=1).filter(lambda name: name != "body"),
+        st.text(min_size=1).filter(lambda name: name not in {"body", "extra_query"}),
         st.one_of(st.text(), st.integers(), st.none()),
         max_size=5,
     )
@@ -132,6 +132,44 @@ def test_any_query_decodes_to_what_was_given(query: dict[str, Any]) -> None:
     else:
         expected = [(name, str(value)) for name, value in query.items() if value is not None]
         assert parse_qsl(encoded, keep_blank_values=True, strict_parsing=bool(encoded)) == expected
+
+
+@pytest.mark.parametrize(
+    ("extra", "encoded"),
+    [
+        ({}, "limit=5"),
+        ({"segment": None}, "limit=5"),
+        ({"segment": "a b", "Limit": 6}, "limit=5&Limit=6&segment=a+b"),
+        ({"z": True, "a": 0.5, "body": 1, "extra_query": 2}, "limit=5&a=0.5&body=1&extra_query=2&z=true"),
+    ],
+)
+def test_extra_parameters_follow_those_of_the_method(extra: dict[str, Any], encoded: str) -> None:
+    assert PAGES.call("a", extra_query=extra, limit=5, range=None).query == encoded
+
+
+def test_equal_extra_parameters_make_equal_calls_in_whatever_order_they_are_given() -> None:
+    assert PAGES.call("a", extra_query={"x": 1, "y": 2}) == PAGES.call("a", extra_query={"y": 2, "x": 1})
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([("a", 1)], "extra_query: expected a mapping such as {'segment': 'mobile'}, not list"),
+        ("a=1", "extra_query: expected a mapping such as {'segment': 'mobile'}, not str"),
+        ({"": 1}, "extra_query: expected the name of a parameter, not ''"),
+        ({" ": 1}, "extra_query: expected the name of a parameter, not ' '"),
+        ({5: 1}, "extra_query: expected the name of a parameter, not int"),
+        ({"limit": 1}, "extra_query: 'limit' is an argument of the method itself; pass limit= instead"),
+        ({"range": None}, "extra_query: 'range' is an argument of the method itself; pass range= instead"),
+        ({"a": ["zv_secret"]}, "extra_query: 'a': expected a str, a number, a bool or None, not list"),
+        ({"a": b"zv_secret"}, "extra_query: 'a': expected a str, a number, a bool or None, not bytes"),
+        ({"a": "\udcff"}, "a='\\udcff': not valid Unicode; expected text that UTF-8 can encode"),
+    ],
+)
+def test_extra_parameters_that_cannot_be_are_rejected_and_their_values_not_shown(extra: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        PAGES.call("a", extra_query=extra, limit=5, range=None)
+    assert caught.value.message == message
 
 
 def custom(

@@ -125,6 +125,14 @@ def test_memory_is_bounded_however_many_fields_are_new() -> None:
     assert len(events) == before
 
 
+def test_memory_is_bounded_however_many_paths_are_deprecated() -> None:
+    events: list[Event] = []
+    reporting = reporter(events.append)
+    for number in range(1200):
+        reporting.report_deprecation(new_call(f"{number}/x"), {"Deprecation": "true"}, AUTH)
+    assert 0 < len(events) <= 1000
+
+
 def test_memory_is_bounded_however_many_types_are_decoded() -> None:
     """A program may make a class for each call; no client keeps more than a few hundred of them."""
     reporting = reporter()

@@ -139,6 +139,30 @@ async def test_the_documented_range_of_a_parameter_is_accepted_and_no_more(bound
             await describe(name, **{argument: value})
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_every_method_sends_query_parameters_that_it_does_not_know(name: str) -> None:
+    """In the URL, whatever its method, and whatever they are called."""
+    required = {argument.name: "some text" for argument in OPERATIONS[name].required}
+    extra = {"timeout": 5, "website_id": "x", "self": True, "call": "a b", "none": None}
+    described = await describe(name, **required, extra_query=extra)
+    assert described.query == "call=a+b&self=true&timeout=5&website_id=x"
+
+
+@pytest.mark.parametrize("name", [name for name, found in OPERATIONS.items() if found.arguments])
+async def test_a_method_rejects_what_it_has_an_argument_for_and_names_the_argument(name: str) -> None:
+    required = {argument.name: "some text" for argument in OPERATIONS[name].required}
+    for argument in OPERATIONS[name].arguments:
+        message = f"^extra_query: '{argument.name}' .* pass {argument.name}= instead$"
+        with pytest.raises(ConfigurationError, match=message):
+            await describe(name, **required, extra_query={argument.name: 1})
+
+
+async def test_a_free_parameter_is_given_once() -> None:
+    with pytest.raises(ConfigurationError, match="pass site_id= instead"):
+        await describe("stats.aggregate", site_id="x", extra_query={"site_id": "x"})
+    assert (await describe("stats.aggregate", site_id="x", extra_query={"timeout": 5})).query == "site_id=x&timeout=5"
+
+
 @pytest.mark.parametrize("name", ["body", "endpoint", "query", "call", "caller", "path"])
 async def test_a_free_parameter_may_have_any_name(name: str) -> None:
     recorder = Recorder()

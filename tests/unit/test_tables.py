@@ -202,7 +202,7 @@ def test_an_answer_of_another_shape_than_documented_has_its_rows(
     results: object, columns: tuple[str, ...], rows: list[dict[str, Any]]
 ) -> None:
     """It was paid for, and one layout alone is documented."""
-    call = query_call("x", "Where from?", None, None)
+    call = query_call("x", "Where from?", None, None, None)
     body = msgspec.json.encode({"success": True, "data": {"results": results}})
     answer = parse_response(call, RawResponse(200, {}, body), 0.0).data
     assert tuple(answer.columns()) == columns

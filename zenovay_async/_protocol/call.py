@@ -14,7 +14,16 @@ import msgspec
 from msgspec import inspect as shapes
 
 from zenovay_async._protocol.decoding import UNTYPED, Decoder
-from zenovay_async._protocol.parameters import Timeout, encode_query, json_body, quote_segment, quote_text, require_int
+from zenovay_async._protocol.parameters import (
+    Timeout,
+    encode_extra_query,
+    encode_query,
+    join_query,
+    json_body,
+    quote_segment,
+    quote_text,
+    require_int,
+)
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.rate_limits import UsageHeaders
 
@@ -54,21 +63,33 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True, eq=False):
     may_be_empty: bool = False
     usage_of: Callable[[T], UsageHeaders] | None = None
 
-    def call(self, website_id: str = "", /, *, body: bytes | None = None, **query: Any) -> Call[T]:
+    def call(
+        self,
+        website_id: str = "",
+        /,
+        *,
+        extra_query: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        **query: Any,
+    ) -> Call[T]:
         """Describe one call.
 
         Args:
             website_id: ID of the website, for a template that has one.
+            extra_query: Further query parameters of the caller, checked here; ``None`` for none.
             body: JSON body; ``None`` for none.
             query: Query parameters, checked; those that are ``None`` are omitted.
 
         Raises:
-            ConfigurationError: The ID or a value is not valid in a URL.
+            ConfigurationError: The ID or a value is not valid in a URL, or ``extra_query`` is invalid.
         """
         path = self.template
         if "{" in path:
             path = path.replace("{website_id}", quote_segment("website_id", website_id))
-        return Call(self, path, encode_query(query) if query else "", body)
+        encoded = encode_query(query) if query else ""
+        if extra_query is not None:
+            encoded = join_query(encoded, encode_extra_query(extra_query, query))
+        return Call(self, path, encoded, body)
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True):

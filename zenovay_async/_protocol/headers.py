@@ -97,7 +97,7 @@ def rate_limit_headers(headers: Mapping[str, str], now: float | None) -> RateLim
     remaining = parse_count(headers.get("X-RateLimit-Remaining"))
     if limit is None and remaining is None:
         limit, remaining, window, _ = ietf_limit(headers)
-    date = _parse_date(headers.get("Date"))
+    date = parse_http_date(headers.get("Date"))
     server_now = now if date is None else date
     resets = (_parse_reset(text, server_now) for text in _reset_headers(headers))
     return RateLimitHeaders(limit, remaining, next((reset for reset in resets if reset is not None), None), window)
@@ -222,7 +222,7 @@ def retry_after(
         now: Unix seconds on this machine; the response's ``Date`` takes precedence, as the two clocks may differ.
         rate_limited: Whether the rate limit is the cause; the reset says nothing about another one.
     """
-    server_now = _parse_date(headers.get("Date")) or now
+    server_now = parse_http_date(headers.get("Date")) or now
     wait = retry_after_header(headers, now)
     if wait is None:
         wait = _wait(_parse_number(error.get("retry_after")))
@@ -242,7 +242,7 @@ def retry_after_header(headers: Mapping[str, str], now: float) -> float | None:
     """
     header = headers.get("Retry-After")
     seconds = _wait(_parse_number(header))
-    return _until(_parse_date(header), _parse_date(headers.get("Date")) or now) if seconds is None else seconds
+    return _until(parse_http_date(header), parse_http_date(headers.get("Date")) or now) if seconds is None else seconds
 
 
 def quota_retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -279,7 +279,8 @@ def _parse_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _parse_date(text: str | None) -> float | None:
+def parse_http_date(text: str | None) -> float | None:
+    """Parse an HTTP date to Unix seconds; ``None`` if the header is absent or invalid."""
     if text is None:
         return None
     try:

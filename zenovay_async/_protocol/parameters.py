@@ -6,6 +6,7 @@ Any text that is not blank is accepted as a query value, as the server may know 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -17,7 +18,7 @@ from zenovay_async._protocol.text import is_printable
 from zenovay_async.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -158,6 +159,39 @@ def encode_query(parameters: Mapping[str, Any]) -> str:
             if value is not None
         ]
     )
+
+
+def encode_extra_query(parameters: Mapping[str, Any], own: Container[str]) -> str:
+    """Encode the ``extra_query`` of a method, sorted by name, so that equal parameters make equal calls.
+
+    Args:
+        parameters: Query parameters that the method does not know; those that are ``None`` are omitted.
+        own: The parameters that it has arguments for.
+
+    Raises:
+        ConfigurationError: It is no mapping, a name is blank, no str or among ``own``, or a value is not a str, number
+            or bool. No value is shown.
+    """
+    if not isinstance(parameters, Mapping):
+        raise ConfigurationError(
+            f"extra_query: expected a mapping such as {{'segment': 'mobile'}}, not {type(parameters).__name__}"
+        )
+    for name, value in parameters.items():
+        if not isinstance(name, str) or not name.strip():
+            given = repr(name) if isinstance(name, str) else type(name).__name__
+            raise ConfigurationError(f"extra_query: expected the name of a parameter, not {given}")
+        if name in own:
+            raise ConfigurationError(f"extra_query: {name!r} is an argument of the method itself; pass {name}= instead")
+        if value is not None and not isinstance(value, (str, int, float)):
+            raise ConfigurationError(
+                f"extra_query: {name!r}: expected a str, a number, a bool or None, not {type(value).__name__}"
+            )
+    return encode_query(dict(sorted(parameters.items())))
+
+
+def join_query(*parts: str) -> str:
+    """Join encoded query strings; an empty one is left out."""
+    return "&".join([part for part in parts if part])
 
 
 @lru_cache(maxsize=256)

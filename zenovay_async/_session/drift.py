@@ -1,4 +1,4 @@
-"""Reports schema drift: to the log and to one client's listener, each kind once."""
+"""Reports schema drift, and endpoints that will end: to the log and to one client's listener, each once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from zenovay_async._protocol.deprecation import find_deprecation
 from zenovay_async._protocol.text import one_line
-from zenovay_async.events import SchemaDrift, emit
+from zenovay_async.events import EndpointDeprecated, SchemaDrift, emit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
     from zenovay_async._protocol.decoding import Decoder
+    from zenovay_async._protocol.deprecation import Deprecation
     from zenovay_async._protocol.leniency import Drift
     from zenovay_async.events import OnEvent
 
@@ -33,16 +35,19 @@ _logger = logging.getLogger("zenovay_async")
 class DriftReporter:
     """Decides which responses are compared with the schema, and reports each drift of a client once.
 
+    Deprecations as well, once for each operation.
+
     Args:
-        on_event: Called with each drift.
+        on_event: Called with each drift and each deprecation.
     """
 
-    __slots__ = ("_next_check", "_on_event", "_reported")
+    __slots__ = ("_deprecated", "_next_check", "_on_event", "_reported")
 
     def __init__(self, on_event: OnEvent | None) -> None:
         self._on_event = on_event
         self._next_check: dict[Decoder[Any], float] = {}
         self._reported: set[tuple[Decoder[Any], Drift]] = set()
+        self._deprecated: set[tuple[str, str]] = set()
 
     def is_due(self, decoder: Decoder[Any], now: float) -> bool:
         """Whether to compare a response that decodes with the schema; True once a second for each decoder.
@@ -78,3 +83,48 @@ class DriftReporter:
                 self._on_event,
                 SchemaDrift(operation=call.operation, call=str(call), path=path, problem=problem),
             )
+
+    def report_deprecation(self, call: Call[Any], headers: Mapping[str, str], auth: Auth) -> None:
+        """Log and emit what a response says about the end of its endpoint, unless that was reported before.
+
+        Args:
+            call: The call.
+            headers: Headers of its response.
+            auth: Redacts the key, which the server may have echoed.
+        """
+        if "Deprecation" not in headers and "Sunset" not in headers:
+            return
+        # Calls of Zenovay.request have one operation; the start of the path tells their endpoints apart, without IDs.
+        endpoint = call.operation, call.path.partition("/")[0]
+        if endpoint in self._deprecated or len(self._deprecated) >= _MAX_REPORTED:
+            return
+        found = find_deprecation(headers)
+        if found is None:
+            return
+        self._deprecated.add(endpoint)
+        link = None if found.link is None else auth.redact_text(found.link)
+        _logger.warning(
+            "%s: the API announces that this endpoint %s; update zenovay-async, or ask the support of the API what "
+            "replaces it%s",
+            *(call, _end_of(found), "" if link is None else f": {link}"),
+        )
+        emit(
+            self._on_event,
+            EndpointDeprecated(
+                operation=call.operation,
+                call=str(call),
+                deprecated_at=found.deprecated_at,
+                sunset_at=found.sunset_at,
+                link=link,
+            ),
+        )
+
+
+def _end_of(deprecation: Deprecation) -> str:
+    """What happens to an endpoint, and when, as a log has it."""
+    deprecated_at, sunset_at = deprecation.deprecated_at, deprecation.sunset_at
+    parts = [
+        "is deprecated" if deprecated_at is None else f"is deprecated from {deprecated_at:%Y-%m-%d} on",
+        "" if sunset_at is None else f"ends on {sunset_at:%Y-%m-%d %H:%M} UTC",
+    ]
+    return " and ".join(part for part in parts if part)

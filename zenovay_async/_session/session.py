@@ -10,11 +10,13 @@ import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from zenovay_async._limits.outcome import is_sent, outcome_of
 from zenovay_async._limits.patience import ServerUnavailable
+from zenovay_async._protocol.auth import Secret
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
@@ -92,7 +94,8 @@ class Session:
     ) -> None:
         self._transport = transport
         self._auth = auth
-        self._key = auth.key
+        # Paths given to request() may have it as it is.
+        self._key, self._quoted_key = auth.key, Secret(quote(auth.key, ""))
         self._url = url_builder(base_url)
         self._budget = budget
         self._options = options
@@ -161,7 +164,7 @@ class Session:
         """Carry out a call that was begun; once."""
         call = state.call
         try:
-            if self._key in call.path or self._key in call.query:
+            if self._key in call.path or self._quoted_key in call.path or self._quoted_key in call.query:
                 raise ConfigurationError("The API key was passed as an argument of the call; URLs are logged")
             try:
                 return await self._attempt(state)
@@ -205,6 +208,7 @@ class Session:
                     attempt_timeout=self._options.attempt_timeout,
                     bounds=state,
                 )
+                self._drift.report_deprecation(call, raw.headers, self._auth)
                 if _logger.isEnabledFor(logging.DEBUG):
                     self._log_response(state, raw)
                 date = time.time()

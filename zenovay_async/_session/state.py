@@ -25,7 +25,7 @@ from zenovay_async.exceptions import (
 from zenovay_async.history import Attempt, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.call import Call
@@ -270,7 +270,7 @@ class CallState(Bounds, Generic[T]):
         self.attempts += 1
 
     @contextmanager
-    def waiting(self, reason: WaitReason) -> Iterator[None]:
+    def waiting(self, reason: WaitReason) -> Generator[None]:
         """Record what the call waits for within the block, less what was recorded in it."""
         began, recorded = self.loop.time(), self._waited
         try:

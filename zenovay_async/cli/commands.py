@@ -58,7 +58,7 @@ def _command(operation: Operation) -> Callable[..., int]:
         request = Request(
             operation,
             {name: value for name, value in arguments.items() if value is not None},
-            _parameters(given.get("param", ())),
+            _parameters(operation, given["param"]),
             given.get("take"),
             bool(given.get("all")),
         )
@@ -78,8 +78,7 @@ def _arguments(operation: Operation) -> list[Argument]:
     if operation.is_paged:
         arguments.append(_option("take", Take, None))
         arguments.append(_option("all", All, None))
-    if operation.is_free:
-        arguments.append(_option("param", Params, ()))
+    arguments.append(_option("param", Params, ()))
     options = PerWebsite() if operation.is_per_website else Common()
     arguments.append(_option("common", type(options), options))
     return sorted(arguments, key=lambda argument: argument.kind)
@@ -102,10 +101,15 @@ def _option(name: str, annotation: Any, default: Any) -> Argument:
     return Argument(name, Argument.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _parameters(param: tuple[str, ...]) -> dict[str, str]:
-    named = {name: value for name, equals, value in (text.partition("=") for text in param) if name and equals}
+def _parameters(operation: Operation, param: tuple[str, ...]) -> dict[str, str]:
+    named = {name: value for name, equals, value in (text.partition("=") for text in param) if name.strip() and equals}
     if len(named) < len(param):
         raise ConfigurationError(f"--param {' '.join(param)}: expected NAME=VALUE, each name once")
+    for argument in operation.arguments:
+        if argument.name in named:
+            raise ConfigurationError(
+                f"--param {argument.name}: this command has an option for it; pass --{dashed(argument.name)}"
+            )
     try:
         encode_query(named)
     except ConfigurationError as error:

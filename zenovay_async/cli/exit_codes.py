@@ -30,7 +30,7 @@ OF_SIGNALS = 128
 """What the number of the signal that ended a run is added to, as shells do."""
 
 # Of a disk that is full, or fails, and of a database that another program writes: a later run may go on.
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBUSY}
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBUSY}
 
 
 def exit_code_of(error: ZenovayError, *, is_batch: bool = False) -> int:
@@ -66,7 +66,7 @@ def end_output(error: OSError, output: Path | None = None, code: int = FAILED, l
     if isinstance(error, BrokenPipeError):
         # The reader, such as head, has read enough.
         return OK
-    if error.errno not in _PASSING:
+    if error.errno not in PASSING:
         return print_error(error, FAILED, lines)
     where = "standard output" if output is None else f"--output {output}"
     return print_error(OSError(f"{where}: {error.strerror}"), code, lines)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 import msgspec
 
 from zenovay_async import BadRequestError, Paged, Response
-from zenovay_async._protocol.parameters import encode_query
 from zenovay_async.cli.shown import redact_keys
 from zenovay_async.resources.base import Resource
 from zenovay_async.resources.client_methods import ClientMethods
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zenovay_async import Timeout, Zenovay
-    from zenovay_async._protocol.call import Call, Caller
+    from zenovay_async._protocol.call import Call
 
 T = TypeVar("T")
 
@@ -34,7 +33,8 @@ WEBSITE_ID = "website_id"
 SITE_ID = "site_id"
 """The parameter of any name that is the ID of a website, for a method that takes no other."""
 
-_CLIENT_ARGUMENTS = {"self", WEBSITE_ID, "timeout"}
+_EXTRA_QUERY = "extra_query"
+_CLIENT_ARGUMENTS = {"self", WEBSITE_ID, "timeout", _EXTRA_QUERY}
 _NO_COMMANDS = {"request"}
 _ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 
@@ -93,7 +93,7 @@ class Request:
     Attributes:
         operation: The operation.
         arguments: Arguments of the method, by name.
-        parameters: Query parameters of any name, for an operation that is free.
+        parameters: Further query parameters, by name.
         take: Number of items to request, over as many pages as needed; ``None`` for one page.
         all: Whether to request every page.
     """
@@ -127,33 +127,30 @@ class Request:
         Returns:
             The result of the method; for several pages, an object with the list of all items.
         """
-        if self.operation.is_free:
-            # As keyword arguments, parameters named timeout or website_id would be those of the method.
-            site = {SITE_ID: website_id} if website_id and self.operation.takes_site_id else {}
-            caller = _WithParameters(zenovay._caller, {**site, **self.parameters})  # noqa: SLF001 - private to users alone
+        method = attrgetter(".".join(self.operation.path))(zenovay)
+        listed = method(**self._arguments(website_id))
+        if self.is_one_call:
             try:
-                return await self._method(self.operation.resource(caller))(**self._arguments(website_id))
+                return await listed
             except BadRequestError as error:
                 if self.operation.takes_site_id and SITE_ID not in self.parameters:
                     error.message = f"{error.message}; pass --param {SITE_ID}=ID"
                 raise
-        method = attrgetter(".".join(self.operation.path))(zenovay)
-        listed = method(**self._arguments(website_id))
-        if self.is_one_call:
-            return await listed
         found = listed if self.take is None else listed.take(self.take)
         return {self.operation.items: [item async for item in found]}
 
     async def cost(self) -> int:
         """Requests that one call takes from the monthly quota; sends none."""
-        call: Call[Any] = await self._method(self.operation.resource(_Describer()))(**self._arguments("any"))
+        method = getattr(self.operation.resource(_Describer()), self.operation.path[-1])
+        call: Call[Any] = await method(**self._arguments("any"))
         return call.endpoint.cost
 
-    def _method(self, resource: Resource) -> Any:
-        return getattr(resource, self.operation.path[-1])
-
     def _arguments(self, website_id: str) -> dict[str, Any]:
-        return {WEBSITE_ID: website_id, **self.arguments} if self.operation.is_per_website else self.arguments
+        """The arguments of the method, for a website."""
+        if self.operation.is_per_website:
+            return {WEBSITE_ID: website_id, **self.arguments, _EXTRA_QUERY: self.parameters}
+        site = {SITE_ID: website_id} if website_id and self.operation.takes_site_id else {}
+        return {**self.arguments, _EXTRA_QUERY: {**site, **self.parameters}}
 
 
 class _Describer:
@@ -161,18 +158,6 @@ class _Describer:
 
     async def send(self, call: Call[T], timeout: Timeout) -> Response[Any]:  # noqa: ARG002 - the Caller protocol
         return Response(data=call, status=200, headers={}, body=b"", timestamp=None, attempts=0, waits=())
-
-
-class _WithParameters:
-    """A caller that adds query parameters to every call."""
-
-    def __init__(self, caller: Caller, parameters: dict[str, str]) -> None:
-        self._caller = caller
-        self._query = encode_query(parameters)
-
-    async def send(self, call: Call[T], timeout: Timeout) -> Response[T]:
-        query = "&".join(part for part in (call.query, self._query) if part)
-        return await self._caller.send(msgspec.structs.replace(call, query=query), timeout)
 
 
 def operations() -> Iterator[Operation]:

@@ -54,7 +54,13 @@ Ids: TypeAlias = Annotated[str, Parameter(help="IDs of websites, as websites lis
 Take: TypeAlias = Annotated[int | None, _number("Request pages until there are this many items.")]
 All: TypeAlias = Annotated[bool | None, _flag("Request every page.")]
 Params: TypeAlias = Annotated[
-    tuple[str, ...], Parameter(name="--param", negative=(), help="NAME=VALUE, sent as given; may be repeated.")
+    tuple[str, ...],
+    Parameter(
+        name="--param",
+        negative=(),
+        show_default=False,
+        help="NAME=VALUE: a query parameter that has no option here, sent as given; may be repeated.",
+    ),
 ]
 
 

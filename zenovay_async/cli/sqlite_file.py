@@ -17,6 +17,7 @@ from zenovay_async import ConfigurationError
 from zenovay_async._protocol.json_text import encode_json
 from zenovay_async._protocol.text import replace_half_surrogates
 from zenovay_async._tables.layout import KEY_NAME, WEBSITE_ID, column_types, layout_of, unique_names
+from zenovay_async.cli.exit_codes import PASSING
 from zenovay_async.cli.writer import Writer
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class SqliteFile(Writer):
             elif not os.access(self._path.absolute().parent, os.W_OK):
                 raise ConfigurationError(f"--output {self._path}: its directory cannot be written")
         except OSError as error:
+            if error.errno in PASSING:
+                raise
             message = f"--output {self._path}: {error.strerror}" if error.strerror else str(error)
             raise ConfigurationError(message) from error
 

@@ -16,7 +16,7 @@ from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout
-from zenovay_async.resources.base import Pagination, Range, Resource, free_call
+from zenovay_async.resources.base import Pagination, QueryParameters, Range, Resource, free_call
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 from zenovay_async.tables import Table
 
@@ -217,18 +217,24 @@ class Analytics(Resource):
     """``zenovay.analytics``: visits of websites."""
 
     async def overview(
-        self, website_id: str, *, range: Range | None = None, timeout: Timeout = NOT_GIVEN
+        self,
+        website_id: str,
+        *,
+        range: Range | None = None,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
     ) -> AnalyticsOverview:
         """Get the totals and the days of a website.
 
         Args:
             website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d``, ``90d`` or ``1y``; the server's default is ``7d``.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /analytics/:websiteId".
         """
-        call = _OVERVIEW.call(website_id, range=optional_str("range", range))
+        call = _OVERVIEW.call(website_id, extra_query=extra_query, range=optional_str("range", range))
         return (await self._caller.send(call, timeout)).data
 
     def visitors(
@@ -238,6 +244,7 @@ class Analytics(Resource):
         range: Range | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        extra_query: QueryParameters | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> Paged[VisitorPage, Visitor]:
         """List single visits, newest first.
@@ -247,6 +254,7 @@ class Analytics(Resource):
             range: ``24h``, ``7d``, ``30d``, ``90d`` or ``1y``; the server's default is ``7d``.
             limit: Visits per page, 1 to 1000; the default is the server's 100, or 1000 for several pages.
             offset: Visits to skip, 0 or more.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for each page; omitted, the client's.
 
         Returns:
@@ -255,14 +263,29 @@ class Analytics(Resource):
         Source: docs "GET /analytics/:websiteId/visitors".
         """
         return Paged(
-            self._caller, _VISITORS, website_id, timeout, limit=limit, offset=offset, range=optional_str("range", range)
+            self._caller,
+            _VISITORS,
+            website_id,
+            timeout,
+            extra_query,
+            limit=limit,
+            offset=offset,
+            range=optional_str("range", range),
         )
 
-    async def pages(self, website_id: str, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
+    async def pages(
+        self,
+        website_id: str,
+        *,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
+        **parameters: str | float | None,
+    ) -> Any:
         """Get the statistics of a website's pages, as plain values.
 
         Args:
             website_id: ID of the website.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
             parameters: Query parameters, sent as given; none is documented, ``range`` and ``limit`` are likely.
 
@@ -271,10 +294,16 @@ class Analytics(Resource):
 
         Source: help "API overview" (the path alone).
         """
-        return (await self._caller.send(free_call(_PAGES, parameters, website_id), timeout)).data
+        return (await self._caller.send(free_call(_PAGES, parameters, extra_query, website_id), timeout)).data
 
     async def countries(
-        self, website_id: str, *, range: Range | None = None, limit: int | None = None, timeout: Timeout = NOT_GIVEN
+        self,
+        website_id: str,
+        *,
+        range: Range | None = None,
+        limit: int | None = None,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
     ) -> CountryList:
         """List a website's visitors by country, most visitors first.
 
@@ -282,22 +311,32 @@ class Analytics(Resource):
             website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d``, ``90d`` or ``1y``; the server's default is ``7d``.
             limit: Countries to return, 1 to 100; the server's default is 20.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /analytics/:websiteId/countries".
         """
         call = _COUNTRIES.call(
-            website_id, range=optional_str("range", range), limit=optional_int("limit", limit, high=100)
+            website_id,
+            extra_query=extra_query,
+            range=optional_str("range", range),
+            limit=optional_int("limit", limit, high=100),
         )
         return (await self._caller.send(call, timeout)).data
 
     async def technology(
-        self, website_id: str, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None
+        self,
+        website_id: str,
+        *,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
+        **parameters: str | float | None,
     ) -> Any:
         """Get a website's browsers, operating systems and devices, as plain values.
 
         Args:
             website_id: ID of the website.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
             parameters: Query parameters, sent as given; none is documented, ``range`` is likely.
 
@@ -306,4 +345,4 @@ class Analytics(Resource):
 
         Source: help "API overview" (the path alone).
         """
-        return (await self._caller.send(free_call(_TECHNOLOGY, parameters, website_id), timeout)).data
+        return (await self._caller.send(free_call(_TECHNOLOGY, parameters, extra_query, website_id), timeout)).data

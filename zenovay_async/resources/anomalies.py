@@ -14,7 +14,7 @@ from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_bool, optional_str
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout
-from zenovay_async.resources.base import Pagination, Resource, Severity, ShortRange
+from zenovay_async.resources.base import Pagination, QueryParameters, Resource, Severity, ShortRange
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 from zenovay_async.tables import Table
 
@@ -91,6 +91,7 @@ class Anomalies(Resource):
         resolved: bool | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        extra_query: QueryParameters | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> Paged[AnomalyPage, Anomaly]:
         """List anomalies: metrics far from their expected value.
@@ -103,6 +104,7 @@ class Anomalies(Resource):
             resolved: Whether they are resolved; omitted, all.
             limit: Anomalies per page, 1 to 200; the default is the server's 50, or 200 for several pages.
             offset: Anomalies to skip, 0 or more.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for each page; omitted, the client's.
 
         Returns:
@@ -115,6 +117,7 @@ class Anomalies(Resource):
             _LIST,
             website_id,
             timeout,
+            extra_query,
             limit=limit,
             offset=offset,
             range=optional_str("range", range),

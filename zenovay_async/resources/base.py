@@ -6,14 +6,12 @@ value works as soon as the server accepts it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from zenovay_async._protocol.call import Call, Caller, Endpoint
-from zenovay_async._protocol.parameters import encode_query
+from zenovay_async._protocol.parameters import encode_extra_query, encode_query, join_query
 from zenovay_async._protocol.results import Result
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Range: TypeAlias = Literal["24h", "7d", "30d", "90d", "1y"] | str
 """A time range of ``analytics``."""
@@ -23,6 +21,9 @@ ShortRange: TypeAlias = Literal["24h", "7d", "30d", "90d"] | str
 
 Severity: TypeAlias = Literal["info", "warning", "critical"] | str
 """Severity of an insight or an anomaly."""
+
+QueryParameters: TypeAlias = Mapping[str, str | float | bool | None]
+"""Query parameters of a request by name; those that are ``None`` are omitted."""
 
 
 class Pagination(Result, frozen=True, kw_only=True, gc=False):
@@ -43,7 +44,8 @@ class Resource:
     """A group of endpoints: each method makes one call and returns the data of its response.
 
     Every method takes ``timeout``: seconds for the whole call, which includes waits and retries; ``None`` for no
-    deadline; omitted, the client's own. Every method raises a ``ZenovayError``; see ``zenovay_async.exceptions``:
+    deadline; omitted, the client's own. It takes ``extra_query`` as well: query parameters that the API has and this
+    version does not know, sorted by name. Every method raises a ``ZenovayError``; see ``zenovay_async.exceptions``:
 
     - ``ConfigurationError``: an argument is invalid; no request was sent.
     - ``NotFoundError``: the website does not exist.
@@ -66,15 +68,19 @@ class Resource:
         return self._caller is caller
 
 
-def free_call(endpoint: Endpoint[Any], parameters: Mapping[str, Any], website_id: str = "") -> Call[Any]:
+def free_call(
+    endpoint: Endpoint[Any], parameters: Mapping[str, Any], extra_query: Mapping[str, Any] | None, website_id: str = ""
+) -> Call[Any]:
     """Describe a call with query parameters of any name, as none is documented.
 
     Args:
         endpoint: The endpoint.
         parameters: Query parameters; those that are ``None`` are omitted.
+        extra_query: Further ones, such as a ``timeout``, which is an argument of the method; ``None`` for none.
         website_id: ID of the website, for a template that has one.
 
     Raises:
-        ConfigurationError: The ID or a value is not valid in a URL.
+        ConfigurationError: The ID or a value is not valid in a URL, or ``extra_query`` is invalid.
     """
-    return Call(endpoint, endpoint.call(website_id).path, encode_query(parameters))
+    extra = "" if extra_query is None else encode_extra_query(extra_query, parameters)
+    return Call(endpoint, endpoint.call(website_id).path, join_query(encode_query(parameters), extra))

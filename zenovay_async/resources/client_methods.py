@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from zenovay_async._protocol.call import Caller, custom_call
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
-from zenovay_async.resources.base import Resource, ShortRange
+from zenovay_async.resources.base import QueryParameters, Resource, ShortRange
 from zenovay_async.resources.query import Comparison, QueryAnswer, query_call
 from zenovay_async.resources.usage import USAGE, Usage
 
 T = TypeVar("T")
-
-QueryParameters: TypeAlias = Mapping[str, str | float | bool | None]
-"""Query parameters of a request by name; those that are ``None`` are omitted."""
 
 
 class ClientMethods(Resource):
@@ -24,15 +20,16 @@ class ClientMethods(Resource):
         # The constructor of a client takes options, not a caller.
         return ClientMethods(caller)
 
-    async def usage(self, *, timeout: Timeout = NOT_GIVEN) -> Usage:
+    async def usage(self, *, extra_query: QueryParameters | None = None, timeout: Timeout = NOT_GIVEN) -> Usage:
         """Get the key's monthly usage, its limits and its plan.
 
         Args:
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /usage".
         """
-        return (await self._caller.send(USAGE.call(), timeout)).data
+        return (await self._caller.send(USAGE.call(extra_query=extra_query), timeout)).data
 
     async def query(
         self,
@@ -41,6 +38,7 @@ class ClientMethods(Resource):
         *,
         time_range: ShortRange | None = None,
         compare_to: Comparison | None = None,
+        extra_query: QueryParameters | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> QueryAnswer:
         """Ask a question about a website in plain words; costs 3 requests and needs the Scale plan.
@@ -53,11 +51,13 @@ class ClientMethods(Resource):
             question: The question, up to 500 characters.
             time_range: ``24h``, ``7d``, ``30d`` or ``90d``.
             compare_to: ``previous_period`` or ``previous_year``.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "POST /query/:websiteId".
         """
-        return (await self._caller.send(query_call(website_id, question, time_range, compare_to), timeout)).data
+        call = query_call(website_id, question, time_range, compare_to, extra_query)
+        return (await self._caller.send(call, timeout)).data
 
     @overload
     async def request(

@@ -15,7 +15,7 @@ from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout
-from zenovay_async.resources.base import Resource
+from zenovay_async.resources.base import QueryParameters, Resource
 from zenovay_async.tables import Table
 
 ErrorStatus: TypeAlias = Literal["unresolved", "resolved", "ignored"] | str
@@ -83,6 +83,7 @@ class Errors(Resource):
         *,
         status: ErrorStatus | None = None,
         limit: int | None = None,
+        extra_query: QueryParameters | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> ErrorGroupList:
         """List groups of JavaScript errors; the API lists 200 at most.
@@ -91,11 +92,15 @@ class Errors(Resource):
             website_id: ID of the website.
             status: ``unresolved``, ``resolved`` or ``ignored``; omitted, all.
             limit: Groups to return, 1 to 200; the server's default is 50.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /errors/:websiteId/groups".
         """
         call = _GROUPS.call(
-            website_id, status=optional_str("status", status), limit=optional_int("limit", limit, high=200)
+            website_id,
+            extra_query=extra_query,
+            status=optional_str("status", status),
+            limit=optional_int("limit", limit, high=200),
         )
         return (await self._caller.send(call, timeout)).data

@@ -12,7 +12,7 @@ from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout
-from zenovay_async.resources.base import Resource
+from zenovay_async.resources.base import QueryParameters, Resource
 from zenovay_async.tables import Table
 
 
@@ -54,15 +54,23 @@ _PAGES = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", Decoder(Heatm
 class Heatmaps(Resource):
     """``zenovay.heatmaps``: heatmap data of websites."""
 
-    async def pages(self, website_id: str, *, limit: int | None = None, timeout: Timeout = NOT_GIVEN) -> HeatmapPages:
+    async def pages(
+        self,
+        website_id: str,
+        *,
+        limit: int | None = None,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
+    ) -> HeatmapPages:
         """List the pages of a website that have heatmap data, of all time, most interactions first.
 
         Args:
             website_id: ID of the website.
             limit: Pages to return, 1 to 100; the server's default is 20.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /heatmaps/:websiteId/pages".
         """
-        call = _PAGES.call(website_id, limit=optional_int("limit", limit, high=100))
+        call = _PAGES.call(website_id, extra_query=extra_query, limit=optional_int("limit", limit, high=100))
         return (await self._caller.send(call, timeout)).data

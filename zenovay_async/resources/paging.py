@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from zenovay_async._protocol.call import Call, Caller, Endpoint
-from zenovay_async._protocol.parameters import Timeout, encode_query, optional_int
+from zenovay_async._protocol.parameters import Timeout, encode_query, join_query, optional_int
 from zenovay_async._tables.display import html_note
 from zenovay_async.exceptions import ConfigurationError, ZenovayError
 
@@ -82,6 +82,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
         endpoint: PagedEndpoint[PageT, ItemT],
         website_id: str,
         timeout: Timeout,
+        extra_query: Mapping[str, Any] | None,
         *,
         limit: int | None,
         offset: int | None,
@@ -89,7 +90,8 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
     ) -> None:
         self._caller = caller
         self._endpoint = endpoint
-        self._call = endpoint.call(website_id, **query)
+        # The position is that of each page, and an argument all the same.
+        self._call = endpoint.call(website_id, extra_query=extra_query, limit=None, offset=None, **query)
         self._timeout = timeout
         self._limit = optional_int("limit", limit, high=endpoint.max_limit)
         self._offset = optional_int("offset", offset, low=0)
@@ -221,7 +223,7 @@ class Paged(Coroutine[Any, Any, PageT], Generic[PageT, ItemT]):
 
     async def _page(self, limit: int | None, offset: int | None) -> PageT:
         position = encode_query({"limit": limit, "offset": offset or None})
-        query = "&".join([part for part in (self._call.query, position) if part])
+        query = join_query(self._call.query, position)
         return (await self._caller.send(Call(self._endpoint, self._call.path, query), self._timeout)).data
 
 

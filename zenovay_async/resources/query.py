@@ -19,7 +19,7 @@ from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Comparison: TypeAlias = Literal["previous_period", "previous_year"] | str
 """What an answer compares with."""
@@ -108,7 +108,13 @@ QUERY = Endpoint("query", "query/{website_id}", Decoder(QueryAnswer), method="PO
 """The endpoint of ``Zenovay.query``."""
 
 
-def query_call(website_id: str, question: str, time_range: str | None, compare_to: str | None) -> Call[QueryAnswer]:
+def query_call(
+    website_id: str,
+    question: str,
+    time_range: str | None,
+    compare_to: str | None,
+    extra_query: Mapping[str, Any] | None,
+) -> Call[QueryAnswer]:
     """Describe a call of ``Zenovay.query``, which explains the arguments.
 
     Raises:
@@ -124,4 +130,6 @@ def query_call(website_id: str, question: str, time_range: str | None, compare_t
     }
     if context:
         body["context"] = context
-    return QUERY.call(website_id, body=json_body("question", body))
+    # Omitted from the URL, and rejected in extra_query, as they are arguments that are sent in the body.
+    own = dict.fromkeys(("question", "time_range", "compare_to"))
+    return QUERY.call(website_id, extra_query=extra_query, body=json_body("question", body), **own)

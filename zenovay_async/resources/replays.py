@@ -11,7 +11,7 @@ from zenovay_async._protocol.decoding import AwareDatetime, Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout
-from zenovay_async.resources.base import Pagination, Resource
+from zenovay_async.resources.base import Pagination, QueryParameters, Resource
 from zenovay_async.resources.paging import Paged, PagedEndpoint
 from zenovay_async.tables import Table
 
@@ -83,7 +83,13 @@ class Replays(Resource):
     """``zenovay.replays``: recorded sessions of websites."""
 
     def sessions(
-        self, website_id: str, *, limit: int | None = None, offset: int | None = None, timeout: Timeout = NOT_GIVEN
+        self,
+        website_id: str,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
     ) -> Paged[ReplaySessionPage, ReplaySession]:
         """List recorded sessions, newest first.
 
@@ -91,6 +97,7 @@ class Replays(Resource):
             website_id: ID of the website.
             limit: Sessions per page, 1 to 200; the default is the server's 50, or 200 for several pages.
             offset: Sessions to skip, 0 or more.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for each page; omitted, the client's.
 
         Returns:
@@ -98,4 +105,4 @@ class Replays(Resource):
 
         Source: docs "GET /replays/:websiteId/sessions".
         """
-        return Paged(self._caller, _SESSIONS, website_id, timeout, limit=limit, offset=offset)
+        return Paged(self._caller, _SESSIONS, website_id, timeout, extra_query, limit=limit, offset=offset)

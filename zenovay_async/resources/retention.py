@@ -16,7 +16,7 @@ from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_int, optional_str
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout
-from zenovay_async.resources.base import Resource, ShortRange
+from zenovay_async.resources.base import QueryParameters, Resource, ShortRange
 from zenovay_async.tables import Table
 
 RetentionGranularity: TypeAlias = Literal["daily", "weekly", "monthly"] | str
@@ -72,6 +72,7 @@ class Retention(Resource):
         range: ShortRange | None = None,
         granularity: RetentionGranularity | None = None,
         periods: int | None = None,
+        extra_query: QueryParameters | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> RetentionCohorts:
         """Get how many visitors of each cohort came back in each period.
@@ -81,12 +82,14 @@ class Retention(Resource):
             range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``30d``.
             granularity: ``daily``, ``weekly`` or ``monthly``; the server's default is ``weekly``.
             periods: Periods of each cohort, 1 to 12; the server's default is 6.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /retention/:websiteId".
         """
         call = _COHORTS.call(
             website_id,
+            extra_query=extra_query,
             range=optional_str("range", range),
             granularity=optional_str("granularity", granularity),
             periods=optional_int("periods", periods, high=12),

@@ -13,7 +13,7 @@ from zenovay_async._protocol.decoding import Decoder
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, optional_str
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout, Row
-from zenovay_async.resources.base import Resource, ShortRange
+from zenovay_async.resources.base import QueryParameters, Resource, ShortRange
 from zenovay_async.tables import Table
 
 RevenueGranularity: TypeAlias = Literal["weekly", "monthly"] | str
@@ -96,6 +96,7 @@ class Revenue(Resource):
         *,
         range: ShortRange | None = None,
         granularity: RevenueGranularity | None = None,
+        extra_query: QueryParameters | None = None,
         timeout: Timeout = NOT_GIVEN,
     ) -> LifetimeValue:
         """Get the lifetime value of customers by cohort; needs revenue tracking.
@@ -104,11 +105,15 @@ class Revenue(Resource):
             website_id: ID of the website.
             range: ``24h``, ``7d``, ``30d`` or ``90d``; the server's default is ``90d``.
             granularity: ``weekly`` or ``monthly``; the server's default is ``monthly``.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /revenue/:websiteId/ltv".
         """
         call = _LTV.call(
-            website_id, range=optional_str("range", range), granularity=optional_str("granularity", granularity)
+            website_id,
+            extra_query=extra_query,
+            range=optional_str("range", range),
+            granularity=optional_str("granularity", granularity),
         )
         return (await self._caller.send(call, timeout)).data

@@ -12,7 +12,7 @@ from typing import Any
 from zenovay_async._protocol.call import Endpoint
 from zenovay_async._protocol.decoding import UNTYPED
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
-from zenovay_async.resources.base import Resource, free_call
+from zenovay_async.resources.base import QueryParameters, Resource, free_call
 
 _AGGREGATE = Endpoint("stats.aggregate", "stats/aggregate", UNTYPED)
 _TIMESERIES = Endpoint("stats.timeseries", "stats/timeseries", UNTYPED)
@@ -27,10 +27,17 @@ class Stats(Resource):
     ``limit`` and ``page``. Without the website the API responds with 400 and the code ``MISSING_SITE_ID``.
     """
 
-    async def aggregate(self, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
+    async def aggregate(
+        self,
+        *,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
+        **parameters: str | float | None,
+    ) -> Any:
         """Get totals over a period: visitors, page views, bounce rate, visit duration.
 
         Args:
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
             parameters: Query parameters, sent as given, such as ``site_id`` and ``period``; see the class.
 
@@ -39,12 +46,19 @@ class Stats(Resource):
 
         Source: help "Stats API".
         """
-        return (await self._caller.send(free_call(_AGGREGATE, parameters), timeout)).data
+        return (await self._caller.send(free_call(_AGGREGATE, parameters, extra_query), timeout)).data
 
-    async def timeseries(self, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
+    async def timeseries(
+        self,
+        *,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
+        **parameters: str | float | None,
+    ) -> Any:
         """Get one point per hour, day or month.
 
         Args:
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
             parameters: Query parameters, sent as given, such as ``site_id`` and ``period``; see the class.
 
@@ -53,12 +67,19 @@ class Stats(Resource):
 
         Source: help "Stats API".
         """
-        return (await self._caller.send(free_call(_TIMESERIES, parameters), timeout)).data
+        return (await self._caller.send(free_call(_TIMESERIES, parameters, extra_query), timeout)).data
 
-    async def breakdown(self, *, timeout: Timeout = NOT_GIVEN, **parameters: str | float | None) -> Any:
+    async def breakdown(
+        self,
+        *,
+        extra_query: QueryParameters | None = None,
+        timeout: Timeout = NOT_GIVEN,
+        **parameters: str | float | None,
+    ) -> Any:
         """Get the top values of one dimension, such as page, country or browser, most visitors first.
 
         Args:
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
             parameters: Query parameters, sent as given, such as ``site_id`` and ``property``; see the class.
 
@@ -67,4 +88,4 @@ class Stats(Resource):
 
         Source: help "Stats API".
         """
-        return (await self._caller.send(free_call(_BREAKDOWN, parameters), timeout)).data
+        return (await self._caller.send(free_call(_BREAKDOWN, parameters, extra_query), timeout)).data

@@ -15,7 +15,7 @@ from zenovay_async._protocol.extra_fields import ExtraFields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._protocol.results import Result
 from zenovay_async._tables.layout import Layout
-from zenovay_async.resources.base import Resource
+from zenovay_async.resources.base import QueryParameters, Resource
 from zenovay_async.tables import Table
 
 
@@ -127,25 +127,29 @@ _GET = Endpoint("websites.get", "websites/{website_id}", Decoder(_Wrapped, _unwr
 class Websites(Resource):
     """``zenovay.websites``: the websites that the key can reach."""
 
-    async def list(self, *, timeout: Timeout = NOT_GIVEN) -> WebsiteList:
+    async def list(self, *, extra_query: QueryParameters | None = None, timeout: Timeout = NOT_GIVEN) -> WebsiteList:
         """List the websites that the key can reach.
 
         A key with full access reaches all websites of its teams, a key for one website that one.
 
         Args:
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /websites".
         """
-        return (await self._caller.send(_LIST.call(), timeout)).data
+        return (await self._caller.send(_LIST.call(extra_query=extra_query), timeout)).data
 
-    async def get(self, website_id: str, *, timeout: Timeout = NOT_GIVEN) -> WebsiteDetail:
+    async def get(
+        self, website_id: str, *, extra_query: QueryParameters | None = None, timeout: Timeout = NOT_GIVEN
+    ) -> WebsiteDetail:
         """Get one website with its settings.
 
         Args:
             website_id: ID of the website.
+            extra_query: Further query parameters, by name, which the API has and this version does not know.
             timeout: Seconds for the whole call; omitted, the client's.
 
         Source: docs "GET /websites/:websiteId".
         """
-        return (await self._caller.send(_GET.call(website_id), timeout)).data
+        return (await self._caller.send(_GET.call(website_id, extra_query=extra_query), timeout)).data

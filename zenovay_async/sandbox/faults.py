@@ -1,10 +1,12 @@
-"""Faults on demand: each responds in place of the API, or delays the response."""
+"""Faults on demand: each responds in place of the API, delays the response, or adds headers to it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -26,10 +28,12 @@ class Fault(msgspec.Struct, frozen=True):
     Attributes:
         name: Name on the command line.
         respond: Returns the faulty response, or ``None`` for the normal one.
+        headers: Headers that are added to the response.
     """
 
     name: str
     respond: FaultHandler
+    headers: Mapping[str, str] = {}
 
     @staticmethod
     def latency(seconds: float) -> Fault:
@@ -39,6 +43,37 @@ class Fault(msgspec.Struct, frozen=True):
             await asyncio.sleep(seconds)
 
         return Fault("latency", respond)
+
+    @staticmethod
+    def deprecated(
+        deprecated_at: datetime | None = None, sunset_at: datetime | None = None, link: str | None = None
+    ) -> Fault:
+        """Send the normal response, with headers that announce the end of the endpoint.
+
+        Args:
+            deprecated_at: From when on it is deprecated, aware; by default 2026-01-01.
+            sunset_at: When it ends, aware; by default that is not stated.
+            link: URL of a page about it; ``None`` for none.
+
+        Raises:
+            ValueError: A time has no zone, or the URL has a character that none has.
+        """
+        deprecated_at = deprecated_at or datetime(2026, 1, 1, tzinfo=UTC)
+        for name, when in (("deprecated_at", deprecated_at), ("sunset_at", sunset_at)):
+            if when is not None and when.tzinfo is None:
+                raise ValueError(f"{name}={when!r}: expected an aware datetime, such as datetime.now(UTC)")
+        headers = {"Deprecation": f"@{int(deprecated_at.timestamp())}"}
+        if sunset_at is not None:
+            headers["Sunset"] = format_datetime(sunset_at.astimezone(UTC), usegmt=True)
+        if link is not None:
+            if not link.isascii() or not link.isprintable() or set(link) & set(" <>"):
+                raise ValueError(f"link={link!r}: expected a URL such as 'https://example.com/changes'")
+            headers["Link"] = f'<{link}>; rel="deprecation"'
+
+        async def respond(_: web.Request) -> None:
+            return None
+
+        return Fault("deprecated", respond, headers)
 
     @staticmethod
     def status(status: int, message: str = "Failed to fetch heatmap data", code: str = "GENERIC_ERROR") -> Fault:
@@ -145,6 +180,7 @@ NAMED: dict[str, Callable[[], Fault]] = {
     "cut-body": Fault.cut_body,
     "slow-body": Fault.slow_body,
     "latency": lambda: Fault.latency(1.0),
+    "deprecated": Fault.deprecated,
 }
 """Faults by their name on the command line."""
 

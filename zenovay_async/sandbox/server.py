@@ -511,6 +511,7 @@ class Sandbox:
                 response, problem = await self._api.respond(request, path, match)
             if not response.prepared:
                 response.headers["x-request-id"] = request_id
+                response.headers.update({} if fault is None else fault.headers)
             if request.transport is not None and not request.transport.is_closing():
                 status = response.status
             return response
