@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.sampling import Sampler
+    from opentelemetry.trace import SpanContext
 
 
 class Exported:
@@ -75,6 +76,18 @@ class Exported:
     def text_of_spans(self) -> str:
         """All of the spans, as an exporter writes them."""
         return "\n".join(span.to_json() for span in self.spans)
+
+
+def context_of(span: ReadableSpan) -> SpanContext:
+    """The trace and the ID of a span."""
+    context: SpanContext | None = span.get_span_context()
+    assert context is not None
+    return context
+
+
+def is_below(span: ReadableSpan, other: ReadableSpan) -> bool:
+    """Whether a span is a child of another one."""
+    return span.parent is not None and span.parent.span_id == context_of(other).span_id
 
 
 def attributes_of(span: ReadableSpan) -> dict[str, Any]:

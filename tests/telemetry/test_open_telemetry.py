@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import _internal as internal
 from opentelemetry.util._once import Once
 from otel_helpers import Exported
 
@@ -57,9 +58,9 @@ async def test_global_providers_may_be_set_after_the_client_was_made(
     # They can be set once in a process.
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
     monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
-    monkeypatch.setattr(metrics._internal, "_METER_PROVIDER", None)
-    monkeypatch.setattr(metrics._internal, "_METER_PROVIDER_SET_ONCE", Once())
-    monkeypatch.setattr(metrics._internal, "_PROXY_METER_PROVIDER", metrics._internal._ProxyMeterProvider())
+    monkeypatch.setattr(internal, "_METER_PROVIDER", None)
+    monkeypatch.setattr(internal, "_METER_PROVIDER_SET_ONCE", Once())
+    monkeypatch.setattr(internal, "_PROXY_METER_PROVIDER", internal._ProxyMeterProvider())
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, telemetry=OpenTelemetry()) as zenovay:
         await zenovay.heatmaps.pages(sandbox.website_ids[0])
         trace.set_tracer_provider(exported.tracer_provider)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage] - it has no other name
+    _SUPPRESS_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage] - it has no other name
+    Context,
     attach,
     get_current,
-    set_value,
 )
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, StatusCode, get_tracer, set_span_in_context
@@ -41,7 +42,6 @@ from zenovay_async.telemetry.attributes import (
 )
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from zenovay_async.history import Wait
 
 _NANOSECONDS = 1_000_000_000
+# With these in the context, an instrumented HTTP client neither makes a span nor sends one. That of aiohttp obeys the
+# first one since version 0.60b0 of its instrumentation.
+_SUPPRESS = {_SUPPRESS_HTTP_INSTRUMENTATION_KEY: True, _SUPPRESS_INSTRUMENTATION_KEY: True}
 
 
 class Server(NamedTuple):
@@ -113,7 +116,7 @@ class Spans:
         """Start the span of a request, as the current one; the HTTP client's own instrumentation makes none."""
         call = self._calls.get(event.call_id)
         before = get_current()
-        context, span = set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, before), None  # noqa: FBT003 - a value
+        context, span = Context({**before, **_SUPPRESS}), None
         if call is None or call.span is not None:
             if call is not None and call.span is not None and event.waits:
                 _add_waits(call.span, event.waits)
