@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 COMMON = (
     "--param --format --output/-o --columns --sort --tz --csv-safe --timeout --base-url --allow-http --proxy "
-    "--rate-limit-store --rate-limit --log-format --sandbox"
+    "--rate-limit-store --rate-limit --log-format --trace --sandbox"
 )
 MANY = (
     f"{COMMON} --ids-from --all-websites --keys-from --concurrency --max-outage --max-failures --max-requests "

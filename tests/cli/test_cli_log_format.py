@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_helpers import EVIL, IDS, PAGES, main_at, on_terminal, read_terminal
 
-from zenovay_async import QuotaThresholdReached, RateLimited, ServerReachable, ServerUnreachable
+from zenovay_async import (
+    QuotaThresholdReached,
+    RateLimited,
+    SchemaDrift,
+    ServerReachable,
+    ServerUnreachable,
+    SharedBudgetBack,
+    SharedBudgetLost,
+)
+from zenovay_async._limits.reports import report_pause
+from zenovay_async._protocol.log_fields import event_fields
 from zenovay_async.cli import main
 from zenovay_async.cli.log_lines import LogLines
 from zenovay_async.cli.messages import MessageReporter
@@ -92,9 +102,44 @@ def test_events_and_warnings_are_json_on_one_line_each(capsys: pytest.CaptureFix
     lines = logged(capsys.readouterr().err)
     assert [line["level"] for line in lines] == ["warning", "info", "warning", "warning", "warning", "error"]
     assert (lines[0]["event"], lines[0]["status"]) == ("ServerUnreachable", 502)
-    assert lines[2]["seconds"] == 45.0
+    assert (lines[1]["event"], lines[1]["seconds"]) == ("ServerReachable", 12.3)
+    assert (lines[2]["event"], lines[2]["seconds"]) == ("RateLimited", 45.0)
     assert (lines[3]["used"], lines[3]["limit"]) == (80, 100)
     assert [line["message"] for line in lines[4:]] == ["one\ntwo", "three"]
+
+
+def test_the_store_of_the_budget_is_a_line_with_its_fields_when_it_is_lost_and_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost = SharedBudgetLost(reason="Refused", members=2, limit=15)
+    with MessageReporter(5.0, LogLines("json")) as reporter:
+        logging.getLogger("zenovay_async.sharing").warning("lost", extra=event_fields(lost))
+        reporter.on_event(lost)
+        reporter.on_event(SharedBudgetBack(seconds=12.34))
+    first, second = logged(capsys.readouterr().err)
+    assert (first["event"], first["members"], first["limit"]) == ("SharedBudgetLost", 2, 15)
+    assert (second["event"], second["seconds"]) == ("SharedBudgetBack", 12.3)
+
+
+def test_a_line_of_the_log_has_its_logger_and_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    drift = SchemaDrift(operation="usage", call="GET usage", path="$.data", problem="expected an object")
+    with MessageReporter(5.0, LogLines("json")):
+        logging.getLogger("zenovay_async.drift").warning("drift of %s", "usage", extra=event_fields(drift))
+    (line,) = logged(capsys.readouterr().err)
+    assert (line["logger"], line["message"]) == ("zenovay_async.drift", "drift of usage")
+    assert {name: line[name] for name in ("operation", "call", "path", "problem", "event_type")} == event_fields(drift)
+
+
+@pytest.mark.parametrize(("window", "pause"), [(60.0, 60.0), (5.0, 5.0)], ids=["long", "short"])
+def test_a_time_beyond_the_window_is_one_line_with_its_fields(
+    window: float, pause: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MessageReporter(5.0, LogLines("json")) as reporter:
+        report_pause(reporter.on_event, pause, 7200.0, window)
+    (line,) = logged(capsys.readouterr().err)
+    assert line["message"].startswith("Rate limited for 7200 s, longer than the window of ")
+    assert (line["level"], line["logger"]) == ("warning", "zenovay_async.limits")
+    assert (line["seconds"], line["retry_after"]) == (pause, 7200.0)
 
 
 def test_text_of_strangers_is_whole_and_cannot_move_a_cursor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
 import socket
 import subprocess
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 from cli_helpers import controls_in
 
 from zenovay_async.cli import main as cli_main
+from zenovay_async.sandbox import __main__ as command
 from zenovay_async.sandbox.__main__ import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_it_runs_from_a_shell() -> None:
@@ -96,3 +104,61 @@ def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_with_a_sandbox_of_too_many_websites_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli_main(["usage", "--sandbox", "1000001"]) == 2
     assert "1000000" in capsys.readouterr().err
+
+
+class Printed:
+    """What the command prints, and what to do once it serves."""
+
+    def __init__(self, on_ready: Callable[[], object]) -> None:
+        self._on_ready = on_ready
+
+    def __call__(self, line: str, **_: object) -> None:
+        if "Ctrl-C" in line:
+            self._on_ready()
+
+
+def wakes_the_loop() -> bool:
+    """Whether a signal is written to a descriptor that the event loop waits for."""
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor)
+    return descriptor != -1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_whatever_it_waits_for(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[bool] = []
+
+    def end() -> None:
+        woken.append(wakes_the_loop())
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(command, "print", Printed(end), raising=False)
+    assert main(["--port", "0"]) == 0
+    assert woken == [True]
+    assert signal.getsignal(number) == before
+
+
+def test_where_a_loop_takes_no_signals_ctrl_c_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_signal_handler(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", add_signal_handler)
+    monkeypatch.setattr(command, "print", Printed(partial(signal.raise_signal, signal.SIGINT)), raising=False)
+    assert main(["--port", "0"]) == 0
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SIGINT is for a sandbox in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end() -> None:
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(command, "print", Printed(end), raising=False)
+    try:
+        assert main(["--port", "0"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)

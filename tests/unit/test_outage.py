@@ -577,13 +577,14 @@ async def test_the_beginning_and_the_end_of_an_outage_are_emitted_once(caplog: p
     assert isinstance(back, ServerReachable)
     assert 0.2 <= back.seconds <= 0.6
     assert [(record.levelname, record.getMessage()[:20]) for record in caplog.records] == [
-        ("WARNING", "Server unreachable: "),
+        ("INFO", "Server unreachable: "),
         ("INFO", "Server reachable aga"),
     ]
 
 
 @pytest.mark.looptime
 async def test_the_log_has_the_status_of_a_server_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "zenovay_async")
     callers = Callers()
     for number in range(5):
         permit = await callers.budget.acquire(1, max_wait=None, background=False)

@@ -539,8 +539,8 @@ async def test_a_store_that_is_lost_is_reported_once_and_comes_back(caplog: pyte
     assert isinstance(back, CacheStoreBack)
     assert back.seconds == pytest.approx(1.0, abs=0.1)
     assert [(record.levelname, record.name) for record in caplog.records] == [
-        ("WARNING", "zenovay_async"),
-        ("INFO", "zenovay_async"),
+        ("WARNING", "zenovay_async.cache"),
+        ("INFO", "zenovay_async.cache"),
     ]
     await processes.close()
 

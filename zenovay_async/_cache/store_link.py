@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zenovay_async._cache.invalidation import Scope
 from zenovay_async._limits.event_loop import running_loop
+from zenovay_async._protocol.log_fields import event_fields
 from zenovay_async._protocol.text import one_line
 from zenovay_async.events import CacheStoreBack, CacheStoreLost
 
@@ -41,7 +42,7 @@ SHORTEST_SLEEP = 1e-3
 # Scopes that are remembered while the store is lost; beyond these, everything of their accounts is invalidated.
 _MAX_SCOPES = 256
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.cache")
 
 
 class StoreLost(Exception):  # noqa: N818 - a state, which no user sees
@@ -304,7 +305,7 @@ class StoreLink:
             _logger.warning(
                 "The store of the cache is lost (%s); going on with what is in memory",
                 event.reason,
-                extra={"event": event},
+                extra=event_fields(event),
             )
             # Nobody waits longer for what is lost.
             while self._in_progress:
@@ -322,5 +323,5 @@ class StoreLink:
             return
         event = CacheStoreBack(seconds=self._clock() - self._lost_since)
         self._lost_since = None
-        _logger.info("The store of the cache is back after %.1f s", event.seconds, extra={"event": event})
+        _logger.info("The store of the cache is back after %.1f s", event.seconds, extra=event_fields(event))
         self._emit(event)

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from zenovay_async._limits.gate import LONG_PAUSE, believed_wait
+from zenovay_async._limits.gate import believed_wait
 from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.neighbors import NEIGHBORS
 from zenovay_async._limits.outage_gate import RELEASED
@@ -24,6 +24,7 @@ from zenovay_async._limits.patience import Patience
 from zenovay_async._limits.permit import RETURNED_TWICE
 from zenovay_async._limits.quota import Trial
 from zenovay_async._limits.registry import REGISTRY, Entry, Shared, entry_of
+from zenovay_async._limits.reports import log_long_pause
 from zenovay_async._protocol.parameters import require_int
 from zenovay_async.exceptions import QuotaExceededError, RateLimitError
 from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimit
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from zenovay_async.events import Listener
     from zenovay_async.exceptions import ZenovayError
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.limits")
 
 _PATIENCE = Patience()
 
@@ -265,7 +266,7 @@ class Budget:
         wait = believed_wait(seconds, window)
         if wait < seconds and not self._shared.has_warned:
             self._shared.has_warned = True
-            _logger.warning(LONG_PAUSE, seconds, window, wait)
+            log_long_pause(wait, seconds, window)
         return wait
 
     def expected_wait(self, cost: int) -> float:

@@ -25,7 +25,7 @@ _TWO = 2
 # What is longer is no number of processes.
 _DIGITS = 4
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.sharing")
 
 
 class Neighbors:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from zenovay_async._limits.outage import Outage
 from zenovay_async._limits.patience import ServerUnavailable
 from zenovay_async._limits.wakeup import Wakeup
+from zenovay_async._protocol.log_fields import event_fields
 from zenovay_async.events import ServerReachable, ServerUnreachable, emit
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from zenovay_async.events import OnEvent
     from zenovay_async.rate_limits import Outcome
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.http")
 
 RELEASED = 0
 """The ticket of a caller that goes on after an outage."""
@@ -234,8 +235,9 @@ class OutageGate:
             self.outage.pass_on(self._others_probe)
 
     def _emit_end(self, seconds: float) -> None:
-        _logger.info("Server reachable again after %.1f s", seconds)
-        emit(self._on_event, ServerReachable(seconds=seconds))
+        event = ServerReachable(seconds=seconds)
+        _logger.info("Server reachable again after %.1f s", seconds, extra=event_fields(event))
+        emit(self._on_event, event)
 
     def _emit_outage(self) -> None:
         outage = self.outage
@@ -245,7 +247,7 @@ class OutageGate:
         # A program that shows events need not show the same again.
         who = "calls" if event.kind == "unreachable" else "batches"
         status = "" if event.status is None else f"HTTP {event.status}: "
-        _logger.warning("Server %s: %s%s; %s wait", event.kind, status, event.reason, who, extra={"event": event})
+        _logger.info("Server %s: %s%s; %s wait", event.kind, status, event.reason, who, extra=event_fields(event))
         emit(self._on_event, event)
 
     def _release(self, now: float) -> None:

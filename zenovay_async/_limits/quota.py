@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 import msgspec
 
+from zenovay_async._protocol.log_fields import event_fields
 from zenovay_async.events import QuotaExhausted, QuotaThresholdReached, emit
 from zenovay_async.exceptions import MONTHLY_LIMIT_EXCEEDED, QuotaExceededError
 from zenovay_async.rate_limits import Quota
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from zenovay_async.events import OnEvent
     from zenovay_async.rate_limits import Outcome, UsageHeaders
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.limits")
 
 Trial: TypeAlias = Literal["usage", "probe"]
 """A request that is sent although the quota is exhausted: one that asks for the quota, or any other."""
@@ -167,7 +168,7 @@ class QuotaGuard:
         self._exhausted_until, self._probe_at = facts.exhausted_until, facts.probe_at
         if self.is_exhausted != was_exhausted:
             if facts.exhausted_until is not None:
-                emit(self._on_event, QuotaExhausted(resets_at=facts.exhausted_until))
+                self._report_exhausted(facts.exhausted_until)
             self._notify(watcher)
         return self.is_exhausted and not was_exhausted
 
@@ -270,7 +271,7 @@ class QuotaGuard:
         self._probe_at = now + PROBE_INTERVAL
         if not self.is_exhausted:
             self.is_exhausted = True
-            emit(self._on_event, QuotaExhausted(resets_at=self._exhausted_until))
+            self._report_exhausted(self._exhausted_until)
             self._notify()
 
     def seconds_to_reset(self) -> float:
@@ -388,7 +389,16 @@ class QuotaGuard:
             event.percent,
             event.used,
             event.limit,
-            extra={"event": event},
+            extra=event_fields(event),
+        )
+        emit(self._on_event, event)
+
+    def _report_exhausted(self, until: datetime) -> None:
+        event = QuotaExhausted(resets_at=until)
+        _logger.warning(
+            "Monthly quota exhausted until %s; calls fail without a request",
+            until.isoformat(timespec="minutes"),
+            extra=event_fields(event),
         )
         emit(self._on_event, event)
 

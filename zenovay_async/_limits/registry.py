@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from zenovay_async._protocol.auth import Auth
     from zenovay_async.events import Event, Listener
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.limits")
 
 
 class Entry(msgspec.Struct, frozen=True):

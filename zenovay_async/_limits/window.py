@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 import random
 from typing import TYPE_CHECKING
 
-from zenovay_async._limits.gate import LONG_PAUSE
 from zenovay_async._limits.headroom import AUTO, BACKGROUND_SHARE
 from zenovay_async._limits.pacing import Pacer
 from zenovay_async._limits.permit import LimiterPermit
 from zenovay_async._limits.queue import Queue, Statistics, Waiter, ahead_of_next, deadline_error
+from zenovay_async._limits.reports import report_limit, report_pause
 from zenovay_async._limits.settlement import settle
 from zenovay_async._limits.wakeup import Wakeup
-from zenovay_async.events import RateLimited, RateLimitUpdated, emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from zenovay_async.events import OnEvent
     from zenovay_async.exceptions import ZenovayError
     from zenovay_async.rate_limits import Outcome, RateLimit
-
-_logger = logging.getLogger("zenovay_async")
 
 
 class WindowLimiter:
@@ -171,21 +167,16 @@ class WindowLimiter:
             jitter = self._rng.random() if outcome.kind == "rate_limited" else 0.0
             pause, is_delayed = settle(pacer, record, outcome, now, sent_at=outcome.sent_at, jitter=jitter)
             if pause is not None:
-                self._report_pause(pause, outcome.retry_after)
+                report_pause(self._on_event, pause, outcome.retry_after, pacer.window)
         watch = self._watch
         if watch is not None and (watch.is_due or pacer.key_share.others) and watch.is_over(pacer.key_share):
             self._watch = None
         if pacer.limit != before:
-            emit(self._on_event, RateLimitUpdated(before=before, limit=pacer.limit))
+            report_limit(self._on_event, before, pacer.limit)
         if self._direct or self._background or self._wakeup.at is not None:
             if is_delayed:
                 self._reject_hopeless(now)
             self._wake_waiters()
-
-    def _report_pause(self, seconds: float, retry_after: float | None) -> None:
-        if retry_after is not None and seconds < retry_after:
-            _logger.warning(LONG_PAUSE, retry_after, self._pacer.window, seconds)
-        emit(self._on_event, RateLimited(seconds=seconds, from_server=retry_after is not None))
 
     def _expire_waiter(self, waiter: Waiter) -> None:
         # If the loop was held up, its permit may be due as well.

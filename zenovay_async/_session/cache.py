@@ -15,6 +15,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zenovay_async._protocol.log_fields import call_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.kept_responses import CONCLUSIVE, MIN_PAUSE, NOT_FOUND
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.cache")
 
 # Seconds that a call which waited for another one's response has left for its own request, at least.
 MIN_TIMEOUT = 0.001
@@ -192,7 +193,8 @@ class CachingCaller:
 
     def _log(self, call: Call[Any], entry: CachedResponse, age: float, *, is_fresh: bool) -> None:
         kind = "fresh" if is_fresh else "stale"
-        _logger.debug("%s: HTTP %d from the cache, %s, %.1f s old", call, entry.status, kind, age)
+        fields = call_fields(call, status=entry.status, age=age)
+        _logger.debug("%s: HTTP %d from the cache, %s, %.1f s old", call, entry.status, kind, age, extra=fields)
 
     async def _request(
         self, call: Call[T], timeout: Timeout, key: Key, begun: CallState[T] | None = None

@@ -8,6 +8,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zenovay_async._protocol.log_fields import call_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
 from zenovay_async._session.flight import Aborted, Caller, CarryOut, Flight
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.http")
 
 # A number for each kind, as it is hashed with every call.
 _kinds: dict[Hashable, int] = {}
@@ -91,9 +92,7 @@ class Coalescer:
                 watcher = self._watch(flight, caller)
                 if not has_joined:
                     has_joined = True
-                    self._counters.joined += 1
-                    note_cache("joined")
-                _logger.debug("%s: joined an equal call in flight", call)
+                    self._note_joined(call)
             else:
                 flight = Flight(session.begin(call, timeout), self, self._budget, key)
                 flight.start(carry_out)
@@ -168,6 +167,12 @@ class Coalescer:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _note_joined(self, call: Call[Any]) -> None:
+        self._counters.joined += 1
+        note_cache("joined")
+        if _logger.isEnabledFor(logging.DEBUG):
+            _logger.debug("%s: joined an equal call in flight", call, extra=call_fields(call))
 
     def _key(self, call: Call[Any]) -> Hashable:
         # Of the decoder too, as a custom request names its own.

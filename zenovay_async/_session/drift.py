@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from zenovay_async._protocol.deprecation import find_deprecation
+from zenovay_async._protocol.log_fields import event_fields
 from zenovay_async._protocol.text import one_line
 from zenovay_async.events import EndpointDeprecated, SchemaDrift, emit
 
@@ -29,7 +30,7 @@ _MAX_DECODERS = 256
 # second cost no more than one.
 _CHECK_INTERVAL = 1.0
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.drift")
 
 
 class DriftReporter:
@@ -78,11 +79,15 @@ class DriftReporter:
             self._reported.add((decoder, drift))
             # A path has field names of the response in it.
             path, problem = (auth.redact_text(one_line(text)) for text in (drift.path, drift.problem))
-            _logger.warning("%s: response does not match the documented schema: %s: %s", call, path, problem)
-            emit(
-                self._on_event,
-                SchemaDrift(operation=call.operation, call=str(call), path=path, problem=problem),
+            event = SchemaDrift(operation=call.operation, call=str(call), path=path, problem=problem)
+            _logger.warning(
+                "%s: response does not match the documented schema: %s: %s",
+                event.call,
+                path,
+                problem,
+                extra=event_fields(event),
             )
+            emit(self._on_event, event)
 
     def report_deprecation(self, call: Call[Any], headers: Mapping[str, str], auth: Auth) -> None:
         """Log and emit what a response says about the end of its endpoint, unless that was reported before.
@@ -103,21 +108,20 @@ class DriftReporter:
             return
         self._deprecated.add(endpoint)
         link = None if found.link is None else auth.redact_text(found.link)
+        event = EndpointDeprecated(
+            operation=call.operation,
+            call=str(call),
+            deprecated_at=found.deprecated_at,
+            sunset_at=found.sunset_at,
+            link=link,
+        )
         _logger.warning(
             "%s: the API announces that this endpoint %s; update zenovay-async, or ask the support of the API what "
             "replaces it%s",
-            *(call, _end_of(found), "" if link is None else f": {link}"),
+            *(event.call, _end_of(found), "" if link is None else f": {link}"),
+            extra=event_fields(event),
         )
-        emit(
-            self._on_event,
-            EndpointDeprecated(
-                operation=call.operation,
-                call=str(call),
-                deprecated_at=found.deprecated_at,
-                sunset_at=found.sunset_at,
-                link=link,
-            ),
-        )
+        emit(self._on_event, event)
 
 
 def _end_of(deprecation: Deprecation) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from zenovay_async._protocol.log_fields import attempt_fields
 from zenovay_async._session.state import MIN_ATTEMPT
 from zenovay_async.events import RetryScheduled, emit
 from zenovay_async.exceptions import (
@@ -51,7 +52,7 @@ BACKOFF_LONGEST = 8.0
 
 _SERVER_ERROR = 500
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.retry")
 
 
 def is_retryable(error: ZenovayError, call: Call[Any]) -> bool:
@@ -209,12 +210,12 @@ class RetryPolicy:
             state.report_wait(wait)
         # Without a backoff, the permit of the next attempt says when it is made: at once, or when the server is back.
         when = f"in {wait:.2f} s" if wait else "follows"
-        _logger.info("%s: %s; attempt %d %s", call, error.message, retry.attempt_number + 1, when)
+        failed = retry.attempt_number
+        fields = attempt_fields(call, state.history[-1], event_type=RetryScheduled.__name__, wait=wait)
+        _logger.info("%s: %s; attempt %d %s", call, error.message, failed + 1, when, extra=fields)
         emit(
             self._on_event,
-            RetryScheduled(
-                operation=call.operation, call=str(call), attempt=retry.attempt_number, wait=wait, error=error
-            ),
+            RetryScheduled(operation=call.operation, call=str(call), attempt=failed, wait=wait, error=error),
         )
 
 

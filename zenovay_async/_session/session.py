@@ -17,6 +17,7 @@ import msgspec
 from zenovay_async._limits.outcome import is_sent, outcome_of
 from zenovay_async._limits.patience import ServerUnavailable
 from zenovay_async._protocol.auth import Secret
+from zenovay_async._protocol.log_fields import attempt_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout, require_bool, require_int
 from zenovay_async._protocol.parsing import parse_response
 from zenovay_async._protocol.response import OK_STATUSES, RawResponse, Response
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
     from zenovay_async._session.drift import DriftReporter
     from zenovay_async._session.observing import Observation
     from zenovay_async._session.transport import Transport
+    from zenovay_async.history import Attempt
 
 T = TypeVar("T")
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.http")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +183,7 @@ class Session:
             # Or its traceback would refer to this frame, which refers to it.
             del final
 
-    async def _attempt(self, state: CallState[T]) -> Response[T]:  # noqa: C901 - each function more costs every call
+    async def _attempt(self, state: CallState[T]) -> Response[T]:
         call, endpoint = state.call, state.call.endpoint
         url = self._url(call.path, call.query)
         raw: RawResponse | None = None
@@ -209,8 +211,6 @@ class Session:
                     bounds=state,
                 )
                 self._drift.report_deprecation(call, raw.headers, self._auth)
-                if _logger.isEnabledFor(logging.DEBUG):
-                    self._log_response(state, raw)
                 date = time.time()
                 find_drift = raw.status in OK_STATUSES and self._drift.is_due(endpoint.decoder, date)
                 result = parse_response(call, raw, date, strict=self._options.strict, find_drift=find_drift)
@@ -220,7 +220,7 @@ class Session:
                 raise
             permit.settle(outcome_of(raw, None, result.usage))
             ended_at = state.loop.time()
-            if observation is not None:
+            if observation is not None or _logger.isEnabledFor(logging.DEBUG):
                 self._end_attempt(state, raw, None, observation)
             if ended_at - now < trip.fastest or ended_at >= trip.due:
                 trip.record(ended_at - now, ended_at)
@@ -264,13 +264,15 @@ class Session:
         error: BaseException | None,
         observation: Observation | None,
     ) -> None:
-        """Record and emit how an attempt ended."""
+        """Record, emit and log how an attempt ended."""
         status, request_id = None, None
         if raw is not None:
             status, request_id = raw.status, raw.headers.get("x-request-id")
             if request_id is not None:
                 request_id = self._auth.redact_text(one_line(request_id))
         attempt = state.end_attempt(state.loop.time(), status, error, request_id)
+        if _logger.isEnabledFor(logging.DEBUG):
+            _log_attempt(state.call, attempt)
         if observation is not None:
             observation.end_attempt(attempt, error, self._budget)
 
@@ -403,6 +405,15 @@ class Session:
             if state.scope is not None:
                 state.scope.background.tally.end_wait(state.loop.time())
 
-    def _log_response(self, state: CallState[T], raw: RawResponse) -> None:
-        request_id = self._auth.redact_text(one_line(raw.headers.get("x-request-id", "without ID")))
-        _logger.debug("%s: HTTP %d, attempt %d, request %s", state.call, raw.status, state.attempts, request_id)
+
+def _log_attempt(call: Call[Any], attempt: Attempt) -> None:
+    outcome = attempt.error if attempt.status is None else f"HTTP {attempt.status}"
+    _logger.debug(
+        "%s: %s in %.3f s, attempt %d, request %s",
+        call,
+        outcome,
+        attempt.seconds,
+        attempt.number,
+        attempt.request_id or "without ID",
+        extra=attempt_fields(call, attempt),
+    )

@@ -13,6 +13,7 @@ from zenovay_async._protocol.auth import KEY_VARIABLE
 from zenovay_async._protocol.base_url import BASE_URL_VARIABLE, resolve_base_url
 from zenovay_async._protocol.parameters import NOT_GIVEN
 from zenovay_async.cli.keys import doubt_about_file
+from zenovay_async.cli.trace import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -82,7 +83,7 @@ async def open_clients(
                 sandbox.api_key,
                 base_url=sandbox.url,
                 timeout=options.timeout,
-                on_event=messages.on_event,
+                on_event=_listeners(options, lines, messages),
                 rate_limit="auto" if options.rate_limit is None else options.rate_limit,
                 rate_limit_store=None,
                 batch_headroom=0,
@@ -94,7 +95,7 @@ async def open_clients(
     if not keys:
         if not os.environ.get(KEY_VARIABLE, "").strip():
             raise ConfigurationError(f"{KEY_VARIABLE} is not set; {_HOW_TO_SET_A_KEY}, or try --sandbox 3")
-        async with _make_client(options, None, messages.on_event) as zenovay:
+        async with _make_client(options, None, _listeners(options, lines, messages)) as zenovay:
             yield Clients([Client(None, zenovay, lines, messages)])
         return
     if options.keys_from is not None and (doubt := doubt_about_file(options.keys_from)):
@@ -102,16 +103,21 @@ async def open_clients(
     async with contextlib.AsyncExitStack() as stack:
         clients: list[Client] = []
         for name, key, _ in keys:
-            own = messages.of_key(name)
+            own_lines, own = lines.of_key(name), messages.of_key(name)
+            listeners = _listeners(options, own_lines, own)
             if clients:
-                zenovay = clients[0].zenovay.with_options(api_key=key, on_event=own.on_event)
+                zenovay = clients[0].zenovay.with_options(api_key=key, on_event=listeners)
             else:
-                zenovay = _make_client(options, key, own.on_event)
-            clients.append(Client(name, await stack.enter_async_context(zenovay), lines.of_key(name), own))
+                zenovay = _make_client(options, key, listeners)
+            clients.append(Client(name, await stack.enter_async_context(zenovay), own_lines, own))
         yield Clients(clients)
 
 
-def _make_client(options: PerWebsite, key: str | None, on_event: OnEvent) -> Zenovay:
+def _listeners(options: PerWebsite, lines: LogLines, messages: MessageReporter) -> list[OnEvent]:
+    return [messages.on_event, Tracer(lines).on_event] if options.trace else [messages.on_event]
+
+
+def _make_client(options: PerWebsite, key: str | None, on_event: OnEvent | list[OnEvent]) -> Zenovay:
     store = options.rate_limit_store
     is_shared = bool(os.environ.get(STORE_VARIABLE) if store is None else store)
     return Zenovay(

@@ -6,9 +6,10 @@ import logging
 import math
 import time
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from zenovay_async import (
+    QuotaExhausted,
     QuotaThresholdReached,
     RateLimited,
     ServerReachable,
@@ -29,6 +30,12 @@ _logger = logging.getLogger("zenovay_async")
 # Seconds: a wait that is reported, and how much longer one has to be to be another one.
 _LONG_WAIT = 10.0
 _SAME_WAIT = 2.0
+
+# Events of which a line says what the log says as well; of an exhausted quota, the error of each call that it fails.
+_SHOWN = frozenset(
+    event.__name__ for event in (QuotaExhausted, QuotaThresholdReached, SharedBudgetBack, SharedBudgetLost)
+)
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class MessageReporter(logging.Handler):
@@ -77,13 +84,14 @@ class MessageReporter(logging.Handler):
         elif isinstance(event, SharedBudgetLost):
             share = f"continuing with {event.limit:,} requests per window"
             text = f"Store of the shared rate limit lost: {event.reason}; {share}"
-            write(text, "warning", event=type(event).__name__)
+            write(text, "warning", event=type(event).__name__, members=event.members, limit=event.limit)
         elif isinstance(event, SharedBudgetBack):
             text = f"Store of the shared rate limit reachable again after {event.seconds:.0f} s"
-            write(text, event=type(event).__name__)
+            write(text, event=type(event).__name__, seconds=round(event.seconds, 1))
         elif isinstance(event, RateLimited):
             asked = "the server asked to wait" if event.from_server else "waiting"
-            self._report_wait(event.seconds, f"Rate limited: {asked} {event.seconds:.0f} s, until", "warning")
+            text = f"Rate limited: {asked} {event.seconds:.0f} s, until"
+            self._report_wait(event.seconds, text, "warning", event=type(event).__name__)
 
     def report_server(self, event: ServerUnreachable | ServerReachable) -> None:
         """Write that the server is away or back, unless the client of another key has found out before."""
@@ -92,7 +100,8 @@ class MessageReporter(logging.Handler):
             return
         self._is_away = is_away
         if isinstance(event, ServerReachable):
-            self._lines.write(f"Server reachable again after {event.seconds:.0f} s", event=type(event).__name__)
+            text, seconds = f"Server reachable again after {event.seconds:.0f} s", round(event.seconds, 1)
+            self._lines.write(text, event=type(event).__name__, seconds=seconds)
             return
         status = "" if event.status is None else f"HTTP {event.status}: "
         bound = f" up to {self.max_wait:g} s" if math.isfinite(self.max_wait) else ""
@@ -104,24 +113,26 @@ class MessageReporter(logging.Handler):
         what = f"Rate limit of {limit.limit:,} in {limit.window:g} s reached: waiting {limit.reset_after:.0f} s, until"
         return self._report_wait(limit.reset_after, what)
 
-    def _report_wait(self, seconds: float, what: str, level: Level = "info") -> bool:
+    def _report_wait(self, seconds: float, what: str, level: Level = "info", /, **fields: Any) -> bool:
         if seconds < _LONG_WAIT:
             return False
         until = time.monotonic() + seconds
         if until > self._reported_until + _SAME_WAIT:
             self._reported_until = until
-            self._lines.write(f"{what} {_clock_time(seconds)}", level, seconds=round(seconds, 1))
+            self._lines.write(f"{what} {_clock_time(seconds)}", level, **{**fields, "seconds": round(seconds, 1)})
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a log record, unless it is about an event, which has a line of its own."""
+        """Write a log record with its fields, unless it is about an event, which has a line of its own."""
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.msg == LONG_PAUSE and isinstance(record.args, tuple):
             # Of an event that follows, this is the whole story: what the server asked for, and what is done.
             pause = float(str(record.args[-1]))
-            if not self._report_wait(pause, f"{record.getMessage()}, at", "warning"):
-                self._lines.write(record.getMessage(), "warning")
-        elif not hasattr(record, "event"):
-            self._lines.write(self.format(record), "error" if record.levelno >= logging.ERROR else "warning")
+            if not self._report_wait(pause, f"{record.getMessage()}, at", "warning", logger=record.name, **fields):
+                self._lines.write(record.getMessage(), "warning", logger=record.name, **fields)
+        elif fields.get("event_type") not in _SHOWN:
+            level: Level = "error" if record.levelno >= logging.ERROR else "warning"
+            self._lines.write(self.format(record), level, logger=record.name, **fields)
 
 
 def _clock_time(seconds: float) -> str:

@@ -156,6 +156,10 @@ class Common:
     log_format: Annotated[
         LogFormat, Parameter(group=_OUTPUT, help="Format of the lines on standard error; json has no bar.")
     ] = "text"
+    trace: Annotated[
+        bool,
+        _flag("After each call, say on standard error what it waited for and how each attempt ended.", _OUTPUT),
+    ] = False
     sandbox: Annotated[
         int | None,
         _number("Use a sandbox with this many websites; needs no key.", _NETWORK, _SANDBOX_WEBSITES),

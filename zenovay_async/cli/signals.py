@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a run as Ctrl-C does: what came so far is kept."""
+"""SIGTERM and SIGHUP end a run as Ctrl-C does: what came so far is kept; each of them wakes the event loop."""
 
 from __future__ import annotations
 
@@ -68,9 +68,35 @@ def ended_by_signals() -> Generator[Ended]:
             loop.add_signal_handler(number, end, number)
             caught.append(number)
     try:
-        yield ended
+        with _woken_by_interrupts(loop):
+            yield ended
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
             if ended.by is not None:
                 signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _woken_by_interrupts(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Let SIGINT wake the loop; its handler, that of ``asyncio.run``, stays, as a second SIGINT ends the run at once.
+
+    Without, the handler may run only when the loop wakes for something else.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.SIG_IGN:
+        yield
+        return
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGINT, _do_nothing)
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            if loop.remove_signal_handler(signal.SIGINT):
+                signal.signal(signal.SIGINT, handler)
+
+
+def _do_nothing() -> None:
+    """What the loop calls once it is awake."""

@@ -1,4 +1,4 @@
-"""Run a sandbox until Ctrl-C."""
+"""Run a sandbox until Ctrl-C, or SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
+import signal
 import socket
 import sys
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 from urllib.parse import urlsplit
 
 from zenovay_async.sandbox.faults import NAMED, parse_fault
@@ -16,6 +17,9 @@ from zenovay_async.sandbox.keys import PLANS
 from zenovay_async.sandbox.limits import LimiterKind, LimitHeaders
 from zenovay_async.sandbox.recording import printable
 from zenovay_async.sandbox.server import DEFAULT_RATE_LIMIT, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,7 +105,34 @@ def _address_of_this_machine(loopback: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
+@contextlib.contextmanager
+def _ended_by_signals() -> Generator[asyncio.Event]:
+    """Set an event at SIGINT or SIGTERM; one that is ignored, as SIGINT in the background of a script, stays so.
+
+    A handler of the loop wakes it. That of ``asyncio.run`` may run only when the loop wakes for something else.
+    """
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    caught: list[signal.Signals] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        # Neither on Windows, where SIGINT is a KeyboardInterrupt, nor outside of the main thread.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, ended.set)
+            caught.append(number)
+    try:
+        yield ended
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)
+
+
 async def _run(sandbox: Sandbox, host: str) -> None:
+    with _ended_by_signals() as ended:
+        await _serve(sandbox, host, ended)
+
+
+async def _serve(sandbox: Sandbox, host: str, ended: asyncio.Event) -> None:
     async with sandbox:
         print(f"export ZENOVAY_BASE_URL={sandbox.url}")  # noqa: T201 - the command's output
         print(f"export ZENOVAY_API_KEY={sandbox.api_key}")  # noqa: T201
@@ -111,17 +142,17 @@ async def _run(sandbox: Sandbox, host: str) -> None:
             print(f"# from other machines {url}")  # noqa: T201
             print("# with zenovay-async --allow-http, or Zenovay(allow_http=True)")  # noqa: T201
         print("# press Ctrl-C to stop", flush=True)  # noqa: T201
-        await asyncio.Event().wait()
+        await ended.wait()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a sandbox until Ctrl-C.
+    """Run a sandbox until Ctrl-C, or SIGTERM.
 
     Args:
         argv: Command line arguments; by default those of the process.
 
     Returns:
-        The exit code: 0 after Ctrl-C, 2 for an invalid argument or an address in use.
+        The exit code: 0 after either, 2 for an invalid argument or an address in use.
     """
     try:
         arguments = _parse_arguments(argv)

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 import random
 from typing import TYPE_CHECKING
 
-from zenovay_async._limits.gate import LONG_PAUSE
 from zenovay_async._limits.headroom import AUTO
 from zenovay_async._limits.permit import LimiterPermit
 from zenovay_async._limits.queue import Queue, Statistics, Waiter, ahead_of_next
+from zenovay_async._limits.reports import report_limit, report_pause, report_pause_of_others
 from zenovay_async._limits.sharing.fairness import Claim, ahead_of
 from zenovay_async._limits.sharing.plan import SOON, Plan, Settlement
 from zenovay_async._limits.sharing.replica import Replica
 from zenovay_async._limits.sharing.state import Member, SharedState
 from zenovay_async._limits.wakeup import Wakeup
-from zenovay_async.events import RateLimited, RateLimitUpdated, emit
+from zenovay_async.events import RateLimited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 # many seconds 1.7, but 1.4 % of the rate is lost, as a burst waits for what the responses of the one before prove. It
 # is for so many members: the more there are, the longer they would race each other for writes.
 _LONGEST_LINGER, _LINGER, _LINGERING = 0.05, 1 / 600, 4
-
-_logger = logging.getLogger("zenovay_async")
 
 
 class SharedLimiter:
@@ -280,19 +277,18 @@ class SharedLimiter:
     def _report(self, plan: Plan, before: SharedState | None) -> None:
         """Emit what the update brought, from here or from another process."""
         for seconds, retry_after in plan.pauses:
-            if retry_after is not None and seconds < retry_after:
-                _logger.warning(LONG_PAUSE, retry_after, self._window, seconds)
-            emit(self._on_event, RateLimited(seconds=seconds, from_server=retry_after is not None))
+            report_pause(self._on_event, seconds, retry_after, self._window)
         if before is None or before.epoch != plan.state.epoch:
             return
         pacer, old, now = plan.state.pacer, before.pacer, plan.now
         if pacer.limit != old.limit:
-            emit(self._on_event, RateLimitUpdated(before=old.limit, limit=pacer.limit))
+            report_limit(self._on_event, old.limit, pacer.limit)
         gate, is_open_at = pacer.gate, max(now, plan.state.rejoining_until)
         if not plan.pauses and gate.last_incident != old.gate.last_incident and gate.closed_until > is_open_at:
             # Another process was rate limited, and did not only come back to the store.
             from_server = gate.backoffs == old.gate.backoffs
-            emit(self._on_event, RateLimited(seconds=gate.closed_until - now, from_server=from_server))
+            pause = RateLimited(seconds=gate.closed_until - now, from_server=from_server)
+            report_pause_of_others(self._on_event, pause)
 
     def _expire(self, waiter: Waiter) -> None:
         # If the loop was held up, its permit may be due as well.

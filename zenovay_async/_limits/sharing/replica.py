@@ -22,6 +22,7 @@ import msgspec
 
 from zenovay_async._limits.sharing.state import SharedState, reconcile
 from zenovay_async._limits.stores.memory import MemoryStore
+from zenovay_async._protocol.log_fields import event_fields
 from zenovay_async.events import SharedBudgetBack, SharedBudgetLost, emit
 from zenovay_async.rate_limits import StoreWrite
 
@@ -43,7 +44,7 @@ _PAUSE = 1.5
 
 _NO_CHANGE = "it did not call the change that it was given"
 
-_logger = logging.getLogger("zenovay_async")
+_logger = logging.getLogger("zenovay_async.sharing")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(SharedState).decode
 
@@ -339,7 +340,7 @@ class Replica:
             "The store of the shared rate limit is lost (%s); going on with %d requests per window",
             reason,
             event.limit,
-            extra={"event": event},
+            extra=event_fields(event),
         )
         emit(self._on_event, event)
         self._space_tries(loop)
@@ -411,7 +412,8 @@ class Replica:
         self._store, self.known, self._offset = self._shared_store, state, offset
         self._lost_since, self._before_loss, self._divisor = None, None, 0
         event = SharedBudgetBack(seconds=self.loop_time() - since)
-        _logger.info("The store of the shared rate limit is back after %.1f s", event.seconds, extra={"event": event})
+        fields = event_fields(event)
+        _logger.info("The store of the shared rate limit is back after %.1f s", event.seconds, extra=fields)
         emit(self._on_event, event)
         self.request_update()
 
