@@ -73,7 +73,16 @@ def test_an_application_of_flask_is_tested_as_it_is(run: Callable[..., pytest.Ru
 
 
 @pytest.mark.parametrize(
-    ("name", "tests"), [("test_marker.py", 2), ("test_session.py", 2), ("test_report.py", 1), ("test_mocked.py", 1)]
+    ("name", "tests"),
+    [
+        ("test_first.py", 1),
+        ("test_sandbox.py", 1),
+        ("test_marker.py", 2),
+        ("test_session.py", 2),
+        ("test_report.py", 1),
+        ("test_mock.py", 1),
+        ("test_mocked.py", 1),
+    ],
 )
 def test_the_other_files_pass(run: Callable[..., pytest.RunResult], name: str, tests: int) -> None:
     run(name).assert_outcomes(passed=tests)
