@@ -32,7 +32,7 @@ REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
 PACKAGE = "zenovay_async"
 PACKAGES = (PACKAGE, f"{PACKAGE}.sandbox")
 """Packages that have no names but public ones."""
-MODULES = (*PACKAGES, f"{PACKAGE}.tables", f"{PACKAGE}.testing")
+MODULES = (*PACKAGES, f"{PACKAGE}.tables", f"{PACKAGE}.telemetry", f"{PACKAGE}.testing")
 """The modules whose ``__all__`` is public."""
 
 PROTOCOLS = {

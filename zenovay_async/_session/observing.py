@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._session.background import current_scope
@@ -57,11 +59,12 @@ class Observation:
         cache: Where its response came from; ``None`` for a request of its own without a cache.
     """
 
-    __slots__ = ("_call", "_cost", "_history", "_loop", "_names", "_on_event", "_started_at", "cache")
+    __slots__ = ("_auth", "_call", "_cost", "_history", "_loop", "_names", "_on_event", "_started_at", "cache")
 
     def __init__(self, on_event: OnEvent, auth: Auth, call: Call[Any], *, is_refresh: bool = False) -> None:
         endpoint = call.endpoint
         self._on_event = on_event
+        self._auth = auth
         self._call = auth.redact_text(str(call))
         self._cost = endpoint.cost
         self._names: dict[str, Any] = {
@@ -92,6 +95,7 @@ class Observation:
             AttemptStarted(
                 **self._names,
                 number=state.attempts,
+                previous=state.history[-1] if state.history else None,
                 waits=state.attempt_waits,
                 url=str(url),
                 server_address=url.host or "",
@@ -129,8 +133,15 @@ class Observation:
             # Another process requested it.
             self.cache = "hit"
         known: Response[Any] | ZenovayError | None = response
+        history, request_id = self._history, None
         if isinstance(error, ZenovayError):
-            known = error
+            known, history, request_id = error, error.history, error.request_id
+        elif response is not None and history:
+            request_id = history[-1].request_id
+        elif response is not None:
+            # Of another call, or kept: the server's text as it came.
+            history = tuple(replace(one, request_id=self._redact(one.request_id)) for one in response.history)
+            request_id = self._redact(response.request_id)
         emit(
             self._on_event,
             CallEnded(
@@ -140,13 +151,16 @@ class Observation:
                 seconds=self._loop.time() - self._started_at,
                 status=None if known is None else known.status,
                 error=error if isinstance(error, ZenovayError) else None,
-                request_id=None if known is None else known.request_id,
+                request_id=request_id,
                 cost=self._cost,
                 cache=self.cache,
-                history=self._history if known is None else known.history,
+                history=history,
                 waits=known.last_waits if isinstance(known, ZenovayError) else (),
             ),
         )
+
+    def _redact(self, text: str | None) -> str | None:
+        return None if text is None else self._auth.redact_text(text)
 
 
 OBSERVATION: ContextVar[Observation | None] = ContextVar("zenovay_observation", default=None)
