@@ -431,7 +431,7 @@ def emit(on_event: OnEvent | None, event: Event) -> None:
     except Exception:
         _logger.exception("on_event failed on %s", type(event).__name__)
         return
-    if iscoroutine(returned):
+    if returned is not None and iscoroutine(returned):
         returned.close()
         _logger.error("on_event returned a coroutine, which nothing awaits; expected a plain function of one event")
 

@@ -177,6 +177,10 @@ class Auth:
                 done = end = at + size
         return "".join((*redacted, text[done:])) if redacted else text
 
+    def redact_call(self, text: str) -> str:
+        """Redact the key in the text of a call; a part of it is an argument like others, and stays."""
+        return text if self._has_one_spelling and self._key not in text else self.redact_text(text)
+
     def _redact_body(self, body: str) -> str:
         """The start of a body, redacted before it is cut, as nobody recognizes half a key."""
         # A longer start, as keys get shorter when they are redacted; its own end may be half a key.
