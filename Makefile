@@ -12,7 +12,7 @@ export PATH := $(PATH):$(subst $(space),:,$(wildcard $(HOME)/.pyenv/versions/3.*
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick tox fix lint types docs docs-serve build sbom bench bench-minute bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
+.PHONY: help demo test quick tox fix lint types docs docs-serve pictures build sbom bench bench-minute bench-dashboard bench-nightly bench-real bench-sharing speed snapshot hooks clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +42,11 @@ lint: $(VENV)/.tox ## Check style.
 types: $(VENV)/.tox ## Check types with mypy and pyright.
 	@$(BIN)/tox run -e types
 
-docs: $(VENV)/.tox ## Build the documentation into site/.
+docs: $(VENV)/.tox ## Build the documentation into site/, check its links, run every block of it.
 	@$(BIN)/tox run -e docs
+
+pictures: $(VENV)/.dev ## Draw the pictures of the terminal in docs/assets/ anew.
+	@$(BIN)/python docs/tools/pictures.py
 
 docs-serve: $(VENV)/.dev ## Serve the documentation, rebuilt on each change.
 	@$(BIN)/zensical serve

@@ -73,6 +73,7 @@ class AttemptStarted(CallEvent, frozen=True, kw_only=True):
 
     Attributes:
         number: Which attempt of the call, counted from 1; those after the first are retries.
+        previous: The attempt that it repeats, which failed; ``None`` for the first one.
         waits: What the call waited for before it.
         url: The URL, which has no key in it.
         server_address: Host of the server.
@@ -80,6 +81,7 @@ class AttemptStarted(CallEvent, frozen=True, kw_only=True):
     """
 
     number: int
+    previous: Attempt | None
     waits: tuple[Wait, ...]
     url: str
     server_address: str
@@ -429,7 +431,7 @@ def emit(on_event: OnEvent | None, event: Event) -> None:
     except Exception:
         _logger.exception("on_event failed on %s", type(event).__name__)
         return
-    if iscoroutine(returned):
+    if returned is not None and iscoroutine(returned):
         returned.close()
         _logger.error("on_event returned a coroutine, which nothing awaits; expected a plain function of one event")
 

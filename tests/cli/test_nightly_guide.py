@@ -126,6 +126,13 @@ async def test_the_script_begins_goes_on_and_does_nothing_once_the_file_is_whole
     assert {json.loads(line)["website_id"] for line in lines} == set(sandbox.website_ids)
 
 
+async def test_one_line_fetches_all_websites(machine: Machine, sandbox: Sandbox) -> None:
+    command = block("In one line", "console").strip().removeprefix("$ ")
+    assert (await machine.run(command)).returncode == OK
+    (file,) = machine.files.iterdir()
+    assert len(file.read_text().splitlines()) == len(sandbox.website_ids)
+
+
 async def test_without_a_day_it_is_today(machine: Machine) -> None:
     before = date.today()  # noqa: DTZ011 - as the script takes it
     assert (await machine.run(str(machine.script))).returncode == OK
@@ -254,6 +261,7 @@ async def test_the_report_of_an_agency_says_why_a_key_ended(machine: Machine, sa
 def test_every_block_is_tested_here() -> None:
     tested = {(title, kind) for title, found in BLOCKS.items() for kind, _ in found}
     assert tested == {
+        ("In one line", "console"),
         ("The command", "sh"),
         ("What is kept", "text"),
         ("cron", "text"),

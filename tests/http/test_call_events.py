@@ -375,3 +375,14 @@ async def test_waits_and_attempts_are_put_in_words() -> None:
         "attempt 1: APIConnectionError in 0 ms (refused); waited 0.6 s; attempt 2: 200 in 1.0 s (ResponseDecodeError); "
         "attempt 3: 200 in 0.2 s; waited 300.0 s for the server"
     )
+
+
+async def test_a_key_that_the_server_echoes_as_the_id_of_a_request_is_in_no_event(canned: aioresponses) -> None:
+    heard = Heard()
+    async with make_client(on_event=heard) as zenovay:
+        key = zenovay._auth.key
+        canned.get(URL, headers={"x-request-id": str(key)}, payload=GOOD)
+        await asyncio.gather(zenovay.heatmaps.pages("x"), zenovay.heatmaps.pages("x"))
+    assert [event.cache for event in heard.only(CallEnded)] == [None, "joined"]
+    assert {event.request_id for event in heard.only(AttemptEnded, CallEnded)} == {"<secret>"}
+    assert not [event for event in heard if key in repr(event)]

@@ -39,7 +39,11 @@ BLOCKS = {
     if (found := re.findall(r"```python\n(.+?)```", text, re.DOTALL))
 }
 # The tests of a source distribution may run without them.
-NEEDS = {"structlog": "structlog", "Count requests and measure latency": "prometheus_client"}
+NEEDS = {
+    "structlog": "structlog",
+    "Count requests and measure latency": "prometheus_client",
+    "OpenTelemetry": "opentelemetry.sdk",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -229,3 +233,9 @@ def test_the_table_of_events_has_each_with_its_fields(event: type[CallEvent]) ->
     assert row is not None
     own = [name for name in event.__struct_fields__ if name not in CallEvent.__struct_fields__]
     assert re.findall(r"`(\w+)`", row[1]) == own
+
+
+async def test_spans_are_printed_as_the_page_shows(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    await run("OpenTelemetry", names)
+    section = PARTS[PARTS.index("OpenTelemetry") + 1]
+    assert re.findall(r"```text\n(.+?)```", section, re.DOTALL) == [capsys.readouterr().out]

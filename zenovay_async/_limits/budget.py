@@ -315,6 +315,11 @@ class Budget:
         """The state of the monthly quota."""
         return self._known().quota.snapshot()
 
+    def remaining(self) -> tuple[int | None, int | None]:
+        """Requests left in the window, and of the monthly quota; ``None`` where that is not known."""
+        limiter = self._shared.limiter
+        return None if limiter is None else limiter.snapshot().remaining, self._shared.quota.remaining
+
     @property
     def is_quota_exhausted(self) -> bool:
         """Whether the server reported the monthly quota exhausted."""

@@ -121,6 +121,11 @@ class QuotaGuard:
         self._warned = 0
         self._warn_at = math.inf
 
+    @property
+    def remaining(self) -> int | None:
+        """Requests left this month; ``None`` if that is not known."""
+        return None if self._limit is None or self._used is None else max(0, self._limit - self._used)
+
     def snapshot(self) -> Quota:
         """What is known of the quota."""
         return Quota(used=self._used, limit=self._limit, resets_at=self._resets_at, total=self._total)

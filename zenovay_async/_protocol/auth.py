@@ -92,11 +92,12 @@ class Auth:
         style: ``"x-api-key"`` sends ``X-API-Key: KEY``, ``"bearer"`` sends ``Authorization: Bearer KEY``.
     """
 
-    __slots__ = ("_has_one_spelling", "_key", "_parts", "header", "style")
+    __slots__ = ("_has_one_spelling", "_key", "_parts", "_pieces", "header", "style")
 
     def __init__(self, key: Secret, style: AuthStyle = "x-api-key") -> None:
         self._key = key
         self._parts: frozenset[int] = frozenset()
+        self._pieces: frozenset[int] = frozenset()
         self._has_one_spelling = _SPELLED.search(key) is None
         self.style: AuthStyle = style
         if style not in get_args(AuthStyle):
@@ -153,15 +154,20 @@ class Auth:
         Case does not matter, as error codes are in upper case.
         """
         size = min(_PART, len(self._key))
-        parts = self._parts
+        # Wherever a part stands in a text, it has one of the pieces that begin every so many characters.
+        step = (size + 1) // 2
+        piece = size - step + 1
+        parts, pieces = self._parts, self._pieces
         if not parts:
             # Their hashes, as an attribute may be shown.
-            parts = self._parts = frozenset(
-                hash(spelled[at : at + size])
-                for spelled in _spellings(self._key)
-                for at in range(len(spelled) - size + 1)
-            )
+            spellings = _spellings(self._key)
+            parts, pieces = self._parts, self._pieces = _hashes(spellings, size), _hashes(spellings, piece)
         lower = text.translate(_ASCII_LOWER)
+        for at in range(0, len(lower) - piece + 1, step):
+            if hash(lower[at : at + piece]) in pieces:
+                break
+        else:
+            return text
         redacted: list[str] = []
         done = end = 0
         for at in range(len(text) - size + 1):
@@ -170,6 +176,10 @@ class Auth:
                     redacted += (text[done:at], _REDACTED)
                 done = end = at + size
         return "".join((*redacted, text[done:])) if redacted else text
+
+    def redact_call(self, text: str) -> str:
+        """Redact the key in the text of a call; a part of it is an argument like others, and stays."""
+        return text if self._has_one_spelling and self._key not in text else self.redact_text(text)
 
     def _redact_body(self, body: str) -> str:
         """The start of a body, redacted before it is cut, as nobody recognizes half a key."""
@@ -218,6 +228,11 @@ def resolve_api_key(given: Secret | None, from_environment: Secret | None = None
     if not bare or key == KEY_VARIABLE or _PLACEHOLDER.fullmatch(bare):
         raise ConfigurationError(f"{source} is a placeholder, not an API key. {_GET_A_KEY}")
     return key
+
+
+def _hashes(texts: Iterable[str], size: int) -> frozenset[int]:
+    """The hashes of all parts of a size."""
+    return frozenset(hash(text[at : at + size]) for text in texts for at in range(len(text) - size + 1))
 
 
 def _spellings(key: str) -> set[str]:

@@ -6,10 +6,11 @@ join runs in a copy of its first caller's.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from zenovay_async._limits.event_loop import running_loop
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
@@ -57,19 +58,20 @@ class Observation:
         cache: Where its response came from; ``None`` for a request of its own without a cache.
     """
 
-    __slots__ = ("_call", "_cost", "_history", "_loop", "_names", "_on_event", "_started_at", "cache")
+    __slots__ = (
+        *("_auth", "_call", "_cost", "_history", "_id", "_loop", "_method", "_on_event", "_operation", "_started_at"),
+        *("_template", "cache"),
+    )
 
     def __init__(self, on_event: OnEvent, auth: Auth, call: Call[Any], *, is_refresh: bool = False) -> None:
         endpoint = call.endpoint
         self._on_event = on_event
-        self._call = auth.redact_text(str(call))
+        self._auth = auth
+        self._call = auth.redact_call(str(call))
         self._cost = endpoint.cost
-        self._names: dict[str, Any] = {
-            "call_id": next(_ids),
-            "operation": endpoint.operation,
-            "method": endpoint.method,
-            "template": call.template,
-        }
+        # Passed by name to each event, as a mapping of them would take five times as long.
+        self._id, self._operation = next(_ids), endpoint.operation
+        self._method, self._template = endpoint.method, call.template
         self._history: tuple[Attempt, ...] = ()
         self._loop = running_loop()
         self._started_at = self._loop.time()
@@ -77,7 +79,10 @@ class Observation:
         emit(
             on_event,
             CallStarted(
-                **self._names,
+                call_id=self._id,
+                operation=self._operation,
+                method=self._method,
+                template=self._template,
                 call=self._call,
                 cost=self._cost,
                 background=is_refresh or current_scope() is not None,
@@ -90,8 +95,12 @@ class Observation:
         emit(
             self._on_event,
             AttemptStarted(
-                **self._names,
+                call_id=self._id,
+                operation=self._operation,
+                method=self._method,
+                template=self._template,
                 number=state.attempts,
+                previous=state.history[-1] if state.history else None,
                 waits=state.attempt_waits,
                 url=str(url),
                 server_address=url.host or "",
@@ -102,19 +111,22 @@ class Observation:
     def end_attempt(self, attempt: Attempt, error: BaseException | None, budget: Budget) -> None:
         """Emit how an attempt ended, and keep it in case the call is canceled."""
         self._history = (*self._history, attempt)
-        rate_limit = budget.rate_limit()
+        rate_limit_remaining, quota_remaining = budget.remaining()
         emit(
             self._on_event,
             AttemptEnded(
-                **self._names,
+                call_id=self._id,
+                operation=self._operation,
+                method=self._method,
+                template=self._template,
                 number=attempt.number,
                 outcome=_outcome(error),
                 seconds=attempt.seconds,
                 status=attempt.status,
                 error=error if isinstance(error, ZenovayError) else None,
                 request_id=attempt.request_id,
-                rate_limit_remaining=None if rate_limit is None else rate_limit.remaining,
-                quota_remaining=budget.quota().remaining,
+                rate_limit_remaining=rate_limit_remaining,
+                quota_remaining=quota_remaining,
             ),
         )
 
@@ -129,24 +141,37 @@ class Observation:
             # Another process requested it.
             self.cache = "hit"
         known: Response[Any] | ZenovayError | None = response
+        history, request_id = self._history, None
         if isinstance(error, ZenovayError):
-            known = error
+            known, history, request_id = error, error.history, error.request_id
+        elif response is not None and history:
+            request_id = history[-1].request_id
+        elif response is not None:
+            # Of another call, or kept: the server's text as it came.
+            history = tuple(replace(one, request_id=self._redact(one.request_id)) for one in response.history)
+            request_id = self._redact(response.request_id)
         emit(
             self._on_event,
             CallEnded(
-                **self._names,
+                call_id=self._id,
+                operation=self._operation,
+                method=self._method,
+                template=self._template,
                 call=self._call,
                 outcome=_outcome(error),
                 seconds=self._loop.time() - self._started_at,
                 status=None if known is None else known.status,
                 error=error if isinstance(error, ZenovayError) else None,
-                request_id=None if known is None else known.request_id,
+                request_id=request_id,
                 cost=self._cost,
                 cache=self.cache,
-                history=self._history if known is None else known.history,
+                history=history,
                 waits=known.last_waits if isinstance(known, ZenovayError) else (),
             ),
         )
+
+    def _redact(self, text: str | None) -> str | None:
+        return None if text is None else self._auth.redact_text(text)
 
 
 OBSERVATION: ContextVar[Observation | None] = ContextVar("zenovay_observation", default=None)
@@ -211,6 +236,8 @@ def _outcome(error: BaseException | None) -> EndOutcome:
 
 
 def _reset(token: Token[Observation | None]) -> None:
-    # The garbage collector ends a coroutine of a loop that was closed, in a context of its own.
-    with suppress(ValueError):
+    try:
         OBSERVATION.reset(token)
+    except ValueError:
+        # The garbage collector ends a coroutine of a loop that was closed, in a context of its own.
+        return

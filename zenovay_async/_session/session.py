@@ -249,7 +249,10 @@ class Session:
         if telemetry is None:
             return headers
         try:
-            more = as_headers(telemetry.headers())
+            given = telemetry.headers()
+            if not given:
+                return headers
+            more = as_headers(given)
         except Exception:
             # As of a listener: it must not cost the call.
             _logger.exception("telemetry failed to return headers")

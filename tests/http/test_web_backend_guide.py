@@ -1,4 +1,4 @@
-"""Every block of docs/recipes.md runs, and does what the page says."""
+"""Every block of docs/web-backend.md runs, and does what the page says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import asyncio
 import importlib
 import inspect
-import io
 import json
 import re
 import sys
@@ -16,21 +15,17 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from aiohttp import ClientSession, web
-from cli_helpers import IDS, freeze_sandbox
 from helpers import ROOT, until
 
-import zenovay_async
 from zenovay_async import Zenovay
-from zenovay_async.cli import main
 from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from zenovay_async.sandbox import Sandbox
 
-PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "web-backend.md").read_text(encoding="utf-8")
 PARTS = re.split(r"^#+ (.+)$", PAGE, flags=re.MULTILINE)
 BLOCKS = {
     title: found
@@ -46,7 +41,7 @@ PAGES = 9
 @pytest.fixture(autouse=True)
 def _environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     # Litestar looks for the module of a function.
-    monkeypatch.setitem(sys.modules, "recipe", ModuleType("recipe"))
+    monkeypatch.setitem(sys.modules, "guide", ModuleType("guide"))
     monkeypatch.setenv("ZENOVAY_API_KEY", sandbox.api_key)
     monkeypatch.setenv("ZENOVAY_BASE_URL", sandbox.url)
 
@@ -58,10 +53,12 @@ def site(sandbox: Sandbox) -> str:
 
 async def run(title: str, **names: Any) -> dict[str, Any]:
     """Run the blocks of a section as a notebook would; returns the names that they define."""
-    namespace = vars(sys.modules["recipe"])
+    namespace = vars(sys.modules["guide"])
     namespace |= names
     for source in BLOCKS[title]:
-        code = compile(source, f"docs/recipes.md: {title}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        code = compile(
+            source, f"docs/web-backend.md: {title}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+        )
         done = eval(code, namespace)  # noqa: S307 - our own page
         if inspect.iscoroutine(done):
             await done
@@ -75,13 +72,15 @@ def test_every_block_of_the_page_is_run_here() -> None:
 
 
 async def test_json(zenovay: Zenovay, site: str) -> None:
-    names = await run("JSON", zenovay=zenovay, website_id=site)
+    names = await run("Return a result as JSON", zenovay=zenovay, website_id=site)
     assert json.loads(names["report"].to_json()) == names["report"].to_dict()
 
 
 @pytest.fixture
 async def fastapi_app(sandbox: Sandbox) -> AsyncIterator[Any]:  # noqa: ARG001 - the app asks it
-    app = (await run("A visitor who leaves", **await run("FastAPI")))["app"]
+    await run("FastAPI")
+    await run("Errors mapped to HTTP statuses")
+    app = (await run("A visitor who leaves"))["app"]
     async with app.router.lifespan_context(app):
         yield app
 
@@ -201,47 +200,3 @@ async def test_code_that_is_not_asynchronous(sandbox: Sandbox) -> None:
     rows = await asyncio.to_thread(nightly, sandbox.website_ids)
     assert {row["website_id"] for row in rows} == set(sandbox.website_ids)
     assert set(rows[0]) == {"website_id", "url", "total_interactions", "last_updated"}
-
-
-async def test_frames(zenovay: Zenovay, site: str) -> None:
-    for package in ("pandas", "polars", "pyarrow"):
-        pytest.importorskip(package, reason=f"{package}: pip install --group frames")
-    names = await run("pandas and polars", zenovay=zenovay, website_id=site, website_ids=[site])
-    columns = list(zenovay_async.HeatmapPage.__struct_fields__)
-    assert list(names["pages"].columns) == names["pages_too"].columns == columns
-    assert str(names["pages"].dtypes["last_updated"].tz) == "UTC"
-    assert "extra" not in names["days"].columns
-    assert list(names["all_pages"].columns) == ["website_id", *columns]
-    for frame in (names["pages"], names["days"]):
-        frame.to_parquet(io.BytesIO())
-    names["pages_too"].write_parquet(io.BytesIO())
-
-
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The working directory, with pages of three websites in each format that a recipe reads; a fourth one failed."""
-    for package in ("duckdb", "polars", "pyarrow"):
-        pytest.importorskip(package, reason=f"{package}: pip install --group frames")
-    freeze_sandbox(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    for kind, name in (("parquet", "pages.parquet"), ("ndjson", "pages.ndjson"), ("sqlite", "zenovay.db")):
-        assert main(["heatmaps", "pages", *IDS, "nobody", "--sandbox", "3", "--format", kind, "-o", name]) == 1
-
-
-@pytest.mark.usefixtures("files")
-def test_duckdb() -> None:
-    names = asyncio.run(run("DuckDB"))
-    rows = set(names["pages"].project("website_id, url, total_interactions").fetchall())
-    assert len(rows) == len(names["pages"])
-    assert set(names["top"].project("website_id, url").fetchall()) < {row[:2] for row in rows}
-    kept = names["duckdb"].sql("from 'pages-by-duckdb.parquet' select website_id, url, total_interactions")
-    assert set(kept.fetchall()) == rows
-
-
-@pytest.mark.usefixtures("files")
-def test_files_in_polars() -> None:
-    names = asyncio.run(run("Files in polars"))
-    frames = [names[name].sort("website_id", "url") for name in ("from_parquet", "from_ndjson", "from_database")]
-    assert set(frames[0]["website_id"]) == set(IDS)
-    assert frames[0].schema == frames[1].schema == frames[2].schema
-    assert all(frame.equals(frames[0]) for frame in frames)

@@ -1,0 +1,94 @@
+"""The tools that make the site: pictures, Markdown beside the pages, and the check of links."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from build_site import markdown_of, nav_pages, problems_of, settings, title_and_summary, write_markdown
+from helpers import ROOT
+from pictures import ASSETS, PICTURES, picture_of, text_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGES = list(nav_pages(settings()["nav"]))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_shows_what_its_command_prints(name: str) -> None:
+    kept = (ASSETS / f"{name}.svg").read_text(encoding="utf-8")
+    assert text_of(kept) == text_of(picture_of(name)), "make pictures"
+    assert picture_of(name) == picture_of(name)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_loads_nothing(name: str) -> None:
+    kept = (ASSETS / f"{name}.svg").read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://[^\s\"']+", kept)) == {"http://www.w3.org/2000/svg"}
+    assert "@font-face" not in kept
+    assert "url(http" not in kept
+
+
+def test_every_page_has_its_markdown_and_is_listed(tmp_path: Path) -> None:
+    write_markdown(tmp_path)
+    listed = (tmp_path / "llms.txt").read_text(encoding="utf-8")
+    whole = (tmp_path / "llms-full.txt").read_text(encoding="utf-8")
+    for page in PAGES:
+        text = (tmp_path / page.path).read_text(encoding="utf-8")
+        assert text in whole
+        title, summary = title_and_summary(text)
+        assert title
+        assert summary, page.path
+        assert f"- [{title}]({page.path}): {summary}" in listed or page.path == "index.md"
+    assert problems_of(tmp_path)[0] == []
+
+
+def test_the_markdown_of_the_reference_has_signatures_and_docstrings() -> None:
+    text = markdown_of("reference/batch.md")
+    assert "### `Journal`" in text
+    assert re.search(r"```python\ntable\(self", text)
+    assert not re.search(r"^::: |:(class|meth|func|attr|data):`", text, re.MULTILINE)
+
+
+def test_the_changelog_is_that_of_the_repository() -> None:
+    assert markdown_of("changelog.md").strip() == (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").strip()
+
+
+def test_the_figures_of_the_first_page_are_those_of_the_pages_that_it_links_to() -> None:
+    rows = re.findall(
+        r"^\|.*\]\((\w+\.md)#.*\|$", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) > 3
+    for line in (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines():
+        page = re.search(r"\]\((benchmarks|dashboard|speed)\.md#", line)
+        if line.startswith("|") and page:
+            text = (ROOT / "docs" / f"{page[1]}.md").read_text(encoding="utf-8")
+            for figure in re.findall(r"(?<![\w.])\d[\d.]*\d{1,}(?!\w)", line):
+                assert figure in text, f"{page[1]}.md has no {figure}"
+
+
+@pytest.mark.parametrize(
+    ("html", "problem"),
+    [
+        ('<a href="other/">', None),
+        ('<a href="other/#here">', None),
+        ('<a href="#top"><p id="top">', None),
+        ('<a href="https://site.example/x">', None),
+        ('<a href="nowhere/">', "nowhere/: no such file in the site"),
+        ('<a href="../outside">', "../outside: no such file in the site"),
+        ('<img src="missing.svg">', "missing.svg: no such file in the site"),
+        ('<a href="other/#gone">', "other/#gone: no such anchor"),
+        ("<p>See :class:<code>Batch</code>", ":class:: the markup of a docstring"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, html: str, problem: str | None) -> None:
+    site = tmp_path / "site"
+    (site / "other").mkdir(parents=True)
+    (tmp_path / "outside").touch()
+    (site / "other" / "index.html").write_text('<h1 id="here">')
+    (site / "index.html").write_text(html)
+    wrong, outside = problems_of(site)
+    assert wrong == ([f"index.html: {problem}"] if problem else [])
+    assert bool(outside) == ("https" in html)
