@@ -341,7 +341,7 @@ def test_reference_names_every_public_name() -> None:
 def test_every_name_that_the_documentation_imports_is_in_the_snapshot() -> None:
     """Those of a module beside the listed ones, such as ``zenovay_async.events``, are names of the package as well."""
     root = REFERENCE.parent.parent
-    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "docs").rglob("*.py")]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "docs" / "examples").rglob("*.py")]
     pattern = re.compile(rf"^ *from ({PACKAGE}[.\w]*) import (?:\(([^)]*)\)|(.*))", re.MULTILINE)
     unknown: list[str] = []
     for page in pages:
