@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,10 +13,12 @@ from looptime import LoopTimeEventLoop
 
 from zenovay_async import Batch, Zenovay
 from zenovay_async._protocol.base_url import DEFAULT_BASE_URL
+from zenovay_async.sandbox import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from aiohttp import web
     from aioresponses import aioresponses
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +66,24 @@ def sample(parameters: Iterable[_Parameters]) -> list[_Parameters]:
     return list(parameters)[:: 1 if is_thorough() else 7]
 
 
+class Held:
+    """A fault that holds requests until they are released.
+
+    Attributes:
+        arrived: Requests that came.
+        released: To be set.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self.released = asyncio.Event()
+        self.fault = Fault("held", self._respond)
+
+    async def _respond(self, _: web.Request) -> None:
+        self.arrived += 1
+        await self.released.wait()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until other tasks, or a server, have made a condition true, however slow the machine."""
     async with asyncio.timeout(10):
@@ -73,6 +94,17 @@ async def until(condition: Callable[[], bool]) -> None:
 def now() -> float:
     """The time of the event loop."""
     return asyncio.get_running_loop().time()
+
+
+def python_blocks(page: str) -> dict[str, list[str]]:
+    """The Python blocks of a page in ``docs/``, by the heading that they stand under."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    parts = re.split(r"^##+ (.+)$", text, flags=re.MULTILINE)
+    return {
+        title: found
+        for title, section in zip(parts[1::2], parts[2::2], strict=True)
+        if (found := re.findall(r"```python\n(.+?)```", section, re.DOTALL))
+    }
 
 
 def hold_up(seconds: float) -> None:

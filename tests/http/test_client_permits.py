@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 import pytest
-from helpers import until
+from helpers import Held, until
 
 from zenovay_async import APITimeoutError, ClientClosedError, Zenovay, ZenovayError
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from zenovay_async.events import Event
 
 
@@ -24,24 +22,6 @@ def remaining(zenovay: Zenovay) -> int:
     """Permits that could be acquired now without waiting."""
     assert zenovay.rate_limit is not None
     return zenovay.rate_limit.remaining
-
-
-class Held:
-    """A fault that holds requests until they are released.
-
-    Attributes:
-        arrived: Set when a request has arrived.
-        released: To be set.
-    """
-
-    def __init__(self) -> None:
-        self.arrived = asyncio.Event()
-        self.released = asyncio.Event()
-        self.fault = Fault("held", self._respond)
-
-    async def _respond(self, _: web.Request) -> None:
-        self.arrived.set()
-        await self.released.wait()
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["own session", "the caller's session"])
@@ -75,7 +55,7 @@ async def test_callers_canceled_while_they_wait_for_a_slot_take_no_permit(sandbo
         held = Held()
         sandbox.fault(held.fault)
         first = asyncio.create_task(zenovay.heatmaps.pages(site))
-        await held.arrived.wait()
+        await until(lambda: held.arrived > 0)
         before = remaining(zenovay)
         waiting = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(10)]
         await until(lambda: limiter.statistics().in_flight == 11)
@@ -104,7 +84,7 @@ async def test_callers_that_wait_for_a_slot_when_the_client_closes_take_no_permi
         sandbox.fault(held.fault)
         before = remaining(zenovay)
         calls = [asyncio.create_task(zenovay.heatmaps.pages(site)) for _ in range(5)]
-        await held.arrived.wait()
+        await until(lambda: held.arrived > 0)
         await until(lambda: limiter.statistics().in_flight == 5)
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(error, ZenovayError) for error in ended)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from helpers import ROOT
+from helpers import python_blocks
 
 from zenovay_async import Cache
 from zenovay_async.sandbox import Fault
@@ -21,13 +20,7 @@ if TYPE_CHECKING:
 
     from zenovay_async.sandbox import Sandbox
 
-PAGE = (ROOT / "docs" / "dashboard.md").read_text(encoding="utf-8")
-PARTS = re.split(r"^## (.+)$", PAGE, flags=re.MULTILINE)
-BLOCKS = {
-    title: found
-    for title, text in zip(PARTS[1::2], PARTS[2::2], strict=True)
-    if (found := re.findall(r"```python\n(.+?)```", text, re.DOTALL))
-}
+BLOCKS = python_blocks("dashboard.md")
 
 VISITORS = 30
 QUESTIONS = 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from helpers import ROOT
+from helpers import ROOT, python_blocks
 
 from zenovay_async import (
     AttemptEnded,
@@ -32,12 +32,7 @@ if TYPE_CHECKING:
     from zenovay_async.sandbox import Sandbox
 
 PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
-PARTS = re.split(r"^#{2,3} (.+)$", PAGE, flags=re.MULTILINE)
-BLOCKS = {
-    title: found
-    for title, text in zip(PARTS[1::2], PARTS[2::2], strict=True)
-    if (found := re.findall(r"```python\n(.+?)```", text, re.DOTALL))
-}
+BLOCKS = python_blocks("observability.md")
 # The tests of a source distribution may run without them.
 NEEDS = {
     "structlog": "structlog",
@@ -237,5 +232,5 @@ def test_the_table_of_events_has_each_with_its_fields(event: type[CallEvent]) ->
 
 async def test_spans_are_printed_as_the_page_shows(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     await run("OpenTelemetry", names)
-    section = PARTS[PARTS.index("OpenTelemetry") + 1]
+    section = PAGE.partition("\n## OpenTelemetry\n")[2].partition("\n### ")[0]
     assert re.findall(r"```text\n(.+?)```", section, re.DOTALL) == [capsys.readouterr().out]

@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import unique_key, until
+from helpers import Held, unique_key, until
 
 from zenovay_async import (
     APIConnectionError,
@@ -28,32 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from types import TracebackType
 
-    from aiohttp import web
-
 
 @pytest.fixture
 async def zenovay(sandbox: Sandbox) -> AsyncIterator[Zenovay]:
     """A client that is not paced: before its first response, another one sends one request at a time."""
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None) as client:
         yield client
-
-
-class Held:
-    """A fault that holds requests until they are released.
-
-    Attributes:
-        arrived: Requests that came.
-        released: To be set.
-    """
-
-    def __init__(self) -> None:
-        self.arrived = 0
-        self.released = asyncio.Event()
-        self.fault = Fault("held", self._respond)
-
-    async def _respond(self, _: web.Request) -> None:
-        self.arrived += 1
-        await self.released.wait()
 
 
 def check_nothing_left(zenovay: Zenovay) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import importlib
 import inspect
 import json
-import re
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from aiohttp import ClientSession, web
-from helpers import ROOT, until
+from helpers import python_blocks, until
 
 from zenovay_async import Zenovay
 from zenovay_async.sandbox import Fault
@@ -25,14 +24,7 @@ if TYPE_CHECKING:
 
     from zenovay_async.sandbox import Sandbox
 
-PAGE = (ROOT / "docs" / "web-backend.md").read_text(encoding="utf-8")
-PARTS = re.split(r"^#+ (.+)$", PAGE, flags=re.MULTILINE)
-BLOCKS = {
-    title: found
-    for title, text in zip(PARTS[1::2], PARTS[2::2], strict=True)
-    if (found := re.findall(r"```python\n(.+?)```", text, re.DOTALL))
-}
-
+BLOCKS = python_blocks("web-backend.md")
 
 PAGES = 9
 """The pages of the first website of the sandbox."""

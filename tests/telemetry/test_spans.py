@@ -12,7 +12,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import URL, unique_key, until
+from helpers import URL, Held, unique_key, until
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
@@ -41,7 +41,6 @@ from zenovay_async.testing import no_waits
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from aiohttp import web
     from aioresponses import aioresponses
 
 
@@ -59,24 +58,6 @@ def telemetry(exported: Exported) -> OpenTelemetry:
 async def zenovay(sandbox: Sandbox, telemetry: OpenTelemetry) -> AsyncIterator[Zenovay]:
     async with Zenovay(sandbox.api_key, base_url=sandbox.url, rate_limit=None, telemetry=telemetry) as client:
         yield client
-
-
-class Held:
-    """A fault that holds requests until they are released.
-
-    Attributes:
-        has_arrived: Whether one came.
-        released: To be set.
-    """
-
-    def __init__(self) -> None:
-        self.has_arrived = False
-        self.released = asyncio.Event()
-        self.fault = Fault("held", self._respond)
-
-    async def _respond(self, _: web.Request) -> None:
-        self.has_arrived = True
-        await self.released.wait()
 
 
 def left_in(telemetry: OpenTelemetry) -> int:
@@ -262,7 +243,7 @@ async def test_a_canceled_call_is_no_error(zenovay: Zenovay, sandbox: Sandbox, e
     held = Held()
     sandbox.fault(held.fault)
     task = asyncio.create_task(zenovay.heatmaps.pages(sandbox.website_ids[0]))
-    await until(lambda: held.has_arrived)
+    await until(lambda: held.arrived > 0)
     task.cancel()
     await asyncio.wait([task])
     held.released.set()
@@ -287,7 +268,7 @@ async def test_a_request_outlives_the_call_that_began_it_for_those_who_joined(
     held = Held()
     sandbox.fault(held.fault)
     first = asyncio.create_task(zenovay.heatmaps.pages(sandbox.website_ids[0]))
-    await until(lambda: held.has_arrived)
+    await until(lambda: held.arrived > 0)
     second = asyncio.create_task(zenovay.heatmaps.pages(sandbox.website_ids[0]))
     await asyncio.sleep(0)
     first.cancel()
