@@ -43,7 +43,7 @@ types: $(VENV)/.tox ## Check types with mypy and pyright.
 	@$(BIN)/tox run -e types
 
 docs: $(VENV)/.tox ## Build the documentation into site/, check its links, run every block of it.
-	@$(BIN)/tox run -e docs
+	@$(BIN)/tox run -e docs,blocks
 
 pictures: $(VENV)/.dev ## Draw the pictures of the terminal in docs/assets/ anew.
 	@$(BIN)/python docs/tools/pictures.py

@@ -83,8 +83,8 @@ def test_a_call_costs_about_the_cpu_of_bare_aiohttp(server: Server) -> None:
 def test_the_import_takes_little_longer_than_its_dependencies() -> None:
     results, _ = imports.measure(rounds=5, modules=[imports.OURS])
     costs = {result.modules: result for result in results}
-    # 0.14 when this was written; 0.4 is some 60 ms.
-    assert costs[imports.OURS].added < 0.4 * costs[imports.BASE].cpu
+    # Of the quickest imports, as a busy machine only ever slows one down: 0.25, some 50 ms.
+    assert costs[imports.OURS].lowest < 1.4 * costs[imports.BASE].lowest
 
 
 def test_the_first_call_imports_nothing_more(server: Server) -> None:
