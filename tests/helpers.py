@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import re
 from pathlib import Path
@@ -105,6 +106,12 @@ def python_blocks(page: str) -> dict[str, list[str]]:
         for title, section in zip(parts[1::2], parts[2::2], strict=True)
         if (found := re.findall(r"```python\n(.+?)```", section, re.DOTALL))
     }
+
+
+def objects_of(*types: type) -> list[Any]:
+    """The objects of these types that the garbage collector knows, of all tests of this process."""
+    # isinstance() would ask an object for its class, on which lazy ones of other packages do what they put off.
+    return [found for found in gc.get_objects() if issubclass(type(found), types)]
 
 
 def hold_up(seconds: float) -> None:

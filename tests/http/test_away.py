@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import make_client, unique_key, until
+from helpers import make_client, objects_of, unique_key, until
 from raw_server import RawServer
 
 from zenovay_async import (
@@ -394,7 +394,7 @@ async def test_an_error_of_an_outage_is_freed_with_its_last_reference(unused_tcp
         assert reference() is None
         # The event loop holds what woke this task until its step ends.
         await asyncio.sleep(0)
-        assert not [found for found in gc.get_objects() if isinstance(found, ServerUnavailable)]
+        assert not objects_of(ServerUnavailable)
     finally:
         gc.enable()
         await zenovay.close()

@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import Held, unique_key, until
+from helpers import Held, objects_of, unique_key, until
 
 from zenovay_async import (
     APIConnectionError,
@@ -375,7 +375,7 @@ async def test_a_wait_for_a_permit_that_is_too_long_for_one_caller_fails_it_at_o
 
 def flights_and_callers() -> list[Any]:
     """Those of all event loops of this process."""
-    return [found for found in gc.get_objects() if isinstance(found, (Flight, Caller))]
+    return objects_of(Flight, Caller)
 
 
 async def test_errors_of_callers_are_freed_with_their_last_references(zenovay: Zenovay, sandbox: Sandbox) -> None:
