@@ -24,7 +24,8 @@ demo: $(VENV)/.cli ## Fetch the heatmap pages of 200 websites from the embedded 
 	done
 
 test: $(VENV)/.tox ## Run all checks: style, types, docs, speed, and the tests under each Python that is installed.
-	@$(BIN)/tox run
+	@$(BIN)/tox run-parallel --parallel 2 --parallel-no-spinner -e lint,types,docs,packaging
+	@$(BIN)/tox run --skip-env '^(lint|types|docs|packaging)$$'
 
 quick: $(VENV)/.dev ## Run the tests once, on the tree, with the Python of .venv.
 	@$(BIN)/pytest --numprocesses=auto --dist=worksteal

@@ -168,7 +168,7 @@ def test_an_index_accepts_metadata_and_readme(built: Distributions) -> None:
 
 def test_a_build_elsewhere_and_later_is_byte_for_byte_the_same(built: Distributions, tmp_path: Path) -> None:
     source = tmp_path / "elsewhere"
-    ignored = shutil.ignore_patterns(".git", ".tox", ".venv", "site", "dist", "sbom", "__pycache__")
+    ignored = shutil.ignore_patterns(".git", ".tox", ".venv", ".*_cache", "site", "dist", "sbom", "__pycache__")
     # The copies get times of their own.
     shutil.copytree(ROOT, source, ignore=ignored, copy_function=shutil.copyfile)
     again = Distributions(source, tmp_path / "dist")
