@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
@@ -385,7 +385,7 @@ def listeners_of(on_event: OnEvent | Iterable[OnEvent] | None) -> tuple[OnEvent,
         if not is_listener(listener):
             raise ConfigurationError(
                 f"on_event={on_event!r}: expected a plain function of one event, or several in a list; "
-                "nothing would await an asynchronous one"
+                "nothing would await an asynchronous one, or run a generator"
             )
     return tuple(given)
 
@@ -413,12 +413,13 @@ def _listener_of(telemetry: Telemetry) -> OnEvent:
 
 
 def is_listener(value: Any) -> bool:
-    """Whether a value can be called with an event, without a coroutine that nobody would await."""
+    """Whether a value does its work when it is called: no coroutine or generator that nobody would run."""
     while isinstance(value, partial):
         value = value.func
-    if not callable(value) or isasyncgenfunction(value):
+    if not callable(value):
         return False
-    return not iscoroutinefunction(value) and not iscoroutinefunction(type(value).__call__)
+    kinds = iscoroutinefunction, isasyncgenfunction, isgeneratorfunction
+    return not any(is_kind(function) for is_kind in kinds for function in (value, type(value).__call__))
 
 
 def emit(on_event: OnEvent | None, event: Event) -> None:

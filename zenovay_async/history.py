@@ -102,7 +102,11 @@ _TENTH = 0.0995
 
 
 def _parts(attempts: Iterable[Attempt], waits: Iterable[Wait]) -> Iterator[str]:
+    previous = 0
     for attempt in attempts:
+        first, previous = previous + 1, attempt.number
+        if first < attempt.number:
+            yield f"attempts {first} to {attempt.number - 1} omitted"
         yield from _in_words(attempt.waits)
         yield str(attempt)
     yield from _in_words(waits)

@@ -19,7 +19,6 @@ from zenovay_async._protocol.log_fields import call_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.kept_responses import CONCLUSIVE, MIN_PAUSE, NOT_FOUND
-from zenovay_async._session.observing import note_cache
 from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class CachingCaller:
         is_fresh = now < entry.fresh_until
         if entry.status == NOT_FOUND:
             self._counters.hits += 1
-            note_cache("hit")
+            self._session.note_cache("hit")
             self._log(call, entry, age, is_fresh=is_fresh)
             raise self._kept.error_of(record, call)
         if record.is_cut and not is_fresh:
@@ -164,10 +163,10 @@ class CachingCaller:
             return None
         if is_fresh:
             self._counters.hits += 1
-            note_cache("hit")
+            self._session.note_cache("hit")
         else:
             self._counters.stale += 1
-            note_cache("stale")
+            self._session.note_cache("stale")
             if now >= record.refresh_at:
                 task = self._coalescer.refresh(call, partial(self._refresh, key))
                 if task is not None:
@@ -201,7 +200,7 @@ class CachingCaller:
     ) -> Response[T]:
         """Request a response, or join who does, and keep it."""
         self._counters.misses += 1
-        note_cache("miss")
+        self._session.note_cache("miss")
         since, leads = self._clock(), False
 
         def carry_out(state: CallState[Any]) -> Awaitable[Response[Any]]:
