@@ -372,6 +372,22 @@ async def test_several_listeners_hear_the_same_and_none_harms_another(
     assert caplog.text.count("on_event failed on ") == 4
 
 
+async def test_an_interrupt_of_a_listener_keeps_no_connection(canned: aioresponses) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, AttemptStarted):
+            for kind in interrupts:
+                raise kind
+
+    async with make_client(on_event=interrupt, max_connections=1, coalesce=False, timeout=5) as zenovay:
+        # In this task, as an interrupt of another one ends the loop.
+        with pytest.raises(KeyboardInterrupt):
+            await zenovay.heatmaps.pages("x")
+        await zenovay.heatmaps.pages("x")
+
+
 async def test_a_listener_of_several_clients_hears_events_of_the_key_once(canned: aioresponses) -> None:
     canned.get(URL, status=429, headers={"Retry-After": "1"})
     canned.get(URL, payload=GOOD)
@@ -474,20 +490,24 @@ async def test_waits_and_attempts_are_put_in_words() -> None:
     waits = (Wait("outage", 5.0), Wait("rate_limit", 12.34), Wait("connection", 0.02))
     attempts = [
         Attempt(number=1, started=17.4, seconds=0.0004, waits=waits, error="APIConnectionError", message="refused"),
+        Attempt(number=2, started=17.4, seconds=0.0005, error="APIConnectionError", message="refused"),
         Attempt(
-            number=2, started=18.0, seconds=1.0, waits=(Wait("backoff", 0.6),), status=200, error="ResponseDecodeError"
+            number=3, started=18.0, seconds=1.0, waits=(Wait("backoff", 0.6),), status=200, error="ResponseDecodeError"
         ),
-        Attempt(number=3, started=19.0, seconds=0.2, status=200),
+        Attempt(number=4, started=19.0, seconds=0.2, status=200),
     ]
     assert explain(attempts, [Wait("outage", 300)]) == (
         "0.0 s waited 5.0 s for the server; queued 12.3 s for the rate limit; waited 20 ms for a connection; "
-        "attempt 1: APIConnectionError in 0 ms (refused); waited 0.6 s; attempt 2: 200 in 1.0 s (ResponseDecodeError); "
-        "attempt 3: 200 in 0.2 s; waited 300.0 s for the server"
+        "attempt 1: APIConnectionError in 0 ms (refused); attempt 2: APIConnectionError in 0 ms; waited 0.6 s; "
+        "attempt 3: 200 in 1.0 s (ResponseDecodeError); attempt 4: 200 in 0.2 s; waited 300.0 s for the server"
     )
 
 
-async def test_a_key_that_the_server_echoes_as_the_id_of_a_request_is_in_no_event(canned: aioresponses) -> None:
+async def test_a_key_that_the_server_echoes_as_the_id_of_a_request_is_in_no_event(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard = Heard()
+    slow(monkeypatch, 1)
     async with make_client(on_event=heard) as zenovay:
         key = zenovay._auth.key
         canned.get(URL, headers={"x-request-id": str(key)}, payload=GOOD)

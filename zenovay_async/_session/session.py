@@ -40,6 +40,8 @@ from zenovay_async.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
+    from yarl import URL
+
     from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
     from zenovay_async._protocol.call import Call
@@ -221,8 +223,7 @@ class Session:
                 state.begin_attempt(now)
                 headers = self._headers if call.body is None else self._headers_with_body
                 if self._is_observed and (observation := OBSERVATION.get()) is not None:
-                    observation.start_attempt(state, url)
-                    headers = self._with_telemetry(headers)
+                    headers = self._start_observed(observation, state, url, headers, pool)
                 raw = await pool.send(
                     endpoint.method,
                     url,
@@ -263,6 +264,18 @@ class Session:
             waits=state.waits,
             _trail=(state.history, state.attempts, state.attempt_waits, now - state.started_at, ended_at - now),
         )
+
+    def _start_observed(
+        self, observation: Observation, state: CallState[T], url: URL, headers: Headers, pool: ConnectionPool
+    ) -> Headers:
+        """Emit that a request is about to be sent; returns its headers."""
+        try:
+            observation.start_attempt(state, url)
+            return self._with_telemetry(headers)
+        except BaseException:
+            # An interrupt; without one, sending the request releases the slot.
+            pool.slots.release()
+            raise
 
     def _with_telemetry(self, headers: Headers) -> Headers:
         """Headers of a request, with those of the telemetry that are not the client's own."""
