@@ -124,8 +124,9 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
         request_id: The server's ID of the last request; ``None`` if it sent none.
         cost: Requests that a call of this operation is charged for.
         cache: Where the response came from; ``None`` for a request of its own without a cache.
-        history: The attempts, also those of an equal call that it joined.
-        waits: What it waited for after the last attempt, if it failed then.
+        history: The attempts, also those of an equal call that it joined; of more than 100, those in the middle are
+            omitted.
+        waits: What it waited for after the last attempt, if it failed or was canceled then.
     """
 
     call: str
@@ -141,7 +142,10 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
 
     def explain(self) -> str:
         """What the call went through, in words; see ``ZenovayError.explain``."""
-        return explain(self.history, self.waits)
+        words = explain(self.history, self.waits)
+        if self.cache not in {"hit", "stale"}:
+            return words
+        return f"{words}; from the cache" if self.history else "0.0 s from the cache"
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import URL, make_client, now
+from helpers import URL, make_client, now, unique_key
 
 from zenovay_async import (
     APITimeoutError,
@@ -325,6 +325,10 @@ async def test_events_say_where_a_response_came_from(canned: aioresponses, monke
         "hit",
         "stale",
     ]
+    assert [done.explain() for done in heard.only(CallEnded) if done.call_id in own] == [
+        *("0.0 s attempt 1: 200 in 1.0 s",) * 2,
+        *("0.0 s from the cache",) * 2,
+    ]
     assert kept.explain() == "0.0 s from the cache, 0 ms old"
     assert kept.history == ()
     assert kept.seconds == 0.0
@@ -334,6 +338,38 @@ async def test_events_say_where_a_response_came_from(canned: aioresponses, monke
         *(CallStarted, AttemptStarted, AttemptEnded, CallEnded),
     ]
     assert len(heard.only(AttemptStarted)) == 2
+
+
+async def test_a_call_that_fails_and_does_with_a_stale_response_says_both(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canned.get(URL, payload=GOOD)
+    canned.get(URL, status=500, repeat=True)
+    heard, cache = Heard(), timed()
+    slow(monkeypatch, *(1,) * 5)
+    key = unique_key()
+    for _ in range(3):
+        # Closed at once, as a client for each web request, so that nothing refreshes what is stale.
+        async with Zenovay(key, rate_limit=None, cache=cache, on_event=heard, max_attempts=1) as zenovay:
+            await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in "ab"))
+        await asyncio.sleep(100)
+    assert [done.explain() for done in heard.only(CallEnded)][-2:] == [
+        "0.0 s attempt 1: 500 in 1.0 s; from the cache",
+    ] * 2
+
+
+async def test_a_call_that_joins_one_that_is_retried_has_all_attempts(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canned.get(URL, status=500)
+    canned.get(URL, payload=GOOD)
+    heard = Heard()
+    slow(monkeypatch, 1, 1)
+    async with make_client(on_event=heard) as zenovay:
+        await asyncio.gather(zenovay.heatmaps.pages("x"), zenovay.heatmaps.pages("x"))
+    first, second = heard.only(CallEnded)
+    assert [attempt.status for attempt in first.history] == [500, 200]
+    assert second.history == first.history
 
 
 async def test_a_call_that_joins_another_has_its_history(canned: aioresponses, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ class CachingCaller:
     def _use_instead(self, error: ZenovayError, call: Call[T], key: Key) -> Response[T] | None:
         """The stale response of a call that waited since its refreshes are cut, and failed; ``None`` if none holds."""
         record = self._memory.find(key)
-        if record is None or not record.is_cut or isinstance(error, (*CONCLUSIVE, ClientClosedError)):
+        if record is None or isinstance(error, (*CONCLUSIVE, ClientClosedError)):
             return None
         record.is_cut, record.refresh_at = False, max(record.refresh_at, self._clock() + MIN_PAUSE)
         return self._use(record, call, key)
@@ -202,6 +202,9 @@ class CachingCaller:
         self._counters.misses += 1
         self._session.note_cache("miss")
         since, leads = self._clock(), False
+        record = self._memory.find(key)
+        # The first of several callers who fail ends that.
+        is_cut = record is not None and record.is_cut
 
         def carry_out(state: CallState[Any]) -> Awaitable[Response[Any]]:
             nonlocal leads
@@ -214,7 +217,7 @@ class CachingCaller:
             except ZenovayError as error:
                 if isinstance(error, CONCLUSIVE) and not (leads or self._is_kept_since(key, since)):
                     self._kept.record_failure(key, error, since, None)
-                stale = self._use_instead(error, call, key)
+                stale = self._use_instead(error, call, key) if is_cut else None
                 if stale is None:
                     raise
                 return stale

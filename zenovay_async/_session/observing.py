@@ -154,8 +154,12 @@ class Observation:
         elif response is None:
             if state is not None:
                 history, waits = state.history_until_now(), state.waits_until_now()
-        elif state is not None and self._attempt is not None:
-            history, request_id = (*state.history, self._attempt), self._attempt.request_id
+        elif state is not None and (self._attempt is not None or (response.from_cache and state.history)):
+            # Without a success, a stale response is used in place of the error.
+            history = state.history
+            if self._attempt is not None and self._attempt.error is None:
+                history = (*history, self._attempt)
+            request_id = history[-1].request_id
         else:
             # Of another call, or kept: the server's text as it came.
             history = tuple(replace(one, request_id=self._redact(one.request_id)) for one in response.history)
