@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from aiohttp import web
 from cli_helpers import IDS, PAGES, contents, main_at
 from cli_process import Process
 from helpers import until
@@ -381,3 +382,19 @@ async def test_a_signal_ends_the_batches_of_all_keys_and_keeps_what_came(
         "interrupted: 4 of 6 done, 0 failed",
         f"kept 4 of 6 in {partial_file}; go on with --resume",
     ]
+
+
+async def test_what_the_api_announces_is_said_once_whatever_the_number_of_keys(
+    sandbox: Sandbox, file: Path, at: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And so is each schema drift, as both are the same for all."""
+
+    async def respond(_: web.Request) -> web.Response:
+        return web.json_response({"success": True, "data": {"pages": [{"url": "/", "total_interactions": "5"}]}})
+
+    sandbox.fault(Fault("drift", respond, {"Deprecation": "true"}), path="/heatmaps")
+    write(file, acme=sandbox.api_key, globex=sandbox.add_key("globex"), initech=sandbox.add_key("initech"))
+    assert await at(sandbox, "--keys-from", file, *IDS, "--format", "ndjson") == 0
+    errors = capsys.readouterr().err
+    assert errors.count("this endpoint is deprecated") == 1
+    assert errors.count("does not match the documented schema") == 1

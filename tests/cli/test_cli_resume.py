@@ -156,6 +156,37 @@ async def test_other_parameters_are_refused_and_named(runs: Runs) -> None:
     assert len(runs.requested()) == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["a=1"], ["a=2"]),
+        (["a=1"], []),
+        # Not the option of a command that lists in pages.
+        (["take=3"], ["take=4"]),
+        (["all=1"], []),
+        (["a=1", "b=2"], ["a=1 b=2"]),
+        (["a=1", "b=2"], ["a=1 --param b=2"]),
+    ],
+)
+async def test_other_parameters_without_an_option_are_refused_as_well(
+    first: list[str], second: list[str], runs: Runs
+) -> None:
+    await runs.stop_after(2, *(word for each in first for word in ("--param", each)))
+    before, _ = runs.files(), runs.requested()
+    ended = await runs("--resume", *(word for each in second for word in ("--param", each)))
+    assert ended.code == 2
+    assert f"of 'heatmaps.pages --param {first[0]}" in ended.stderr
+    assert runs.files() == before
+    assert not runs.requested()
+
+
+async def test_parameters_are_the_same_in_any_order(runs: Runs) -> None:
+    await runs.stop_after(2, "--param", "a=1", "--param", "b=2")
+    runs.requested()
+    assert await runs("--resume", "--param", "b=2", "--param", "a=1") == Ended(0, "")
+    assert len(runs.requested()) == 1
+
+
 async def test_a_server_is_the_same_however_it_is_written_and_its_password_is_kept_nowhere(
     runs: Runs, sandbox: Sandbox
 ) -> None:

@@ -158,7 +158,7 @@ PARAMETERS: list[tuple[Any, str]] = [
         "severity=critical&metric=visitors&resolved=false",
     ),
     (lambda c, site: c.anomalies.list(site, resolved=True, limit=1, offset=2), "resolved=true&limit=1&offset=2"),
-    (lambda c, site: c.stats.breakdown(site_id=site, property="page", limit=5), "site_id={}&property=page&limit=5"),
+    (lambda c, site: c.stats.breakdown(site_id=site, property="page", limit=5), "limit=5&property=page&site_id={}"),
 ]
 
 

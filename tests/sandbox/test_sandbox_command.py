@@ -19,7 +19,7 @@ from zenovay_async.sandbox import __main__ as command
 from zenovay_async.sandbox.__main__ import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 
 def test_it_runs_from_a_shell() -> None:
@@ -136,6 +136,23 @@ def test_a_signal_ends_it_whatever_it_waits_for(number: signal.Signals, monkeypa
     monkeypatch.setattr(command, "print", Printed(end), raising=False)
     assert main(["--port", "0"]) == 0
     assert woken == [True]
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_changes_nothing(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a terminal and from a runner of several processes."""
+    run, ignored = asyncio.run, []
+
+    def run_and_look(main: Coroutine[object, object, None]) -> None:
+        run(main)
+        ignored.append(signal.getsignal(number) is signal.SIG_IGN)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(asyncio, "run", run_and_look)
+    monkeypatch.setattr(command, "print", Printed(partial(signal.raise_signal, number)), raising=False)
+    assert main(["--port", "0"]) == 0
+    assert ignored == [True]
     assert signal.getsignal(number) == before
 
 

@@ -73,6 +73,9 @@ async def test_an_endpoint_that_will_end_says_so_in_headers_of_its_normal_respon
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"deprecated_at": "2026-01-01"}, "deprecated_at="),
+        ({"sunset_at": 1767225600}, "sunset_at="),
+        ({"link": b"https://docs.example"}, "link="),
         ({"deprecated_at": datetime(2026, 1, 1)}, "deprecated_at="),  # noqa: DTZ001 - naive on purpose
         ({"sunset_at": datetime(2026, 1, 1)}, "sunset_at="),  # noqa: DTZ001 - same
         ({"link": "https://a.example/>\r\nX: y"}, "link="),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -10,10 +11,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import MultiDict
 
 from zenovay_async import ConfigurationError, HeatmapPages, UsageHeaders
 from zenovay_async._protocol.call import CUSTOM_OPERATION, Call, Endpoint, custom_call
 from zenovay_async._protocol.decoding import UNTYPED, Decoder
+from zenovay_async.resources.base import free_call
 
 DECODER = Decoder(HeatmapPages)
 PAGES = Endpoint("heatmaps.pages", "heatmaps/{website_id}/pages", DECODER)
@@ -117,6 +120,34 @@ def test_query_parameters_are_encoded_and_none_is_omitted(query: dict[str, Any],
     assert PAGES.call("a", **query).query == encoded
 
 
+class Span(str, Enum):  # noqa: UP042 - what is tested
+    """As the parameters of many web applications are; its ``str()`` is ``Span.WEEK``."""
+
+    WEEK = "7d"
+
+
+class Size(int, Enum):
+    SMALL = 5
+
+
+class Share(float, Enum):
+    HALF = 0.5
+
+
+def test_a_member_of_an_enum_is_sent_as_its_value() -> None:
+    given: dict[Any, Any] = {"range": Span.WEEK, "limit": Size.SMALL, "share": Share.HALF}
+    encoded = "limit=5&range=7d&share=0.5"
+    assert PAGES.call("a", **given).query == "range=7d&limit=5&share=0.5"
+    assert PAGES.call("a", extra_query=given).query == custom(params=given).query == encoded
+    assert PAGES.call("a", extra_query={Span.WEEK: 1}).query == custom(params={Span.WEEK: 1}).query == "7d=1"
+    assert PAGES.call(Span.WEEK).path == "heatmaps/7d/pages"
+
+
+def test_a_name_that_a_mapping_has_several_times_is_sent_with_each_value_in_their_order() -> None:
+    given = MultiDict[Any]([("tag", 2), ("a", 1), ("tag", "1")])
+    assert PAGES.call("a", extra_query=given).query == custom(params=given).query == "a=1&tag=2&tag=1"
+
+
 @given(
     st.dictionaries(
         st.text(min_size=1).filter(lambda name: name not in {"body", "extra_query"}),
@@ -149,6 +180,8 @@ def test_extra_parameters_follow_those_of_the_method(extra: dict[str, Any], enco
 
 def test_equal_extra_parameters_make_equal_calls_in_whatever_order_they_are_given() -> None:
     assert PAGES.call("a", extra_query={"x": 1, "y": 2}) == PAGES.call("a", extra_query={"y": 2, "x": 1})
+    assert custom(params={"x": 1, "y": 2}).query == custom(params={"y": 2, "x": 1}).query == "x=1&y=2"
+    assert free_call(USAGE, {"x": 1, "y": 2}, {"z": 1}) == free_call(USAGE, {"y": 2, "x": 1}, {"z": 1})
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def find(*headers: tuple[str, str]) -> Deprecation | None:
         ("?1", None),
         ('version="v1"', None),
         ("@99999999999999", None),
+        ("@\u0661\u0666\u0668\u0668\u0661\u0666\u0669\u0665\u0669\u0669", None),
         ("Fri, 31 Dec 9999 23:59:59 -1200", None),
         ("9999-12-31T23:59:59-12:00", None),
         ("x" * 100_000, None),

@@ -18,6 +18,7 @@ from zenovay_async._protocol.parameters import (
     Timeout,
     encode_extra_query,
     encode_query,
+    encode_sorted_query,
     join_query,
     json_body,
     quote_segment,
@@ -204,4 +205,4 @@ def _custom_query(params: Mapping[str, Any] | None) -> str:
         return ""
     if not isinstance(params, Mapping) or not all(isinstance(name, str) and name for name in params):
         raise ConfigurationError(f"params={params!r}: expected a mapping such as {{'range': '7d'}}")
-    return encode_query(params)
+    return encode_sorted_query(params)

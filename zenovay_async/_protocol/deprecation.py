@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # No such header is longer, and the time to parse one is bounded so.
 _LONGEST = 4096
 # An older draft has no @; fewer digits would be before 1973.
-_SECONDS = re.compile(r"(?:@|(?=\d{9}))(\d{1,11})(?:\.\d*)?")
+_SECONDS = re.compile(r"(?:@|(?=\d{9}))(\d{1,11})(?:\.\d*)?", re.ASCII)
 _NOT_DEPRECATED = {"", "false", "?0", "0"}
 _PARAMETER = r"[ \t]*+;[ \t]*+[\w!#$%&'*+.^`|~-]*+(?:[ \t]*+=[ \t]*+(?:\"(?:[^\"\\]|\\.)*+\"|[^\s,;\"<]*+))?"
 _LINK = re.compile(rf"<([^<>]*+)>((?:{_PARAMETER})*+)", re.DOTALL)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, quote_plus
 
@@ -18,7 +19,7 @@ from zenovay_async._protocol.text import is_printable
 from zenovay_async.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -152,17 +153,28 @@ def encode_query(parameters: Mapping[str, Any]) -> str:
     Raises:
         ConfigurationError: A value is not a str, number or bool, or is not valid in a URL.
     """
+    return _encode_pairs(parameters.items())
+
+
+def encode_sorted_query(parameters: Mapping[str, Any]) -> str:
+    """Encode query parameters as :func:`encode_query` does, sorted by name: equal parameters make equal calls.
+
+    Raises:
+        ConfigurationError: As for :func:`encode_query`.
+    """
+    # A mapping may have a name several times, as one of aiohttp, whose values stay in their order.
+    return _encode_pairs(sorted(parameters.items(), key=itemgetter(0)))
+
+
+def _encode_pairs(parameters: Iterable[tuple[str, Any]]) -> str:
+    # Joined, as a format would show a member of an Enum by its name.
     return "&".join(
-        [
-            f"{_encode_name(name)}={_encode_value(name, value)}"
-            for name, value in parameters.items()
-            if value is not None
-        ]
+        ["=".join((_encode_name(name), _encode_value(name, value))) for name, value in parameters if value is not None]
     )
 
 
 def encode_extra_query(parameters: Mapping[str, Any], own: Container[str]) -> str:
-    """Encode the ``extra_query`` of a method, sorted by name, so that equal parameters make equal calls.
+    """Encode the ``extra_query`` of a method, sorted by name.
 
     Args:
         parameters: Query parameters that the method does not know; those that are ``None`` are omitted.
@@ -170,7 +182,7 @@ def encode_extra_query(parameters: Mapping[str, Any], own: Container[str]) -> st
 
     Raises:
         ConfigurationError: It is no mapping, a name is blank, no str or among ``own``, or a value is not a str, number
-            or bool. No value is shown.
+            or bool.
     """
     if not isinstance(parameters, Mapping):
         raise ConfigurationError(
@@ -186,7 +198,7 @@ def encode_extra_query(parameters: Mapping[str, Any], own: Container[str]) -> st
             raise ConfigurationError(
                 f"extra_query: {name!r}: expected a str, a number, a bool or None, not {type(value).__name__}"
             )
-    return encode_query(dict(sorted(parameters.items())))
+    return encode_sorted_query(parameters)
 
 
 def join_query(*parts: str) -> str:
@@ -200,12 +212,14 @@ def _encode_name(name: str) -> str:
 
 
 def _encode_value(name: str, value: Any) -> str:
-    # Most values are integers, which need no quoting.
+    # Most values are integers, which need no quoting. Their own repr, as str() of a member of an Enum is its name.
     if isinstance(value, int):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    if not isinstance(value, (str, float)):
+        return str(value).lower() if isinstance(value, bool) else int.__repr__(value)
+    if isinstance(value, float):
+        return quote_plus(float.__repr__(value))
+    if not isinstance(value, str):
         raise ConfigurationError(f"{name}={value!r}: expected a str, a number, a bool or None")
-    return quote_text(str(value), quote_plus, name=name)
+    return quote_text(value, quote_plus, name=name)
 
 
 def quote_text(text: str, quoting: Callable[[str, str], str], safe: str = "", *, name: str = "") -> str:

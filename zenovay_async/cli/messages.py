@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from zenovay_async import (
+    EndpointDeprecated,
     QuotaExhausted,
     QuotaThresholdReached,
     RateLimited,
+    SchemaDrift,
     ServerReachable,
     ServerUnreachable,
     SharedBudgetBack,
@@ -35,6 +37,8 @@ _SAME_WAIT = 2.0
 _SHOWN = frozenset(
     event.__name__ for event in (QuotaExhausted, QuotaThresholdReached, SharedBudgetBack, SharedBudgetLost)
 )
+# Events about the API, which the client of each key finds out.
+_OF_THE_API = frozenset(event.__name__ for event in (EndpointDeprecated, SchemaDrift))
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -55,6 +59,7 @@ class MessageReporter(logging.Handler):
         self.max_wait = max_wait
         self._reported_until = -math.inf
         self._is_away = False
+        self._reported: set[frozenset[tuple[str, Any]]] = set()
         # Who writes what concerns the server.
         self._of_server = self
 
@@ -130,9 +135,18 @@ class MessageReporter(logging.Handler):
             pause = float(str(record.args[-1]))
             if not self._report_wait(pause, f"{record.getMessage()}, at", "warning", logger=record.name, **fields):
                 self._lines.write(record.getMessage(), "warning", logger=record.name, **fields)
-        elif fields.get("event_type") not in _SHOWN:
+        elif fields.get("event_type") not in _SHOWN and not self._is_reported(fields):
             level: Level = "error" if record.levelno >= logging.ERROR else "warning"
             self._lines.write(self.format(record), level, logger=record.name, **fields)
+
+    def _is_reported(self, fields: dict[str, Any]) -> bool:
+        """Whether the line of an event about the API was written before, for the client of another key."""
+        if fields.get("event_type") not in _OF_THE_API:
+            return False
+        event = frozenset((name, value) for name, value in fields.items() if name != "call")
+        is_reported = event in self._reported
+        self._reported.add(event)
+        return is_reported
 
 
 def _clock_time(seconds: float) -> str:

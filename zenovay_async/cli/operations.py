@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -112,9 +113,13 @@ class Request:
     @property
     def description(self) -> str:
         """What is requested of each website, in words, by which one run is told from another."""
-        given = {**self.arguments, **self.parameters, "take": self.take, "all": self.all or None}
-        values = (f"{name}={value}" for name, value in given.items() if value is not None)
-        return redact_keys(" ".join([".".join(self.operation.path), *values]))
+        given = {**self.arguments, "take": self.take, "all": self.all or None}
+        words = [".".join(self.operation.path)]
+        words += [f"{name}={value}" for name, value in given.items() if value is not None]
+        # Apart from the options, as a parameter may be called take or all.
+        for name, value in sorted(self.parameters.items()):
+            words += ["--param", f"{name}={value}"]
+        return redact_keys(shlex.join(words))
 
     async def send(self, zenovay: Zenovay, website_id: str = "") -> Any:
         """Call the method.

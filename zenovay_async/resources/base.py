@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from zenovay_async._protocol.call import Call, Caller, Endpoint
-from zenovay_async._protocol.parameters import encode_extra_query, encode_query, join_query
+from zenovay_async._protocol.parameters import encode_extra_query, encode_sorted_query, join_query
 from zenovay_async._protocol.results import Result
 
 Range: TypeAlias = Literal["24h", "7d", "30d", "90d", "1y"] | str
@@ -83,4 +83,4 @@ def free_call(
         ConfigurationError: The ID or a value is not valid in a URL, or ``extra_query`` is invalid.
     """
     extra = "" if extra_query is None else encode_extra_query(extra_query, parameters)
-    return Call(endpoint, endpoint.call(website_id).path, join_query(encode_query(parameters), extra))
+    return Call(endpoint, endpoint.call(website_id).path, join_query(encode_sorted_query(parameters), extra))

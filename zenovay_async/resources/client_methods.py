@@ -99,7 +99,7 @@ class ClientMethods(Resource):
         Args:
             method: ``GET``, or ``POST``, which is retried only if the first request did not run.
             path: Path below the base URL, such as ``heatmaps/{id}/pages``; quoted where needed.
-            params: Query parameters; those that are ``None`` are omitted.
+            params: Query parameters, sent sorted by name; those that are ``None`` are omitted.
             json: Body: anything that msgspec encodes; ``None`` for none.
             result_type: Type of the response's ``data``, such as a Struct or a list of Structs; omitted, plain values.
             cost: Requests that it takes from the monthly quota, 1 or more.

@@ -21,6 +21,8 @@ from zenovay_async.sandbox.server import DEFAULT_RATE_LIMIT, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser that shows arguments without what would control a terminal."""
@@ -110,10 +112,12 @@ def _ended_by_signals() -> Generator[asyncio.Event]:
     """Set an event at SIGINT or SIGTERM; one that is ignored, as SIGINT in the background of a script, stays so.
 
     A handler of the loop wakes it. That of ``asyncio.run`` may run only when the loop wakes for something else.
+
+    Once one has ended it, they are ignored: whoever stops a group of processes often sends more than one.
     """
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     caught: list[signal.Signals] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             continue
         # Neither on Windows, where SIGINT is a KeyboardInterrupt, nor outside of the main thread.
@@ -125,6 +129,21 @@ def _ended_by_signals() -> Generator[asyncio.Event]:
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
+            if ended.is_set():
+                signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _restored_signals() -> Generator[None]:
+    """Restore at the end what the signals did before."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # Only the main thread may.
+            with contextlib.suppress(ValueError, TypeError):
+                signal.signal(number, handler)
 
 
 async def _run(sandbox: Sandbox, host: str) -> None:
@@ -154,6 +173,11 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 after either, 2 for an invalid argument or an address in use.
     """
+    with _restored_signals():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None = None) -> int:
     try:
         arguments = _parse_arguments(argv)
         asyncio.run(_run(_sandbox(arguments), arguments.host))
@@ -167,4 +191,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The signals are left as they are until the process is gone.
+    sys.exit(_main())

@@ -56,17 +56,17 @@ class Fault(msgspec.Struct, frozen=True):
             link: URL of a page about it; ``None`` for none.
 
         Raises:
-            ValueError: A time has no zone, or the URL has a character that none has.
+            ValueError: A time is no ``datetime`` or has no zone, or the URL is no str or has a character that none has.
         """
         deprecated_at = deprecated_at or datetime(2026, 1, 1, tzinfo=UTC)
         for name, when in (("deprecated_at", deprecated_at), ("sunset_at", sunset_at)):
-            if when is not None and when.tzinfo is None:
+            if when is not None and (not isinstance(when, datetime) or when.tzinfo is None):
                 raise ValueError(f"{name}={when!r}: expected an aware datetime, such as datetime.now(UTC)")
         headers = {"Deprecation": f"@{int(deprecated_at.timestamp())}"}
         if sunset_at is not None:
             headers["Sunset"] = format_datetime(sunset_at.astimezone(UTC), usegmt=True)
         if link is not None:
-            if not link.isascii() or not link.isprintable() or set(link) & set(" <>"):
+            if not isinstance(link, str) or not link.isascii() or not link.isprintable() or set(link) & set(" <>"):
                 raise ValueError(f"link={link!r}: expected a URL such as 'https://example.com/changes'")
             headers["Link"] = f'<{link}>; rel="deprecation"'
 
