@@ -72,8 +72,8 @@ bench-minute: $(VENV)/.dev ## The same at the lowest plan's minute as it is (fiv
 bench-dashboard: $(VENV)/.dashboard ## Measure what a dashboard with many visitors costs, with and without a cache (eight minutes).
 	@$(BIN)/python -m tests.benchmarks.dashboard --write
 
-bench-nightly: $(VENV)/.dev ## End runs over 500 websites in every way and format, and resume them (five minutes).
-	@$(BIN)/python -m tests.benchmarks.nightly
+bench-nightly: $(VENV)/.dev ## End runs over 500 websites in every way and format, and resume them (three minutes).
+	@$(BIN)/python -m tests.benchmarks.nightly --write
 
 bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (ten minutes).
 	@$(BIN)/python -m tests.benchmarks.real --long --write
