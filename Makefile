@@ -73,8 +73,8 @@ bench-minute: $(VENV)/.dev ## The same at the lowest plan's minute as it is (fiv
 bench-dashboard: $(VENV)/.dashboard ## Measure what a dashboard with many visitors costs, with and without a cache (eight minutes).
 	@$(BIN)/python -m tests.benchmarks.dashboard --write
 
-bench-nightly: $(VENV)/.dev ## End runs over 500 websites in every way and format, and resume them (five minutes).
-	@$(BIN)/python -m tests.benchmarks.nightly
+bench-nightly: $(VENV)/.nightly ## End runs over 500 websites in every way and format, and resume them (three minutes).
+	@$(BIN)/python -m tests.benchmarks.nightly --write
 
 bench-real: $(VENV)/.servers ## Run the client against real rate limiters, servers that go away and connections that die (ten minutes).
 	@$(BIN)/python -m tests.benchmarks.real --long --write
@@ -126,6 +126,10 @@ $(VENV)/.peers: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dashboard: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --editable . --group dashboard
+	@touch $@
+
+$(VENV)/.nightly: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/pip install --quiet --editable '.[cli,parquet]' --group test
 	@touch $@
 
 $(VENV)/.servers: pyproject.toml | $(VENV)/bin/python

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# A run within a test forgets the modules that it is the first to import. Their package still has them as attributes, so
+# that requests, imported later, would get two of this one.
+import http.cookiejar  # noqa: F401
 from importlib.metadata import entry_points
 from typing import Any
 

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
@@ -124,8 +124,9 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
         request_id: The server's ID of the last request; ``None`` if it sent none.
         cost: Requests that a call of this operation is charged for.
         cache: Where the response came from; ``None`` for a request of its own without a cache.
-        history: The attempts, also those of an equal call that it joined.
-        waits: What it waited for after the last attempt, if it failed then.
+        history: The attempts, also those of an equal call that it joined; of more than 100, those in the middle are
+            omitted.
+        waits: What it waited for after the last attempt, if it failed or was canceled then.
     """
 
     call: str
@@ -141,7 +142,10 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
 
     def explain(self) -> str:
         """What the call went through, in words; see ``ZenovayError.explain``."""
-        return explain(self.history, self.waits)
+        words = explain(self.history, self.waits)
+        if self.cache not in {"hit", "stale"}:
+            return words
+        return f"{words}; from the cache" if self.history else "0.0 s from the cache"
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
@@ -385,7 +389,7 @@ def listeners_of(on_event: OnEvent | Iterable[OnEvent] | None) -> tuple[OnEvent,
         if not is_listener(listener):
             raise ConfigurationError(
                 f"on_event={on_event!r}: expected a plain function of one event, or several in a list; "
-                "nothing would await an asynchronous one"
+                "nothing would await an asynchronous one, or run a generator"
             )
     return tuple(given)
 
@@ -413,12 +417,13 @@ def _listener_of(telemetry: Telemetry) -> OnEvent:
 
 
 def is_listener(value: Any) -> bool:
-    """Whether a value can be called with an event, without a coroutine that nobody would await."""
+    """Whether a value does its work when it is called: no coroutine or generator that nobody would run."""
     while isinstance(value, partial):
         value = value.func
-    if not callable(value) or isasyncgenfunction(value):
+    if not callable(value):
         return False
-    return not iscoroutinefunction(value) and not iscoroutinefunction(type(value).__call__)
+    kinds = iscoroutinefunction, isasyncgenfunction, isgeneratorfunction
+    return not any(is_kind(function) for is_kind in kinds for function in (value, type(value).__call__))
 
 
 def emit(on_event: OnEvent | None, event: Event) -> None:

@@ -102,9 +102,14 @@ _TENTH = 0.0995
 
 
 def _parts(attempts: Iterable[Attempt], waits: Iterable[Wait]) -> Iterator[str]:
+    number, message = 0, ""
     for attempt in attempts:
+        if attempt.number > number + 1:
+            yield f"attempts {number + 1} to {attempt.number - 1} omitted"
         yield from _in_words(attempt.waits)
-        yield str(attempt)
+        # What several say alike is said once.
+        yield str(attempt).removesuffix(f" ({message})" if message == attempt.message else "")
+        number, message = attempt.number, attempt.message
     yield from _in_words(waits)
 
 

@@ -12,6 +12,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Coroutine
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DOCS, SITE = ROOT / "docs", ROOT / "site"
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`([^`]+)`")
+_ATTRIBUTES = re.compile(r"^\{ [.#][^}]+ \}\n|\{ [.#][^}]+ \}", re.MULTILINE)
+_MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")
 _ROLE_IN_HTML = re.compile(r":(?:attr|class|data|exc|func|meth|mod):|::(?=</p>)")
 
 
@@ -54,7 +57,8 @@ def settings() -> dict[str, Any]:
 
 def markdown_of(path: str) -> str:
     """The Markdown of a page on its own: with what it includes, and docstrings in place of their directives."""
-    text = (DOCS / path).read_text(encoding="utf-8")
+    text = re.sub(r"\A---\n.*?^---\n", "", (DOCS / path).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = _ATTRIBUTES.sub("", text)
     text = re.sub(r'^--8<-- "(.+)"$', lambda m: (ROOT / m[1]).read_text(encoding="utf-8"), text, flags=re.MULTILINE)
     return (
         re.sub(r"^::: (\S+)\n((?:    .*\n)*)", lambda m: _documented(m[1]), text + "\n", flags=re.MULTILINE).strip()
@@ -69,7 +73,9 @@ def _documented(path: str) -> str:
     parts = [f"### `{name}`", *_docstring(name, value)]
     if inspect.isclass(value):
         for member, method in _members(value).items():
-            if not member.startswith("_") and (inspect.isfunction(method) or isinstance(method, property)):
+            if member.startswith("_") or (issubclass(value, Coroutine) and hasattr(Coroutine, member)):
+                continue
+            if inspect.isfunction(method) or isinstance(method, property):
                 parts += [f"#### `{name}.{member}`", *_docstring(member, method)]
     return "\n\n".join(parts) + "\n\n"
 
@@ -102,17 +108,18 @@ def _signature(function: Any) -> inspect.Signature:
         parameter if parameter.annotation is empty else parameter.replace(annotation=_Source(parameter.annotation))
         for parameter in signature.parameters.values()
     ]
-    returned = signature.return_annotation
+    returned = empty if inspect.isclass(function) else signature.return_annotation
     return signature.replace(
         parameters=parameters, return_annotation=returned if returned is empty else _Source(returned)
     )
 
 
 def _docstring(name: str, value: Any) -> list[str]:
-    signature = [f"```python\n{name}{_signature(value)}\n```"] if inspect.isfunction(value) else []
-    has_docstring = inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property)
-    text = inspect.getdoc(value) if has_docstring else None
-    return [*signature, ROLE.sub(r"`\1`", text)] if text else signature
+    if not (inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property)):
+        return [f"```python\n{name} = {_MODULES.sub('', str(value))}\n```"]
+    text = ROLE.sub(r"`\1`", inspect.getdoc(value) or "").replace("``", "`").replace("::\n", ":\n")
+    has_arguments = inspect.isfunction(value) or (inspect.isclass(value) and "\nArgs:\n" in text)
+    return [*([f"```python\n{name}{_signature(value)}\n```"] if has_arguments else []), *([text] if text else [])]
 
 
 def title_and_summary(text: str) -> tuple[str, str]:

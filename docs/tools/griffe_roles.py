@@ -37,6 +37,12 @@ class Roles(griffe.Extension):
         if func.docstring is not None and func.returns is not None:
             func.docstring.value = _RETURNS.sub(rf"\1{func.returns}: ", func.docstring.value)
 
+    def on_attribute(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        """Show the type of what a private descriptor returns, which is its first argument, in place of its call."""
+        value = attr.value
+        if isinstance(value, griffe.ExprCall) and str(value.function).startswith("_") and value.arguments:
+            attr.annotation, attr.value = value.arguments[0], None
+
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Hide the constructor of classes that the client makes."""
         if cls.path in _MADE_BY_THE_CLIENT:

@@ -52,6 +52,23 @@ def test_the_markdown_of_the_reference_has_signatures_and_docstrings() -> None:
     assert not re.search(r"^::: |:(class|meth|func|attr|data):`", text, re.MULTILINE)
 
 
+def test_the_markdown_of_the_reference_has_what_a_reader_needs_alone() -> None:
+    client, resources = markdown_of("reference/client.md"), markdown_of("reference/resources.md")
+    assert re.search(
+        r"^Zenovay\(api_key: str \| None = None, \*, auth: AuthStyle = 'x-api-key', .*\)$", client, re.MULTILINE
+    )
+    assert "AuthStyle = Literal['x-api-key', 'bearer']" in client
+    assert "#### `Paged.take`" in resources
+    assert "#### `Paged.send`" not in resources, "part of the coroutine interface"
+    assert "``" not in client.replace("```", "")
+
+
+def test_the_markdown_of_the_first_page_has_no_settings_of_the_site() -> None:
+    text = markdown_of("index.md")
+    assert text.startswith("# zenovay-async\n")
+    assert "{ ." not in text
+
+
 def test_the_changelog_is_that_of_the_repository() -> None:
     assert markdown_of("changelog.md").strip() == (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").strip()
 

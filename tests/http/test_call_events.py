@@ -9,8 +9,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aioresponses import CallbackResult
-from helpers import URL, make_client, now
+from helpers import URL, make_client, now, unique_key
 
 from zenovay_async import (
     APITimeoutError,
@@ -20,6 +19,7 @@ from zenovay_async import (
     CallEnded,
     CallEvent,
     CallStarted,
+    ClientClosedError,
     ConfigurationError,
     Event,
     RateLimitError,
@@ -36,7 +36,7 @@ from zenovay_async.history import Attempt, explain
 from zenovay_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from aioresponses import aioresponses
 
@@ -75,6 +75,13 @@ def slow(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
         return await send(*args, **kwargs)
 
     monkeypatch.setattr(ConnectionPool, "send", wait_first)
+
+
+async def canceled_after(seconds: float, call: Awaitable[object]) -> None:
+    """Cancel a call after so long."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await call
 
 
 async def test_a_call_that_succeeds_has_four_events(canned: aioresponses) -> None:
@@ -209,6 +216,97 @@ async def test_a_canceled_call_ends_as_canceled(canned: aioresponses, monkeypatc
     assert done.explain() == "0.0 s attempt 1: canceled after 3.0 s"
 
 
+async def test_a_call_that_is_canceled_while_it_waits_says_what_for(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canned.get(f"{DEFAULT_BASE_URL}/usage", status=500)
+    canned.get(URL, payload=GOOD, repeat=True)
+    slow(monkeypatch, 1, 30, 0)
+    monkeypatch.setattr("zenovay_async._session.retry.wait_random_exponential", lambda **_: lambda _: 15.0)
+    heard = Heard()
+    async with make_client(on_event=heard, timeout=None, max_connections=1, coalesce=False) as zenovay:
+        await canceled_after(7, zenovay.usage())
+        ahead = asyncio.create_task(zenovay.heatmaps.pages("x"))
+        await asyncio.sleep(0)
+        await canceled_after(5, zenovay.heatmaps.pages("x"))
+        await ahead
+    async with make_client(on_event=heard, timeout=None, rate_limit=1) as zenovay:
+        await zenovay.heatmaps.pages("x")
+        await canceled_after(20, zenovay.heatmaps.pages("x"))
+    assert [done.explain() for done in heard.only(CallEnded) if done.outcome == "canceled"] == [
+        "0.0 s attempt 1: 500 in 1.0 s; waited 6.0 s",
+        "0.0 s waited 5.0 s for a connection",
+        "0.0 s queued 20.0 s for the rate limit",
+    ]
+
+
+async def test_a_call_that_fails_while_it_waits_for_a_retry_says_so(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canned.get(URL, status=503, headers={"Retry-After": "15"})
+    slow(monkeypatch, 1)
+    zenovay = make_client(timeout=None)
+    call = asyncio.create_task(zenovay.heatmaps.pages("x"))
+    await asyncio.sleep(5)
+    await zenovay.close()
+    with pytest.raises(ClientClosedError) as caught:
+        await call
+    assert caught.value.explain() == "0.0 s attempt 1: 503 in 1.0 s; waited 4.0 s"
+
+
+@pytest.mark.parametrize("leaves", ["first", "second"])
+async def test_one_of_several_callers_that_is_canceled_says_what_it_waited_for(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    slow(monkeypatch, 10, 10)
+    heard = Heard()
+    async with make_client(on_event=heard, timeout=None, rate_limit=1) as zenovay:
+        for canceled_at in (3, 5):
+            first = asyncio.create_task(zenovay.heatmaps.pages("x"))
+            await asyncio.sleep(1)
+            second = asyncio.create_task(zenovay.heatmaps.pages("x"))
+            leaver, other = (first, second) if leaves == "first" else (second, first)
+            await asyncio.sleep(canceled_at - 1)
+            leaver.cancel()
+            await other
+    assert [done.explain() for done in heard.only(CallEnded) if done.outcome == "canceled"] == [
+        "0.0 s attempt 1: canceled after 3.0 s",
+        "0.0 s queued 5.0 s for the rate limit",
+    ]
+
+
+async def test_a_caller_whose_time_ends_in_the_queue_of_another_says_so(canned: aioresponses) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    async with make_client(timeout=None, rate_limit=1) as zenovay:
+        await zenovay.heatmaps.pages("x")
+        ahead = asyncio.create_task(zenovay.heatmaps.pages("x"))
+        await asyncio.sleep(3)
+        with pytest.raises(RateLimitError) as caught:
+            await zenovay.with_options(timeout=10).heatmaps.pages("x")
+        await ahead
+    assert caught.value.explain() == "0.0 s queued 3.0 s for the rate limit"
+
+
+async def test_a_client_without_listener_is_no_part_of_the_call_in_whose_context_it_is_used(
+    canned: aioresponses,
+) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    quiet, calls = make_client(cache=timed()), list[asyncio.Task[Any]]()
+    heard = Heard()
+
+    def call_another(event: Event) -> None:
+        if isinstance(event, AttemptStarted):
+            calls.append(asyncio.create_task(quiet.heatmaps.pages("x")))
+
+    async with quiet, make_client(on_event=[heard, call_another]) as zenovay:
+        await zenovay.heatmaps.pages("x")
+        await asyncio.gather(*calls)
+        await zenovay.heatmaps.pages("x")
+        await asyncio.gather(*calls)
+    assert [done.cache for done in heard.only(CallEnded)] == [None, None]
+
+
 async def test_events_say_where_a_response_came_from(canned: aioresponses, monkeypatch: pytest.MonkeyPatch) -> None:
     canned.get(URL, payload=GOOD, repeat=True)
     slow(monkeypatch, *(1,) * 10)
@@ -227,6 +325,10 @@ async def test_events_say_where_a_response_came_from(canned: aioresponses, monke
         "hit",
         "stale",
     ]
+    assert [done.explain() for done in heard.only(CallEnded) if done.call_id in own] == [
+        *("0.0 s attempt 1: 200 in 1.0 s",) * 2,
+        *("0.0 s from the cache",) * 2,
+    ]
     assert kept.explain() == "0.0 s from the cache, 0 ms old"
     assert kept.history == ()
     assert kept.seconds == 0.0
@@ -236,6 +338,38 @@ async def test_events_say_where_a_response_came_from(canned: aioresponses, monke
         *(CallStarted, AttemptStarted, AttemptEnded, CallEnded),
     ]
     assert len(heard.only(AttemptStarted)) == 2
+
+
+async def test_a_call_that_fails_and_does_with_a_stale_response_says_both(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canned.get(URL, payload=GOOD)
+    canned.get(URL, status=500, repeat=True)
+    heard, cache = Heard(), timed()
+    slow(monkeypatch, *(1,) * 5)
+    key = unique_key()
+    for _ in range(3):
+        # Closed at once, as a client for each web request, so that nothing refreshes what is stale.
+        async with Zenovay(key, rate_limit=None, cache=cache, on_event=heard, max_attempts=1) as zenovay:
+            await asyncio.gather(*(zenovay.heatmaps.pages("x") for _ in "ab"))
+        await asyncio.sleep(100)
+    assert [done.explain() for done in heard.only(CallEnded)][-2:] == [
+        "0.0 s attempt 1: 500 in 1.0 s; from the cache",
+    ] * 2
+
+
+async def test_a_call_that_joins_one_that_is_retried_has_all_attempts(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canned.get(URL, status=500)
+    canned.get(URL, payload=GOOD)
+    heard = Heard()
+    slow(monkeypatch, 1, 1)
+    async with make_client(on_event=heard) as zenovay:
+        await asyncio.gather(zenovay.heatmaps.pages("x"), zenovay.heatmaps.pages("x"))
+    first, second = heard.only(CallEnded)
+    assert [attempt.status for attempt in first.history] == [500, 200]
+    assert second.history == first.history
 
 
 async def test_a_call_that_joins_another_has_its_history(canned: aioresponses, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +406,22 @@ async def test_several_listeners_hear_the_same_and_none_harms_another(
             await zenovay.with_options(timeout=3).heatmaps.pages("x")
     assert first.kinds == last.kinds == [CallStarted, AttemptStarted, AttemptEnded, CallEnded]
     assert caplog.text.count("on_event failed on ") == 4
+
+
+async def test_an_interrupt_of_a_listener_keeps_no_connection(canned: aioresponses) -> None:
+    canned.get(URL, payload=GOOD, repeat=True)
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, AttemptStarted):
+            for kind in interrupts:
+                raise kind
+
+    async with make_client(on_event=interrupt, max_connections=1, coalesce=False, timeout=5) as zenovay:
+        # In this task, as an interrupt of another one ends the loop.
+        with pytest.raises(KeyboardInterrupt):
+            await zenovay.heatmaps.pages("x")
+        await zenovay.heatmaps.pages("x")
 
 
 async def test_a_listener_of_several_clients_hears_events_of_the_key_once(canned: aioresponses) -> None:
@@ -321,6 +471,15 @@ async def test_a_telemetry_that_fails_costs_no_call(sandbox: Sandbox, caplog: py
     assert "telemetry failed to return headers" in caplog.text
 
 
+@pytest.mark.parametrize("headers", [{"a": "b\r\nc: d"}, {"a b": "c"}, {"a": 5}])
+async def test_headers_of_a_telemetry_that_are_none_cost_no_call(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, headers: Any
+) -> None:
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, telemetry=Tracer(headers)) as zenovay:
+        await zenovay.usage()
+    assert "telemetry failed to return headers" in caplog.text
+
+
 async def test_attempts_of_a_call_that_waits_for_hours_are_kept_in_part(
     canned: aioresponses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +490,7 @@ async def test_attempts_of_a_call_that_waits_for_hours_are_kept_in_part(
             await zenovay.heatmaps.pages("x")
     assert caught.value.attempts == 9
     assert [attempt.number for attempt in caught.value.history] == [1, 2, 8, 9]
+    assert "; attempts 3 to 7 omitted; waited " in caught.value.explain()
 
 
 async def test_a_retry_is_scheduled_between_the_events_of_two_attempts(canned: aioresponses) -> None:
@@ -366,29 +526,27 @@ async def test_waits_and_attempts_are_put_in_words() -> None:
     waits = (Wait("outage", 5.0), Wait("rate_limit", 12.34), Wait("connection", 0.02))
     attempts = [
         Attempt(number=1, started=17.4, seconds=0.0004, waits=waits, error="APIConnectionError", message="refused"),
+        Attempt(number=2, started=17.4, seconds=0.0005, error="APIConnectionError", message="refused"),
         Attempt(
-            number=2, started=18.0, seconds=1.0, waits=(Wait("backoff", 0.6),), status=200, error="ResponseDecodeError"
+            number=3, started=18.0, seconds=1.0, waits=(Wait("backoff", 0.6),), status=200, error="ResponseDecodeError"
         ),
-        Attempt(number=3, started=19.0, seconds=0.2, status=200),
+        Attempt(number=4, started=19.0, seconds=0.2, status=200),
     ]
     assert explain(attempts, [Wait("outage", 300)]) == (
         "0.0 s waited 5.0 s for the server; queued 12.3 s for the rate limit; waited 20 ms for a connection; "
-        "attempt 1: APIConnectionError in 0 ms (refused); waited 0.6 s; attempt 2: 200 in 1.0 s (ResponseDecodeError); "
-        "attempt 3: 200 in 0.2 s; waited 300.0 s for the server"
+        "attempt 1: APIConnectionError in 0 ms (refused); attempt 2: APIConnectionError in 0 ms; waited 0.6 s; "
+        "attempt 3: 200 in 1.0 s (ResponseDecodeError); attempt 4: 200 in 0.2 s; waited 300.0 s for the server"
     )
 
 
-async def test_a_key_that_the_server_echoes_as_the_id_of_a_request_is_in_no_event(canned: aioresponses) -> None:
+async def test_a_key_that_the_server_echoes_as_the_id_of_a_request_is_in_no_event(
+    canned: aioresponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard = Heard()
+    slow(monkeypatch, 1)
     async with make_client(on_event=heard) as zenovay:
         key = zenovay._auth.key
-
-        async def respond(*_: object, **__: object) -> CallbackResult:
-            # The second call comes meanwhile: from Python 3.12 on, a request that waits for nothing ends at once.
-            await asyncio.sleep(0.01)
-            return CallbackResult(headers={"x-request-id": str(key)}, payload=GOOD)
-
-        canned.get(URL, callback=respond)
+        canned.get(URL, headers={"x-request-id": str(key)}, payload=GOOD)
         await asyncio.gather(zenovay.heatmaps.pages("x"), zenovay.heatmaps.pages("x"))
     assert [event.cache for event in heard.only(CallEnded)] == [None, "joined"]
     assert {event.request_id for event in heard.only(AttemptEnded, CallEnded)} == {"<secret>"}

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -31,6 +32,7 @@ from zenovay_async.rate_limits import Estimate, Outcome, Permit, Quota, RateLimi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from zenovay_async._limits.options import Limits
     from zenovay_async._limits.patience import ServerUnavailable
@@ -41,10 +43,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("zenovay_async.limits")
 
 _PATIENCE = Patience()
-
-
-def _ignore(_: float) -> None:
-    """Nobody has to know how long a wait was."""
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True):
@@ -143,7 +141,7 @@ class Budget:
         background: bool,
         states_usage: bool = False,
         patience: Patience = _PATIENCE,
-        on_outage: Callable[[float], None] = _ignore,
+        during_outage: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> BudgetPermit:
         """Wait for a permit, and check the quota again, which other calls may have spent in the meantime.
 
@@ -153,7 +151,7 @@ class Budget:
             background: Whether direct calls overtake it.
             states_usage: Whether the call asks for the quota, which it may whatever is left.
             patience: How long to wait for a server that is away.
-            on_outage: Called with the seconds of each such wait.
+            during_outage: Makes the block in which each such wait is.
 
         Raises:
             RateLimitError: The wait does not fit ``max_wait``.
@@ -168,7 +166,7 @@ class Budget:
             reports = quota.reports
             try:
                 acquired = await self._acquire(
-                    cost, deadline, patience, on_outage, background=background, states_usage=states_usage
+                    cost, deadline, patience, during_outage, background=background, states_usage=states_usage
                 )
             except QuotaExceededError:
                 # All who wait when the server reports the quota exhausted fail. One that asks for it waits anew.
@@ -181,7 +179,7 @@ class Budget:
         cost: int,
         deadline: float,
         patience: Patience,
-        on_outage: Callable[[float], None],
+        during_outage: Callable[[], AbstractContextManager[None]],
         *,
         background: bool,
         states_usage: bool,
@@ -191,12 +189,8 @@ class Budget:
         gate, own = shared.outage_gate, shared.own_limiter
         ticket = None
         if not gate.is_clear:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            try:
+            with during_outage():
                 ticket = await gate.enter(deadline=deadline, background=background, patience=patience)
-            finally:
-                on_outage(loop.time() - began)
         permit: Permit | None = None
         try:
             if own is not None and ticket == RELEASED:

@@ -19,7 +19,6 @@ from zenovay_async._protocol.log_fields import call_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout, check_timeout
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.kept_responses import CONCLUSIVE, MIN_PAUSE, NOT_FOUND
-from zenovay_async._session.observing import note_cache
 from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class CachingCaller:
         is_fresh = now < entry.fresh_until
         if entry.status == NOT_FOUND:
             self._counters.hits += 1
-            note_cache("hit")
+            self._session.note_cache("hit")
             self._log(call, entry, age, is_fresh=is_fresh)
             raise self._kept.error_of(record, call)
         if record.is_cut and not is_fresh:
@@ -164,10 +163,10 @@ class CachingCaller:
             return None
         if is_fresh:
             self._counters.hits += 1
-            note_cache("hit")
+            self._session.note_cache("hit")
         else:
             self._counters.stale += 1
-            note_cache("stale")
+            self._session.note_cache("stale")
             if now >= record.refresh_at:
                 task = self._coalescer.refresh(call, partial(self._refresh, key))
                 if task is not None:
@@ -186,7 +185,7 @@ class CachingCaller:
     def _use_instead(self, error: ZenovayError, call: Call[T], key: Key) -> Response[T] | None:
         """The stale response of a call that waited since its refreshes are cut, and failed; ``None`` if none holds."""
         record = self._memory.find(key)
-        if record is None or not record.is_cut or isinstance(error, (*CONCLUSIVE, ClientClosedError)):
+        if record is None or isinstance(error, (*CONCLUSIVE, ClientClosedError)):
             return None
         record.is_cut, record.refresh_at = False, max(record.refresh_at, self._clock() + MIN_PAUSE)
         return self._use(record, call, key)
@@ -201,8 +200,11 @@ class CachingCaller:
     ) -> Response[T]:
         """Request a response, or join who does, and keep it."""
         self._counters.misses += 1
-        note_cache("miss")
+        self._session.note_cache("miss")
         since, leads = self._clock(), False
+        record = self._memory.find(key)
+        # The first of several callers who fail ends that.
+        is_cut = record is not None and record.is_cut
 
         def carry_out(state: CallState[Any]) -> Awaitable[Response[Any]]:
             nonlocal leads
@@ -215,7 +217,7 @@ class CachingCaller:
             except ZenovayError as error:
                 if isinstance(error, CONCLUSIVE) and not (leads or self._is_kept_since(key, since)):
                     self._kept.record_failure(key, error, since, None)
-                stale = self._use_instead(error, call, key)
+                stale = self._use_instead(error, call, key) if is_cut else None
                 if stale is None:
                     raise
                 return stale

@@ -12,7 +12,7 @@ from zenovay_async._protocol.log_fields import call_fields
 from zenovay_async._protocol.parameters import NOT_GIVEN, Timeout
 from zenovay_async._session.background import SCOPE, Background, BackgroundScope, current_scope
 from zenovay_async._session.flight import Aborted, Caller, CarryOut, Flight
-from zenovay_async._session.observing import note_cache, observe_refresh
+from zenovay_async._session.observing import observe_refresh
 from zenovay_async.exceptions import ClientClosedError, ZenovayError
 
 if TYPE_CHECKING:
@@ -90,9 +90,10 @@ class Coalescer:
                 session.check_open()
                 caller = flight.join(session.timeout_of(timeout), current_scope())
                 watcher = self._watch(flight, caller)
+                session.note_cache("joined", flight.state)
                 if not has_joined:
                     has_joined = True
-                    self._note_joined(call)
+                    self._count_joined(call)
             else:
                 flight = Flight(session.begin(call, timeout), self, self._budget, key)
                 flight.start(carry_out)
@@ -168,9 +169,8 @@ class Coalescer:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _note_joined(self, call: Call[Any]) -> None:
+    def _count_joined(self, call: Call[Any]) -> None:
         self._counters.joined += 1
-        note_cache("joined")
         if _logger.isEnabledFor(logging.DEBUG):
             _logger.debug("%s: joined an equal call in flight", call, extra=call_fields(call))
 

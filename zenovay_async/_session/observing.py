@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zenovay_async._session.flight import CarryOut
     from zenovay_async._session.state import CallState
     from zenovay_async.events import CacheResult, OnEvent
-    from zenovay_async.history import Attempt
+    from zenovay_async.history import Attempt, Wait
 
 T = TypeVar("T")
 
@@ -59,8 +59,8 @@ class Observation:
     """
 
     __slots__ = (
-        *("_auth", "_call", "_cost", "_history", "_id", "_loop", "_method", "_on_event", "_operation", "_started_at"),
-        *("_template", "cache"),
+        *("_attempt", "_auth", "_call", "_cost", "_id", "_loop", "_method", "_on_event", "_operation", "_started_at"),
+        *("_state", "_template", "cache"),
     )
 
     def __init__(self, on_event: OnEvent, auth: Auth, call: Call[Any], *, is_refresh: bool = False) -> None:
@@ -72,7 +72,8 @@ class Observation:
         # Passed by name to each event, as a mapping of them would take five times as long.
         self._id, self._operation = next(_ids), endpoint.operation
         self._method, self._template = endpoint.method, call.template
-        self._history: tuple[Attempt, ...] = ()
+        self._state: CallState[Any] | None = None
+        self._attempt: Attempt | None = None
         self._loop = running_loop()
         self._started_at = self._loop.time()
         self.cache: CacheResult | None = None
@@ -89,6 +90,10 @@ class Observation:
                 refresh=is_refresh,
             ),
         )
+
+    def follow(self, state: CallState[Any]) -> None:
+        """Note which state the call has, maybe one that it shares with calls equal to it."""
+        self._state, self._attempt = state, None
 
     def start_attempt(self, state: CallState[Any], url: URL) -> None:
         """Emit that a request is about to be sent."""
@@ -109,8 +114,8 @@ class Observation:
         )
 
     def end_attempt(self, attempt: Attempt, error: BaseException | None, budget: Budget) -> None:
-        """Emit how an attempt ended, and keep it in case the call is canceled."""
-        self._history = (*self._history, attempt)
+        """Emit how an attempt ended, and keep it, as its texts are redacted."""
+        self._attempt = attempt
         rate_limit_remaining, quota_remaining = budget.remaining()
         emit(
             self._on_event,
@@ -141,12 +146,21 @@ class Observation:
             # Another process requested it.
             self.cache = "hit"
         known: Response[Any] | ZenovayError | None = response
-        history, request_id = self._history, None
+        history: tuple[Attempt, ...] = ()
+        waits: tuple[Wait, ...] = ()
+        request_id, state, self._state = None, self._state, None
         if isinstance(error, ZenovayError):
-            known, history, request_id = error, error.history, error.request_id
-        elif response is not None and history:
+            known, history, waits, request_id = error, error.history, error.last_waits, error.request_id
+        elif response is None:
+            if state is not None:
+                history, waits = state.history_until_now(), state.waits_until_now()
+        elif state is not None and (self._attempt is not None or (response.from_cache and state.history)):
+            # Without a success, a stale response is used in place of the error.
+            history = state.history
+            if self._attempt is not None and self._attempt.error is None:
+                history = (*history, self._attempt)
             request_id = history[-1].request_id
-        elif response is not None:
+        else:
             # Of another call, or kept: the server's text as it came.
             history = tuple(replace(one, request_id=self._redact(one.request_id)) for one in response.history)
             request_id = self._redact(response.request_id)
@@ -166,7 +180,7 @@ class Observation:
                 cost=self._cost,
                 cache=self.cache,
                 history=history,
-                waits=known.last_waits if isinstance(known, ZenovayError) else (),
+                waits=waits,
             ),
         )
 
@@ -176,13 +190,6 @@ class Observation:
 
 OBSERVATION: ContextVar[Observation | None] = ContextVar("zenovay_observation", default=None)
 """The call that is carried out in this context; ``None`` if nobody listens."""
-
-
-def note_cache(result: CacheResult) -> None:
-    """Note where the response of the call in this context comes from."""
-    observation = OBSERVATION.get()
-    if observation is not None:
-        observation.cache = result
 
 
 class ObservingCaller:

@@ -130,7 +130,7 @@ class RetryPolicy:
             return await attempt()
 
         retrying = AsyncRetrying(
-            sleep=self._sleep,
+            sleep=lambda seconds: self._back_off(seconds, state),
             stop=lambda retry: self._stop(retry, state),
             wait=lambda retry: self._wait(retry, state),
             retry=retry_if_exception(
@@ -151,6 +151,10 @@ class RetryPolicy:
             retrying.iter_state.reset()
         state.last_error = None
         return result
+
+    async def _back_off(self, seconds: float, state: CallState[Any]) -> None:
+        with state.waiting("backoff"):
+            await self._sleep(seconds)
 
     def _wait(self, retry: RetryCallState, state: CallState[Any]) -> float:
         """The wait before the next attempt: what the server asked for, else exponential backoff with full jitter.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -36,7 +38,9 @@ from zenovay_async.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
+
+    from yarl import URL
 
     from zenovay_async._limits.budget import Budget, BudgetPermit
     from zenovay_async._protocol.auth import Auth
@@ -45,11 +49,15 @@ if TYPE_CHECKING:
     from zenovay_async._session.drift import DriftReporter
     from zenovay_async._session.observing import Observation
     from zenovay_async._session.transport import Transport
+    from zenovay_async.events import CacheResult
     from zenovay_async.history import Attempt
 
 T = TypeVar("T")
 
 _logger = logging.getLogger("zenovay_async.http")
+
+# RFC 9110, section 5.6.2.
+_FIELD_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,9 +170,24 @@ class Session:
         """A future that is done when the client is closed; kept by the caller alone."""
         return self._transport.watch()
 
+    def note_cache(self, result: CacheResult, state: CallState[Any] | None = None) -> None:
+        """Note for listeners where the response of the call in this context comes from.
+
+        Args:
+            result: Where from.
+            state: That of the call that it joins; ``None`` if it joins none.
+        """
+        # Unless somebody listens, the context may have a call of another client.
+        if self._is_observed and (observation := OBSERVATION.get()) is not None:
+            observation.cache = result
+            if state is not None:
+                observation.follow(state)
+
     async def run(self, state: CallState[T]) -> Response[T]:
         """Carry out a call that was begun; once."""
         call = state.call
+        if self._is_observed and (observation := OBSERVATION.get()) is not None:
+            observation.follow(state)
         try:
             if self._key in call.path or self._quoted_key in call.path or self._quoted_key in call.query:
                 raise ConfigurationError("The API key was passed as an argument of the call; URLs are logged")
@@ -200,8 +223,7 @@ class Session:
                 state.begin_attempt(now)
                 headers = self._headers if call.body is None else self._headers_with_body
                 if self._is_observed and (observation := OBSERVATION.get()) is not None:
-                    observation.start_attempt(state, url)
-                    headers = self._with_telemetry(headers)
+                    headers = self._start_observed(observation, state, url, headers, pool)
                 raw = await pool.send(
                     endpoint.method,
                     url,
@@ -243,6 +265,18 @@ class Session:
             _trail=(state.history, state.attempts, state.attempt_waits, now - state.started_at, ended_at - now),
         )
 
+    def _start_observed(
+        self, observation: Observation, state: CallState[T], url: URL, headers: Headers, pool: ConnectionPool
+    ) -> Headers:
+        """Emit that a request is about to be sent; returns its headers."""
+        try:
+            observation.start_attempt(state, url)
+            return self._with_telemetry(headers)
+        except BaseException:
+            # An interrupt; without one, sending the request releases the slot.
+            pool.slots.release()
+            raise
+
     def _with_telemetry(self, headers: Headers) -> Headers:
         """Headers of a request, with those of the telemetry that are not the client's own."""
         telemetry = self._options.telemetry
@@ -252,7 +286,7 @@ class Session:
             given = telemetry.headers()
             if not given:
                 return headers
-            more = as_headers(given)
+            more = as_headers(_checked(given))
         except Exception:
             # As of a listener: it must not cost the call.
             _logger.exception("telemetry failed to return headers")
@@ -401,12 +435,24 @@ class Session:
                     background=state.background,
                     states_usage=endpoint.usage_of is not None,
                     patience=state.patience(single=self._retry.is_single),
-                    on_outage=state.record_outage,
+                    during_outage=partial(state.waiting, "outage"),
                 )
         finally:
             state.is_acquiring = False
             if state.scope is not None:
                 state.scope.background.tally.end_wait(state.loop.time())
+
+
+def _checked(given: Mapping[str, str]) -> Mapping[str, str]:
+    """Headers of a telemetry that a request can have.
+
+    Raises:
+        ValueError: One is none.
+    """
+    for name, value in given.items():
+        if not _FIELD_NAME.fullmatch(name) or not value.isprintable():
+            raise ValueError(f"expected the name and the value of an HTTP header, not {name!r}: {value!r}")
+    return given
 
 
 def _log_attempt(call: Call[Any], attempt: Attempt) -> None:

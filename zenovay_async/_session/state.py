@@ -137,6 +137,7 @@ class CallState(Bounds, Generic[T]):
     _failed_at = 0.0
     _was_stale = False
     _waits_since: float | None = None
+    _waits_for: tuple[WaitReason, float] | None = None
 
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
@@ -258,11 +259,7 @@ class CallState(Bounds, Generic[T]):
     def begin_attempt(self, now: float) -> None:
         """Count an attempt, and record the wait before it."""
         if self.attempts:
-            waited = now - self._failed_at
-            self.waits += (waited,)
-            backoff = waited - self._waited
-            if backoff >= _MIN_WAIT:
-                self.pending_waits = (Wait("backoff", backoff), *self.pending_waits)
+            self.waits += (now - self._failed_at,)
             self.attempt_waits = ()
         if self.pending_waits:
             self.attempt_waits, self.pending_waits = self.pending_waits, ()
@@ -271,28 +268,36 @@ class CallState(Bounds, Generic[T]):
 
     @contextmanager
     def waiting(self, reason: WaitReason) -> Generator[None]:
-        """Record what the call waits for within the block, less what was recorded in it."""
-        began, recorded = self.loop.time(), self._waited
+        """Record what the call waits for within the block; within another one, that one goes on afterwards."""
+        outer = self._waits_for
+        self.pending_waits = self.waits_until_now()
+        self._waits_for = reason, self.loop.time()
         try:
             yield
         finally:
-            self._record_wait(reason, self.loop.time() - began - (self._waited - recorded))
+            self.pending_waits = self.waits_until_now()
+            self._waits_for = None if outer is None else (outer[0], self.loop.time())
 
-    def record_outage(self, seconds: float) -> None:
-        """Record that the call waited for a server that is away."""
-        self._record_wait("outage", seconds)
-
-    def _record_wait(self, reason: WaitReason, seconds: float) -> None:
-        if seconds < _MIN_WAIT:
-            return
+    def waits_until_now(self) -> tuple[Wait, ...]:
+        """What the call has waited for since the last attempt, also what it waits for now."""
         waits = self.pending_waits
+        if self._waits_for is None:
+            return waits
+        reason, since = self._waits_for
+        seconds = self.loop.time() - since
+        if seconds < _MIN_WAIT:
+            return waits
         if waits and waits[-1].reason == reason:
             waits, seconds = waits[:-1], waits[-1].seconds + seconds
-        self.pending_waits = (*waits, Wait(reason, seconds))
+        return (*waits, Wait(reason, seconds))
 
-    @property
-    def _waited(self) -> float:
-        return sum(wait.seconds for wait in self.pending_waits)
+    def history_until_now(self) -> tuple[Attempt, ...]:
+        """The attempts that failed, and the one in flight as one that ends now, canceled with its caller."""
+        if self.attempts == (self.history[-1].number if self.history else 0):
+            return self.history
+        twin = copy.copy(self)
+        twin.end_attempt(self.loop.time(), None, asyncio.CancelledError(), None)
+        return twin.history
 
     def end_attempt(
         self, ended_at: float, status: int | None, error: BaseException | None, request_id: str | None
@@ -461,7 +466,7 @@ class CallState(Bounds, Generic[T]):
         error.call = str(self.call)
         error.attempts = self.attempts
         error.waits = self.waits
-        error.history, error.last_waits = self.history, self.pending_waits
+        error.history, error.last_waits = self.history, self.waits_until_now()
         if len(self.history) > 1:
             error.add_note(error.explain())
         if self.scope is not None:
