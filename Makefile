@@ -83,7 +83,7 @@ bench-sharing: $(VENV)/.dev ## Measure how well several processes share the budg
 	@$(BIN)/python -m tests.benchmarks.sharing --write
 	@$(BIN)/python -m tests.benchmarks.sharing --real-minute --write
 
-speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer (six minutes).
+speed: $(VENV)/.peers ## Measure what a call costs, beside httpx, pydantic, openai and aiometer, and what listeners add (six minutes).
 	@$(BIN)/python -m tests.benchmarks.speed --write
 
 snapshot: $(VENV)/.dev ## Write the public API into tests/unit/public_api.txt.

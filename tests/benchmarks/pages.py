@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 DOCS = Path(__file__).parents[2] / "docs"
-BENCHMARKS, DASHBOARD = DOCS / "benchmarks.md", DOCS / "dashboard.md"
+BENCHMARKS, DASHBOARD, OBSERVABILITY = DOCS / "benchmarks.md", DOCS / "dashboard.md", DOCS / "observability.md"
 
 _BLOCK = re.compile(
     r"(?P<start><!-- made by make (?P<target>[a-z-]+): (?P<name>[a-z-]+) -->\n)(?P<text>.*?)(?P<end><!-- end -->)",

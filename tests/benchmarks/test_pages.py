@@ -11,7 +11,7 @@ from dashboard.runs import Row as DashboardRow
 from pacing import __main__ as pacing
 from pacing.people import Served
 from pacing.servers import Row
-from pages import BENCHMARKS, DASHBOARD, Blocks, check_complete, make_table
+from pages import BENCHMARKS, DASHBOARD, OBSERVABILITY, Blocks, check_complete, make_table
 from real import network
 from real import report as real
 from real import runs as real_runs
@@ -21,6 +21,7 @@ from sharing import report as sharing_report
 from speed import batches, calls, decoding, imports
 from speed import report as speed
 from speed.contenders import BARE
+from speed.observed import OBSERVED, UNOBSERVED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,11 +207,15 @@ def sharing_report_of_all() -> sharing_report.Report:
 
 def speed_report() -> speed.Report:
     figure = calls.Figure(105.2, 1.04, 0.9, 1.27)
-    lines = [calls.Line(name, figure, figure, figure, figure, figure) for name in ("sdk", BARE)]
+    lines, observed = (
+        [calls.Line(name, figure, figure, figure, figure, figure) for name in names]
+        for names in (("sdk", BARE), OBSERVED)
+    )
     return speed.Report(
         "3.11.7",
         {"aiohttp": "3.14.5"},
         calls=[calls.Table(cell, lines, 20.0) for cell in (*calls.FULL, calls.AS_FOUND)],
+        observing=[calls.Table(calls.FULL[0], observed, 20.0, UNOBSERVED)],
         decoding=[decoding.Decoded("this SDK", 4, 0.86, 0.96, 0.74, 1.05)],
         batches=[batches.Spread("this SDK", 100_000, 2.82, 2.81, 3.03, 1.0, 117.0, 117.0)],
         imports=[imports.Import(imports.OURS, 215.0, 186.0, 265.0, 30.0)],
@@ -228,8 +233,9 @@ WRITTEN = [
     Written(BENCHMARKS, "bench-real", real.page_texts(real_report())),
     Written(BENCHMARKS, "bench-sharing", sharing.page_texts(sharing_report_of_all())),
     Written(BENCHMARKS, "speed", speed.page_texts(speed_report())),
+    Written(OBSERVABILITY, "speed", speed.guide_texts(speed_report())),
 ]
-EACH = pytest.mark.parametrize("written", WRITTEN, ids=[each.target for each in WRITTEN])
+EACH = pytest.mark.parametrize("written", WRITTEN, ids=[f"{each.target} {each.page.stem}" for each in WRITTEN])
 
 
 def columns(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ def run(server: Server, *command: str) -> str:
     return done.stdout
 
 
+@cache
 def steps_of(server: Server, contender: str) -> dict[str, int]:
     return msgspec.json.decode(run(server, "-m", "speed.steps", contender), type=dict[str, int])
 
@@ -61,6 +63,13 @@ def test_a_call_that_others_may_join_takes_few_more_steps_than_one_that_nobody_m
     )
     # 1.05 to 1.06 when this was written.
     assert 1.0 <= joinable / alone < 1.12
+
+
+@pytest.mark.parametrize(("contender", "bound"), [("listener", 1.3), ("otel", 1.5)])
+def test_a_call_takes_few_more_steps_if_it_is_observed(server: Server, contender: str, bound: float) -> None:
+    """Without an SDK of OpenTelemetry, whose steps are its own."""
+    observed, unobserved = (sum(steps_of(server, name).values()) for name in (contender, "unobserved"))
+    assert 1.0 < observed / unobserved < bound
 
 
 def test_a_call_that_others_may_join_costs_about_the_cpu_of_one_that_nobody_may_join(server: Server) -> None:

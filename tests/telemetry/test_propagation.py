@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from raw_server import RawServer
 
 from zenovay_async import Zenovay
 from zenovay_async.sandbox import Fault, Sandbox
+from zenovay_async.telemetry import spans
 from zenovay_async.testing import no_waits
 
 if TYPE_CHECKING:
@@ -70,6 +72,19 @@ async def test_an_instrumented_aiohttp_neither_doubles_a_request_nor_sends_its_t
     assert [span.name for span in exported.spans] == ["GET heatmaps/{website_id}/pages", "zenovay.heatmaps.pages"]
     assert server.header("traceparent") == server.header("tracestate") == server.header("baggage") == []
     assert "http.client.duration" not in exported.metrics()
+
+
+@pytest.mark.usefixtures("_instrumented")
+async def test_an_opentelemetry_that_lacks_a_private_name_is_no_failure(
+    server: RawServer, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("opentelemetry.context._SUPPRESS_HTTP_INSTRUMENTATION_KEY")
+    # What imports it does so anew, and is put back afterwards.
+    monkeypatch.delattr("zenovay_async.telemetry.spans")
+    monkeypatch.delitem(sys.modules, spans.__name__)
+    await call(server, telemetry=exported.telemetry())
+    assert [span.name for span in exported.spans] == ["GET heatmaps/{website_id}/pages", "zenovay.heatmaps.pages"]
+    assert server.header("traceparent") == []
 
 
 @pytest.mark.usefixtures("_instrumented")

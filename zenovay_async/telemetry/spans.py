@@ -6,13 +6,8 @@ from collections import defaultdict
 from time import time_ns
 from typing import TYPE_CHECKING, NamedTuple
 
-from opentelemetry.context import (
-    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage] - it has no other name
-    _SUPPRESS_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage] - it has no other name
-    Context,
-    attach,
-    get_current,
-)
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, StatusCode, get_tracer, set_span_in_context
 
@@ -50,8 +45,12 @@ if TYPE_CHECKING:
 
 _NANOSECONDS = 1_000_000_000
 # With these in the context, an instrumented HTTP client neither makes a span nor sends one. That of aiohttp obeys the
-# first one since version 0.60b0 of its instrumentation.
-_SUPPRESS = {_SUPPRESS_HTTP_INSTRUMENTATION_KEY: True, _SUPPRESS_INSTRUMENTATION_KEY: True}
+# first one since version 0.60b0 of its instrumentation. The names are private there, so a later version may lack one.
+_SUPPRESS = {
+    key: True
+    for name in ("_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "_SUPPRESS_INSTRUMENTATION_KEY")
+    if (key := getattr(otel_context, name, None)) is not None
+}
 
 
 class Server(NamedTuple):

@@ -15,14 +15,27 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
-from pages import BENCHMARKS, Blocks, add_write_option, check_complete
+from pages import BENCHMARKS, OBSERVABILITY, Blocks, add_write_option, check_complete
 
-from . import batches, caching, calls, decoding, imports
-from .report import Report, page_texts, text_of
+from . import batches, caching, calls, decoding, imports, observing
+from .contenders import CONTENDERS
+from .report import Report, guide_texts, page_texts, text_of
 from .server import serving
 
-_PARTS = ("calls", "cache", "decoding", "batches", "imports")
-_PACKAGES = ("aiohttp", "yarl", "multidict", "msgspec", "tenacity", "httpx", "pydantic", "aiometer", "openai", "redis")
+_PARTS = ("calls", "cache", "observing", "decoding", "batches", "imports")
+_PACKAGES = (
+    "aiohttp",
+    "yarl",
+    "multidict",
+    "msgspec",
+    "tenacity",
+    "httpx",
+    "pydantic",
+    "aiometer",
+    "openai",
+    "opentelemetry-sdk",
+    "redis",
+)
 
 
 def main() -> None:
@@ -38,7 +51,7 @@ def main() -> None:
     began, parts = time.monotonic(), given.only or _PARTS
     report = Report(platform.python_version(), _versions())
     if "calls" in parts:
-        contenders, left_out = calls.present()
+        contenders, left_out = calls.present(CONTENDERS)
         cells = calls.QUICK if given.quick else [*calls.FULL, calls.AS_FOUND]
         with serving() as server:
             report.calls = calls.measure(server, cells, contenders, _note)
@@ -46,6 +59,10 @@ def main() -> None:
     if "cache" in parts:
         with serving() as server:
             report.cache, left_out = caching.measure(server, _note, quick=given.quick)
+        report.left_out += left_out
+    if "observing" in parts:
+        with serving() as server:
+            report.observing, left_out = observing.measure(server, _note, quick=given.quick)
         report.left_out += left_out
     if "decoding" in parts:
         _note("decoding")
@@ -66,6 +83,7 @@ def main() -> None:
     if given.write:
         check_complete(report.left_out)
         Blocks(BENCHMARKS, "speed").write(page_texts(report))
+        Blocks(OBSERVABILITY, "speed").write(guide_texts(report))
 
 
 def _versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .contenders import CONTENDERS, KEY, Contender
+from .observed import OBSERVED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -142,4 +143,4 @@ CACHED: dict[str, Contender] = {
     "hit-redis": Contender('fresh, store="redis://..."', hit(lambda: os.environ[REDIS]), ("redis",)),
     "redis": Contender("GET of redis.asyncio", redis_get, ("redis",)),
 }
-EVERY = {**CONTENDERS, **CACHED}
+EVERY = {**CONTENDERS, **CACHED, **OBSERVED}

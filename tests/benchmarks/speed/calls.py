@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .contenders import BARE, CONTENDERS
+from .contenders import BARE
 from .worker import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from .contenders import Contender
     from .server import Server
 
 _WORKER = f"{__spec__.parent}.worker"
@@ -175,12 +176,12 @@ def _line(contender: str, rotations: Sequence[dict[str, Turn]], base: str) -> Li
     return Line(contender, figure("cpu"), figure("rate"), figure("p50"), figure("p99"), figure("peak"))
 
 
-def present() -> tuple[list[str], list[str]]:
+def present(contenders: Mapping[str, Contender]) -> tuple[list[str], list[str]]:
     """The contenders that can take part, and what to say of those that cannot."""
-    able = [name for name, contender in CONTENDERS.items() if not contender.missing()]
+    able = [name for name, contender in contenders.items() if not contender.missing()]
     left_out = [
         f"{contender.title} is left out: {' and '.join(missing)} not installed"
-        for contender in CONTENDERS.values()
+        for contender in contenders.values()
         if (missing := contender.missing())
     ]
     return able, left_out

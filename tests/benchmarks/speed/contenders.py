@@ -232,7 +232,15 @@ class Contender(msgspec.Struct, frozen=True):
 
     def missing(self) -> list[str]:
         """The peers that are not installed."""
-        return [name for name in self.needs if find_spec(name) is None]
+        return [name for name in self.needs if not _is_installed(name)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        # Of the package that it is in.
+        return False
 
 
 BARE = "bare"

@@ -25,6 +25,7 @@ class Report(msgspec.Struct):
     versions: dict[str, str]
     calls: list[Table] = msgspec.field(default_factory=list[Table])
     cache: list[Table] = msgspec.field(default_factory=list[Table])
+    observing: list[Table] = msgspec.field(default_factory=list[Table])
     decoding: list[Decoded] = msgspec.field(default_factory=list[Decoded])
     batches: list[Spread] = msgspec.field(default_factory=list[Spread])
     imports: list[Import] = msgspec.field(default_factory=list[Import])
@@ -35,7 +36,7 @@ class Report(msgspec.Struct):
 def text_of(report: Report) -> str:
     """The whole report."""
     parts = [f"Python {report.python}; {_versions(report)}"]
-    parts += [_calls(table) for table in [*report.calls, *report.cache]]
+    parts += [_calls(table) for table in [*report.calls, *report.cache, *report.observing]]
     if report.decoding:
         parts += ["Decoding alone", _table_of_decoding(report.decoding)]
     if report.batches:
@@ -57,6 +58,7 @@ def page_texts(report: Report) -> dict[str, str]:
         texts["calls"] = _table_of_calls(first)
     if report.calls:
         texts |= {"loads": _table_of_loads(report.calls), "bare": _table_of_bare(report.calls)}
+    texts |= guide_texts(report)
     if report.decoding:
         texts["decoding"] = _table_of_decoding(report.decoding)
     if report.batches:
@@ -64,6 +66,11 @@ def page_texts(report: Report) -> dict[str, str]:
     if report.imports:
         texts["import"] = _table_of_imports(report.imports)
     return texts
+
+
+def guide_texts(report: Report) -> dict[str, str]:
+    """What the guide to observability has of these results, by the names of its blocks."""
+    return {"observing": _table_of_observing(report.observing[0])} if report.observing else {}
 
 
 def _table_of_calls(table: Table) -> str:
@@ -75,6 +82,23 @@ def _table_of_calls(table: Table) -> str:
                 f"{line.cpu.value:.3g}",
                 _ratio(line.cpu.ratio, line.cpu.lowest, line.cpu.highest),
                 *(f"{figure.value:,.0f}" for figure in (line.rate, line.p50, line.p99, line.peak)),
+            )
+            for line in table.lines
+        ),
+    )
+
+
+def _table_of_observing(table: Table) -> str:
+    # From the ratio, which other work on the machine moves less than it does the medians.
+    base = next(line.cpu.value for line in table.lines if line.contender == table.base)
+    return make_table(
+        ("a call with", "CPU µs", "more, µs", "x without"),
+        (
+            (
+                EVERY[line.contender].title,
+                f"{line.cpu.value:.0f}",
+                "" if line.contender == table.base else f"{base * (line.cpu.ratio - 1):.0f}",
+                _ratio(line.cpu.ratio, line.cpu.lowest, line.cpu.highest),
             )
             for line in table.lines
         ),

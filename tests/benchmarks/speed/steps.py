@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _WARM_UP, _CALLS = 50, 200
+_OWNERS = ("zenovay_async", "aiohttp", "opentelemetry")
 
 
 def _owner(frame: FrameType) -> str:
     parts = PurePath(frame.f_code.co_filename).parts
-    return next((name for name in ("zenovay_async", "aiohttp") if name in parts), "other")
+    return next((name for name in _OWNERS if name in parts), "other")
 
 
 async def count(contender: str, url: str) -> dict[str, int]:
-    """Steps of the median call, by whose code they are: this package's, aiohttp's underneath it, and all others'.
+    """Steps of the median call, by whose code they are: this package's, that of what it uses, and all others'.
 
     Not of the average one, as a few calls have more to do: on a slow machine, more of them look for new fields.
     """
