@@ -32,7 +32,7 @@ from zenovay_async._session.session import Options
 from zenovay_async._session.transport import Transport
 from zenovay_async._version import __version__
 from zenovay_async.batch import Batch
-from zenovay_async.events import Listener, combine_listeners, listeners_of
+from zenovay_async.events import ListenerRef, combine_listeners, listeners_of
 from zenovay_async.exceptions import ConfigurationError
 from zenovay_async.resources.client_resources import Attribute, ClientResources
 
@@ -202,11 +202,11 @@ class Zenovay(ClientResources):
         self._auth, self._options, self._limits, self._drift, self._reuse = auth, options, limits, drift, reuse
         self._budget = budget_for(auth, self._base_url, limits)
         # The budget refers to it weakly, so that a client that is gone gets no more events.
-        self._listener = None if options.on_event is None else Listener(options.on_event)
-        if self._listener is not None:
-            self._budget.listen(self._listener)
+        self._listener_ref = None if options.on_event is None else ListenerRef(options.on_event)
+        if self._listener_ref is not None:
+            self._budget.listen(self._listener_ref)
         self._callers = make_callers(
-            self._transport, auth, self._base_url, self._budget, options, limits, drift, reuse, self._listener
+            self._transport, auth, self._base_url, self._budget, options, limits, drift, reuse, self._listener_ref
         )
         super().__init__(self._callers.caller)
 
@@ -263,8 +263,8 @@ class Zenovay(ClientResources):
         sibling._base_url = self._base_url
         # Siblings with one listener share the reporter, so that each drift is emitted once.
         sibling._listeners = self._listeners if on_event is NOT_GIVEN else listeners_of(on_event)
-        watcher = old.telemetry if telemetry is NOT_GIVEN else telemetry
-        listener = combine_listeners(sibling._listeners, watcher)
+        observer = old.telemetry if telemetry is NOT_GIVEN else telemetry
+        listener = combine_listeners(sibling._listeners, observer)
         sibling._assemble(
             Auth(key, auth or self._auth.style),
             Options(
@@ -272,7 +272,7 @@ class Zenovay(ClientResources):
                 attempt_timeout=old.attempt_timeout if attempt_timeout is NOT_GIVEN else attempt_timeout,
                 max_attempts=old.max_attempts if max_attempts is None else max_attempts,
                 on_event=listener,
-                telemetry=watcher,
+                telemetry=observer,
                 strict=old.strict,
             ),
             Limits(

@@ -98,6 +98,8 @@ class AttemptEnded(CallEvent, frozen=True, kw_only=True):
         status: HTTP status; ``None`` if no response came.
         error: The error; ``None`` if it succeeded or was canceled.
         request_id: The server's ID of the request; ``None`` if it sent none.
+        server_address: Host of the server.
+        server_port: Its port.
         rate_limit_remaining: Requests left in the window; ``None`` if calls are not paced.
         quota_remaining: Requests left of the monthly quota; ``None`` if that is not known.
     """
@@ -108,6 +110,8 @@ class AttemptEnded(CallEvent, frozen=True, kw_only=True):
     status: int | None
     error: ZenovayError | None
     request_id: str | None
+    server_address: str
+    server_port: int
     rate_limit_remaining: int | None
     quota_remaining: int | None
 
@@ -139,6 +143,11 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
     cache: CacheResult | None
     history: tuple[Attempt, ...]
     waits: tuple[Wait, ...]
+
+    @property
+    def attempts(self) -> int:
+        """Number of attempts, also of those that the history omits."""
+        return self.history[-1].number if self.history else 0
 
     def explain(self) -> str:
         """What the call went through, in words; see ``ZenovayError.explain``."""
@@ -441,7 +450,7 @@ def emit(on_event: OnEvent | None, event: Event) -> None:
         _logger.error("on_event returned a coroutine, which nothing awaits; expected a plain function of one event")
 
 
-class Listener:
+class ListenerRef:
     """The ``on_event`` of one client, for a budget to refer to weakly: a bound method alone would be gone at once.
 
     Args:
@@ -454,7 +463,7 @@ class Listener:
         self.on_event = on_event
 
 
-def emit_to_all(listeners: Iterable[Listener], event: Event) -> None:
+def emit_to_all(listeners: Iterable[ListenerRef], event: Event) -> None:
     """Call each listener once, even if several clients have the same."""
     called: list[OnEvent] = []
     for listener in list(listeners):

@@ -164,6 +164,12 @@ def _callers_frames(frames: TracebackType | None) -> TracebackType | None:
     return outer
 
 
+def forget_call(error: ZenovayError) -> None:
+    """Remove the attempts and the waits of its call from an error that others get later."""
+    error.attempts, error.waits, error.history, error.last_waits = 0, (), (), ()
+    error.__dict__.pop("__notes__", None)
+
+
 def _rebuild(cls: type[ZenovayError], message: str, state: dict[str, Any]) -> ZenovayError:
     error = cls.__new__(cls, message)
     error.__dict__.update(state)

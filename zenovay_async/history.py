@@ -59,7 +59,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
             return f"timeout after {took}"
         if self.error == "CancelledError":
             return f"canceled after {took}"
-        if self.error is None or self.error.removesuffix("Error") in _STATED_BY_STATUS:
+        if self.error is None or self.error in _STATED_BY_STATUS:
             return f"{self.status} in {took}"
         if self.status is not None:
             return f"{self.status} in {took} ({self.error})"
@@ -68,7 +68,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 # Errors of which the status says enough.
 _STATED_BY_STATUS = frozenset(
-    {"APIStatus", "BadRequest", "Authentication", "PermissionDenied", "NotFound", "RateLimit", "Server"}
+    {
+        *("APIStatusError", "AuthenticationError", "BadRequestError", "NotFoundError", "PermissionDeniedError"),
+        *("RateLimitError", "ServerError"),
+    }
 )
 
 _WORDS: dict[WaitReason, str] = {

@@ -22,6 +22,7 @@ from zenovay_async import (
     ClientClosedError,
     ConfigurationError,
     Event,
+    NotFoundError,
     RateLimitError,
     RetryScheduled,
     ServerError,
@@ -370,6 +371,39 @@ async def test_a_call_that_joins_one_that_is_retried_has_all_attempts(
     first, second = heard.only(CallEnded)
     assert [attempt.status for attempt in first.history] == [500, 200]
     assert second.history == first.history
+
+
+async def test_a_404_that_is_kept_has_nothing_of_the_call_that_got_it(canned: aioresponses) -> None:
+    canned.get(URL, status=500)
+    canned.get(URL, status=404)
+    heard = Heard()
+    async with make_client(on_event=heard, cache=Cache(ttl=60, negative_ttl=60)) as zenovay:
+        with pytest.raises(NotFoundError) as first:
+            await zenovay.heatmaps.pages("x")
+        with pytest.raises(NotFoundError) as kept:
+            await zenovay.heatmaps.pages("x")
+    assert len(first.value.history) == first.value.attempts == 2
+    assert (kept.value.history, kept.value.attempts, kept.value.waits) == ((), 0, ())
+    assert not hasattr(kept.value, "__notes__")
+    assert [(event.cache, event.attempts) for event in heard.only(CallEnded)] == [("miss", 2), ("hit", 0)]
+
+
+async def test_a_call_that_joined_one_of_a_client_that_closes_sends_a_request_of_its_own(sandbox: Sandbox) -> None:
+    heard = Heard()
+    sandbox.fault(Fault.latency(5))
+    async with Zenovay(sandbox.api_key, base_url=sandbox.url, on_event=heard) as stays:
+        leader = Zenovay(sandbox.api_key, base_url=sandbox.url)
+        led = asyncio.create_task(leader.usage())
+        await asyncio.sleep(1)
+        joins = asyncio.create_task(stays.usage())
+        await asyncio.sleep(1)
+        await leader.close()
+        await joins
+        with pytest.raises(ClientClosedError):
+            await led
+    (ended,) = heard.only(CallEnded)
+    assert (ended.cache, ended.attempts, ended.outcome) == (None, 1, "succeeded")
+    assert len(heard.only(AttemptStarted)) == 1
 
 
 async def test_a_call_that_joins_another_has_its_history(canned: aioresponses, monkeypatch: pytest.MonkeyPatch) -> None:

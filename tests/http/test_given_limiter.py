@@ -10,6 +10,7 @@ from helpers import URL, make_client, requests_sent
 
 from zenovay_async import (
     APITimeoutError,
+    AttemptEnded,
     Cache,
     ConfigurationError,
     QuotaExceededError,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from aioresponses import aioresponses
 
-    from zenovay_async import Outcome, Permit
+    from zenovay_async import Event, Outcome, Permit
 
 pytestmark = pytest.mark.looptime
 
@@ -155,6 +156,10 @@ class BrokenLimiter(LateLimiter):
     def fail_waiters(self, make_error: Callable[[], ZenovayError]) -> None:  # noqa: ARG002 - the protocol's
         self.may_raise("fail_waiters")
 
+    def snapshot(self) -> RateLimit:
+        self.may_raise("snapshot")
+        return super().snapshot()
+
 
 async def test_a_limiter_that_raises_costs_no_connection(canned: aioresponses) -> None:
     limiter = BrokenLimiter("acquire_nowait")
@@ -177,6 +182,18 @@ async def test_the_permit_of_a_limiter_that_cannot_fail_its_waiters_is_settled(
         with pytest.raises(QuotaExceededError):
             await zenovay.heatmaps.pages("x")
     assert limiter.outcomes == ["quota_exhausted"]
+    assert "a slip in the caller's own limiter" in caplog.text
+
+
+async def test_a_limiter_that_cannot_say_what_is_left_costs_no_response_that_somebody_listens_to(
+    canned: aioresponses, caplog: pytest.LogCaptureFixture
+) -> None:
+    canned.get(URL, payload={"success": True, "data": {"pages": []}})
+    events: list[Event] = []
+    async with make_client(rate_limit=BrokenLimiter("snapshot"), on_event=events.append) as zenovay:
+        await zenovay.heatmaps.pages("x")
+    (ended,) = (event for event in events if isinstance(event, AttemptEnded))
+    assert (ended.status, ended.rate_limit_remaining) == (200, None)
     assert "a slip in the caller's own limiter" in caplog.text
 
 

@@ -392,7 +392,15 @@ def test_a_request_that_ends_in_another_context_is_ended(
     one.run(telemetry.on_event, started)
     other.run(
         telemetry.on_event,
-        AttemptEnded(**names, **ended, number=1, rate_limit_remaining=None, quota_remaining=None),
+        AttemptEnded(
+            **names,
+            **ended,
+            number=1,
+            server_address="h",
+            server_port=1,
+            rate_limit_remaining=None,
+            quota_remaining=None,
+        ),
     )
     end = CallEnded(**names, **ended, call="GET t", cost=1, cache=None, history=(), waits=())
     # A copy of the context, as a task has, may be where it ends.

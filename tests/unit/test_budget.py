@@ -38,7 +38,7 @@ from zenovay_async._limits.retry_budget import RetryBudget
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async._protocol.response import RawResponse
-from zenovay_async.events import Event, Listener, QuotaExhausted, QuotaThresholdReached, RateLimited
+from zenovay_async.events import Event, ListenerRef, QuotaExhausted, QuotaThresholdReached, RateLimited
 from zenovay_async.sandbox import Fault
 from zenovay_async.sandbox.faults import NAMED
 
@@ -192,7 +192,7 @@ async def test_unsent_refunds_and_updates_nothing() -> None:
 async def test_a_rate_limit_under_another_status_stops_every_caller() -> None:
     """The code decides, also where a response comes with status 200."""
     events: list[Event] = []
-    listener = Listener(events.append)
+    listener = ListenerRef(events.append)
     key = unique_key()
     budget, sibling = budget_of(key), budget_of(key, quota_reserve=5)
     budget.listen(listener)
@@ -223,7 +223,7 @@ async def test_waiting_callers_of_a_key_fail_when_its_quota_is_exhausted() -> No
     events: list[Event] = []
     key = unique_key()
     budget, sibling = budget_of(key), budget_of(key, quota_reserve=5)
-    listener = Listener(events.append)
+    listener = ListenerRef(events.append)
     budget.listen(listener)
     sibling.listen(listener)
     last = await budget.acquire(1, max_wait=None, background=False)
@@ -440,11 +440,11 @@ async def test_an_event_is_emitted_once_to_each_listener_that_is_left() -> None:
     other: list[Event] = []
     gone: list[Event] = []
     on_one = one.append
-    first, second, third = Listener(on_one), Listener(on_one), Listener(other.append)
+    first, second, third = ListenerRef(on_one), ListenerRef(on_one), ListenerRef(other.append)
     budget.listen(first)
     sibling.listen(second)
     sibling.listen(third)
-    budget.listen(Listener(gone.append))
+    budget.listen(ListenerRef(gone.append))
     gc.collect()
     (await budget.acquire(1, max_wait=None, background=False)).settle(
         Outcome(kind="succeeded", usage=UsageHeaders(95, 100))

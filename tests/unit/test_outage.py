@@ -22,7 +22,7 @@ from zenovay_async._limits.outage import MIN_FAILURES, Outage
 from zenovay_async._limits.patience import Patience, ServerUnavailable
 from zenovay_async._limits.window import WindowLimiter
 from zenovay_async._protocol.auth import Auth, Secret
-from zenovay_async.events import Event, Listener
+from zenovay_async.events import Event, ListenerRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -562,7 +562,7 @@ async def test_a_call_of_one_attempt_makes_it_at_once_or_shares_that_of_another(
 async def test_the_beginning_and_the_end_of_an_outage_are_emitted_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "zenovay_async")
     events: list[Event] = []
-    listener = Listener(events.append)
+    listener = ListenerRef(events.append)
     callers = Callers()
     callers.budget.listen(listener)
     permits = [await callers.budget.acquire(1, max_wait=None, background=False) for _ in range(5)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from zenovay_async._cache.stats import Counters
     from zenovay_async._cache.store import CacheStore
-    from zenovay_async.events import Event, Listener
+    from zenovay_async.events import Event, ListenerRef
 
 
 class Members:
@@ -30,10 +30,10 @@ class Members:
 
     def __init__(self, make_tier: Callable[[Callable[[Event], None]], SharedTier]) -> None:
         self._users: WeakSet[object] = WeakSet()
-        self._listeners: WeakSet[Listener] = WeakSet()
+        self._listeners: WeakSet[ListenerRef] = WeakSet()
         self.tier = make_tier(self._emit)
 
-    def join(self, user: object, listener: Listener | None) -> None:
+    def join(self, user: object, listener: ListenerRef | None) -> None:
         """Use the tier; events of the store are emitted to the listener until it is garbage collected."""
         self._users.add(user)
         if listener is not None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from zenovay_async._limits.options import Limits
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.auth import Auth
-    from zenovay_async.events import Listener
+    from zenovay_async.events import ListenerRef
     from zenovay_async.exceptions import ZenovayError
 
 _logger = logging.getLogger("zenovay_async.limits")
@@ -75,7 +75,7 @@ class Budget:
     def __init__(self, entry: Entry, limits: Limits) -> None:
         self._entry = entry
         self._limits = limits
-        self._listeners: WeakSet[Listener] = WeakSet()
+        self._listeners: WeakSet[ListenerRef] = WeakSet()
         self._reserve = limits.quota_reserve
         self._headroom = AUTO if limits.batch_headroom == "auto" else limits.batch_headroom
         self._thread: int | None = None
@@ -311,8 +311,14 @@ class Budget:
 
     def remaining(self) -> tuple[int | None, int | None]:
         """Requests left in the window, and of the monthly quota; ``None`` where that is not known."""
-        limiter = self._shared.limiter
-        return None if limiter is None else limiter.snapshot().remaining, self._shared.quota.remaining
+        limiter, left = self._shared.limiter, None
+        if limiter is not None:
+            try:
+                left = limiter.snapshot().remaining
+            except Exception:
+                # A bug of a custom limiter must not cost a response that was paid for.
+                _logger.exception("The rate limiter failed to say what is left")
+        return left, self._shared.quota.remaining
 
     @property
     def is_quota_exhausted(self) -> bool:
@@ -327,7 +333,7 @@ class Budget:
         """What all clients of the key have in flight, and the retries that they have left."""
         return BudgetStatistics(self._shared.quota.in_flight, self._shared.retries.tokens)
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: ListenerRef) -> None:
         """Emit events of the key to a listener until it is garbage collected; its client has to keep it."""
         self._listeners.add(listener)
         self._shared.listen([listener])

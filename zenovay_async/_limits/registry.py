@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from zenovay_async._limits.options import Limits
     from zenovay_async._protocol.auth import Auth
-    from zenovay_async.events import Event, Listener
+    from zenovay_async.events import Event, ListenerRef
 
 _logger = logging.getLogger("zenovay_async.limits")
 
@@ -86,7 +86,7 @@ class Account:
 
     def __init__(self, key: tuple[bytes, str]) -> None:
         self.key = key
-        self.listeners: WeakSet[Listener] = WeakSet()
+        self.listeners: WeakSet[ListenerRef] = WeakSet()
         self.quota = QuotaGuard(on_event=lambda event: emit_to_all(self.listeners, event))
 
 
@@ -95,7 +95,7 @@ class Shared:
 
     def __init__(self, limits: Limits, account: Account, name: str) -> None:
         self.account = account
-        self.listeners: WeakSet[Listener] = WeakSet()
+        self.listeners: WeakSet[ListenerRef] = WeakSet()
         self.own_limiter = self._make_limiter(limits, name)
         given = limits.rate_limit
         self.limiter: RateLimiter | None = given if isinstance(given, RateLimiter) else self.own_limiter
@@ -122,12 +122,12 @@ class Shared:
         self.is_used = True
         self.used_at = monotonic()
 
-    def listen(self, listeners: Iterable[Listener]) -> None:
+    def listen(self, listeners: Iterable[ListenerRef]) -> None:
         """Emit events to listeners until they are garbage collected."""
         for heard in (self.listeners, self.account.listeners):
             heard.update(listeners)
 
-    def unlisten(self, listeners: Iterable[Listener]) -> None:
+    def unlisten(self, listeners: Iterable[ListenerRef]) -> None:
         """Emit no further events to listeners."""
         for heard in (self.listeners, self.account.listeners):
             heard.difference_update(listeners)

@@ -119,8 +119,14 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float:
-        """How long the call took, from its beginning to the last byte; 0.0 for a response from the cache."""
-        return 0.0 if self._trail is None else self._trail[3] + self._trail[4]
+        """How long the call took, from its beginning to the last byte; 0.0 for a response from the cache.
+
+        A call that joined an equal one counts from the beginning of that one.
+        """
+        if self._trail is None:
+            return 0.0
+        *_, started, seconds = self._trail
+        return started + seconds
 
     def explain(self) -> str:
         """What the call went through, in words.

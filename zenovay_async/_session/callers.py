@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zenovay_async._session.observing import Observe
     from zenovay_async._session.session import Options
     from zenovay_async._session.transport import Transport
-    from zenovay_async.events import Listener
+    from zenovay_async.events import ListenerRef
 
 
 class Callers(msgspec.Struct, frozen=True, eq=False):
@@ -63,7 +63,7 @@ def make_callers(
     limits: Limits,
     drift: DriftReporter,
     reuse: Reuse,
-    listener: Listener | None,
+    listener: ListenerRef | None,
 ) -> Callers:
     """Make what carries out the calls of a client.
 

@@ -90,7 +90,7 @@ class Coalescer:
                 session.check_open()
                 caller = flight.join(session.timeout_of(timeout), current_scope())
                 watcher = self._watch(flight, caller)
-                session.note_cache("joined", flight.state)
+                session.note_joined(flight.state)
                 if not has_joined:
                     has_joined = True
                     self._count_joined(call)

@@ -22,6 +22,7 @@ from zenovay_async.exceptions import (
     NotFoundError,
     PermissionDeniedError,
     ZenovayError,
+    forget_call,
 )
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class KeptResponses:
                 record = Record(
                     self._entry(NOT_FOUND, headers, content, began_at, now, until, until), headers_view(headers)
                 )
-                kept = record.error = copy.copy(error)
-                kept.attempts, kept.waits = 0, ()
+                record.error = copy.copy(error)
+                forget_call(record.error)
         self._store(key, record, began_at, lease)
 
     def record_failure(self, key: Key, error: ZenovayError, began_at: float, lease: Lease | None) -> None:

@@ -55,12 +55,12 @@ class Observation:
         is_refresh: Whether it refreshes a response of the cache.
 
     Attributes:
-        cache: Where its response came from; ``None`` for a request of its own without a cache.
+        cache: What the cache had for it; ``None`` without a cache.
     """
 
     __slots__ = (
         *("_attempt", "_auth", "_call", "_cost", "_id", "_loop", "_method", "_on_event", "_operation", "_started_at"),
-        *("_state", "_template", "cache"),
+        *("_address", "_has_joined", "_port", "_state", "_template", "cache"),
     )
 
     def __init__(self, on_event: OnEvent, auth: Auth, call: Call[Any], *, is_refresh: bool = False) -> None:
@@ -74,6 +74,8 @@ class Observation:
         self._method, self._template = endpoint.method, call.template
         self._state: CallState[Any] | None = None
         self._attempt: Attempt | None = None
+        self._has_joined = False
+        self._address, self._port = "", 0
         self._loop = running_loop()
         self._started_at = self._loop.time()
         self.cache: CacheResult | None = None
@@ -91,12 +93,13 @@ class Observation:
             ),
         )
 
-    def follow(self, state: CallState[Any]) -> None:
-        """Note which state the call has, maybe one that it shares with calls equal to it."""
-        self._state, self._attempt = state, None
+    def follow(self, state: CallState[Any], *, joined: bool = False) -> None:
+        """Note which state the call has now: its own, or that of a call that it joined."""
+        self._state, self._attempt, self._has_joined = state, None, joined
 
     def start_attempt(self, state: CallState[Any], url: URL) -> None:
         """Emit that a request is about to be sent."""
+        self._address, self._port = url.host or "", url.port or 0
         emit(
             self._on_event,
             AttemptStarted(
@@ -108,8 +111,8 @@ class Observation:
                 previous=state.history[-1] if state.history else None,
                 waits=state.attempt_waits,
                 url=str(url),
-                server_address=url.host or "",
-                server_port=url.port or 0,
+                server_address=self._address,
+                server_port=self._port,
             ),
         )
 
@@ -130,6 +133,8 @@ class Observation:
                 status=attempt.status,
                 error=error if isinstance(error, ZenovayError) else None,
                 request_id=attempt.request_id,
+                server_address=self._address,
+                server_port=self._port,
                 rate_limit_remaining=rate_limit_remaining,
                 quota_remaining=quota_remaining,
             ),
@@ -142,9 +147,12 @@ class Observation:
             response: Its response; ``None`` if it failed or was canceled.
             error: What it raised.
         """
-        if self.cache == "miss" and response is not None and response.from_cache:
+        cache = self.cache
+        if self._has_joined and cache != "stale":
+            cache = "joined"
+        elif cache == "miss" and response is not None and response.from_cache:
             # Another process requested it.
-            self.cache = "hit"
+            cache = "hit"
         known: Response[Any] | ZenovayError | None = response
         history: tuple[Attempt, ...] = ()
         waits: tuple[Wait, ...] = ()
@@ -178,7 +186,7 @@ class Observation:
                 error=error if isinstance(error, ZenovayError) else None,
                 request_id=request_id,
                 cost=self._cost,
-                cache=self.cache,
+                cache=cache,
                 history=history,
                 waits=waits,
             ),

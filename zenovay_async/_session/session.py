@@ -170,18 +170,16 @@ class Session:
         """A future that is done when the client is closed; kept by the caller alone."""
         return self._transport.watch()
 
-    def note_cache(self, result: CacheResult, state: CallState[Any] | None = None) -> None:
-        """Note for listeners where the response of the call in this context comes from.
-
-        Args:
-            result: Where from.
-            state: That of the call that it joins; ``None`` if it joins none.
-        """
+    def note_cache(self, result: CacheResult) -> None:
+        """Note for listeners what the cache has for the call in this context."""
         # Unless somebody listens, the context may have a call of another client.
         if self._is_observed and (observation := OBSERVATION.get()) is not None:
             observation.cache = result
-            if state is not None:
-                observation.follow(state)
+
+    def note_joined(self, state: CallState[Any]) -> None:
+        """Note for listeners that the call in this context joins another one, with this state."""
+        if self._is_observed and (observation := OBSERVATION.get()) is not None:
+            observation.follow(state, joined=True)
 
     async def run(self, state: CallState[T]) -> Response[T]:
         """Carry out a call that was begun; once."""

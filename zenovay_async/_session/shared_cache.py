@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from zenovay_async._session.session import Session
     from zenovay_async._session.state import CallState
     from zenovay_async._session.transport import Transport
-    from zenovay_async.events import Listener
+    from zenovay_async.events import ListenerRef
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class SharedCachingCaller(CachingCaller):
         account: Account,
         *,
         tiers: Tiers,
-        listener: Listener | None,
+        listener: ListenerRef | None,
         max_age: float | None,
         session: Session,
         coalescer: Coalescer,

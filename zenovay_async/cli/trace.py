@@ -38,7 +38,7 @@ class Tracer:
             error=error,
             status=event.status,
             request_id=event.request_id,
-            attempts=len(event.history),
+            attempts=event.attempts,
             seconds=round(event.seconds, 3),
             explained=explained,
         )

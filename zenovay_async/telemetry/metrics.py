@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from zenovay_async.events import AttemptEnded, AttemptStarted, CacheResult, CallEnded, EndOutcome
     from zenovay_async.history import Wait, WaitReason
-    from zenovay_async.telemetry.spans import Server
 
 # Seconds; the boundaries that the conventions ask for.
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -90,11 +89,12 @@ class Metrics:
         if event.previous is not None:
             self._retries.add(1, {ERROR_TYPE: error_type(event.previous)})
 
-    def end_attempt(self, event: AttemptEnded, server: Server | None) -> None:
+    def end_attempt(self, event: AttemptEnded) -> None:
         """Record a request, and what is left of the limits."""
-        if server is not None:
-            attributes = _request_attributes(event.method, event.template, server, event.status, error_type_of(event))
-            self._request_duration.record(event.seconds, attributes)
+        attributes = _request_attributes(
+            event.method, event.template, event.server_address, event.server_port, event.status, error_type_of(event)
+        )
+        self._request_duration.record(event.seconds, attributes)
         if event.rate_limit_remaining is not None:
             self._rate_limit.set(event.rate_limit_remaining)
         if event.quota_remaining is not None:
@@ -120,12 +120,12 @@ class Metrics:
 
 @lru_cache(maxsize=512)
 def _request_attributes(
-    method: str, template: str, server: Server, status: int | None, failure: str | None
+    method: str, template: str, address: str, port: int, status: int | None, failure: str | None
 ) -> Mapping[str, str | int]:
     attributes: dict[str, str | int] = {
         METHOD: method,
-        SERVER_ADDRESS: server.address,
-        SERVER_PORT: server.port,
+        SERVER_ADDRESS: address,
+        SERVER_PORT: port,
         URL_TEMPLATE: template,
     }
     if status is not None:

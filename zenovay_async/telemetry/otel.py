@@ -64,7 +64,7 @@ class OpenTelemetry:
             metrics.start_attempt(event)
             spans.start_attempt(event)
         elif isinstance(event, AttemptEnded):
-            metrics.end_attempt(event, spans.server_of(event))
+            metrics.end_attempt(event)
             spans.end_attempt(event)
         elif isinstance(event, CallStarted):
             spans.start_call(event)

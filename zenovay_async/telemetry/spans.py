@@ -54,13 +54,6 @@ _NANOSECONDS = 1_000_000_000
 _SUPPRESS = {_SUPPRESS_HTTP_INSTRUMENTATION_KEY: True, _SUPPRESS_INSTRUMENTATION_KEY: True}
 
 
-class Server(NamedTuple):
-    """Where a request is sent."""
-
-    address: str
-    port: int
-
-
 class _Current(NamedTuple):
     """A span that is the current one.
 
@@ -68,13 +61,11 @@ class _Current(NamedTuple):
         span: The span; ``None`` if nobody records it.
         context: The context in which it is.
         before: The context that was the current one.
-        server: Where its request is sent; ``None`` if it is that of a call.
     """
 
     span: Span | None
     context: Context
     before: Context
-    server: Server | None = None
 
     def leave(self) -> None:
         """Let it be the current one no longer.
@@ -124,13 +115,8 @@ class Spans:
                 f"{event.method} {event.template}", before, SpanKind.CLIENT, _attributes_of(event)
             )
             context = set_span_in_context(span, context)
-        self._attempts[event.call_id] = _Current(span, context, before, Server(event.server_address, event.server_port))
+        self._attempts[event.call_id] = _Current(span, context, before)
         attach(context)
-
-    def server_of(self, event: AttemptEnded) -> Server | None:
-        """Where a request in progress is sent; ``None`` if its beginning was not seen."""
-        attempt = self._attempts.get(event.call_id)
-        return None if attempt is None else attempt.server
 
     def end_attempt(self, event: AttemptEnded) -> None:
         """End the span of a request."""
@@ -168,7 +154,7 @@ class Spans:
             return
         if event.waits and event.cache != "joined":
             _add_waits(span, event.waits)
-        attributes: dict[str, AttributeValue] = {ATTEMPTS: event.history[-1].number if event.history else 0}
+        attributes: dict[str, AttributeValue] = {ATTEMPTS: event.attempts}
         if event.cache is not None:
             attributes[CACHE] = event.cache
         for reason, seconds in _waited(event).items():
