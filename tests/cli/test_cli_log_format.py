@@ -127,7 +127,9 @@ def test_a_line_of_the_log_has_its_logger_and_its_fields(capsys: pytest.CaptureF
         logging.getLogger("zenovay_async.drift").warning("drift of %s", "usage", extra=event_fields(drift))
     (line,) = logged(capsys.readouterr().err)
     assert (line["logger"], line["message"]) == ("zenovay_async.drift", "drift of usage")
-    assert {name: line[name] for name in ("operation", "call", "path", "problem", "event_type")} == event_fields(drift)
+    fields = {name: line[name] for name in ("operation", "call", "path", "problem")}
+    assert {"event_type": line["event"], **fields} == event_fields(drift)
+    assert "event_type" not in line
 
 
 @pytest.mark.parametrize(("window", "pause"), [(60.0, 60.0), (5.0, 5.0)], ids=["long", "short"])

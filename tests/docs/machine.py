@@ -156,6 +156,7 @@ class Machine:
         self._write_files()
         self._printed: list[str] = []
         self.passed_over: list[str] = []
+        self._unbound: set[str] = set()
 
     def _write_files(self) -> None:
         """Write the files that pages take for granted."""
@@ -204,6 +205,7 @@ class Machine:
     def _python(self, block: Block) -> None:
         tree = ast.parse(block.text, f"{ROOT / block.page}")
         if not self._has(block, _imported(tree)):
+            self._unbound.update(_bound(tree))
             return
         ast.increment_lineno(tree, block.line - 1)
         code = compile(tree, f"{ROOT / block.page}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
@@ -222,9 +224,10 @@ class Machine:
                     # Outside of the loop, so that asyncio.run() works.
                     exec(code, self.names)  # noqa: S102 - our own page
         except NameError as error:
-            if not self.passed_over:
+            if error.name not in self._unbound:
                 raise
             self.passed_over.append(f"{block}: {error}")
+            self._unbound.update(_bound(tree))
         else:
             self._printed = printed.getvalue().splitlines()
 
@@ -318,6 +321,19 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module.partition(".")[0]
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The names that a block binds, but for those inside of its functions and classes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.alias):
+            yield child.asname or child.name.partition(".")[0]
+        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield child.name
+        elif not isinstance(child, ast.Lambda | ast.comprehension):
+            yield from _bound(child)
 
 
 def _ignore(_: object) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from blocks import GUIDES, PAGES, SKIPPED, blocks_of, blocks_to_run, find_blocks, guide_of, name_of
 from helpers import ROOT
-from machine import commands_of, machine_in, shows
+from machine import OPTIONAL, commands_of, machine_in, shows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,30 @@ def test_the_blocks_of_a_page_run_one_after_another(
             machine.run(block)
     if machine.passed_over:
         pytest.skip("all but " + "; ".join(machine.passed_over))
+
+
+def test_what_needs_a_block_that_was_passed_over_is_passed_over_and_a_slip_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPTIONAL, "no_such_package", "cannot be installed")
+    texts = (
+        "import no_such_package as package\nframe = [row for row in await package.rows()]\ndef show(x): y = x",
+        "columns = frame.columns",
+        "print(columns)",
+        "show(package)",
+    )
+    first, *others = blocks = find_blocks("p.md", "".join(f"```python\n{text}\n```\n" for text in texts))
+    with machine_in(tmp_path, monkeypatch) as machine:
+        for block in blocks:
+            machine.run(block)
+        assert len(machine.passed_over) == len(blocks)
+        assert machine.passed_over[0] == f"{first} needs no_such_package: cannot be installed"
+        assert [text.rpartition(": ")[2] for text in machine.passed_over[1:]] == [
+            f"name '{name}' is not defined" for name in ("frame", "columns", "show")
+        ]
+        for slip in ("fram", "row", "x", "y"):
+            with pytest.raises(NameError, match=f"'{slip}'"):
+                machine.run(others[0]._replace(text=slip))
 
 
 def test_every_fence_is_a_block_with_a_language() -> None:

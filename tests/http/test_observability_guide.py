@@ -21,6 +21,7 @@ from zenovay_async import (
     NotFoundError,
     ServerReachable,
     ServerUnreachable,
+    Wait,
     Zenovay,
 )
 from zenovay_async.events import CallEvent
@@ -128,13 +129,14 @@ async def test_slow_calls_alone_are_logged(names: dict[str, Any], caplog: pytest
 
 
 async def test_the_metrics_count_requests_calls_and_waits_without_a_website(
-    names: dict[str, Any], sandbox: Sandbox
+    names: dict[str, Any], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await run("Count requests and measure latency", names)
     registry, site = names["registry"], sandbox.website_ids[0]
     sandbox.fault(Fault.status(502), times=1)
+    monkeypatch.setattr("zenovay_async._session.retry.wait_random_exponential", lambda **_: lambda _: 0.01)
     async with Zenovay(on_event=names["measure"], rate_limit=None) as zenovay:
-        await zenovay.heatmaps.pages(site)
+        response = await zenovay.with_raw_response(zenovay.heatmaps.pages)(site)
         with pytest.raises(NotFoundError):
             await zenovay.heatmaps.pages("gone")
 
@@ -150,13 +152,24 @@ async def test_the_metrics_count_requests_calls_and_waits_without_a_website(
     outcome = {"operation": "heatmaps.pages", "cache": "none"}
     assert count("zenovay_call_seconds_count", outcome="succeeded", **outcome) == 2
     assert count("zenovay_call_seconds_count", outcome="failed", **outcome) == 1
-    assert (count("zenovay_wait_seconds_total", reason="backoff") or 0) >= 0
+    waited = sum(wait.seconds for attempt in response.history for wait in attempt.waits if wait.reason == "backoff")
+    assert waited > 0
+    assert count("zenovay_wait_seconds_total", reason="backoff") == pytest.approx(waited)
     assert (count("zenovay_quota_remaining") or 0) > 0
     exported = names["generate_latest"](registry).decode()
     assert site not in exported
     assert sandbox.api_key not in exported
     queried = set(re.findall(r"\bzenovay_\w+", PAGE.partition("| panel |")[2].partition("###")[0]))
     assert {name for name in queried if f"{name}{{" not in exported} == set()
+
+
+async def test_what_calls_in_flight_together_waited_for_is_counted_once(names: dict[str, Any]) -> None:
+    await run("Count requests and measure latency", names)
+    fields: dict[str, Any] = {"call_id": 1, "operation": "o", "method": "GET", "template": "t", "call": "GET t"}
+    fields |= {"outcome": "canceled", "seconds": 5.0, "status": None, "error": None, "request_id": None, "cost": 1}
+    for cache in (None, "joined"):
+        names["measure"](CallEnded(**fields, cache=cache, history=(), waits=(Wait("rate_limit", 5.0),)))
+    assert names["registry"].get_sample_value("zenovay_wait_seconds_total", {"reason": "rate_limit"}) == 5
 
 
 async def test_each_request_is_a_line_of_json_with_its_fields(

@@ -72,6 +72,18 @@ def test_every_environment_of_tox_is_a_job() -> None:
     assert {each["env"] for each in matrix} == run
 
 
+def test_a_release_is_checked_with_every_python_that_tox_runs() -> None:
+    """It skips those that it does not find."""
+    tox = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["tox"]
+    (check,) = [job for job in JOBS if (job.workflow, job.name) == ("release.yml", "check")]
+    (versions,) = [step["with"]["python-version"] for step in check.steps if "setup-python@" in step.get("uses", "")]
+    assert set(versions.split()) == {name for name in tox["env_list"] if re.fullmatch(r"3\.\d+", name)}
+    redis = [command for job in JOBS for command in job.commands if "redis-server" in command]
+    assert len(redis) == 2
+    assert redis[0] == redis[1]
+    assert redis[0] in check.commands
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_has_no_rights_but_those_of_its_jobs(path: Path) -> None:
     assert read(path)["permissions"] == {}

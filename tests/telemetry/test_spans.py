@@ -12,7 +12,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import URL, Held, unique_key, until
+from helpers import URL, Held, now, unique_key, until
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
@@ -31,6 +31,7 @@ from zenovay_async import (
     ServerError,
     Zenovay,
 )
+from zenovay_async._cache.options import parts_of
 from zenovay_async._protocol.auth import Auth, Secret
 from zenovay_async._session.observing import Observation, ObservingCaller
 from zenovay_async.resources.usage import USAGE
@@ -283,28 +284,37 @@ async def test_a_request_outlives_the_call_that_began_it_for_those_who_joined(
     assert left_in(telemetry) == 0
 
 
+@pytest.mark.looptime
 async def test_a_response_that_was_kept_has_no_request_and_its_refresh_is_a_trace_of_its_own(
-    sandbox: Sandbox, exported: Exported
+    canned: aioresponses, exported: Exported
 ) -> None:
-    async with Zenovay(
-        sandbox.api_key,
-        base_url=sandbox.url,
-        rate_limit=None,
-        telemetry=exported.telemetry(),
-        cache=Cache(ttl=60, stale=600, jitter=0),
-    ) as zenovay:
-        website_id = sandbox.website_ids[0]
-        await zenovay.heatmaps.pages(website_id)
-        await zenovay.heatmaps.pages(website_id)
-        assert [attributes_of(span)["zenovay.cache"] for span in exported.calls] == ["miss", "hit"]
-        assert len(exported.attempts) == 1
+    cache = Cache(ttl=60, stale=600, jitter=0)
+    parts_of(cache).clock = now
+    canned.get(URL, payload=_PAGES, repeat=True)
+    tracer = exported.tracer_provider.get_tracer("application")
+    async with Zenovay(unique_key(), rate_limit=None, telemetry=exported.telemetry(), cache=cache) as zenovay:
+        with tracer.start_as_current_span("page") as page:
+            await zenovay.heatmaps.pages("x")
+            await zenovay.heatmaps.pages("x")
+            assert len(exported.attempts) == 1
+            await asyncio.sleep(61)
+            await zenovay.heatmaps.pages("x")
+            await until(lambda: len(exported.calls) == 4)
+    miss, hit, stale, refresh = exported.calls[:4]
+    assert [attributes_of(span)["zenovay.cache"] for span in (miss, hit, stale)] == ["miss", "hit", "stale"]
+    requested, refreshed = exported.attempts
+    assert is_below(requested, miss)
+    assert is_below(refreshed, refresh)
+    assert {context_of(span).trace_id for span in (miss, hit, stale)} == {page.get_span_context().trace_id}
+    assert refresh.parent is None
+    assert context_of(refresh).trace_id != page.get_span_context().trace_id
 
 
 @pytest.mark.looptime
 async def test_what_a_call_waited_for_before_it_was_canceled_is_in_its_span(canned: aioresponses) -> None:
     exported = Exported()
     telemetry = exported.telemetry()
-    async with Zenovay(unique_key(), rate_limit=1, telemetry=telemetry) as zenovay:
+    async with Zenovay(unique_key(), rate_limit=1, timeout=120, telemetry=telemetry) as zenovay:
         canned.get(URL, payload=_PAGES, repeat=True)
         await zenovay.heatmaps.pages("x")
         task = asyncio.create_task(zenovay.heatmaps.pages("x"))
@@ -312,7 +322,10 @@ async def test_what_a_call_waited_for_before_it_was_canceled_is_in_its_span(cann
         task.cancel()
         await asyncio.wait([task])
     canceled = exported.calls[-1]
+    assert attributes_of(canceled)["zenovay.outcome"] == "canceled"
     assert attributes_of(canceled)["zenovay.attempts"] == 0
+    assert attributes_of(canceled)["zenovay.wait.rate_limit"] == pytest.approx(5)
+    assert waits_of(canceled) == [("rate_limit", 5.0)]
     assert left_in(telemetry) == 0
 
 

@@ -244,7 +244,6 @@ class OutageGate:
         if outage.kind is None:
             return
         event = ServerUnreachable(kind=outage.kind, reason=outage.reason, status=outage.status)
-        # A program that shows events need not show the same again.
         who = "calls" if event.kind == "unreachable" else "batches"
         status = "" if event.status is None else f"HTTP {event.status}: "
         _logger.info("Server %s: %s%s; %s wait", event.kind, status, event.reason, who, extra=event_fields(event))

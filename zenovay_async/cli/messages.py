@@ -130,18 +130,21 @@ class MessageReporter(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a log record with its fields, unless it is about an event, which has a line of its own."""
         fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        if record.msg == LONG_PAUSE and isinstance(record.args, tuple):
+        if "event_type" in fields:
+            # As in the lines of events.
+            fields["event"] = fields.pop("event_type")
+        if record.msg == LONG_PAUSE:
             # Of an event that follows, this is the whole story: what the server asked for, and what is done.
-            pause = float(str(record.args[-1]))
-            if not self._report_wait(pause, f"{record.getMessage()}, at", "warning", logger=record.name, **fields):
-                self._lines.write(record.getMessage(), "warning", logger=record.name, **fields)
-        elif fields.get("event_type") not in _SHOWN and not self._is_reported(fields):
+            text, of_record = record.getMessage(), {"logger": record.name, **fields}
+            if not self._report_wait(fields["seconds"], f"{text}, at", "warning", **of_record):
+                self._lines.write(text, "warning", **of_record)
+        elif fields.get("event") not in _SHOWN and not self._is_reported(fields):
             level: Level = "error" if record.levelno >= logging.ERROR else "warning"
             self._lines.write(self.format(record), level, logger=record.name, **fields)
 
     def _is_reported(self, fields: dict[str, Any]) -> bool:
         """Whether the line of an event about the API was written before, for the client of another key."""
-        if fields.get("event_type") not in _OF_THE_API:
+        if fields.get("event") not in _OF_THE_API:
             return False
         event = frozenset((name, value) for name, value in fields.items() if name != "call")
         is_reported = event in self._reported
