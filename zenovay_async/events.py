@@ -130,7 +130,8 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
         cache: Where the response came from; ``None`` for a request of its own without a cache.
         history: The attempts, also those of an equal call that it joined; of more than 100, those in the middle are
             omitted.
-        waits: What it waited for after the last attempt, if it failed or was canceled then.
+        waits: What it waited for after the last attempt, if it failed or was canceled then, or if the response came
+            from another process.
     """
 
     call: str
@@ -151,10 +152,7 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
 
     def explain(self) -> str:
         """What the call went through, in words; see ``ZenovayError.explain``."""
-        words = explain(self.history, self.waits)
-        if self.cache not in {"hit", "stale"}:
-            return words
-        return f"{words}; from the cache" if self.history else "0.0 s from the cache"
+        return explain(self.history, self.waits, "from the cache" if self.cache in {"hit", "stale"} else "")
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):

@@ -9,9 +9,9 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-WaitReason: TypeAlias = Literal["rate_limit", "connection", "outage", "backoff"]
-"""What a call waits for: a permit of the rate limit, a free connection, a server that is away, or time to pass before
-a retry."""
+WaitReason: TypeAlias = Literal["rate_limit", "connection", "outage", "backoff", "cache"]
+"""What a call waits for: a permit of the rate limit, a free connection, a server that is away, time to pass before a
+retry, or the cache: its store, and another process that requests the response."""
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
@@ -79,21 +79,24 @@ _WORDS: dict[WaitReason, str] = {
     "connection": "waited {} for a connection",
     "outage": "waited {} for the server",
     "backoff": "waited {}",
+    "cache": "waited {} for the cache",
 }
 
 
-def explain(attempts: Iterable[Attempt], waits: Iterable[Wait] = ()) -> str:
+def explain(attempts: Iterable[Attempt], waits: Iterable[Wait] = (), end: str = "") -> str:
     """Put in words what a call went through.
 
     Args:
         attempts: Its attempts.
         waits: What it waited for after them.
+        end: How it ended, if that was not an attempt.
 
     Returns:
         One line, such as ``0.0 s queued 12.3 s for the rate limit; attempt 1: 502 in 0.4 s; waited 0.8 s; attempt 2:
         200 in 0.1 s``.
     """
-    return f"0.0 s {'; '.join(_parts(attempts, waits)) or 'no request was sent'}"
+    parts = [*_parts(attempts, waits), *([end] if end else ())]
+    return f"0.0 s {'; '.join(parts) or 'no request was sent'}"
 
 
 def duration(seconds: float) -> str:

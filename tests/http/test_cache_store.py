@@ -15,6 +15,7 @@ from zenovay_async import (
     Cache,
     CacheStoreBack,
     CacheStoreLost,
+    CallEnded,
     CallEvent,
     ClientClosedError,
     Event,
@@ -63,10 +64,10 @@ def process(place: CachePlace) -> Callable[..., Zenovay]:
     return make
 
 
-def slow(seconds: float, request_id: str = "") -> Callable[..., Any]:
+def slow(seconds: float, request_id: str = "", *, status: int = 200) -> Callable[..., Any]:
     async def respond(*_: Any, **__: Any) -> CallbackResult:
         await asyncio.sleep(seconds)
-        return CallbackResult(payload=GOOD, headers={"x-request-id": request_id})
+        return CallbackResult(status=status, payload=GOOD, headers={"x-request-id": request_id})
 
     return respond
 
@@ -340,3 +341,43 @@ async def test_what_is_not_get_asks_no_store(
         for _ in range(2):
             await one.request("POST", "query/x", json={"question": "?"})
     assert not place.operations
+
+
+async def test_a_wait_for_the_request_of_another_process_is_explained(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    canned.get(URL, callback=slow(4))
+    events: list[Event] = []
+    async with process() as one, process(on_event=events.append) as two:
+        first = asyncio.create_task(one.heatmaps.pages("x"))
+        await asyncio.sleep(1)
+        response = await two.with_raw_response(two.heatmaps.pages)("x")
+        await first
+    assert requests_sent(canned) == 1
+    (wait,) = response.last_waits
+    assert wait.reason == "cache"
+    assert wait.seconds == pytest.approx(3, abs=0.5)
+    assert response.seconds == pytest.approx(wait.seconds, abs=0.1)
+    assert response.explain().startswith(f"0.0 s waited {wait.seconds:.1f} s for the cache; from the cache, ")
+    assert (response.history, response.attempts) == ((), 0)
+    (ended,) = (event for event in events if isinstance(event, CallEnded))
+    assert (ended.cache, ended.waits) == ("hit", (wait,))
+    assert ended.explain() == f"0.0 s waited {wait.seconds:.1f} s for the cache; from the cache"
+
+
+async def test_a_request_after_a_wait_for_another_process_says_that_it_waited(
+    canned: aioresponses, process: Callable[..., Zenovay]
+) -> None:
+    async with process() as one, process() as two:
+        canned.get(URL, callback=slow(4, status=500))
+        canned.get(URL, payload=GOOD, repeat=True)
+        first = asyncio.create_task(one.with_options(max_attempts=1).heatmaps.pages("x"))
+        await asyncio.sleep(1)
+        response = await two.with_raw_response(two.heatmaps.pages)("x")
+        with pytest.raises(ServerError):
+            await first
+    (wait,) = response.history[0].waits
+    assert wait.reason == "cache"
+    assert wait.seconds == pytest.approx(3, abs=0.5)
+    assert response.last_waits == ()
+    assert response.explain().startswith(f"0.0 s waited {wait.seconds:.1f} s for the cache; attempt 1: 200 in ")

@@ -158,7 +158,7 @@ def test_a_second_signal_changes_nothing(number: signal.Signals, monkeypatch: py
 
 def test_where_a_loop_takes_no_signals_ctrl_c_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def add_signal_handler(*_: object) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # as the loops of Windows do
 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", add_signal_handler)
     monkeypatch.setattr(command, "print", Printed(partial(signal.raise_signal, signal.SIGINT)), raising=False)

@@ -67,7 +67,7 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     from_cache: bool = False
     age: float = 0.0
     # Attempts that failed; number, waits, start and duration of the last one. A history is made of it on demand, as
-    # nearly every call does without.
+    # nearly every call does without. Without a last one, its number is 0: the response came from another process.
     _trail: tuple[tuple[Attempt, ...], int, tuple[Wait, ...], float, float] | None = None
 
     def __repr__(self) -> str:
@@ -107,6 +107,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         if self._trail is None:
             return ()
         failed, number, waits, started, seconds = self._trail
+        if not number:
+            return failed
         last = Attempt(
             number=number,
             started=started,
@@ -118,8 +120,13 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         return (*failed, last)
 
     @property
+    def last_waits(self) -> tuple[Wait, ...]:
+        """What the call waited for after the last attempt: for a response that another process requested."""
+        return () if self._trail is None or self._trail[1] else self._trail[2]
+
+    @property
     def seconds(self) -> float:
-        """How long the call took, from its beginning to the last byte; 0.0 for a response from the cache.
+        """How long the call took, from its beginning to the last byte; 0.0 for a response that was there.
 
         A call that joined an equal one counts from the beginning of that one.
         """
@@ -134,7 +141,8 @@ class Response(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         Returns:
             One line, such as ``0.0 s queued 12.3 s for the rate limit; attempt 1: 200 in 0.1 s``.
         """
-        return f"0.0 s from the cache, {duration(self.age)} old" if self.from_cache else explain(self.history)
+        end = f"from the cache, {duration(self.age)} old" if self.from_cache else ""
+        return explain(self.history, self.last_waits, end)
 
     def json(self) -> Any:
         """The whole body as plain Python values, envelope included; ``None`` if it is not JSON."""

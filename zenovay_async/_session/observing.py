@@ -171,7 +171,7 @@ class Observation:
         else:
             # Of another call, or kept: the server's text as it came.
             history = tuple(replace(one, request_id=self._redact(one.request_id)) for one in response.history)
-            request_id = self._redact(response.request_id)
+            request_id, waits = self._redact(response.request_id), response.last_waits
         emit(
             self._on_event,
             CallEnded(

@@ -176,6 +176,11 @@ class Session:
         if self._is_observed and (observation := OBSERVATION.get()) is not None:
             observation.cache = result
 
+    def note_begun(self, state: CallState[Any]) -> None:
+        """Note for listeners that the call in this context has this state."""
+        if self._is_observed and (observation := OBSERVATION.get()) is not None:
+            observation.follow(state)
+
     def note_joined(self, state: CallState[Any]) -> None:
         """Note for listeners that the call in this context joins another one, with this state."""
         if self._is_observed and (observation := OBSERVATION.get()) is not None:
@@ -184,8 +189,8 @@ class Session:
     async def run(self, state: CallState[T]) -> Response[T]:
         """Carry out a call that was begun; once."""
         call = state.call
-        if self._is_observed and (observation := OBSERVATION.get()) is not None:
-            observation.follow(state)
+        if self._is_observed:
+            self.note_begun(state)
         try:
             if self._key in call.path or self._quoted_key in call.path or self._quoted_key in call.query:
                 raise ConfigurationError("The API key was passed as an argument of the call; URLs are logged")

@@ -135,17 +135,23 @@ class SharedCachingCaller(CachingCaller):
             now = self._clock()
             return entry.stored_at >= since or (now < entry.fresh_until and now - entry.stored_at < self._max_age)
 
+        self._session.note_begun(state)
         found = await self._acquire(key, state, accept)
         if not isinstance(found, CachedResponse):
             return await super()._fetch(key, state, found)
-        return self._respond(key, call, found) or await super()._fetch(key, state)
+        try:
+            response = self._respond(key, call, found)
+        except ZenovayError as error:
+            error.last_waits = state.waits_until_now()
+            raise
+        return await super()._fetch(key, state) if response is None else state.complete(response)
 
     async def _acquire(
         self, key: Key, state: CallState[Any], accept: Callable[[CachedResponse], bool]
     ) -> CachedResponse | Lease:
         """Acquire the lease of a response, or wait for it, until the deadline, which others may put off meanwhile."""
         while True:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError), state.waiting("cache"):
                 async with asyncio.timeout_at(state.deadline):
                     return await self._tier().acquire(self._name_of(key), state.call, state, accept)
             if state.remaining() <= 0:

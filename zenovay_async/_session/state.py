@@ -8,6 +8,8 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from zenovay_async._limits.event_loop import no_running_loop
 from zenovay_async._limits.outage import PROXY_NOT_FOUND
 from zenovay_async._limits.patience import MAX_OUTAGE, Patience
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.call import Call
+    from zenovay_async._protocol.response import Response
     from zenovay_async._session.background import Background
     from zenovay_async.history import WaitReason
     from zenovay_async.rate_limits import OutcomeKind
@@ -290,6 +293,11 @@ class CallState(Bounds, Generic[T]):
         if waits and waits[-1].reason == reason:
             waits, seconds = waits[:-1], waits[-1].seconds + seconds
         return (*waits, Wait(reason, seconds))
+
+    def complete(self, response: Response[T]) -> Response[T]:
+        """Complete a response that another process requested by what the call waited for."""
+        waits, seconds = self.waits_until_now(), self.loop.time() - self.started_at
+        return replace(response, _trail=(self.history, 0, waits, 0.0, seconds))
 
     def history_until_now(self) -> tuple[Attempt, ...]:
         """The attempts that failed, and the one in flight as one that ends now, canceled with its caller."""

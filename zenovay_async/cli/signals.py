@@ -87,6 +87,7 @@ def _woken_by_interrupts(loop: asyncio.AbstractEventLoop) -> Generator[None]:
     if handler is signal.SIG_IGN:
         yield
         return
+    # Neither on Windows, where a proactor wakes by itself, nor outside of the main thread.
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
         loop.add_signal_handler(signal.SIGINT, _do_nothing)
         signal.signal(signal.SIGINT, handler)
