@@ -518,7 +518,7 @@ async def test_attempts_of_a_call_that_waits_for_hours_are_kept_in_part(
     canned: aioresponses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canned.get(URL, status=502, repeat=True)
-    monkeypatch.setattr("zenovay_async._session.state._MAX_HISTORY", 4)
+    monkeypatch.setattr("zenovay_async._session.trail._MAX_HISTORY", 4)
     async with make_client(max_attempts=9, timeout=None) as zenovay:
         with pytest.raises(ZenovayError) as caught:
             await zenovay.heatmaps.pages("x")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
-
-from msgspec.structs import replace
 
 from zenovay_async._limits.event_loop import no_running_loop
 from zenovay_async._limits.outage import PROXY_NOT_FOUND
@@ -17,6 +14,7 @@ from zenovay_async._limits.queue import deadline_error
 from zenovay_async._protocol.parameters import NOT_GIVEN, NotGiven
 from zenovay_async._session.background import SCOPE
 from zenovay_async._session.deadlines import Bounds
+from zenovay_async._session.trail import Trail
 from zenovay_async.exceptions import (
     APIConnectionError,
     APITimeoutError,
@@ -24,16 +22,11 @@ from zenovay_async.exceptions import (
     ZenovayError,
     is_fatal_itself,
 )
-from zenovay_async.history import Attempt, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from zenovay_async._limits.patience import ServerUnavailable
     from zenovay_async._protocol.call import Call
-    from zenovay_async._protocol.response import Response
     from zenovay_async._session.background import Background
-    from zenovay_async.history import WaitReason
     from zenovay_async.rate_limits import OutcomeKind
 
 T = TypeVar("T")
@@ -49,10 +42,6 @@ _CONNECT_MARGIN = 0.15
 _STOPPING = 4
 # Share of a call's timeout: so much of it is said to have passed before the request was sent.
 _NOTICEABLE = 0.05
-# Seconds. What is shorter is no wait, but the work between two steps.
-_MIN_WAIT = 0.001
-# Attempts that are kept of a call, half of them the first ones: one of a batch may wait for a server for hours.
-_MAX_HISTORY = 100
 
 
 class Observer(Protocol):
@@ -75,8 +64,8 @@ class Observer(Protocol):
         ...
 
 
-class CallState(Bounds, Generic[T]):
-    """Attempts, waits and deadline of one call, and the error that it ends with.
+class CallState(Trail, Bounds, Generic[T]):
+    """Attempts, waits and deadline of one call, and the error that it ends with; its ``Trail`` has the first two.
 
     Args:
         call: The call.
@@ -85,13 +74,10 @@ class CallState(Bounds, Generic[T]):
     Attributes:
         call: As given.
         timeout: As given.
-        loop: The running loop; kept, because asking for it is a system call up to Python 3.11.
         deadline: Time of the loop by which the call must be done; ``None`` for none.
         background: Whether direct calls overtake it, as it belongs to a batch.
-        attempts: Attempts begun.
-        uncounted: Those of them that are not counted against ``max_attempts``, as the server was away.
+        uncounted: Attempts that are not counted against ``max_attempts``, as the server was away.
         discounted: Those of them that may have reached a server.
-        began_at: When the last attempt began, in the time of the loop.
         attempt: The deadline of the attempt in flight; ``None`` if there is none.
         is_patient: Whether the call waits for a permit as long as it takes, and its deadline starts afterwards.
         is_acquiring: Whether it waits for a permit.
@@ -100,11 +86,7 @@ class CallState(Bounds, Generic[T]):
         is_shared: Whether several callers may wait for it, each of whom records what it gets.
         scope: The batch that the call belongs to; ``None`` for none.
         observer: Who has to know of its waits, as others joined it; ``None`` for nobody.
-        started_at: When the call began, in the time of the loop.
         waits: Seconds waited before each attempt after the first.
-        pending_waits: What it waited for since the last attempt.
-        attempt_waits: What it waited for before the last attempt.
-        history: The attempts that failed.
         last_error: Error of the last attempt.
         excess_wait: Seconds of the wait that did not fit the deadline; ``None`` if there was none.
         gave_up: Whether the call ended while it waited for an attempt.
@@ -115,13 +97,9 @@ class CallState(Bounds, Generic[T]):
     """
 
     # Class attributes, which cost no assignment in a call that succeeds at once.
-    attempts = 0
     uncounted = 0
     discounted = 0
     waits: tuple[float, ...] = ()
-    pending_waits: tuple[Wait, ...] = ()
-    attempt_waits: tuple[Wait, ...] = ()
-    history: tuple[Attempt, ...] = ()
     last_error: ZenovayError | None = None
     excess_wait: float | None = None
     gave_up = False
@@ -129,7 +107,6 @@ class CallState(Bounds, Generic[T]):
     resends = False
     reserved = 0
     has_sent = False
-    began_at = 0.0
     is_acquiring = False
     expected_at = 0.0
     extensions = 0
@@ -140,7 +117,6 @@ class CallState(Bounds, Generic[T]):
     _failed_at = 0.0
     _was_stale = False
     _waits_since: float | None = None
-    _waits_for: tuple[WaitReason, float] | None = None
 
     def __init__(self, call: Call[T], timeout: float | None) -> None:
         self.call = call
@@ -268,73 +244,6 @@ class CallState(Bounds, Generic[T]):
             self.attempt_waits, self.pending_waits = self.pending_waits, ()
         self.began_at = now
         self.attempts += 1
-
-    @contextmanager
-    def waiting(self, reason: WaitReason) -> Generator[None]:
-        """Record what the call waits for within the block; within another one, that one goes on afterwards."""
-        outer = self._waits_for
-        self.pending_waits = self.waits_until_now()
-        self._waits_for = reason, self.loop.time()
-        try:
-            yield
-        finally:
-            self.pending_waits = self.waits_until_now()
-            self._waits_for = None if outer is None else (outer[0], self.loop.time())
-
-    def waits_until_now(self) -> tuple[Wait, ...]:
-        """What the call has waited for since the last attempt, also what it waits for now."""
-        waits = self.pending_waits
-        if self._waits_for is None:
-            return waits
-        reason, since = self._waits_for
-        seconds = self.loop.time() - since
-        if seconds < _MIN_WAIT:
-            return waits
-        if waits and waits[-1].reason == reason:
-            waits, seconds = waits[:-1], waits[-1].seconds + seconds
-        return (*waits, Wait(reason, seconds))
-
-    def complete(self, response: Response[T]) -> Response[T]:
-        """Complete a response that another process requested by what the call waited for."""
-        waits, seconds = self.waits_until_now(), self.loop.time() - self.started_at
-        return replace(response, _trail=(self.history, 0, waits, 0.0, seconds))
-
-    def history_until_now(self) -> tuple[Attempt, ...]:
-        """The attempts that failed, and the one in flight as one that ends now, canceled with its caller."""
-        if self.attempts == (self.history[-1].number if self.history else 0):
-            return self.history
-        twin = copy.copy(self)
-        twin.end_attempt(self.loop.time(), None, asyncio.CancelledError(), None)
-        return twin.history
-
-    def end_attempt(
-        self, ended_at: float, status: int | None, error: BaseException | None, request_id: str | None
-    ) -> Attempt:
-        """Record the end of an attempt; one that succeeded is part of the response.
-
-        Args:
-            ended_at: When it ended, in the time of the loop.
-            status: HTTP status; ``None`` if no response came.
-            error: Its error, redacted; ``None`` if it succeeded.
-            request_id: The server's ID of the request, redacted; ``None`` if it sent none.
-        """
-        attempt = Attempt(
-            number=self.attempts,
-            started=self.began_at - self.started_at,
-            seconds=ended_at - self.began_at,
-            waits=self.attempt_waits,
-            status=status,
-            error=None if error is None else type(error).__name__,
-            message=error.message if isinstance(error, ZenovayError) else "",
-            request_id=request_id,
-        )
-        if error is None:
-            return attempt
-        history = self.history
-        if len(history) >= _MAX_HISTORY:
-            history = history[: _MAX_HISTORY // 2] + history[_MAX_HISTORY // 2 + 1 :]
-        self.history = (*history, attempt)
-        return attempt
 
     async def let_batch_stop(self) -> None:
         """Let the batch of the call stop first, if it is about to, as another one of its calls failed just now."""
