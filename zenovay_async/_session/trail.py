@@ -42,8 +42,8 @@ class Trail:
     # Class attributes, which cost no assignment in a call that succeeds at once.
     loop: asyncio.AbstractEventLoop
     started_at: float
-    attempts = 0
-    began_at = 0.0
+    attempts: int = 0
+    began_at: float = 0.0
     pending_waits: tuple[Wait, ...] = ()
     attempt_waits: tuple[Wait, ...] = ()
     history: tuple[Attempt, ...] = ()
